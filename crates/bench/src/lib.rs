@@ -1,0 +1,2 @@
+//! Load generator and benchmarks of the whole plant.
+#![forbid(unsafe_code)]

@@ -1,0 +1,126 @@
+//! What is asked of the engine.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::{Control, EventSink, TokenId};
+
+/// Identifies one request within one engine's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// How the next token is chosen from the logits. Steps apply in the order of the fields.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SamplingParams {
+    /// Divides positive and multiplies negative logits of every token seen (prompt and output); 1 = off.
+    pub repetition_penalty: f32,
+    /// Subtracted once for every time the token was made; 0 = off.
+    pub frequency_penalty: f32,
+    /// Subtracted once if the token was made at all; 0 = off.
+    pub presence_penalty: f32,
+    /// Added to the logits of these tokens.
+    pub logit_bias: Vec<(TokenId, f32)>,
+    /// 0 = greedy (the largest logit; ties go to the lowest id).
+    pub temperature: f32,
+    /// Keep the k largest; 0 = all.
+    pub top_k: u32,
+    /// Keep the smallest set whose probability reaches this; 1 = all.
+    pub top_p: f32,
+    /// Keep tokens with at least this share of the best one's probability; 0 = all.
+    pub min_p: f32,
+    /// Seed of this request's random numbers; candidate `i` draws from its own stream. `None` = seeded by the engine.
+    pub seed: Option<u64>,
+    /// `Some(n)`: report each made token's log-probability and the n best beside it.
+    /// Log-probabilities are natural logs over the whole vocabulary of the model's raw logits.
+    pub logprobs: Option<u8>,
+}
+
+impl Default for SamplingParams {
+    fn default() -> Self {
+        Self {
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            logit_bias: Vec::new(),
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            seed: None,
+            logprobs: None,
+        }
+    }
+}
+
+/// Tells the engine to stop a request; effective within one step. Cloning shares the token.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// A token that is not cancelled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks for the stop; idempotent.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the stop was asked for.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// One request: a prompt, how many tokens to make of it, and where the events go.
+pub struct Request {
+    /// Unique among the requests this engine holds.
+    pub id: RequestId,
+    /// Prompt token ids; never empty, shorter than the context length (or equal to it when `max_tokens` is 0).
+    pub prompt: Vec<TokenId>,
+    /// Most tokens to make for each candidate; 0 only scores the prompt. `prompt.len() + max_tokens` must not
+    /// exceed the context length.
+    pub max_tokens: u32,
+    /// Candidates made from the same prompt, sharing its KV blocks; at least 1.
+    pub candidates: u32,
+    /// How tokens are chosen.
+    pub sampling: SamplingParams,
+    /// Tokens that end a candidate (`FinishReason::Stop`); the ending token is made and billed, not delivered as text.
+    pub stop_ids: Vec<TokenId>,
+    /// Go on past `stop_ids`.
+    pub ignore_eos: bool,
+    /// `Some(n)`: report log-probabilities of the prompt's tokens, with the n best beside each.
+    pub prompt_logprobs: Option<u8>,
+    /// Higher runs first and is preempted last.
+    pub priority: i32,
+    /// One hook for each candidate, in order; empty = no hook.
+    pub controls: Vec<Box<dyn Control>>,
+    /// Where this request's events go.
+    pub events: Box<dyn EventSink>,
+    /// Stops the request.
+    pub cancel: CancelToken,
+    /// When the plant received the request (queue time counts from here).
+    pub received: Instant,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("id", &self.id)
+            .field("prompt_tokens", &self.prompt.len())
+            .field("max_tokens", &self.max_tokens)
+            .field("candidates", &self.candidates)
+            .finish_non_exhaustive()
+    }
+}

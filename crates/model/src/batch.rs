@@ -1,0 +1,31 @@
+//! What one forward pass computes.
+
+/// Tokens in one KV block.
+pub const BLOCK_TOKENS: usize = 32;
+
+/// Index of a KV block in the pool.
+pub type BlockId = u32;
+
+/// One token to run through the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The token's id, below the vocabulary size.
+    pub token: u32,
+    /// Its position in its sequence, below the context length.
+    pub position: u32,
+    /// Which entry of [`Batch::tables`] is its sequence's.
+    pub sequence: u32,
+}
+
+/// Columns of one step. Columns of one sequence stand together, in order of position; the KV of all earlier positions
+/// is in the sequence's blocks already or is computed by earlier columns of this batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// The columns.
+    pub columns: &'a [Column],
+    /// For each sequence its KV blocks in order; position `p` lives in block `table[p / 32]`, slot `p % 32`. Shared
+    /// blocks may stand in several tables but are only written when one sequence holds them.
+    pub tables: &'a [&'a [BlockId]],
+    /// Indices into `columns` (ascending) of those whose logits are wanted.
+    pub logits_of: &'a [u32],
+}

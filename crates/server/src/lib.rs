@@ -1,0 +1,2 @@
+//! HTTP: authentication, routes and streaming over the trait Line.
+#![forbid(unsafe_code)]

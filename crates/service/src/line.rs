@@ -1,0 +1,185 @@
+//! The trait every line implements, local or elsewhere: messages, text or ids in, text events out.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use inference::{FinishReason, SamplingParams, TokenId};
+use metering::UsageRecord;
+
+use crate::{LineError, Reply};
+
+/// One message of a chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// `system`, `user`, `assistant` or what the model's template knows.
+    pub role: String,
+    /// The text; special tokens in it are never parsed.
+    pub content: String,
+    /// The speaker's name, if given.
+    pub name: Option<String>,
+}
+
+/// What to go on from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Prompt {
+    /// Rendered by the model's chat template.
+    Chat(Vec<Message>),
+    /// Text; special tokens in it are parsed, the model's own start token is added.
+    Text(String),
+    /// Token ids, as they are.
+    Ids(Vec<TokenId>),
+}
+
+/// One request to a line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generation {
+    /// The id shown to the client and in logs, e.g. `chatcmpl-…`.
+    pub id: String,
+    /// What to go on from.
+    pub prompt: Prompt,
+    /// Most tokens for each candidate; `None` = up to the context's end; 0 only scores the prompt (needs `echo`).
+    pub max_tokens: Option<u32>,
+    /// Number of candidates, at least 1.
+    pub candidates: u32,
+    /// How tokens are chosen.
+    pub sampling: SamplingParams,
+    /// Strings that end a candidate; they are not part of the text. At most 16, none empty.
+    pub stop: Vec<String>,
+    /// Go on past the model's end tokens.
+    pub ignore_eos: bool,
+    /// Give the prompt back in front of the answer (completions only); with `sampling.logprobs` also its log-probabilities.
+    pub echo: bool,
+    /// Higher runs first.
+    pub priority: i32,
+    /// Additional variables for the chat template.
+    pub template_variables: BTreeMap<String, serde_json::Value>,
+    /// The caller's own words for logs and the usage record (never the prompt): key id, user, metadata.
+    pub labels: Labels,
+}
+
+/// Who asked, for the usage record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// Name of the API key, or `None` for keyless loopback.
+    pub key: Option<String>,
+    /// The `user` field of the request.
+    pub user: Option<String>,
+    /// The route, e.g. `/v1/chat/completions`.
+    pub route: &'static str,
+}
+
+/// A token as text, with its log-probability if that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenText {
+    /// The id.
+    pub id: TokenId,
+    /// Its bytes; may be part of a character. Special tokens: their written form.
+    pub bytes: Vec<u8>,
+    /// Natural log of its probability; `None` when not asked for, or for a prompt's first token.
+    pub logprob: Option<f32>,
+    /// The best tokens at this position: id, bytes, log-probability; best first.
+    pub top: Vec<(TokenId, Vec<u8>, f32)>,
+}
+
+/// What a reply consists of. The last event is always `Done` or `Failed`.
+#[derive(Clone, Debug)]
+pub enum LineEvent {
+    /// The prompt given back (only with `echo`, before any text): its text and its tokens.
+    Echo {
+        /// The prompt's text, special tokens included.
+        text: String,
+        /// One entry for each prompt token.
+        tokens: Vec<TokenText>,
+    },
+    /// New text of a candidate: whole UTF-8, never part of a stop string. `tokens` are those whose text is complete with
+    /// this chunk (may be empty); stop and end tokens are left out.
+    Text {
+        /// Which candidate, from 0.
+        candidate: u32,
+        /// May be empty when only `tokens` is news.
+        text: String,
+        /// Filled when log-probabilities or ids were asked for.
+        tokens: Vec<TokenText>,
+    },
+    /// A candidate ended; its text is complete.
+    Finished {
+        /// Which candidate.
+        candidate: u32,
+        /// Why.
+        reason: FinishReason,
+    },
+    /// All ended.
+    Done(Box<UsageRecord>),
+    /// The request failed under way.
+    Failed(LineError, Box<UsageRecord>),
+}
+
+/// What a line serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelCard {
+    /// The name clients use.
+    pub id: String,
+    /// Other names it answers to.
+    pub aliases: Vec<String>,
+    /// Unix seconds when it was loaded.
+    pub created: u64,
+    /// Most tokens of prompt and answer together.
+    pub context_len: usize,
+    /// Ids run from 0 to this, exclusive.
+    pub vocab_size: usize,
+    /// Whether chat works (the model or the configuration has a template).
+    pub has_chat_template: bool,
+}
+
+/// A boxed future, so that `dyn Line` works.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A production line as text.
+pub trait Line: Send + Sync {
+    /// What it serves.
+    fn card(&self) -> &ModelCard;
+
+    /// Accepts one generation and gives back its events; dropping the reply cancels the work within one step.
+    ///
+    /// # Errors
+    /// [`LineError`] says which field is wrong, or that the line is full or closing.
+    fn submit(&self, generation: Generation) -> BoxFuture<'_, Result<Reply, LineError>>;
+
+    /// Text to ids. `add_special` adds the model's own start token; `parse_special` reads special tokens in the text.
+    ///
+    /// # Errors
+    /// When the line has no tokenizer of its own.
+    fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenText>, LineError>;
+
+    /// A chat, rendered by the template, to ids.
+    ///
+    /// # Errors
+    /// No template, or the template failed.
+    fn tokenize_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<TokenText>, LineError>;
+
+    /// Ids to text (special tokens in their written form).
+    ///
+    /// # Errors
+    /// An id outside the vocabulary.
+    fn detokenize(&self, ids: &[TokenId]) -> Result<String, LineError>;
+
+    /// The state of the line for `/health`, `/ready` and `/metrics`.
+    fn status(&self) -> LineStatus;
+
+    /// Refuses new requests; those accepted go on.
+    fn close(&self);
+}
+
+/// Whether a line works, and its gauges and counters.
+#[derive(Clone, Debug)]
+pub struct LineStatus {
+    /// Whether new requests are taken.
+    pub ready: bool,
+    /// Up-and-down values.
+    pub gauges: inference::Gauges,
+    /// Growing values.
+    pub counters: inference::Counters,
+    /// Fixed facts.
+    pub limits: inference::EngineLimits,
+}

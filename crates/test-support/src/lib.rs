@@ -1,0 +1,2 @@
+//! Tiny generated models and fixtures for tests.
+#![forbid(unsafe_code)]

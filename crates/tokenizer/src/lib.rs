@@ -1,0 +1,2 @@
+//! Text to token ids and back, chat templates, and decoding a stream safely.
+#![forbid(unsafe_code)]
