@@ -1,2 +1,27 @@
-//! Wire types of the OpenAI API: requests, replies, stream frames and error bodies.
+//! Wire types of the OpenAI API (and of vLLM's `/tokenize`): requests, replies, stream frames and error bodies.
+//!
+//! Plain data for `serde` and `utoipa`; no other crate of the workspace is known here. Both sides use them: the server
+//! reads requests and writes replies, a client does the opposite. Requests refuse fields they do not know.
+
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod chat;
+mod completions;
+mod error;
+mod models;
+mod sampling;
+pub mod sse;
+mod tokenize;
+mod usage;
+
+pub use chat::{
+    AssistantMessage, ChatChoice, ChatChunkChoice, ChatCompletion, ChatCompletionChunk, ChatCompletionRequest,
+    ChatLogprobs, ChatMessage, ChatTokenLogprob, ChatTopLogprob, ContentPart, Delta, MessageContent,
+};
+pub use completions::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptInput};
+pub use error::{ErrorBody, ErrorDetail};
+pub use models::{Model, ModelList};
+pub use sampling::{StopInput, StreamOptions};
+pub use tokenize::{DetokenizeReply, DetokenizeRequest, TokenizeReply, TokenizeRequest};
+pub use usage::{CompletionTokensDetails, Measured, PromptTokensDetails, Usage};

@@ -1,0 +1,31 @@
+//! The list of models.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Answer of `GET /v1/models`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelList {
+    /// Always `list`.
+    pub object: String,
+    /// The models served.
+    pub data: Vec<Model>,
+}
+
+/// One model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Model {
+    /// The name to use in `model`.
+    pub id: String,
+    /// Always `model`.
+    pub object: String,
+    /// Unix seconds when it was loaded.
+    pub created: u64,
+    /// Who serves it.
+    pub owned_by: String,
+    /// Most tokens of prompt and answer together (vLLM's field).
+    pub max_model_len: usize,
+    /// Other names it answers to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+}

@@ -1,0 +1,83 @@
+//! What a request used, as the reply shows it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Tokens of the whole request, all choices together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// Tokens of the prompt (or of all prompts), counted once for all choices.
+    pub prompt_tokens: u64,
+    /// Tokens made and billed.
+    pub completion_tokens: u64,
+    /// Their sum.
+    pub total_tokens: u64,
+    /// Parts of `prompt_tokens`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens_details: Option<PromptTokensDetails>,
+    /// Parts of `completion_tokens`; absent when the model declares no reasoning markers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_tokens_details: Option<CompletionTokensDetails>,
+    /// What the plant measured while it made the answer (an addition to the OpenAI API).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
+}
+
+/// Parts of the prompt's tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PromptTokensDetails {
+    /// Tokens whose computation was found in the prefix cache.
+    pub cached_tokens: u64,
+}
+
+/// Parts of the answer's tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CompletionTokensDetails {
+    /// Tokens between the model's reasoning markers.
+    pub reasoning_tokens: u64,
+}
+
+/// Times and resources, measured where they were spent. With several prompts in one request: sums, and for the
+/// `queue`, `ttft`, `e2e` and `_max` values the largest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Measured {
+    /// From arrival to the first step that worked on the request.
+    pub queue_seconds: f64,
+    /// Steps that computed the prompt.
+    pub prefill_seconds: f64,
+    /// From the first token to the end.
+    pub decode_seconds: f64,
+    /// From arrival to the first token; absent when none was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft_seconds: Option<f64>,
+    /// From arrival to the end.
+    pub e2e_seconds: f64,
+    /// Gaps between successive tokens of one choice.
+    pub inter_token_count: u64,
+    /// Their sum.
+    pub inter_token_seconds_sum: f64,
+    /// The longest of them.
+    pub inter_token_seconds_max: f64,
+    /// KV blocks held, times how long.
+    pub kv_block_seconds: f64,
+    /// Tokens made, then cut off by a stop string; never billed.
+    pub dropped_tokens: u64,
+}
+
+/// A field that may be absent, `null` or a usage; plain `Option<Option<_>>` reads `null` as absent.
+pub(crate) mod nullable {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Usage;
+
+    #[expect(clippy::option_option, reason = "absent and null differ on the wire")]
+    #[expect(clippy::ref_option, reason = "the signature serde calls")]
+    pub(crate) fn serialize<S: Serializer>(value: &Option<Option<Usage>>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().and_then(Option::as_ref).serialize(serializer)
+    }
+
+    #[expect(clippy::option_option, reason = "absent and null differ on the wire")]
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Usage>>, D::Error> {
+        Option::<Usage>::deserialize(deserializer).map(Some)
+    }
+}
