@@ -1,2 +1,15 @@
 //! Quantities per request: usage records, roll-ups and their Prometheus text. No money.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod histogram;
+mod meter;
+mod record;
+mod render;
+
+pub use histogram::Histogram;
+pub use meter::{LineGauges, Meter, Rejection};
+pub use record::{FinishReason, GAP_BOUNDS_NS, Outcome, UsageRecord};
+
+/// The `Content-Type` of [`Meter::render`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

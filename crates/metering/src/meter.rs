@@ -1,0 +1,214 @@
+//! Roll-ups: counters and histograms per model over all finished requests.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::histogram::{DURATION_BOUNDS_NS, Histogram};
+use crate::render;
+use crate::{FinishReason, GAP_BOUNDS_NS, Outcome, UsageRecord};
+
+/// Most model names kept apart; records of further ones are counted under [`OTHER_MODELS`].
+const MAX_MODELS: usize = 128;
+const OTHER_MODELS: &str = "(other)";
+
+/// Why a request was turned away before any work was done for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rejection {
+    /// The request itself was wrong.
+    Invalid,
+    /// Too many requests wait.
+    QueueFull,
+    /// The line drains or has stopped.
+    Closed,
+    /// Something broke.
+    Internal,
+}
+
+impl Rejection {
+    /// All of them, in the order they are shown.
+    pub const ALL: [Self; 4] = [Self::Invalid, Self::QueueFull, Self::Closed, Self::Internal];
+
+    /// The label value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::QueueFull => "queue_full",
+            Self::Closed => "closed",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// The state of one line at the moment of rendering; never kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LineGauges {
+    /// The model's name.
+    pub model: String,
+    /// Whether new requests are taken.
+    pub ready: bool,
+    /// Sequences in the running batch.
+    pub running: u64,
+    /// Requests waiting.
+    pub waiting: u64,
+    /// KV blocks referenced by a sequence.
+    pub kv_blocks_used: u64,
+    /// KV blocks kept for the prefix cache only.
+    pub kv_blocks_cached: u64,
+    /// KV blocks in the pool.
+    pub kv_blocks_total: u64,
+    /// Steps run.
+    pub steps: u64,
+    /// Time spent inside steps.
+    pub busy_ns: u64,
+    /// Prompt columns computed.
+    pub prefill_columns: u64,
+    /// Decode columns computed.
+    pub decode_columns: u64,
+    /// Prompt tokens looked up in the prefix cache.
+    pub prefix_queries_tokens: u64,
+    /// Prompt tokens found there.
+    pub prefix_hits_tokens: u64,
+    /// Preemptions.
+    pub preemptions: u64,
+    /// Sum over time of KV blocks referenced.
+    pub kv_block_ns: u64,
+}
+
+/// Sums over the finished requests of one model.
+#[derive(Clone, Debug)]
+pub(crate) struct Totals {
+    pub(crate) requests: [u64; Outcome::ALL.len()],
+    pub(crate) finished: [u64; FinishReason::ALL.len()],
+    pub(crate) rejected: [u64; Rejection::ALL.len()],
+    pub(crate) input_uncached_tokens: u64,
+    pub(crate) input_cached_tokens: u64,
+    pub(crate) output_tokens: u64,
+    pub(crate) reasoning_tokens: u64,
+    pub(crate) output_dropped_tokens: u64,
+    pub(crate) kv_block_ns: u128,
+    pub(crate) ttft: Histogram,
+    pub(crate) gaps: Histogram,
+    pub(crate) e2e: Histogram,
+    pub(crate) queue: Histogram,
+    pub(crate) prefill: Histogram,
+    pub(crate) decode: Histogram,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        let durations = || Histogram::new(&DURATION_BOUNDS_NS);
+        Self {
+            requests: Default::default(),
+            finished: Default::default(),
+            rejected: Default::default(),
+            input_uncached_tokens: 0,
+            input_cached_tokens: 0,
+            output_tokens: 0,
+            reasoning_tokens: 0,
+            output_dropped_tokens: 0,
+            kv_block_ns: 0,
+            ttft: durations(),
+            gaps: Histogram::new(&GAP_BOUNDS_NS),
+            e2e: durations(),
+            queue: durations(),
+            prefill: durations(),
+            decode: durations(),
+        }
+    }
+}
+
+impl Totals {
+    fn add(&mut self, record: &UsageRecord) {
+        self.requests[record.outcome as usize] += 1;
+        for &reason in &record.finish_reasons {
+            self.finished[reason as usize] += 1;
+        }
+        self.input_uncached_tokens += record.input_uncached_tokens;
+        self.input_cached_tokens += record.input_cached_tokens;
+        self.output_tokens += record.output_tokens;
+        self.reasoning_tokens += record.reasoning_tokens.unwrap_or(0);
+        self.output_dropped_tokens += record.output_dropped_tokens;
+        self.kv_block_ns += u128::from(record.kv_block_ns);
+        self.queue.observe(record.queue_ns);
+        self.e2e.observe(record.e2e_ns);
+        self.gaps.merge(&record.gap_buckets, record.gap_sum_ns);
+        // A request that ended before its prompt was touched, or before its first token, has no such time: a zero
+        // would pull the distribution down.
+        if record.prefill_ns > 0 {
+            self.prefill.observe(record.prefill_ns);
+        }
+        if let Some(ttft_ns) = record.ttft_ns {
+            self.ttft.observe(ttft_ns);
+            self.decode.observe(record.decode_ns);
+        }
+    }
+}
+
+/// Counts finished requests, per model. Its size depends on the number of models alone: nothing a client writes
+/// becomes a label.
+#[derive(Debug, Default)]
+pub struct Meter {
+    totals: Mutex<BTreeMap<String, Totals>>,
+}
+
+impl Meter {
+    /// A meter that has counted nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counts a finished request and writes it to the log (target `usage`). Call it once for each request.
+    pub fn record(&self, record: &UsageRecord) {
+        record.log();
+        Self::totals_of(&mut self.lock(), &record.model).add(record);
+    }
+
+    /// Counts a request that was turned away before any work was done for it. `model` is a name the plant serves, never
+    /// one a client made up.
+    pub fn reject(&self, model: &str, rejection: Rejection) {
+        Self::totals_of(&mut self.lock(), model).rejected[rejection as usize] += 1;
+    }
+
+    /// Everything as Prometheus text (format 0.0.4). `lines` are the lines' own values at this moment; models in them
+    /// that finished no request yet show zeros.
+    #[must_use]
+    pub fn render(&self, lines: &[LineGauges]) -> String {
+        // Copied out, so that requests don't wait for the writing.
+        let totals = self.lock().clone();
+        render::render(totals, lines)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Totals>> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn totals_of<'a>(totals: &'a mut BTreeMap<String, Totals>, model: &str) -> &'a mut Totals {
+        let known = totals.contains_key(model) || totals.len() < MAX_MODELS;
+        totals.entry(if known { model } else { OTHER_MODELS }.to_owned()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_models_is_bounded() {
+        let meter = Meter::new();
+        for i in 0..10 * MAX_MODELS {
+            meter.record(&UsageRecord { model: format!("m{i}"), output_tokens: 1, ..UsageRecord::default() });
+        }
+        let totals = meter.lock();
+        assert_eq!(totals.len(), MAX_MODELS + 1);
+        assert_eq!(totals.values().map(|t| t.output_tokens).sum::<u64>(), 10 * MAX_MODELS as u64);
+    }
+
+    #[test]
+    fn label_arrays_are_indexed_by_their_own_order() {
+        assert!(Outcome::ALL.iter().enumerate().all(|(i, &value)| value as usize == i));
+        assert!(FinishReason::ALL.iter().enumerate().all(|(i, &value)| value as usize == i));
+        assert!(Rejection::ALL.iter().enumerate().all(|(i, &value)| value as usize == i));
+    }
+}
