@@ -1,2 +1,18 @@
-//! Load generator and benchmarks of the whole plant.
+//! Load generator and benchmarks of the whole plant, seen from outside: it speaks only HTTP, so the same program
+//! measures any server with the OpenAI API.
+//!
+//! `tokenworks-bench serve-load` drives many streaming clients, checks that every outcome is a legal one, and reports
+//! latency percentiles, throughput and goodput. The line is: [`args`] -> [`plan`] (seeded, so a run can be repeated)
+//! -> [`load`] (clients over [`http`] and [`sse`]) -> [`settle`] (nothing leaked) -> [`report`].
+
 #![forbid(unsafe_code)]
+
+pub mod args;
+pub mod http;
+pub mod load;
+pub mod memory;
+pub mod plan;
+pub mod report;
+pub mod request;
+pub mod settle;
+pub mod sse;

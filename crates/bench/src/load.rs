@@ -1,0 +1,180 @@
+//! The load test itself: N clients take requests from one plan until it is empty.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::args::{LoadArgs, MetricsCheck, RuleArgs};
+use crate::http::{HttpError, Target};
+use crate::memory::resident_bytes;
+use crate::plan::Plan;
+use crate::report::{Memory, Report};
+use crate::request::{self, Sample};
+use crate::settle;
+
+/// Longest pause of a rejected client; a test need not wait as politely as a real client.
+const MAX_PAUSE: Duration = Duration::from_millis(250);
+/// How often memory is looked at.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The server could not be asked.
+    #[error("{0}")]
+    Http(#[from] HttpError),
+    /// `/v1/models` names no model.
+    #[error("/v1/models names no model (status {0}); give one with --model")]
+    NoModel(u16),
+    /// The process is not there.
+    #[error("--pid {0}: no such process, or the system does not tell its memory")]
+    NoProcess(u32),
+    /// A client ended in a panic.
+    #[error("a client failed: {0}")]
+    Client(#[from] tokio::task::JoinError),
+}
+
+/// Runs a load test to its end.
+///
+/// # Errors
+/// When nothing could be measured; broken rules are in the report instead.
+pub async fn run(args: LoadArgs) -> Result<Report, LoadError> {
+    let target = Target::parse(&args.url, args.api_key.clone())?;
+    let model = match &args.model {
+        Some(model) => model.clone(),
+        None => first_model(&target).await?,
+    };
+    let watch = args.rules.pid.map(MemoryWatch::start).transpose()?;
+    let plan = Arc::new(Plan::new(&args.work, &model));
+    let started = Instant::now();
+    let samples = drive(&args, &target, &plan, watch.as_ref()).await?;
+    let mut report = Report::new(&samples, started.elapsed(), args.rules.slo);
+    report.model = model;
+    report.clients = args.work.clients;
+    report.seed = args.work.seed;
+    if args.rules.metrics == MetricsCheck::Required {
+        match settle::wait(&target, Duration::from_secs(args.rules.settle)).await {
+            Ok(settled) => {
+                if !settled.at_rest() {
+                    report.violations.push(format!("not at rest after {} s: {settled:?}", args.rules.settle));
+                }
+                report.settled = Some(settled);
+            }
+            Err(error) => report.violations.push(error.to_string()),
+        }
+    }
+    if let Some(watch) = watch {
+        judge_memory(&mut report, watch, &args.rules);
+    }
+    Ok(report)
+}
+
+async fn first_model(target: &Target) -> Result<String, LoadError> {
+    let mut response = target.get("/v1/models").await?;
+    let models: serde_json::Value = serde_json::from_str(&response.text().await?).unwrap_or_default();
+    let id = models["data"][0]["id"].as_str();
+    id.map(str::to_owned).ok_or(LoadError::NoModel(response.status.as_u16()))
+}
+
+async fn drive(
+    args: &LoadArgs,
+    target: &Target,
+    plan: &Arc<Plan>,
+    watch: Option<&MemoryWatch>,
+) -> Result<Vec<Sample>, LoadError> {
+    let next = Arc::new(AtomicU32::new(0));
+    let (requests, timeout) = (args.work.requests, args.rules.timeout());
+    let mut clients = JoinSet::new();
+    for _ in 0..args.work.clients.min(requests) {
+        let (target, plan, next) = (target.clone(), Arc::clone(plan), Arc::clone(&next));
+        let middle = watch.map(MemoryWatch::middle_marker);
+        clients.spawn(async move {
+            let mut samples = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= requests {
+                    return samples;
+                }
+                if let Some(middle) = &middle
+                    && index == requests / 2
+                {
+                    middle.mark();
+                }
+                let sample = request::run(&target, plan.path(), &plan.request(index), timeout).await;
+                if let request::Outcome::Rejected(_) = sample.outcome {
+                    tokio::time::sleep(sample.retry_after.unwrap_or(MAX_PAUSE).min(MAX_PAUSE)).await;
+                }
+                samples.push(sample);
+            }
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(samples) = clients.join_next().await {
+        all.extend(samples?);
+    }
+    Ok(all)
+}
+
+fn judge_memory(report: &mut Report, watch: MemoryWatch, rules: &RuleArgs) {
+    let Some(memory) = watch.stop() else {
+        report.violations.push("the watched process is gone".to_owned());
+        return;
+    };
+    if rules.rss_limit.is_some_and(|limit| memory.peak > limit << 20) {
+        report.violations.push(format!("resident memory reached {} MiB", memory.peak >> 20));
+    }
+    let growth = memory.after.saturating_sub(memory.middle);
+    if rules.rss_growth_limit.is_some_and(|limit| growth > limit << 20) {
+        report.violations.push(format!("resident memory grew by {} MiB in the second half", growth >> 20));
+    }
+    report.memory = Some(memory);
+}
+
+/// Looks at a process's memory all the time.
+struct MemoryWatch {
+    pid: u32,
+    before: u64,
+    middle: Arc<AtomicU64>,
+    peak: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Notes the memory in the middle of the run.
+struct MiddleMarker {
+    pid: u32,
+    middle: Arc<AtomicU64>,
+}
+
+impl MiddleMarker {
+    fn mark(&self) {
+        self.middle.store(resident_bytes(self.pid).unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+impl MemoryWatch {
+    fn start(pid: u32) -> Result<Self, LoadError> {
+        let before = resident_bytes(pid).ok_or(LoadError::NoProcess(pid))?;
+        let peak = Arc::new(AtomicU64::new(before));
+        let seen = Arc::clone(&peak);
+        let task = tokio::spawn(async move {
+            while let Some(bytes) = resident_bytes(pid) {
+                seen.fetch_max(bytes, Ordering::Relaxed);
+                tokio::time::sleep(MEMORY_INTERVAL).await;
+            }
+        });
+        Ok(Self { pid, before, middle: Arc::default(), peak, task })
+    }
+
+    fn middle_marker(&self) -> MiddleMarker {
+        MiddleMarker { pid: self.pid, middle: Arc::clone(&self.middle) }
+    }
+
+    fn stop(self) -> Option<Memory> {
+        self.task.abort();
+        let after = resident_bytes(self.pid)?;
+        let peak = self.peak.load(Ordering::Relaxed).max(after);
+        Some(Memory { before: self.before, middle: self.middle.load(Ordering::Relaxed), after, peak })
+    }
+}

@@ -1,0 +1,33 @@
+//! `tokenworks-bench`: parses the command line and runs one benchmark.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use bench::args::{Cli, Command};
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
+    };
+    let Command::ServeLoad(args) = cli.command;
+    let json = args.json;
+    match runtime.block_on(bench::load::run(*args)) {
+        Ok(report) => {
+            let text = if json { report.to_json() } else { report.to_text() };
+            if writeln!(std::io::stdout().lock(), "{text}").is_err() {
+                return ExitCode::from(2);
+            }
+            if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+/// Says why nothing was measured; 2 tells this apart from a violation found by a finished run (1).
+fn fail(message: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr().lock(), "error: {message}");
+    ExitCode::from(2)
+}

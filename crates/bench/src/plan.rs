@@ -1,0 +1,227 @@
+//! What each request of a run asks, decided by the seed alone: the answer of a server never changes the plan.
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+use crate::args::{Endpoint, Span, WorkArgs};
+
+/// Short common words; one is about one token in most vocabularies.
+const WORDS: [&str; 64] = [
+    "time",
+    "year",
+    "people",
+    "way",
+    "day",
+    "man",
+    "thing",
+    "woman",
+    "life",
+    "child",
+    "world",
+    "school",
+    "state",
+    "family",
+    "student",
+    "group",
+    "country",
+    "problem",
+    "hand",
+    "part",
+    "place",
+    "case",
+    "week",
+    "company",
+    "system",
+    "program",
+    "question",
+    "work",
+    "government",
+    "number",
+    "night",
+    "point",
+    "home",
+    "water",
+    "room",
+    "mother",
+    "area",
+    "money",
+    "story",
+    "fact",
+    "month",
+    "lot",
+    "right",
+    "study",
+    "book",
+    "eye",
+    "job",
+    "word",
+    "business",
+    "issue",
+    "side",
+    "kind",
+    "head",
+    "house",
+    "service",
+    "friend",
+    "father",
+    "power",
+    "hour",
+    "game",
+    "line",
+    "end",
+    "member",
+    "law",
+];
+
+/// When the client of a request hangs up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disconnect {
+    /// This many milliseconds after sending, whatever came by then (most likely while waiting or in prefill).
+    AfterMillis(u64),
+    /// After this many chunks with text.
+    AfterChunks(u32),
+}
+
+/// One request of the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// The JSON body.
+    pub body: Value,
+    /// When the client hangs up, if it does.
+    pub disconnect: Option<Disconnect>,
+}
+
+/// Makes the requests of a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    work: WorkArgs,
+    model: String,
+    prefixes: Vec<String>,
+}
+
+impl Plan {
+    /// A plan for `model`.
+    #[must_use]
+    pub fn new(work: &WorkArgs, model: &str) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(work.seed);
+        let prefixes = (0..work.prefixes).map(|_| words(&mut rng, work.prefix_words)).collect();
+        Self { work: work.clone(), model: model.to_owned(), prefixes }
+    }
+
+    /// Request number `index`, from 0.
+    #[must_use]
+    pub fn request(&self, index: u32) -> Planned {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.work.seed);
+        rng.set_stream(u64::from(index) + 1);
+        let work = &self.work;
+        let mut prompt = String::new();
+        if rng.random_bool(work.shared.0) {
+            prompt.push_str(&self.prefixes[rng.random_range(0..self.prefixes.len())]);
+            prompt.push(' ');
+        }
+        let length = draw(&mut rng, work.prompt_words);
+        prompt.push_str(&words(&mut rng, length));
+        let max_tokens = draw(&mut rng, work.max_tokens);
+        let disconnect = rng.random_bool(work.disconnect.0).then(|| {
+            if rng.random_bool(0.5) {
+                Disconnect::AfterMillis(rng.random_range(0..500))
+            } else {
+                Disconnect::AfterChunks(rng.random_range(1..=max_tokens))
+            }
+        });
+        Planned { body: self.body(&prompt, max_tokens, rng.random_range(0..1 << 31)), disconnect }
+    }
+
+    /// Path below the base URL.
+    #[must_use]
+    pub fn path(&self) -> &'static str {
+        match self.work.endpoint {
+            Endpoint::Chat => "/v1/chat/completions",
+            Endpoint::Completions => "/v1/completions",
+        }
+    }
+
+    fn body(&self, prompt: &str, max_tokens: u32, seed: u32) -> Value {
+        let mut body = json!({
+            "model": self.model,
+            "max_tokens": max_tokens,
+            "temperature": self.work.temperature,
+            "seed": seed,
+            "stream": true,
+            "stream_options": {"include_usage": true},
+        });
+        match self.work.endpoint {
+            Endpoint::Chat => body["messages"] = json!([{"role": "user", "content": prompt}]),
+            Endpoint::Completions => body["prompt"] = json!(prompt),
+        }
+        if self.work.ignore_eos {
+            body["ignore_eos"] = json!(true);
+        }
+        body
+    }
+}
+
+fn draw(rng: &mut ChaCha8Rng, span: Span) -> u32 {
+    rng.random_range(span.from..=span.to)
+}
+
+fn words(rng: &mut ChaCha8Rng, count: u32) -> String {
+    let chosen: Vec<&str> = (0..count).map(|_| WORDS[rng.random_range(0..WORDS.len())]).collect();
+    chosen.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Share;
+
+    fn work() -> WorkArgs {
+        WorkArgs {
+            clients: 4,
+            requests: 400,
+            seed: 9,
+            disconnect: Share(0.25),
+            prompt_words: Span { from: 3, to: 7 },
+            shared: Share(0.5),
+            prefixes: 2,
+            prefix_words: 10,
+            max_tokens: Span { from: 2, to: 5 },
+            endpoint: Endpoint::Completions,
+            temperature: 0.5,
+            ignore_eos: true,
+        }
+    }
+
+    #[test]
+    fn the_same_seed_asks_the_same_things_in_any_order() {
+        let (one, two) = (Plan::new(&work(), "m"), Plan::new(&work(), "m"));
+        let forward: Vec<_> = (0..50).map(|i| one.request(i)).collect();
+        let mut backward: Vec<_> = (0..50).rev().map(|i| two.request(i)).collect();
+        backward.reverse();
+        assert_eq!(forward, backward);
+        assert_ne!(forward[0], forward[1]);
+        let other = Plan::new(&WorkArgs { seed: 10, ..work() }, "m");
+        assert_ne!(forward[0], other.request(0));
+    }
+
+    #[test]
+    fn lengths_and_shares_are_as_asked() {
+        let plan = Plan::new(&work(), "m");
+        let (mut hang_ups, mut shared) = (0, 0);
+        for index in 0..400 {
+            let planned = plan.request(index);
+            let count = planned.body["prompt"].as_str().unwrap().split(' ').count();
+            assert!((3..=7).contains(&count) || (13..=17).contains(&count), "{count}");
+            shared += u32::from(count > 7);
+            let max_tokens = planned.body["max_tokens"].as_u64().unwrap();
+            assert!((2..=5).contains(&max_tokens));
+            if let Some(Disconnect::AfterChunks(n)) = planned.disconnect {
+                assert!(u64::from(n) <= max_tokens);
+            }
+            hang_ups += u32::from(planned.disconnect.is_some());
+        }
+        assert!((60..=140).contains(&hang_ups), "{hang_ups}");
+        assert!((150..=250).contains(&shared), "{shared}");
+    }
+}
