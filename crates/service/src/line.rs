@@ -183,3 +183,29 @@ pub struct LineStatus {
     /// Fixed facts.
     pub limits: inference::EngineLimits,
 }
+
+impl LineStatus {
+    /// The same for [`metering::Meter::render`].
+    #[must_use]
+    pub fn line_gauges(&self, model: &str) -> metering::LineGauges {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let (gauges, counters) = (&self.gauges, &self.counters);
+        metering::LineGauges {
+            model: model.to_owned(),
+            ready: self.ready,
+            running: count(gauges.running),
+            waiting: count(gauges.waiting),
+            kv_blocks_used: count(gauges.kv_blocks_used),
+            kv_blocks_cached: count(gauges.kv_blocks_cached),
+            kv_blocks_total: count(self.limits.kv_blocks),
+            steps: counters.steps,
+            busy_ns: counters.busy_ns,
+            prefill_columns: counters.prefill_columns,
+            decode_columns: counters.decode_columns,
+            prefix_queries_tokens: counters.prefix_queries_tokens,
+            prefix_hits_tokens: counters.prefix_hits_tokens,
+            preemptions: counters.preemptions,
+            kv_block_ns: counters.kv_block_ns,
+        }
+    }
+}
