@@ -1,0 +1,431 @@
+//! The production line: one step from schedule to events.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use inference::{EngineLimits, FinishReason, Request, RequestFailure};
+use model::{Batch, BlockId, Column};
+use rand::RngCore;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::config::EngineConfig;
+use crate::cost::CostModel;
+use crate::kv_cache::blocks_for;
+use crate::output::{Made, Output, panic_message};
+use crate::runner::Runner;
+use crate::sampler::Sampler;
+use crate::scheduler::{Plan, Scheduler, SchedulerConfig, Work};
+use crate::sequence::{Rank, Sequence};
+use crate::stats::{self, Stats};
+
+/// Most prompt positions of a step whose log-probabilities are reported; bounds the rows of logits.
+const SCORED_ROWS: usize = 32;
+
+/// Tells the time in nanoseconds; never goes back.
+pub(crate) trait Clock: Send {
+    fn now_ns(&self) -> u64;
+}
+
+/// Everything the engine's thread owns. Requests are known by their number of arrival.
+pub(crate) struct Core {
+    runner: Box<dyn Runner>,
+    scheduler: Scheduler,
+    scheduler_config: SchedulerConfig,
+    requests: BTreeMap<u64, Output>,
+    /// Requests that ended in this step; their last event goes out when the gauges show it.
+    ended: Vec<(Output, Option<RequestFailure>)>,
+    sampler: Sampler,
+    cost: CostModel,
+    logits: Vec<f32>,
+    vocab_size: usize,
+    seeds: ChaCha8Rng,
+    arrivals: u64,
+    /// Until when block time is charged.
+    charged_ns: u64,
+    stats: Arc<Stats>,
+    clock: Box<dyn Clock>,
+}
+
+/// Rows of logits that a piece of work asked for.
+struct Rows {
+    work: Work,
+    /// First prompt position whose row is wanted, and how many; rows of positions before the last of the prompt.
+    scored_from: usize,
+    scored: usize,
+    /// Whether the next token is to be sampled from one more row.
+    samples: bool,
+}
+
+impl Core {
+    pub(crate) fn new(
+        runner: Box<dyn Runner>,
+        config: &EngineConfig,
+        limits: EngineLimits,
+        stats: Arc<Stats>,
+        clock: Box<dyn Clock>,
+    ) -> Self {
+        let scheduler_config = SchedulerConfig {
+            kv_blocks: limits.kv_blocks,
+            prefix_cache: config.prefix_cache,
+            max_running: config.max_running,
+            prefill_chunk: config.prefill_chunk,
+            prefill_slice_ns: u64::try_from(config.prefill_slice.as_nanos()).unwrap_or(u64::MAX),
+            scored_rows: SCORED_ROWS,
+        };
+        Self {
+            runner,
+            scheduler: Scheduler::new(scheduler_config),
+            scheduler_config,
+            requests: BTreeMap::new(),
+            ended: Vec::new(),
+            sampler: Sampler::default(),
+            cost: CostModel::default(),
+            logits: Vec::new(),
+            vocab_size: limits.vocab_size,
+            seeds: config.seed.map_or_else(ChaCha8Rng::from_os_rng, ChaCha8Rng::seed_from_u64),
+            arrivals: 0,
+            charged_ns: 0,
+            stats,
+            clock,
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Takes a checked request.
+    pub(crate) fn submit(&mut self, request: Request, received_ns: u64) {
+        let output = Output::new(request, received_ns, self.seeds.next_u64());
+        let needed_blocks = blocks_for(output.most_positions());
+        let pool_blocks = self.scheduler.kv().total();
+        if needed_blocks > pool_blocks {
+            self.ended.push((output, Some(RequestFailure::TooLarge { needed_blocks, pool_blocks })));
+            return;
+        }
+        if self.requests.is_empty() {
+            // Nobody held a block while the engine slept.
+            self.charged_ns = self.clock.now_ns();
+        }
+        let rank = Rank { priority: Reverse(output.priority), arrival: self.arrivals, candidate: 0 };
+        let cache_limit = if output.prompt_logprobs.is_some() { 0 } else { usize::MAX };
+        let slots = output.candidates() as usize;
+        self.scheduler.add(rank, Sequence::new(output.prompt.clone(), slots, cache_limit));
+        self.requests.insert(self.arrivals, output);
+        self.arrivals += 1;
+    }
+
+    /// One step: schedule, run, sample, emit.
+    pub(crate) fn step(&mut self) {
+        let start = self.clock.now_ns();
+        self.drop_cancelled();
+        let plan = self.scheduler.schedule(&self.cost);
+        self.note_plan(&plan, start);
+        let ran = self.run(&plan);
+        let step_ns = self.clock.now_ns().saturating_sub(start);
+        self.measure(&plan, start, step_ns);
+        match ran {
+            Ok(rows) => self.emit(&rows),
+            Err(failure) => self.fail_batch(&plan, failure),
+        }
+        self.drop_broken();
+        stats::add(&self.stats.busy_ns, self.clock.now_ns().saturating_sub(start));
+    }
+
+    /// Ends requests whose cancel token is set, in whatever phase they are.
+    fn drop_cancelled(&mut self) {
+        let cancelled: Vec<u64> =
+            self.requests.iter().filter(|(_, output)| output.is_cancelled()).map(|(arrival, _)| *arrival).collect();
+        for arrival in cancelled {
+            if let Some(output) = self.requests.get_mut(&arrival) {
+                output.finish_all(FinishReason::Cancelled);
+            }
+            self.end(arrival, None);
+        }
+    }
+
+    /// Notes who starts, who found cached positions, and who was preempted.
+    fn note_plan(&mut self, plan: &Plan, start: u64) {
+        for rank in &plan.preempted {
+            stats::add(&self.stats.preemptions, 1);
+            if let Some(output) = self.requests.get_mut(&rank.arrival) {
+                output.count_preemption();
+            }
+        }
+        for (rank, positions) in &plan.cached {
+            if let Some(output) = self.requests.get_mut(&rank.arrival) {
+                stats::add(&self.stats.prefix_hits_tokens, output.count_input(*positions, true));
+            }
+        }
+        for work in &plan.work {
+            if let Some(output) = self.requests.get_mut(&work.rank.arrival)
+                && output.start(start)
+                && output.prompt_logprobs.is_none()
+                && self.scheduler_config.prefix_cache
+            {
+                stats::add(&self.stats.prefix_queries_tokens, count(output.prompt.len()));
+            }
+        }
+    }
+
+    /// Copies blocks and runs the batch; the logits are in `self.logits` then, row after row.
+    fn run(&mut self, plan: &Plan) -> Result<Vec<Rows>, Fault> {
+        let rows = self.rows(plan);
+        let wanted = rows.iter().map(|rows| rows.scored + usize::from(rows.samples)).sum::<usize>();
+        self.logits.resize(wanted * self.vocab_size, 0.0);
+        let (runner, scheduler, logits) = (&mut self.runner, &self.scheduler, &mut self.logits);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            for copy in &plan.copies {
+                runner.copy_block(copy.from, copy.to, copy.tokens);
+            }
+            if plan.work.is_empty() { Ok(()) } else { forward(runner.as_mut(), scheduler, &rows, logits) }
+        }));
+        match result {
+            Ok(Ok(())) => Ok(rows),
+            Ok(Err(error)) => Err(Fault { message: format!("the forward pass failed: {error}"), trusted: true }),
+            Err(panic) => {
+                let message = format!("the forward pass panicked: {}", panic_message(panic.as_ref()));
+                Err(Fault { message, trusted: false })
+            }
+        }
+    }
+
+    /// Which rows of logits each piece of work asks for.
+    fn rows(&self, plan: &Plan) -> Vec<Rows> {
+        let rows = |work: &Work| {
+            let output = self.requests.get(&work.rank.arrival)?;
+            let sequence = self.scheduler.running().get(&work.rank)?;
+            let end = work.start + work.columns;
+            let scored_from = work.start.max(output.scored);
+            let scored_to = end.min(output.prompt.len() - 1);
+            let scored = if output.prompt_logprobs.is_some() { scored_to.saturating_sub(scored_from) } else { 0 };
+            let samples = end == sequence.tokens.len() && !output.only_scores();
+            Some(Rows { work: *work, scored_from, scored, samples })
+        };
+        plan.work.iter().filter_map(rows).collect()
+    }
+
+    /// Adds the step's time and columns to the requests and the plant's counters.
+    fn measure(&mut self, plan: &Plan, start: u64, step_ns: u64) {
+        let requests = &mut self.requests;
+        let (mut prefill_columns, mut decode_columns) = (0, 0);
+        let mut parts: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        for work in &plan.work {
+            let Some(sequence) = self.scheduler.running().get(&work.rank) else { continue };
+            let decode = usize::from(work.start + work.columns > sequence.peak.max(sequence.prompt_len));
+            prefill_columns += work.columns - decode;
+            decode_columns += decode;
+            let part = parts.entry(work.rank.arrival).or_default();
+            part.0 += count(work.columns - decode);
+            part.1 += count(decode);
+        }
+        for (arrival, (prefill, decode)) in parts {
+            if let Some(output) = requests.get_mut(&arrival) {
+                output.count_columns(prefill, decode, step_ns);
+            }
+        }
+        let end = start + step_ns;
+        let held_ns = end.saturating_sub(self.charged_ns);
+        self.charged_ns = end;
+        let block_ns = self.scheduler.charge_blocks(held_ns, |rank, ns| {
+            if let Some(output) = requests.get_mut(&rank.arrival) {
+                output.count_block_ns(ns);
+            }
+        });
+        stats::add(&self.stats.kv_block_ns, block_ns);
+        if prefill_columns + decode_columns > 0 {
+            self.cost.observe(prefill_columns, decode_columns, step_ns);
+            stats::add(&self.stats.steps, 1);
+            stats::add(&self.stats.prefill_columns, count(prefill_columns));
+            stats::add(&self.stats.decode_columns, count(decode_columns));
+        }
+    }
+
+    /// Samples from the rows and pushes what came of it.
+    fn emit(&mut self, rows: &[Rows]) {
+        let logits = std::mem::take(&mut self.logits);
+        let mut next = logits.chunks_exact(self.vocab_size);
+        for rows in rows {
+            let work = rows.work;
+            self.scheduler.advance(work.rank, work.columns);
+            if let Some(output) = self.requests.get_mut(&work.rank.arrival) {
+                output.count_input(work.start + work.columns, false);
+            }
+            let scored: Vec<&[f32]> = next.by_ref().take(rows.scored).collect();
+            let sampled = if rows.samples { next.next() } else { None };
+            if !scored.is_empty() {
+                self.score_prompt(rows, &scored);
+            }
+            match sampled {
+                Some(row) => self.make_tokens(work.rank, row),
+                None => self.end_scored(work.rank),
+            }
+        }
+        self.logits = logits;
+    }
+
+    /// Reports log-probabilities of prompt tokens: the row of a position tells of the token after it.
+    fn score_prompt(&mut self, rows: &Rows, scored: &[&[f32]]) {
+        let rank = rows.work.rank;
+        let Some(output) = self.requests.get_mut(&rank.arrival) else { return };
+        let top = output.prompt_logprobs.unwrap_or(0);
+        let targets = &output.prompt[rows.scored_from + 1..];
+        let logprobs: Result<Vec<_>, _> =
+            scored.iter().zip(targets).map(|(row, id)| self.sampler.logprobs(row, *id, top)).collect();
+        match logprobs {
+            Ok(logprobs) => {
+                output.push_prompt(rows.scored_from + 1, logprobs);
+                let all = output.scored + 1 >= output.prompt.len();
+                self.scheduler.allow_cached(rank, if all { usize::MAX } else { output.scored });
+            }
+            Err(error) => self.end(rank.arrival, Some(RequestFailure::Internal(error.to_string()))),
+        }
+    }
+
+    /// Makes the next token of a sequence, or the first ones of all candidates when its prompt has just been done.
+    fn make_tokens(&mut self, rank: Rank, row: &[f32]) {
+        let Some(sequence) = self.scheduler.running().get(&rank) else { return };
+        let Some(output) = self.requests.get_mut(&rank.arrival) else { return };
+        let first = sequence.tokens.len() == sequence.prompt_len;
+        let others = if first { output.candidates() } else { rank.candidate + 1 };
+        // The sequence itself comes last: the others share its blocks while it still holds them.
+        for candidate in (rank.candidate..others).rev() {
+            let now = || self.clock.now_ns();
+            match output.make_token(candidate, row, &mut self.sampler, now) {
+                Made::Goes(id) if candidate == rank.candidate => {
+                    self.scheduler.settle(rank);
+                    self.scheduler.append(rank, id);
+                }
+                Made::Goes(id) => self.scheduler.fork(rank, candidate, id),
+                Made::Ended if candidate == rank.candidate => self.scheduler.remove(rank),
+                Made::Ended => {}
+                Made::Failed(failure) => {
+                    self.end(rank.arrival, Some(failure));
+                    return;
+                }
+            }
+        }
+        if output.is_finished() {
+            self.end(rank.arrival, None);
+        }
+    }
+
+    /// Ends a request that only wanted its prompt scored, once it is.
+    fn end_scored(&mut self, rank: Rank) {
+        let Some(sequence) = self.scheduler.running().get(&rank) else { return };
+        let Some(output) = self.requests.get_mut(&rank.arrival) else { return };
+        if output.only_scores() && sequence.remaining() == 0 {
+            output.finish_all(FinishReason::Length);
+            self.end(rank.arrival, None);
+        }
+    }
+
+    /// Takes a request out of the engine and frees its blocks; its last event follows at the end of the step.
+    fn end(&mut self, arrival: u64, failure: Option<RequestFailure>) {
+        let Some(output) = self.requests.remove(&arrival) else { return };
+        for candidate in 0..output.candidates() {
+            self.scheduler.remove(Rank { priority: Reverse(output.priority), arrival, candidate });
+        }
+        self.ended.push((output, failure));
+    }
+
+    /// Fails the requests of a batch that did not run, or everything that runs if the KV cannot be trusted any more.
+    fn fail_batch(&mut self, plan: &Plan, fault: Fault) {
+        tracing::error!("{}", fault.message);
+        let arrivals: BTreeSet<u64> = if fault.trusted {
+            plan.work.iter().map(|work| work.rank.arrival).collect()
+        } else {
+            self.scheduler.running().keys().map(|rank| rank.arrival).collect()
+        };
+        for arrival in arrivals {
+            self.end(arrival, Some(RequestFailure::Internal(fault.message.clone())));
+        }
+        if !fault.trusted {
+            self.scheduler.clear_cache();
+        }
+    }
+
+    /// Ends requests whose sink panicked.
+    fn drop_broken(&mut self) {
+        let broken: Vec<u64> =
+            self.requests.iter().filter(|(_, output)| output.is_broken()).map(|(arrival, _)| *arrival).collect();
+        for arrival in broken {
+            if let Some(output) = self.requests.get(&arrival) {
+                tracing::error!("the event sink of request {} panicked", output.id());
+            }
+            self.end(arrival, Some(RequestFailure::Internal("the event sink panicked".to_owned())));
+        }
+    }
+
+    /// Fails every request.
+    pub(crate) fn fail_all(&mut self, failure: &RequestFailure) {
+        let arrivals: Vec<u64> = self.requests.keys().copied().collect();
+        for arrival in arrivals {
+            self.end(arrival, Some(failure.clone()));
+        }
+    }
+
+    /// Fails every request and forgets all state but the runner and the counters.
+    pub(crate) fn reset(&mut self, failure: &RequestFailure) {
+        self.scheduler = Scheduler::new(self.scheduler_config);
+        self.sampler = Sampler::default();
+        self.fail_all(failure);
+    }
+
+    /// Publishes the gauges (`waiting` takes the number of waiting requests), then pushes the last events of the
+    /// requests that ended: who has read such an event sees its blocks free.
+    pub(crate) fn settle(&mut self, waiting: impl FnOnce(usize)) {
+        let kv = self.scheduler.kv();
+        self.stats.running.store(self.scheduler.running().len(), Ordering::Release);
+        self.stats.kv_blocks_used.store(kv.used(), Ordering::Release);
+        self.stats.kv_blocks_cached.store(kv.cached(), Ordering::Release);
+        let requests: BTreeSet<u64> = self.scheduler.waiting().map(|rank| rank.arrival).collect();
+        waiting(requests.len());
+        let now = self.clock.now_ns();
+        for (output, failure) in self.ended.drain(..) {
+            output.end(failure, now);
+        }
+    }
+}
+
+/// A batch that did not run.
+struct Fault {
+    message: String,
+    /// Whether the KV outside the batch is as it was.
+    trusted: bool,
+}
+
+/// Puts the batch together and runs it.
+fn forward(runner: &mut dyn Runner, scheduler: &Scheduler, rows: &[Rows], logits: &mut [f32]) -> Result<(), String> {
+    let mut columns = Vec::new();
+    let mut tables: Vec<&[BlockId]> = Vec::with_capacity(rows.len());
+    let mut logits_of = Vec::new();
+    for rows in rows {
+        let Work { rank, start, columns: count } = rows.work;
+        let sequence = scheduler.running().get(&rank).ok_or("a scheduled sequence is gone")?;
+        let number = narrow(tables.len())?;
+        tables.push(&sequence.table);
+        for position in start..start + count {
+            if (rows.scored_from..rows.scored_from + rows.scored).contains(&position)
+                || (rows.samples && position + 1 == start + count)
+            {
+                logits_of.push(narrow(columns.len())?);
+            }
+            columns.push(Column { token: sequence.tokens[position], position: narrow(position)?, sequence: number });
+        }
+    }
+    let batch = Batch { columns: &columns, tables: &tables, logits_of: &logits_of };
+    runner.forward(&batch, logits).map_err(|error| error.to_string())
+}
+
+fn narrow(value: usize) -> Result<u32, String> {
+    u32::try_from(value).map_err(|error| format!("{value}: {error}"))
+}
+
+fn count(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}

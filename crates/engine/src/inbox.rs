@@ -1,0 +1,90 @@
+//! Where requests wait for the engine's thread.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use inference::{Request, SubmitError};
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Request>,
+    /// Requests that wait in the scheduler.
+    held: usize,
+    closed: bool,
+    /// When requests still in work are given up and the thread ends.
+    deadline: Option<Instant>,
+}
+
+/// A bounded queue. The bound covers the requests in the queue and those that wait in the scheduler.
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    changed: Condvar,
+    max_waiting: usize,
+}
+
+/// What the engine's thread finds.
+pub(crate) struct Delivery {
+    pub(crate) requests: VecDeque<Request>,
+    /// When to give up; `None` = not asked for.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Inbox {
+    pub(crate) fn new(max_waiting: usize) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), max_waiting }
+    }
+
+    /// The state is consistent at every await-free point, so a poisoned lock is as good as any.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn submit(&self, request: Request) -> Result<(), SubmitError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(SubmitError::Closed);
+        }
+        let waiting = state.queue.len() + state.held;
+        if waiting >= self.max_waiting {
+            return Err(SubmitError::QueueFull { waiting });
+        }
+        state.queue.push_back(request);
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        let state = self.lock();
+        state.queue.len() + state.held
+    }
+
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// Refuses new requests and asks the thread to end once its work is done, at `deadline` at the latest.
+    pub(crate) fn end(&self, deadline: Instant) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.deadline = Some(state.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Takes all new requests. When `idle`, sleeps until there is one or the end was asked for.
+    pub(crate) fn take(&self, idle: bool) -> Delivery {
+        let mut state = self.lock();
+        while idle && state.queue.is_empty() && state.deadline.is_none() {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.held += state.queue.len();
+        Delivery { requests: std::mem::take(&mut state.queue), deadline: state.deadline }
+    }
+
+    /// Notes how many requests wait in the scheduler.
+    pub(crate) fn hold(&self, held: usize) {
+        self.lock().held = held;
+    }
+}

@@ -1,0 +1,304 @@
+//! One request on its way out: its candidates, its events, and what it used.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use inference::{
+    CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, Request, RequestFailure, RequestId,
+    SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
+};
+
+use crate::sampler::{Sampler, TokenCounts, draw};
+
+/// What a candidate needs to choose and report its tokens; survives preemption.
+struct Candidate {
+    counts: TokenCounts,
+    control: Option<Box<dyn Control>>,
+    made: u32,
+    last_token_ns: Option<u64>,
+    finished: bool,
+}
+
+/// What came of asking a candidate for a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// It goes on with this token.
+    Goes(TokenId),
+    /// It has ended.
+    Ended,
+    /// The whole request fails.
+    Failed(RequestFailure),
+}
+
+/// A request in the engine. Times are nanoseconds of the engine's clock.
+pub(crate) struct Output {
+    id: RequestId,
+    pub(crate) priority: i32,
+    pub(crate) prompt: Vec<TokenId>,
+    max_tokens: u32,
+    sampling: SamplingParams,
+    seed: u64,
+    stop_ids: Vec<TokenId>,
+    ignore_eos: bool,
+    pub(crate) prompt_logprobs: Option<u8>,
+    cancel: CancelToken,
+    sink: Box<dyn EventSink>,
+    candidates: Vec<Candidate>,
+    usage: Usage,
+    received_ns: u64,
+    started_ns: Option<u64>,
+    first_token_ns: Option<u64>,
+    /// First positions of the prompt that are counted as cached or uncached input.
+    counted: usize,
+    /// First positions whose rows of prompt log-probabilities are reported.
+    pub(crate) scored: usize,
+    /// The sink or a control panicked: nothing more is pushed.
+    broken: bool,
+}
+
+impl Output {
+    /// `seed` is used when the request brings none.
+    pub(crate) fn new(request: Request, received_ns: u64, seed: u64) -> Self {
+        let mut controls = request.controls.into_iter();
+        let counts = TokenCounts::new(&request.prompt, &request.sampling);
+        let candidates = (0..request.candidates)
+            .map(|_| Candidate {
+                counts: counts.clone(),
+                control: controls.next(),
+                made: 0,
+                last_token_ns: None,
+                finished: false,
+            })
+            .collect();
+        Self {
+            id: request.id,
+            priority: request.priority,
+            prompt: request.prompt,
+            max_tokens: request.max_tokens,
+            seed: request.sampling.seed.unwrap_or(seed),
+            sampling: request.sampling,
+            stop_ids: request.stop_ids,
+            ignore_eos: request.ignore_eos,
+            prompt_logprobs: request.prompt_logprobs,
+            cancel: request.cancel,
+            sink: request.events,
+            candidates,
+            usage: Usage::default(),
+            received_ns,
+            started_ns: None,
+            first_token_ns: None,
+            counted: 0,
+            scored: 0,
+            broken: false,
+        }
+    }
+
+    pub(crate) fn id(&self) -> RequestId {
+        self.id
+    }
+
+    pub(crate) fn candidates(&self) -> u32 {
+        u32::try_from(self.candidates.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Positions of one sequence at its end: the last token made is never computed.
+    pub(crate) fn most_positions(&self) -> usize {
+        self.prompt.len() + (self.max_tokens as usize).saturating_sub(1)
+    }
+
+    pub(crate) fn only_scores(&self) -> bool {
+        self.max_tokens == 0
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.candidates.iter().all(|candidate| candidate.finished)
+    }
+
+    pub(crate) fn has_finished(&self, candidate: u32) -> bool {
+        self.candidates.get(candidate as usize).is_none_or(|candidate| candidate.finished)
+    }
+
+    /// A step that works on the request begins. Gives whether it is the first one.
+    pub(crate) fn start(&mut self, now: u64) -> bool {
+        let first = self.started_ns.is_none();
+        self.started_ns.get_or_insert(now);
+        first
+    }
+
+    /// The first `positions` of the prompt are there, out of the cache or computed; those not counted yet are
+    /// counted. Gives how many were.
+    pub(crate) fn count_input(&mut self, positions: usize, cached: bool) -> u64 {
+        let positions = positions.min(self.prompt.len());
+        let new = positions.saturating_sub(self.counted);
+        self.counted = self.counted.max(positions);
+        let new = u64::try_from(new).unwrap_or(u64::MAX);
+        if cached {
+            self.usage.input_cached_tokens += new;
+        } else {
+            self.usage.input_uncached_tokens += new;
+        }
+        new
+    }
+
+    /// Adds computed columns, and the time of the step if it worked on the prompt before the first token.
+    pub(crate) fn count_columns(&mut self, prefill: u64, decode: u64, step_ns: u64) {
+        self.usage.prefill_columns += prefill;
+        self.usage.decode_columns += decode;
+        if self.first_token_ns.is_none() && prefill > 0 {
+            self.usage.prefill_ns += step_ns;
+        }
+    }
+
+    pub(crate) fn count_block_ns(&mut self, ns: u64) {
+        self.usage.kv_block_ns += ns;
+    }
+
+    pub(crate) fn count_preemption(&mut self) {
+        self.usage.preemptions += 1;
+    }
+
+    /// Pushes an event; a sink that panics gets nothing more.
+    fn push(&mut self, event: Event) {
+        if self.broken {
+            return;
+        }
+        let sink = &mut self.sink;
+        if catch_unwind(AssertUnwindSafe(|| sink.push(event))).is_err() {
+            self.broken = true;
+        }
+    }
+
+    /// Reports log-probabilities of prompt tokens from `start` on.
+    pub(crate) fn push_prompt(&mut self, start: usize, logprobs: Vec<TokenLogprobs>) {
+        self.scored = start - 1 + logprobs.len();
+        let start = u32::try_from(start).unwrap_or(u32::MAX);
+        self.push(Event::Prompt { start, logprobs });
+    }
+
+    /// Ends one candidate.
+    fn finish(&mut self, index: u32, reason: FinishReason, dropped: u32) {
+        let Some(candidate) = self.candidates.get_mut(index as usize) else { return };
+        candidate.finished = true;
+        let dropped = dropped.min(candidate.made);
+        self.usage.output_tokens -= u64::from(dropped);
+        self.usage.output_dropped_tokens += u64::from(dropped);
+        self.push(Event::Finished { candidate: index, reason, dropped });
+    }
+
+    /// Ends every candidate that has not ended yet.
+    pub(crate) fn finish_all(&mut self, reason: FinishReason) {
+        for index in 0..self.candidates() {
+            if !self.has_finished(index) {
+                self.finish(index, reason, 0);
+            }
+        }
+    }
+
+    /// Chooses a candidate's next token from its logits, reports it, and ends the candidate if that is due. `now`
+    /// reads the clock once the token is chosen.
+    pub(crate) fn make_token(&mut self, index: u32, row: &[f32], sampler: &mut Sampler, now: impl Fn() -> u64) -> Made {
+        let Some(candidate) = self.candidates.get_mut(index as usize) else { return Made::Ended };
+        let uniform = if self.sampling.temperature == 0.0 { 0.0 } else { draw(self.seed, index, candidate.made) };
+        let (sampling, counts) = (&self.sampling, &candidate.counts);
+        let control = candidate.control.as_deref_mut();
+        // The control is the caller's code: its panic is this request's failure only.
+        let chosen = catch_unwind(AssertUnwindSafe(|| sampler.choose(row, sampling, counts, control, uniform)));
+        let mut logprobs = |id| match sampling.logprobs {
+            None => Ok(None),
+            Some(top) => sampler.logprobs(row, id, top).map(Some),
+        };
+        let chosen = match chosen {
+            Ok(chosen) => chosen.and_then(|id| Ok((id, logprobs(id)?))),
+            Err(panic) => return self.fail_by_panic("a control", panic.as_ref()),
+        };
+        let (id, logprobs) = match chosen {
+            Ok(chosen) => chosen,
+            Err(error) => return Made::Failed(RequestFailure::Internal(error.to_string())),
+        };
+        candidate.made += 1;
+        candidate.counts.note(id);
+        self.count_token(index, now());
+        self.push(Event::Token { candidate: index, id, logprobs });
+        self.judge(index, id)
+    }
+
+    /// Whether a candidate goes on after `id`.
+    fn judge(&mut self, index: u32, id: TokenId) -> Made {
+        let Some(candidate) = self.candidates.get_mut(index as usize) else { return Made::Ended };
+        let full = candidate.made >= self.max_tokens;
+        if !self.ignore_eos && self.stop_ids.contains(&id) {
+            self.finish(index, FinishReason::Stop, 0);
+            return Made::Ended;
+        }
+        if let Some(control) = &mut candidate.control {
+            match catch_unwind(AssertUnwindSafe(|| control.commit(id))) {
+                Ok(Verdict::Continue) => {}
+                Ok(Verdict::Stop { drop }) => {
+                    self.finish(index, FinishReason::Stop, drop);
+                    return Made::Ended;
+                }
+                Err(panic) => return self.fail_by_panic("a control", panic.as_ref()),
+            }
+        }
+        if full {
+            self.finish(index, FinishReason::Length, 0);
+            return Made::Ended;
+        }
+        Made::Goes(id)
+    }
+
+    fn fail_by_panic(&self, whose: &str, panic: &(dyn Any + Send)) -> Made {
+        let message = format!("{whose} of request {} panicked: {}", self.id, panic_message(panic));
+        Made::Failed(RequestFailure::Internal(message))
+    }
+
+    fn count_token(&mut self, index: u32, now: u64) {
+        self.usage.output_tokens += 1;
+        if self.first_token_ns.is_none() {
+            self.first_token_ns = Some(now);
+            self.usage.ttft_ns = Some(now.saturating_sub(self.received_ns));
+        }
+        let Some(candidate) = self.candidates.get_mut(index as usize) else { return };
+        if let Some(last) = candidate.last_token_ns.replace(now) {
+            let gap = now.saturating_sub(last);
+            let usage = &mut self.usage;
+            usage.gap_count += 1;
+            usage.gap_sum_ns += gap;
+            usage.gap_max_ns = usage.gap_max_ns.max(gap);
+            usage.gap_buckets[GAP_BOUNDS_NS.partition_point(|bound| *bound < gap)] += 1;
+        }
+    }
+
+    /// Pushes the last event: `Done`, or `Failed` with the reason.
+    pub(crate) fn end(mut self, failure: Option<RequestFailure>, now: u64) {
+        self.usage.e2e_ns = now.saturating_sub(self.received_ns);
+        self.usage.queue_ns = self.started_ns.unwrap_or(now).saturating_sub(self.received_ns);
+        self.usage.decode_ns = self.first_token_ns.map_or(0, |first| now.saturating_sub(first));
+        let usage = Box::new(std::mem::take(&mut self.usage));
+        self.push(match failure {
+            None => Event::Done(usage),
+            Some(failure) => Event::Failed(failure, usage),
+        });
+        // Dropping the sink and the controls runs the caller's code too.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(self))) {
+            tracing::error!("a request's sink or control panicked in drop: {}", panic_message(panic.as_ref()));
+        }
+    }
+}
+
+/// The message a panic carries.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

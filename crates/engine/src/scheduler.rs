@@ -1,0 +1,313 @@
+//! Which sequences run, and which columns each step computes.
+//!
+//! A pure state machine: what columns cost is an argument, nothing here reads a clock or touches memory of the model.
+//! Sequences wait or run; both sets are ordered by [`Rank`]. When blocks run out the worst running sequence is
+//! preempted: it gives up its blocks and waits again, to be computed anew (mostly from the prefix cache).
+
+use std::collections::BTreeMap;
+
+use inference::TokenId;
+#[cfg(test)]
+use model::BlockId;
+
+use crate::cost::CostModel;
+use crate::kv_cache::{BlockCopy, KvBlocks, blocks_for};
+use crate::sequence::{Rank, Sequence};
+
+/// Limits of the scheduler.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SchedulerConfig {
+    pub(crate) kv_blocks: usize,
+    pub(crate) prefix_cache: bool,
+    pub(crate) max_running: usize,
+    /// Most prompt columns of a step.
+    pub(crate) prefill_chunk: usize,
+    /// Time that prompt columns may add to a step in which others decode.
+    pub(crate) prefill_slice_ns: u64,
+    /// Most prompt positions of a step whose log-probabilities are reported: each needs a row of logits.
+    pub(crate) scored_rows: usize,
+}
+
+/// Columns of one sequence in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Work {
+    pub(crate) rank: Rank,
+    /// Position of the first column.
+    pub(crate) start: usize,
+    pub(crate) columns: usize,
+}
+
+/// What a step does. The copies come first, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) copies: Vec<BlockCopy>,
+    pub(crate) work: Vec<Work>,
+    /// Sequences that took positions from the prefix cache: how many of their first positions now hold KV.
+    pub(crate) cached: Vec<(Rank, usize)>,
+    /// Sequences that went back to waiting.
+    pub(crate) preempted: Vec<Rank>,
+}
+
+/// Waiting and running sequences, and the KV blocks they hold.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    config: SchedulerConfig,
+    kv: KvBlocks,
+    waiting: BTreeMap<Rank, Sequence>,
+    running: BTreeMap<Rank, Sequence>,
+    /// Scratch: how many holders of each block were counted.
+    shares: Vec<u32>,
+}
+
+impl Scheduler {
+    pub(crate) fn new(config: SchedulerConfig) -> Self {
+        Self {
+            kv: KvBlocks::new(config.kv_blocks, config.prefix_cache),
+            waiting: BTreeMap::new(),
+            running: BTreeMap::new(),
+            shares: vec![0; config.kv_blocks],
+            config,
+        }
+    }
+
+    pub(crate) fn kv(&self) -> &KvBlocks {
+        &self.kv
+    }
+
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Rank> {
+        self.waiting.keys()
+    }
+
+    pub(crate) fn running(&self) -> &BTreeMap<Rank, Sequence> {
+        &self.running
+    }
+
+    pub(crate) fn add(&mut self, rank: Rank, sequence: Sequence) {
+        self.waiting.insert(rank, sequence);
+    }
+
+    /// Removes a sequence wherever it is and frees its blocks.
+    pub(crate) fn remove(&mut self, rank: Rank) {
+        self.waiting.remove(&rank);
+        if let Some(mut sequence) = self.running.remove(&rank) {
+            sequence.release(&mut self.kv);
+        }
+    }
+
+    /// The columns of a running sequence are computed.
+    pub(crate) fn advance(&mut self, rank: Rank, columns: usize) {
+        if let Some(sequence) = self.running.get_mut(&rank) {
+            sequence.advance(columns, &mut self.kv);
+        }
+    }
+
+    /// A running sequence goes on with `token`.
+    pub(crate) fn append(&mut self, rank: Rank, token: TokenId) {
+        if let Some(sequence) = self.running.get_mut(&rank) {
+            sequence.tokens.push(token);
+        }
+    }
+
+    /// Another candidate of a running sequence that has just computed its prompt goes on with `token`.
+    pub(crate) fn fork(&mut self, root: Rank, candidate: u32, token: TokenId) {
+        if let Some(sequence) = self.running.get_mut(&root) {
+            sequence.slots = sequence.slots.saturating_sub(1).max(1);
+            let fork = sequence.fork(token, &mut self.kv);
+            self.running.insert(Rank { candidate, ..root }, fork);
+        }
+    }
+
+    /// The prompt of a sequence is done: it stands for one candidate only from now on.
+    pub(crate) fn settle(&mut self, rank: Rank) {
+        if let Some(sequence) = self.running.get_mut(&rank) {
+            sequence.slots = 1;
+        }
+    }
+
+    /// Prompt positions below `positions` need not be computed for their log-probabilities any more.
+    pub(crate) fn allow_cached(&mut self, rank: Rank, positions: usize) {
+        if let Some(sequence) = self.running.get_mut(&rank) {
+            sequence.cache_limit = positions;
+        }
+    }
+
+    /// Forgets all cached content; every sequence must have been removed or be waiting.
+    pub(crate) fn clear_cache(&mut self) {
+        self.kv.clear_cache();
+    }
+
+    /// Plans the next step.
+    pub(crate) fn schedule(&mut self, cost: &CostModel) -> Plan {
+        let mut plan = Plan::default();
+        let decodes = self.running.values().filter(|sequence| sequence.decodes()).count();
+        let budget = cost.prefill_budget(decodes, self.config.prefill_chunk, self.config.prefill_slice_ns);
+        self.admit(budget, &mut plan);
+        self.assign(budget, &mut plan);
+        plan
+    }
+
+    /// Moves waiting sequences to the batch, best first, as long as there is work and room for them.
+    fn admit(&mut self, budget: usize, plan: &mut Plan) {
+        while let Some((rank, head)) = self.waiting.first_key_value() {
+            let rank = *rank;
+            let ahead: usize =
+                self.running.range(..rank).filter(|(_, s)| !s.decodes()).map(|(_, s)| s.remaining()).sum();
+            if ahead >= budget {
+                return;
+            }
+            let need = self.need(head);
+            if !self.fits(&need) && !self.make_room(rank, &need, plan) {
+                return;
+            }
+            let Some((rank, mut sequence)) = self.waiting.pop_first() else { return };
+            self.take_cached(rank, &mut sequence, plan);
+            self.running.insert(rank, sequence);
+        }
+    }
+
+    fn take_cached(&mut self, rank: Rank, sequence: &mut Sequence, plan: &mut Plan) {
+        let before = sequence.computed;
+        sequence.take_cached(&mut self.kv, &mut plan.copies);
+        if sequence.computed > before {
+            plan.cached.push((rank, sequence.computed));
+        }
+    }
+
+    fn need(&self, sequence: &Sequence) -> Need {
+        let cached = sequence.cached_blocks(&self.kv);
+        let idle = cached.iter().filter(|block| self.kv.references(**block) == 0).count();
+        let forks = sequence.slots - 1;
+        Need { slots: sequence.slots, blocks: blocks_for(sequence.tokens.len()) - cached.len() + idle + forks }
+    }
+
+    /// Whether a sequence can start and, with those that run, get as far as its present end, with one block more for
+    /// each to grow into. Alone, a sequence always starts: it is known to fit the pool.
+    fn fits(&self, need: &Need) -> bool {
+        if self.running.is_empty() {
+            return true;
+        }
+        let slots: usize = self.running.values().map(|sequence| sequence.slots).sum();
+        let promised: usize =
+            self.running.values().map(|s| blocks_for(s.tokens.len()).saturating_sub(s.table.len()) + s.slots - 1).sum();
+        let watermark = self.running.len() + self.kv.total() / 100;
+        slots + need.slots <= self.config.max_running && promised + need.blocks + watermark <= self.kv.available()
+    }
+
+    /// Preempts sequences of strictly lower priority until `need` fits; does nothing when that could not help.
+    fn make_room(&mut self, rank: Rank, need: &Need, plan: &mut Plan) -> bool {
+        let lower: Vec<Rank> = self.running.keys().rev().take_while(|r| r.priority > rank.priority).copied().collect();
+        let gained: usize = lower.iter().map(|rank| self.running[rank].table.len()).sum();
+        let kept: usize = self.running.range(..rank).map(|(_, s)| s.slots).sum();
+        let slots_help = kept + need.slots <= self.config.max_running || lower.len() == self.running.len();
+        if lower.is_empty() || !slots_help || self.kv.available() + gained < need.blocks {
+            return false;
+        }
+        for victim in lower {
+            self.preempt(victim, plan);
+            if self.fits(need) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn preempt(&mut self, rank: Rank, plan: &mut Plan) {
+        if let Some(mut sequence) = self.running.remove(&rank) {
+            sequence.release(&mut self.kv);
+            self.waiting.insert(rank, sequence);
+            plan.preempted.push(rank);
+        }
+    }
+
+    /// Gives each running sequence its columns, best first, and the blocks for them.
+    fn assign(&mut self, mut budget: usize, plan: &mut Plan) {
+        let mut rows = self.config.scored_rows;
+        let ranks: Vec<Rank> = self.running.keys().copied().collect();
+        for rank in ranks {
+            let Some(mut sequence) = self.running.remove(&rank) else { continue };
+            let decodes = sequence.decodes();
+            let mut columns = 1;
+            if !decodes {
+                if budget > 0 {
+                    self.take_cached(rank, &mut sequence, plan);
+                }
+                columns = sequence.remaining().min(budget);
+                if sequence.scores() {
+                    columns = columns.min(rows);
+                }
+            }
+            let start = sequence.computed;
+            let scores = sequence.scores();
+            self.running.insert(rank, sequence);
+            let columns = if columns == 0 { 0 } else { self.make_columns(rank, columns, plan) };
+            if columns == 0 {
+                continue;
+            }
+            if !decodes {
+                budget -= columns;
+            }
+            if scores {
+                rows = rows.saturating_sub(columns);
+            }
+            plan.work.push(Work { rank, start, columns });
+        }
+    }
+
+    /// Finds blocks for the next columns, preempting worse sequences if it must. The worst one itself rather waits a
+    /// step: the best one always moves, so blocks come free in the end.
+    fn make_columns(&mut self, rank: Rank, columns: usize, plan: &mut Plan) -> usize {
+        loop {
+            let Some(sequence) = self.running.get_mut(&rank) else { return 0 };
+            let room = sequence.extend(columns, &mut self.kv, &mut plan.copies);
+            let Some((worst, _)) = self.running.last_key_value() else { return room };
+            if room == columns || *worst == rank {
+                return room;
+            }
+            self.preempt(*worst, plan);
+        }
+    }
+
+    /// Adds up `ns` of holding blocks for each running sequence; a block held by n tables counts 1/n for each, and
+    /// the parts add up exactly. Gives the whole.
+    pub(crate) fn charge_blocks(&mut self, ns: u64, mut charge: impl FnMut(Rank, u64)) -> u64 {
+        let mut total = 0_u64;
+        self.shares.fill(0);
+        for (rank, sequence) in &self.running {
+            let mut sum = 0_u64;
+            for block in &sequence.table {
+                let holders = u64::from(self.kv.references(*block)).max(1);
+                let share = &mut self.shares[*block as usize];
+                sum += ns / holders + u64::from(u64::from(*share) < ns % holders);
+                *share += 1;
+            }
+            total += sum;
+            charge(*rank, sum);
+        }
+        total
+    }
+
+    /// Checks everything that must hold between steps.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        self.kv.check(self.running.values().map(|sequence| -> &[BlockId] { &sequence.table }));
+        for sequence in self.waiting.values() {
+            assert!(sequence.table.is_empty() && sequence.computed == 0);
+        }
+        for sequence in self.running.values() {
+            assert!(sequence.computed <= sequence.tokens.len());
+            assert!(sequence.table.len() * model::BLOCK_TOKENS >= sequence.computed);
+        }
+        let slots: usize = self.running.values().map(|sequence| sequence.slots).sum();
+        assert!(slots <= self.config.max_running.max(self.running.first_key_value().map_or(0, |(_, s)| s.slots)));
+    }
+}
+
+/// What a waiting sequence needs to start.
+struct Need {
+    slots: usize,
+    /// Blocks out of those now free or cached, the cached ones it would share included.
+    blocks: usize,
+}
+
+#[cfg(test)]
+mod tests;

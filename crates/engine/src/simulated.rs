@@ -1,0 +1,156 @@
+//! A runner without a model: deterministic logits from what its KV blocks really hold.
+
+use std::time::{Duration, Instant};
+
+use model::{BLOCK_TOKENS, Batch, BlockId};
+
+use crate::runner::{Runner, RunnerError, RunnerShape};
+
+/// What a [`SimulatedRunner`] pretends to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimulatedConfig {
+    /// Vocabulary size.
+    pub vocab_size: usize,
+    /// Most positions of one sequence.
+    pub context_len: usize,
+    /// KV blocks.
+    pub kv_blocks: usize,
+    /// Time each step takes, at least.
+    pub step_cost: Duration,
+    /// Time each column adds.
+    pub column_cost: Duration,
+    /// Burn the time instead of sleeping through it.
+    pub spin: bool,
+    /// Changes all logits.
+    pub seed: u64,
+}
+
+impl Default for SimulatedConfig {
+    fn default() -> Self {
+        Self {
+            vocab_size: 256,
+            context_len: 2048,
+            kv_blocks: 512,
+            step_cost: Duration::ZERO,
+            column_cost: Duration::ZERO,
+            spin: false,
+            seed: 0,
+        }
+    }
+}
+
+/// Stands in a slot that was never written.
+const EMPTY: u32 = u32::MAX;
+
+/// A runner whose KV blocks hold token ids. The logits at a position are a hash of all tokens that its sequence's
+/// block table leads to, so a wrong table, a missing copy or a stale prefix changes the answer. A block written by
+/// one sequence of a batch while another holds it is an error.
+#[derive(Debug)]
+pub struct SimulatedRunner {
+    config: SimulatedConfig,
+    slots: Vec<[u32; BLOCK_TOKENS]>,
+}
+
+impl SimulatedRunner {
+    /// A runner with empty blocks.
+    #[must_use]
+    pub fn new(config: SimulatedConfig) -> Self {
+        let slots = vec![[EMPTY; BLOCK_TOKENS]; config.kv_blocks];
+        Self { config, slots }
+    }
+
+    fn store(&mut self, batch: &Batch<'_>) -> Result<(), RunnerError> {
+        for column in batch.columns {
+            let position = column.position as usize;
+            let sequence = column.sequence as usize;
+            if column.token as usize >= self.config.vocab_size || position >= self.config.context_len {
+                return Err(RunnerError(format!("column out of range: {column:?}")));
+            }
+            let block = *batch
+                .tables
+                .get(sequence)
+                .and_then(|table| table.get(position / BLOCK_TOKENS))
+                .ok_or_else(|| RunnerError(format!("no block for {column:?}")))?;
+            let held_twice =
+                batch.tables.iter().enumerate().any(|(other, table)| other != sequence && table.contains(&block));
+            if held_twice {
+                return Err(RunnerError(format!("block {block} is written while shared")));
+            }
+            let slots = self.slots.get_mut(block as usize).ok_or_else(|| RunnerError(format!("no block {block}")))?;
+            slots[position % BLOCK_TOKENS] = column.token;
+        }
+        Ok(())
+    }
+
+    fn history(&self, table: &[BlockId], position: usize) -> Result<u64, RunnerError> {
+        let mut state = mix(self.config.seed);
+        for at in 0..=position {
+            let token = table
+                .get(at / BLOCK_TOKENS)
+                .and_then(|block| self.slots.get(*block as usize))
+                .map_or(EMPTY, |slots| slots[at % BLOCK_TOKENS]);
+            if token == EMPTY {
+                return Err(RunnerError(format!("position {at} was never computed")));
+            }
+            state = mix(state ^ u64::from(token));
+        }
+        Ok(state)
+    }
+
+    fn spend(&self, columns: usize) {
+        let count = u32::try_from(columns).unwrap_or(u32::MAX);
+        let cost = self.config.step_cost + self.config.column_cost.saturating_mul(count);
+        if cost.is_zero() {
+            return;
+        }
+        if !self.config.spin {
+            std::thread::sleep(cost);
+            return;
+        }
+        let start = Instant::now();
+        while start.elapsed() < cost {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+impl Runner for SimulatedRunner {
+    fn shape(&self) -> RunnerShape {
+        let SimulatedConfig { vocab_size, context_len, kv_blocks, .. } = self.config;
+        RunnerShape { vocab_size, context_len, kv_blocks }
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), RunnerError> {
+        self.spend(batch.columns.len());
+        self.store(batch)?;
+        for (row, index) in logits.chunks_exact_mut(self.config.vocab_size).zip(batch.logits_of) {
+            let column = &batch.columns[*index as usize];
+            let state = self.history(batch.tables[column.sequence as usize], column.position as usize)?;
+            for (id, logit) in (0_u64..).zip(row) {
+                *logit = unit(mix(state ^ (id << 32))) * 12.0 - 6.0;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_block(&mut self, from: BlockId, to: BlockId, tokens: usize) {
+        let source = self.slots[from as usize];
+        self.slots[to as usize][..tokens].copy_from_slice(&source[..tokens]);
+        self.slots[to as usize][tokens..].fill(EMPTY);
+    }
+}
+
+/// One round of the SplitMix64 output function.
+fn mix(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A number in 0..1 from the upper 24 bits, exact in `f32`.
+fn unit(bits: u64) -> f32 {
+    let upper = u16::try_from(bits >> 48).unwrap_or(0);
+    let lower = u8::try_from((bits >> 40) & 0xff).unwrap_or(0);
+    (f32::from(upper) * 256.0 + f32::from(lower)) / 16_777_216.0
+}

@@ -1,0 +1,53 @@
+//! Gauges and counters, read from any thread.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use inference::{Counters, Gauges};
+
+/// The engine's thread writes, everyone reads.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    pub(crate) running: AtomicUsize,
+    pub(crate) kv_blocks_used: AtomicUsize,
+    pub(crate) kv_blocks_cached: AtomicUsize,
+    pub(crate) requests: AtomicU64,
+    pub(crate) steps: AtomicU64,
+    pub(crate) busy_ns: AtomicU64,
+    pub(crate) prefill_columns: AtomicU64,
+    pub(crate) decode_columns: AtomicU64,
+    pub(crate) prefix_queries_tokens: AtomicU64,
+    pub(crate) prefix_hits_tokens: AtomicU64,
+    pub(crate) preemptions: AtomicU64,
+    pub(crate) kv_block_ns: AtomicU64,
+}
+
+impl Stats {
+    pub(crate) fn gauges(&self, waiting: usize) -> Gauges {
+        Gauges {
+            running: self.running.load(Ordering::Acquire),
+            waiting,
+            kv_blocks_used: self.kv_blocks_used.load(Ordering::Acquire),
+            kv_blocks_cached: self.kv_blocks_cached.load(Ordering::Acquire),
+        }
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        Counters {
+            steps: read(&self.steps),
+            busy_ns: read(&self.busy_ns),
+            prefill_columns: read(&self.prefill_columns),
+            decode_columns: read(&self.decode_columns),
+            prefix_queries_tokens: read(&self.prefix_queries_tokens),
+            prefix_hits_tokens: read(&self.prefix_hits_tokens),
+            preemptions: read(&self.preemptions),
+            requests: read(&self.requests),
+            kv_block_ns: read(&self.kv_block_ns),
+        }
+    }
+}
+
+/// Adds to a counter.
+pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::AcqRel);
+}
