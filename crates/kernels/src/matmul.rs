@@ -1,0 +1,283 @@
+//! Products of weight matrices with activation columns.
+
+use crate::panel::LANES;
+use crate::pool::SharedSlice;
+use crate::{Activations, Isa, Matrix, ThreadPool, scalar};
+
+/// Columns that share one unpacked block.
+const COLUMN_TILE: usize = 4;
+/// Panels and columns of one piece of work: panels of this many rows stay in the second-level cache while all the
+/// piece's columns pass.
+const PANELS_PER_ITEM: usize = 8;
+const COLUMNS_PER_ITEM: usize = 64;
+
+/// `out[c][r]` = row `r` of the matrix times column `c` of `x`, for each matrix and its `out` (`[columns][rows]`), all
+/// in one parallel region. An output depends on its row and column only, bit for bit.
+///
+/// # Panics
+/// When a matrix does not fit `x` or an `out` has the wrong length.
+pub fn matmul(pool: &ThreadPool, products: &mut [(&Matrix, &mut [f32])], x: &Activations) {
+    matmul_with(Isa::best(), pool, products, x);
+}
+
+/// [`matmul`] with a chosen instruction set, for comparisons. One that the processor lacks is replaced by the best.
+pub fn matmul_with(isa: Isa, pool: &ThreadPool, products: &mut [(&Matrix, &mut [f32])], x: &Activations) {
+    let isa = if Isa::available().contains(&isa) { isa } else { Isa::best() };
+    let mut tasks = Vec::with_capacity(products.len());
+    let mut items = 0;
+    let column_items = x.columns().div_ceil(COLUMNS_PER_ITEM);
+    for (matrix, out) in products.iter_mut() {
+        assert_eq!(matrix.cols(), x.cols(), "{matrix:?} does not fit the activations");
+        assert_eq!(out.len(), matrix.rows() * x.columns(), "length of the products of {matrix:?}");
+        let task = Task { matrix, out: SharedSlice::new(out), first_item: items };
+        items += matrix.panel_count().div_ceil(PANELS_PER_ITEM) * column_items;
+        tasks.push(task);
+    }
+    pool.for_each_index(items, |item| {
+        let at = tasks.partition_point(|t| t.first_item <= item) - 1;
+        let task = &tasks[at];
+        let local = item - task.first_item;
+        let (panel_item, column_item) = (local / column_items, local % column_items);
+        task.run(isa, x, panel_item * PANELS_PER_ITEM, column_item * COLUMNS_PER_ITEM);
+    });
+}
+
+/// One product of a call.
+struct Task<'a> {
+    matrix: &'a Matrix,
+    out: SharedSlice<'a, f32>,
+    first_item: usize,
+}
+
+impl Task<'_> {
+    /// Panels from `first_panel` and columns from `first_column` on, one item's worth of each.
+    fn run(&self, isa: Isa, x: &Activations, first_panel: usize, first_column: usize) {
+        let panels = first_panel..self.matrix.panel_count().min(first_panel + PANELS_PER_ITEM);
+        let last_column = x.columns().min(first_column + COLUMNS_PER_ITEM);
+        let mut column = first_column;
+        while column < last_column {
+            let n = COLUMN_TILE.min(last_column - column);
+            for panel in panels.clone() {
+                match n {
+                    1 => self.tile::<1>(isa, x, panel, column),
+                    2 => self.tile::<2>(isa, x, panel, column),
+                    3 => self.tile::<3>(isa, x, panel, column),
+                    _ => self.tile::<COLUMN_TILE>(isa, x, panel, column),
+                }
+            }
+            column += n;
+        }
+    }
+
+    fn tile<const N: usize>(&self, isa: Isa, x: &Activations, panel: usize, column: usize) {
+        let lanes = panel_dot::<N>(isa, self.matrix, panel, x, column);
+        let row = panel * LANES;
+        let rows = LANES.min(self.matrix.rows() - row);
+        for (c, lanes) in lanes.iter().enumerate() {
+            // SAFETY: each (panel, column) pair belongs to one item, so the parts do not overlap.
+            let out = unsafe { self.out.slice_mut((column + c) * self.matrix.rows() + row, rows) };
+            out.copy_from_slice(&lanes[..rows]);
+        }
+    }
+}
+
+fn panel_dot<const N: usize>(isa: Isa, w: &Matrix, panel: usize, x: &Activations, first: usize) -> [[f32; LANES]; N] {
+    let (layout, panel) = (w.layout(), w.panel(panel));
+    #[cfg(target_arch = "x86_64")]
+    if isa != Isa::Scalar {
+        let columns = crate::avx2::Columns::<N>::new(x, first, layout.ty.is_float());
+        // SAFETY: `matmul_with` checked that the processor has `isa` and that panel and columns have the same length.
+        return unsafe { crate::avx2::panel_dot(isa == Isa::Vnni, layout, panel, w.cols(), &columns) };
+    }
+    let _ = isa;
+    let mut out = [[0.0; LANES]; N];
+    if layout.ty.is_float() {
+        scalar::panel_dot_float(layout.ty, panel, x, first, &mut out);
+    } else {
+        scalar::panel_dot(layout, panel, x, first, &mut out);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{MatrixBuilder, WeightType};
+
+    const TYPES: [WeightType; 9] = [
+        WeightType::F32,
+        WeightType::F16,
+        WeightType::BF16,
+        WeightType::Q4_0,
+        WeightType::Q4_1,
+        WeightType::Q5_0,
+        WeightType::Q8_0,
+        WeightType::Q4K,
+        WeightType::Q6K,
+    ];
+
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            // SplitMix64.
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            z ^ (z >> 31)
+        }
+
+        fn byte(&mut self) -> u8 {
+            self.next().to_le_bytes()[0]
+        }
+
+        fn float(&mut self) -> f32 {
+            f32::from(i16::from_le_bytes([self.byte(), self.byte()])) / 8192.0
+        }
+    }
+
+    /// Random GGUF bytes whose scales are ordinary numbers. `extreme`: all codes and scales at their ends.
+    fn gguf_rows(ty: WeightType, rows: usize, cols: usize, random: &mut Random, extreme: bool) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..rows * cols / ty.block_len() {
+            let mut code = || match random.byte() {
+                byte if !extreme => byte,
+                0..32 => 0,
+                _ => 0xFF,
+            };
+            let mut block: Vec<u8> = (0..ty.block_bytes()).map(|_| code()).collect();
+            let scale = f16::from_f32(random.float()).to_le_bytes();
+            match ty {
+                WeightType::F32 => block.copy_from_slice(&random.float().to_le_bytes()),
+                WeightType::F16 => block.copy_from_slice(&scale),
+                WeightType::BF16 => block.copy_from_slice(&half::bf16::from_f32(random.float()).to_le_bytes()),
+                WeightType::Q4_1 | WeightType::Q4K => {
+                    block[..2].copy_from_slice(&scale);
+                    block[2..4].copy_from_slice(&f16::from_f32(random.float()).to_le_bytes());
+                }
+                WeightType::Q6K => block[208..].copy_from_slice(&scale),
+                _ => block[..2].copy_from_slice(&scale),
+            }
+            bytes.extend(block);
+        }
+        bytes
+    }
+
+    fn matrix(ty: WeightType, rows: usize, cols: usize, bytes: &[u8]) -> Matrix {
+        let mut builder = MatrixBuilder::new(ty, rows, cols).unwrap();
+        // In uneven portions, as a loader may do.
+        let split = rows / 3 * ty.row_bytes(cols);
+        builder.push_rows(&bytes[..split]).unwrap();
+        builder.push_rows(&bytes[split..]).unwrap();
+        builder.finish().unwrap()
+    }
+
+    fn product(isa: Isa, pool: &ThreadPool, w: &Matrix, x: &[f32], columns: usize) -> Vec<u32> {
+        let mut activations = Activations::new();
+        activations.quantize_with(isa, pool, x, columns, w.cols());
+        let mut out = vec![0.0; columns * w.rows()];
+        matmul_with(isa, pool, &mut [(w, &mut out)], &activations);
+        out.into_iter().map(f32::to_bits).collect()
+    }
+
+    /// All instruction sets, thread counts and ways to split the columns give the scalar reference's bits.
+    fn check(ty: WeightType, rows: usize, blocks: usize, columns: usize, seed: u64) {
+        let mut random = Random(seed);
+        let cols = if ty.is_float() { blocks * 32 - 5 } else { blocks * ty.block_len() };
+        let extreme = seed.is_multiple_of(4);
+        let w = matrix(ty, rows, cols, &gguf_rows(ty, rows, cols, &mut random, extreme));
+        let x: Vec<f32> = (0..columns * cols)
+            .map(|_| match random.float() {
+                x if !extreme => x,
+                x => 127.0f32.copysign(x),
+            })
+            .collect();
+        let pools = [ThreadPool::new(1).unwrap(), ThreadPool::new(2).unwrap()];
+        let expected = product(Isa::Scalar, &pools[0], &w, &x, columns);
+        for &isa in Isa::available() {
+            for pool in &pools {
+                assert_eq!(product(isa, pool, &w, &x, columns), expected, "{ty:?} {isa:?} {} threads", pool.threads());
+            }
+            for c in 0..columns {
+                let alone = product(isa, &pools[0], &w, &x[c * cols..(c + 1) * cols], 1);
+                assert_eq!(alone, expected[c * rows..(c + 1) * rows], "{ty:?} {isa:?} column {c} alone");
+            }
+        }
+    }
+
+    #[test]
+    fn every_type_and_instruction_set_gives_the_same_bits() {
+        for ty in TYPES {
+            for (seed, (rows, blocks, columns)) in
+                [(8, 1, 1), (8, 2, 5), (13, 3, 7), (80, 2, 4), (65, 1, 9), (3, 2, 66)].into_iter().enumerate()
+            {
+                check(ty, rows, blocks, columns, seed as u64);
+            }
+        }
+    }
+
+    /// Against exact arithmetic on the dequantized rows: the only loss is the rounding of the activations, at most half
+    /// a step of `max / 127` in each of the row's weights.
+    #[test]
+    fn products_are_those_of_the_dequantized_weights() {
+        for ty in TYPES {
+            let mut random = Random(99);
+            let (rows, cols, columns) = (19, 512, 3);
+            let w = matrix(ty, rows, cols, &gguf_rows(ty, rows, cols, &mut random, false));
+            let x: Vec<f32> = (0..columns * cols).map(|_| random.float()).collect();
+            let out = product(Isa::best(), &ThreadPool::new(2).unwrap(), &w, &x, columns);
+            let mut row = vec![0.0; cols];
+            for r in 0..rows {
+                w.row_into(r, &mut row);
+                for c in 0..columns {
+                    let x = &x[c * cols..(c + 1) * cols];
+                    let exact: f64 = row.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+                    let weight_sum: f64 = row.iter().map(|w| f64::from(w.abs())).sum();
+                    let bound = if ty.is_float() { 1e-5 } else { 4.0 / 127.0 / 2.0 + 1e-5 } * weight_sum;
+                    let got = f64::from(f32::from_bits(out[c * rows + r]));
+                    assert!((got - exact).abs() <= bound, "{ty:?} row {r} column {c}: {got} against {exact}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_nan_activation_stays_visible() {
+        let mut random = Random(5);
+        let w = matrix(WeightType::Q4_1, 8, 64, &gguf_rows(WeightType::Q4_1, 8, 64, &mut random, false));
+        let mut x = vec![1.0; 128];
+        x[70] = f32::NAN;
+        for &isa in Isa::available() {
+            let out = product(isa, &ThreadPool::new(1).unwrap(), &w, &x, 2);
+            assert!(out[..8].iter().all(|v| f32::from_bits(*v).is_finite()));
+            assert!(out[8..].iter().all(|v| f32::from_bits(*v).is_nan()));
+        }
+    }
+
+    #[test]
+    fn wrong_shapes_and_row_counts_are_refused() {
+        assert!(MatrixBuilder::new(WeightType::Q4_1, 4, 33).is_err());
+        assert!(MatrixBuilder::new(WeightType::Q4K, 4, 128).is_err());
+        assert!(MatrixBuilder::new(WeightType::F32, 0, 8).is_err());
+        assert!(MatrixBuilder::new(WeightType::F32, usize::MAX / 4, 1024).is_err());
+        let mut builder = MatrixBuilder::new(WeightType::Q8_0, 2, 32).unwrap();
+        assert!(builder.push_rows(&[0; 33]).is_err());
+        assert!(builder.push_rows(&[0; 34 * 3]).is_err());
+        builder.push_rows(&[0; 34]).unwrap();
+        assert_eq!(builder.finish().err(), Some(crate::MatrixError::Rows { expected: 2, received: 1 }));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn random_shapes_give_the_same_bits(
+            ty in 0..TYPES.len(), rows in 1usize..40, blocks in 1usize..4, columns in 1usize..12, seed in any::<u64>()
+        ) {
+            check(TYPES[ty], rows, blocks, columns, seed);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Weight matrices, repacked once at load into panels of eight interleaved rows.
+
+use std::fmt;
+
+use crate::panel::{self, LANES, Layout};
+
+/// How the weights of a GGUF tensor are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightType {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats (IEEE half).
+    F16,
+    /// 16-bit floats (the upper half of an F32).
+    BF16,
+    /// 4 bits, one scale for 32 weights.
+    Q4_0,
+    /// 4 bits, scale and minimum for 32 weights.
+    Q4_1,
+    /// 5 bits, one scale for 32 weights.
+    Q5_0,
+    /// 8 bits, one scale for 32 weights.
+    Q8_0,
+    /// 4 bits in super-blocks of 256, 6-bit scale and minimum for 32 weights.
+    Q4K,
+    /// 6 bits in super-blocks of 256, 8-bit scale for 16 weights.
+    Q6K,
+}
+
+impl WeightType {
+    /// Weights in one GGUF block.
+    #[must_use]
+    pub fn block_len(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => 1,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q8_0 => 32,
+            Self::Q4K | Self::Q6K => 256,
+        }
+    }
+
+    /// Bytes of one GGUF block.
+    #[must_use]
+    pub fn block_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+            Self::Q4_0 => 18,
+            Self::Q4_1 => 20,
+            Self::Q5_0 => 22,
+            Self::Q8_0 => 34,
+            Self::Q4K => 144,
+            Self::Q6K => 210,
+        }
+    }
+
+    /// Bytes of one GGUF row of `cols` weights.
+    #[must_use]
+    pub fn row_bytes(self, cols: usize) -> usize {
+        cols / self.block_len() * self.block_bytes()
+    }
+
+    /// Whether the weights are floats, so that products use the unquantized activations.
+    #[must_use]
+    pub fn is_float(self) -> bool {
+        self.block_len() == 1
+    }
+}
+
+/// Why a matrix could not be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MatrixError {
+    /// A dimension is zero, too large, or not a multiple of the type's block length.
+    Shape {
+        /// The type.
+        ty: WeightType,
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        cols: usize,
+    },
+    /// The bytes are not a whole number of rows, or more or fewer rows came than promised.
+    Rows {
+        /// Rows promised.
+        expected: usize,
+        /// Whole rows received.
+        received: usize,
+    },
+    /// The system has not enough memory.
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: usize,
+    },
+}
+
+impl fmt::Display for MatrixError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shape { ty, rows, cols } => write!(
+                f,
+                "a {ty:?} matrix of {rows} rows x {cols} columns is not possible: both must be above 0 and the columns a multiple of {}",
+                ty.block_len()
+            ),
+            Self::Rows { expected, received } => write!(f, "expected {expected} whole rows, received {received}"),
+            Self::OutOfMemory { bytes } => write!(f, "not enough memory for {bytes} bytes of weights"),
+        }
+    }
+}
+
+impl std::error::Error for MatrixError {}
+
+/// A weight matrix `[rows][cols]` in panels: eight rows side by side, so that rows stand in SIMD lanes and one
+/// unpacked block serves many activation columns.
+pub struct Matrix {
+    ty: WeightType,
+    rows: usize,
+    cols: usize,
+    layout: Layout,
+    panels: Vec<u8>,
+}
+
+impl fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Matrix({:?} {}x{})", self.ty, self.rows, self.cols)
+    }
+}
+
+impl Matrix {
+    /// Rows (outputs of a product).
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns (inputs of a product).
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// How the weights are stored.
+    #[must_use]
+    pub fn weight_type(&self) -> WeightType {
+        self.ty
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.panels.len()
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Number of panels of eight rows.
+    pub(crate) fn panel_count(&self) -> usize {
+        self.rows.div_ceil(LANES)
+    }
+
+    pub(crate) fn panel(&self, index: usize) -> &[u8] {
+        let bytes = self.layout.panel_bytes(self.cols);
+        &self.panels[index * bytes..(index + 1) * bytes]
+    }
+
+    /// Writes row `row`, dequantized, to `out` (length [`cols`](Self::cols)).
+    ///
+    /// # Panics
+    /// When `row` or the length of `out` is wrong.
+    pub fn row_into(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.cols, "row {row} of {self:?} into {} values", out.len());
+        panel::dequantize_lane(self.layout, self.panel(row / LANES), row % LANES, out);
+    }
+}
+
+/// Builds a [`Matrix`] from the bytes of a GGUF tensor, any whole number of rows at a time.
+pub struct MatrixBuilder {
+    matrix: Matrix,
+    filled: usize,
+}
+
+impl MatrixBuilder {
+    /// Room for `rows` x `cols` weights of type `ty`.
+    ///
+    /// # Errors
+    /// Impossible shapes, or no memory.
+    pub fn new(ty: WeightType, rows: usize, cols: usize) -> Result<Self, MatrixError> {
+        let shape_error = MatrixError::Shape { ty, rows, cols };
+        if rows == 0 || cols == 0 || !cols.is_multiple_of(ty.block_len()) || cols > usize::MAX / 64 {
+            return Err(shape_error);
+        }
+        let layout = Layout::of(ty);
+        let bytes = rows.div_ceil(LANES).checked_mul(layout.panel_bytes(cols)).ok_or(shape_error)?;
+        let mut panels = Vec::new();
+        panels.try_reserve_exact(bytes).map_err(|_full| MatrixError::OutOfMemory { bytes })?;
+        panels.resize(bytes, 0);
+        Ok(Self { matrix: Matrix { ty, rows, cols, layout, panels }, filled: 0 })
+    }
+
+    /// Appends whole rows in GGUF block bytes.
+    ///
+    /// # Errors
+    /// When the bytes are not whole rows, or too many.
+    pub fn push_rows(&mut self, bytes: &[u8]) -> Result<(), MatrixError> {
+        let matrix = &mut self.matrix;
+        let row_bytes = matrix.ty.row_bytes(matrix.cols);
+        let received = self.filled + bytes.len().div_ceil(row_bytes);
+        if !bytes.len().is_multiple_of(row_bytes) || received > matrix.rows {
+            return Err(MatrixError::Rows { expected: matrix.rows, received });
+        }
+        let panel_bytes = matrix.layout.panel_bytes(matrix.cols);
+        for row in bytes.chunks_exact(row_bytes) {
+            let start = self.filled / LANES * panel_bytes;
+            panel::pack_lane(matrix.layout, row, self.filled % LANES, &mut matrix.panels[start..start + panel_bytes]);
+            self.filled += 1;
+        }
+        Ok(())
+    }
+
+    /// The matrix, once all rows are there.
+    ///
+    /// # Errors
+    /// When rows are missing.
+    pub fn finish(self) -> Result<Matrix, MatrixError> {
+        if self.filled == self.matrix.rows {
+            Ok(self.matrix)
+        } else {
+            Err(MatrixError::Rows { expected: self.matrix.rows, received: self.filled })
+        }
+    }
+}
