@@ -1,2 +1,28 @@
-//! HTTP: authentication, routes and streaming over the trait Line.
+//! HTTP: authentication, routes and streaming over the trait `Line`.
+//!
+//! The only crate that knows the HTTP framework; it never sees an engine. Wire types (`protocol`) become domain types
+//! here, by hand, in [`mod@request`](crate). Every queue and every wait has a limit in [`ServerConfig`].
+
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod access;
+mod app;
+mod auth;
+mod body;
+mod config;
+mod connection;
+mod decode;
+mod error;
+mod openapi;
+mod request;
+mod routes;
+mod serve;
+mod sse;
+mod tls;
+mod usage;
+
+pub use auth::{generate_key, hash_key};
+pub use config::{ConfigError, KeyConfig, Limits, ServerConfig, TlsFiles};
+pub use openapi::openapi_json;
+pub use serve::{Server, ServerError};

@@ -1,0 +1,155 @@
+//! What every handler shares, and the routes.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use metering::Meter;
+use service::Line;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use crate::auth::Gate;
+use crate::config::Limits;
+use crate::error::ApiError;
+use crate::{ServerConfig, access, auth, routes};
+
+/// State shared by all handlers.
+pub(crate) struct App {
+    pub(crate) lines: Vec<Arc<dyn Line>>,
+    by_name: HashMap<String, Arc<dyn Line>>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) limits: Limits,
+    pub(crate) gate: Gate,
+    requests: Arc<Semaphore>,
+    /// Bytes of bodies that may still be taken.
+    pub(crate) body_budget: Semaphore,
+    draining: AtomicBool,
+}
+
+/// The right to work on one request; held until its last byte was handed over.
+pub(crate) struct Ticket(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+impl App {
+    pub(crate) fn new(config: &ServerConfig, lines: Vec<Arc<dyn Line>>, meter: Arc<Meter>) -> Arc<Self> {
+        let mut by_name = HashMap::new();
+        // Names go before aliases, and the first line that claims one keeps it.
+        for line in &lines {
+            by_name.entry(line.card().id.clone()).or_insert_with(|| Arc::clone(line));
+        }
+        for line in &lines {
+            for alias in &line.card().aliases {
+                by_name.entry(alias.clone()).or_insert_with(|| Arc::clone(line));
+            }
+        }
+        let limits = config.limits.clone();
+        Arc::new(Self {
+            lines,
+            by_name,
+            meter,
+            gate: Gate::new(config),
+            requests: Arc::new(Semaphore::new(limits.max_requests as usize)),
+            body_budget: Semaphore::new(limits.max_bodies_bytes.min(Semaphore::MAX_PERMITS)),
+            draining: AtomicBool::new(false),
+            limits,
+        })
+    }
+
+    /// The line a client names.
+    pub(crate) fn line(&self, name: &str) -> Result<&Arc<dyn Line>, ApiError> {
+        self.by_name.get(name).ok_or_else(|| ApiError::model_not_found(name))
+    }
+
+    /// The only line, if there is just one.
+    pub(crate) fn only_line(&self) -> Option<&Arc<dyn Line>> {
+        match self.lines.as_slice() {
+            [line] => Some(line),
+            _ => None,
+        }
+    }
+
+    /// Lets one more request work, if there is room and the server does not drain.
+    pub(crate) fn admit(&self) -> Result<Ticket, ApiError> {
+        let full = |_| {
+            let most = self.limits.max_requests;
+            ApiError::unavailable(format!("{most} requests are under way already; try again"), "overloaded")
+        };
+        let permit = Arc::clone(&self.requests).try_acquire_owned().map_err(full)?;
+        // Asked after the permit was taken, so that a drain sees every request that was let in.
+        if self.draining() {
+            return Err(ApiError::shutting_down());
+        }
+        Ok(Ticket(permit))
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Refuses new requests from now on.
+    pub(crate) fn close(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        for line in &self.lines {
+            line.close();
+        }
+    }
+
+    /// Waits until no request is under way.
+    pub(crate) async fn idle(&self) {
+        // Fails only when the semaphore is closed, which never happens.
+        let _ = self.requests.acquire_many(self.limits.max_requests).await;
+    }
+
+    /// How many requests are under way.
+    pub(crate) fn under_way(&self) -> usize {
+        (self.limits.max_requests as usize).saturating_sub(self.requests.available_permits())
+    }
+}
+
+/// A fresh id such as `chatcmpl-…`, unguessable enough for logs; it protects nothing.
+pub(crate) fn new_id(prefix: &str) -> String {
+    let random = || RandomState::new().build_hasher().finish();
+    format!("{prefix}{:016x}{:016x}", random(), random())
+}
+
+/// Unix seconds.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// All routes with their layers; the last layer added is the outermost.
+pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
+    let mut router = Router::new()
+        .route("/v1/chat/completions", post(routes::chat::create))
+        .route("/v1/completions", post(routes::completions::create))
+        .route("/v1/models", get(routes::models::list))
+        .route("/v1/models/{*id}", get(routes::models::one))
+        .route("/tokenize", post(routes::tokenize::tokenize))
+        .route("/detokenize", post(routes::tokenize::detokenize))
+        .route("/health", get(routes::state::health))
+        .route("/ready", get(routes::state::ready))
+        .route("/metrics", get(routes::state::metrics))
+        .route("/openapi.json", get(routes::state::openapi))
+        .fallback(routes::not_found)
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        .layer(CatchPanicLayer::custom(routes::panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), auth::check));
+    if !cors_origins.is_empty() {
+        let origins = cors_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+        router = router.layer(
+            CorsLayer::new()
+                .allow_origin(AllowOrigin::list(origins))
+                .allow_methods([Method::GET, Method::POST])
+                .allow_headers(AllowHeaders::mirror_request())
+                .expose_headers([HeaderName::from_static("x-request-id")]),
+        );
+    }
+    router.layer(from_fn(access::log)).with_state(app)
+}

@@ -1,0 +1,234 @@
+//! Who may call: Bearer keys, or without keys only programs of this machine, never a web page.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, Uri, header, uri::Authority};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hmac::{Hmac, Mac};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use sha2::Sha256;
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::ServerConfig;
+use crate::app::App;
+use crate::error::ApiError;
+
+/// Who calls; put into the request by [`check`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// Name of the key; `None` without keys.
+    pub(crate) key: Option<String>,
+    /// Highest priority of the caller's requests.
+    pub(crate) max_priority: i32,
+}
+
+/// Makes a new random key: `tw-` and 64 hexadecimal digits.
+///
+/// # Errors
+/// When the operating system gives no random numbers.
+pub fn generate_key() -> std::io::Result<String> {
+    let mut bytes = [0_u8; 32];
+    OsRng.try_fill_bytes(&mut bytes).map_err(std::io::Error::other)?;
+    Ok(format!("tw-{}", hex(&bytes)))
+}
+
+/// The form a key is kept in: HMAC-SHA256 under this installation's secret, as 64 hexadecimal digits. A fast hash is
+/// right because keys are long and random.
+#[must_use]
+pub fn hash_key(secret: &[u8], key: &str) -> String {
+    hex(&digest(secret, key))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn digest(secret: &[u8], key: &str) -> [u8; 32] {
+    // HMAC takes secrets of every length, so the fallback is never used; it keeps this function total.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return [0; 32] };
+    mac.update(key.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+pub(crate) fn is_key_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+struct Key {
+    name: String,
+    hash: String,
+    max_priority: i32,
+}
+
+/// The rule in force, made from the configuration.
+pub(crate) struct Gate {
+    keys: Vec<Key>,
+    secret: Vec<u8>,
+    cors_origins: Vec<String>,
+    scheme: &'static str,
+}
+
+impl Gate {
+    pub(crate) fn new(config: &ServerConfig) -> Self {
+        let keys = config.keys.iter().map(|key| Key {
+            name: key.name.clone(),
+            hash: key.hash.to_ascii_lowercase(),
+            max_priority: key.max_priority,
+        });
+        Self {
+            keys: keys.collect(),
+            secret: config.key_secret.clone(),
+            cors_origins: config.cors_origins.clone(),
+            scheme: if config.tls.is_some() { "https" } else { "http" },
+        }
+    }
+
+    /// Decides about one request by its head.
+    fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        // Probes know no key and learn nothing.
+        if matches!(uri.path(), "/health" | "/ready") {
+            return Ok(Caller::default());
+        }
+        let caller = if self.keys.is_empty() {
+            self.check_local(uri, headers)?;
+            Caller::default()
+        } else {
+            self.find_key(headers)?
+        };
+        if *method == Method::POST && !is_json(headers) {
+            return Err(ApiError::not_json());
+        }
+        Ok(caller)
+    }
+
+    fn find_key(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        let missing = || ApiError::unauthorized("an API key is needed: send `Authorization: Bearer KEY`");
+        let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
+        let text = value.to_str().map_err(|_not_ascii| missing())?;
+        let (scheme, key) = text.split_once(' ').ok_or_else(missing)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(missing());
+        }
+        let hash = hash_key(&self.secret, key.trim());
+        // All keys are compared, each in constant time, so that time tells nothing about them.
+        let mut found = None;
+        for known in &self.keys {
+            let same: Choice = known.hash.as_bytes().ct_eq(hash.as_bytes());
+            if bool::from(same) {
+                found = Some(known);
+            }
+        }
+        let known = found.ok_or_else(|| ApiError::unauthorized("this API key is not known here"))?;
+        Ok(Caller { key: Some(known.name.clone()), max_priority: known.max_priority })
+    }
+
+    /// Without keys: the name in the address must be this machine's (a page whose own name was pointed at 127.0.0.1
+    /// sends its own), and a page of another origin gets nothing.
+    fn check_local(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+        let foreign_host = || {
+            ApiError::forbidden(
+                "without API keys the Host must be 127.0.0.1, [::1] or localhost; use such an address or configure keys",
+                "foreign_host",
+            )
+        };
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(foreign_host()) };
+        let host = host.to_str().map_err(|_not_ascii| foreign_host())?;
+        if !is_loopback_name(host) || uri.authority().is_some_and(|authority| !is_loopback_name(authority.as_str())) {
+            return Err(foreign_host());
+        }
+        for origin in headers.get_all(header::ORIGIN) {
+            let own = format!("{}://{host}", self.scheme);
+            let allowed = origin.to_str().is_ok_and(|origin| {
+                origin.eq_ignore_ascii_case(&own) || self.cors_origins.iter().any(|o| o.eq_ignore_ascii_case(origin))
+            });
+            if !allowed {
+                return Err(ApiError::forbidden(
+                    "web pages of another origin may not call this server; add theirs to server.cors_origins",
+                    "foreign_origin",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `host` or `host:port` names this machine by a loopback address or as `localhost`.
+fn is_loopback_name(text: &str) -> bool {
+    if text.contains('@') {
+        return false;
+    }
+    let Ok(authority) = text.parse::<Authority>() else { return false };
+    let host = authority.host();
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(text)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+/// Middleware: lets a request through with its [`Caller`], or answers why not.
+pub(crate) async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    match app.gate.admit(request.method(), request.uri(), request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_names() {
+        for good in ["localhost", "LocalHost:80", "127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:9", "127.9.9.9"] {
+            assert!(is_loopback_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            "example.com",
+            "localhost.example.com",
+            "127.0.0.1.example.com",
+            "localhost@evil.com",
+            "evil@localhost",
+            "0.0.0.0",
+            "10.0.0.1",
+            "[::2]",
+            "::1 ",
+        ] {
+            assert!(!is_loopback_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hashes_depend_on_secret_and_key() {
+        let hash = hash_key(b"secret", "key");
+        assert!(is_key_hash(&hash));
+        // RFC 4231, test case 2.
+        assert_eq!(
+            hash_key(b"Jefe", "what do ya want for nothing?"),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+        assert_ne!(hash, hash_key(b"other", "key"));
+        assert_ne!(hash, hash_key(b"secret", "kez"));
+        let key = generate_key().unwrap();
+        assert_ne!(key, generate_key().unwrap());
+        assert_eq!(key.len(), 67);
+    }
+}

@@ -1,0 +1,293 @@
+//! Request bodies: bounded in bytes, in time and in the number of JSON values, then an object.
+
+use std::fmt;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header;
+use http_body_util::BodyExt;
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::Limits;
+use crate::error::ApiError;
+
+/// Most JSON values in one body: each costs memory many times its bytes. Enough for a long prompt given as ids.
+const MAX_VALUES: usize = 1 << 18;
+/// An object costs a tree node, as much as this many plain values.
+const OBJECT_COST: usize = 16;
+/// How much of a body that is too large is read and thrown away, so that the client hears why.
+const MAX_DISCARD_BYTES: usize = 64 << 20;
+
+/// Reads the body as one JSON object. `budget` counts the bytes of all bodies held at once.
+pub(crate) async fn read_object(
+    request: Request,
+    limits: &Limits,
+    budget: &Semaphore,
+) -> Result<Map<String, Value>, ApiError> {
+    let expects_continue = request.headers().contains_key(header::EXPECT);
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let mut body = request.into_body();
+    let max = limits.max_body_bytes;
+    if length.is_some_and(|length| length > max as u64) {
+        if !expects_continue {
+            discard(&mut body, limits).await;
+        }
+        return Err(ApiError::too_large(max));
+    }
+    let mut bytes = Vec::new();
+    let mut permits: Option<SemaphorePermit<'_>> = None;
+    let deadline = Instant::now() + limits.body_timeout;
+    loop {
+        let frame = timeout_at(deadline, body.frame()).await.map_err(|_elapsed| ApiError::body_too_slow())?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| ApiError::bad_request(format!("the body could not be read: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > max {
+            discard(&mut body, limits).await;
+            return Err(ApiError::too_large(max));
+        }
+        let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let permit = budget.try_acquire_many(count).map_err(|_full| {
+            ApiError::unavailable("too many request bodies are being read; try again", "overloaded")
+        })?;
+        match &mut permits {
+            Some(permits) => permits.merge(permit),
+            None => permits = Some(permit),
+        }
+        bytes.extend_from_slice(&data);
+    }
+    parse_object(&bytes)
+}
+
+async fn discard(body: &mut Body, limits: &Limits) {
+    let all = async {
+        let mut seen = 0_usize;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, |data| data.len());
+            if seen > MAX_DISCARD_BYTES {
+                break;
+            }
+        }
+    };
+    // Too slow: the answer is sent anyway, and the connection closed.
+    let _ = timeout(limits.body_timeout.min(std::time::Duration::from_secs(10)), all).await;
+}
+
+/// JSON text to an object, with errors a person can act on.
+pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        ApiError::bad_request(format!("the body is not valid UTF-8 (at byte {at})")).with_code("invalid_json")
+    })?;
+    if text.trim().is_empty() {
+        return Err(ApiError::bad_request("the body is empty; send a JSON object").with_code("invalid_json"));
+    }
+    let mut left = MAX_VALUES;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = BoundedValue { left: &mut left }
+        .deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|error| describe(text, &error))?;
+    match value {
+        Value::Object(object) => Ok(object),
+        other => Err(ApiError::bad_request(format!("the body must be a JSON object, not {}", type_name(&other)))
+            .with_code("invalid_json")),
+    }
+}
+
+fn describe(text: &str, error: &serde_json::Error) -> ApiError {
+    let before = text_before(text, error.line(), error.column());
+    let word = ["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf", "Inf"]
+        .into_iter()
+        .find(|word| ends_inside(text, before.len(), word));
+    let mut result = match word {
+        Some(word) => ApiError::bad_request(format!("the body is not valid JSON: {word} is no JSON number")),
+        None => ApiError::bad_request(format!("the body is not valid JSON: {error}")),
+    };
+    if (word.is_some() || error.to_string().starts_with("number out of range"))
+        && let Some(key) = last_key(before)
+    {
+        let message = format!("`{key}` must be a finite JSON number");
+        result = ApiError::field(key, message);
+    }
+    result.with_code("invalid_json")
+}
+
+/// The text up to the place an error names (line and column count from 1, columns in bytes).
+fn text_before(text: &str, line: usize, column: usize) -> &str {
+    let start = if line <= 1 { 0 } else { text.match_indices('\n').nth(line - 2).map_or(text.len(), |(at, _)| at + 1) };
+    let mut end = (start + column).min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+/// Whether `word` stands in `text` so that `at` lies inside it or right behind its end.
+fn ends_inside(text: &str, at: usize, word: &str) -> bool {
+    let from = at.saturating_sub(word.len());
+    (from..=at).any(|start| text.get(start..).is_some_and(|rest| rest.starts_with(word)))
+}
+
+/// The key whose value the text breaks off in.
+fn last_key(before: &str) -> Option<String> {
+    let colon = before.rfind(':')?;
+    let head = before.get(..colon)?.trim_end().strip_suffix('"')?;
+    let start = head.rfind('"')? + 1;
+    let key = head.get(start..)?;
+    (!key.is_empty() && key.len() <= 64 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+        .then(|| key.to_owned())
+}
+
+/// The JSON type of a value, with an article.
+pub(crate) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Reads any JSON value, but only so many in all.
+struct BoundedValue<'a> {
+    left: &'a mut usize,
+}
+
+impl BoundedValue<'_> {
+    fn take<E: serde::de::Error>(&mut self, cost: usize) -> Result<(), E> {
+        match self.left.checked_sub(cost) {
+            Some(left) => {
+                *self.left = left;
+                Ok(())
+            }
+            None => Err(E::custom(format!("more than {MAX_VALUES} values"))),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for BoundedValue<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(mut self, deserializer: D) -> Result<Value, D::Error> {
+        self.take(1)?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for BoundedValue<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(value) = seq.next_element_seed(BoundedValue { left: &mut *self.left })? {
+            list.push(value);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
+        self.take(OBJECT_COST)?;
+        let mut object = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let value = map.next_value_seed(BoundedValue { left: &mut *self.left })?;
+            if object.contains_key(&key) {
+                let shown: String = key.chars().take(64).collect();
+                return Err(A::Error::custom(format!("`{shown}` is given twice")));
+            }
+            object.insert(key, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(bytes: &[u8]) -> (String, Option<String>) {
+        let body = parse_object(bytes).unwrap_err().body().error;
+        (body.message, body.param)
+    }
+
+    #[test]
+    fn an_object_is_read_as_it_is() {
+        let text = r#"{"a": [1, -2, 1.5, "x\u00e9", true, null, {"b": {}}], "c": 18446744073709551615}"#;
+        let object = parse_object(text.as_bytes()).unwrap();
+        assert_eq!(Value::Object(object), serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn nan_names_the_field() {
+        for word in ["NaN", "Infinity", "-Infinity", "nan"] {
+            let (message, param) = error(format!("{{\"model\": \"m\",\n \"temperature\" : {word}}}").as_bytes());
+            assert_eq!(param.as_deref(), Some("temperature"), "{message}");
+            assert!(message.contains("finite"), "{message}");
+        }
+        assert_eq!(error(br#"{"top_p": 1e999}"#).1.as_deref(), Some("top_p"));
+    }
+
+    #[test]
+    fn other_bodies_are_refused_with_a_reason() {
+        for (body, part) in [
+            (&b""[..], "empty"),
+            (b"  \n", "empty"),
+            (b"[1]", "not a list"),
+            (b"\"x\"", "not a string"),
+            (b"{\"a\": 1", "EOF"),
+            (b"{} x", "trailing"),
+            (b"{\"a\": \"\xff\"}", "UTF-8 (at byte 7)"),
+            (b"{\"a\": \"\\ud800\"}", "not valid JSON"),
+            (b"{\"a\": 1, \"a\": 2}", "given twice"),
+        ] {
+            let (message, _) = error(body);
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn depth_and_number_of_values_are_bounded() {
+        assert!(error("[".repeat(100_000).as_bytes()).0.contains("recursion limit"));
+        let many = format!("{{\"prompt\": [{}0]}}", "0,".repeat(MAX_VALUES));
+        assert!(error(many.as_bytes()).0.contains("values"));
+        let objects = format!("{{\"metadata\": [{}{{}}]}}", "{},".repeat(MAX_VALUES / OBJECT_COST));
+        assert!(error(objects.as_bytes()).0.contains("values"));
+    }
+}

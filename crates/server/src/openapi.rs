@@ -1,0 +1,77 @@
+//! The description of the API, generated from the code.
+
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use crate::routes;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tokenworks",
+        description = "An OpenAI-compatible API: chat completions, completions, models, and token counts."
+    ),
+    paths(
+        routes::chat::create,
+        routes::completions::create,
+        routes::models::list,
+        routes::models::one,
+        routes::tokenize::tokenize,
+        routes::tokenize::detokenize,
+        routes::state::health,
+        routes::state::ready,
+        routes::state::metrics,
+        routes::state::openapi
+    ),
+    modifiers(&Keys),
+    security((), ("key" = []))
+)]
+struct Api;
+
+/// Bearer keys, where the configuration has any.
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("key", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The description of the API as JSON, ending with a line end; the same bytes for the same code.
+#[must_use]
+pub fn openapi_json() -> String {
+    let mut text = Api::openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_and_body_is_described() {
+        let value: serde_json::Value = serde_json::from_str(&openapi_json()).unwrap();
+        for path in [
+            "/v1/chat/completions",
+            "/v1/completions",
+            "/v1/models",
+            "/v1/models/{id}",
+            "/tokenize",
+            "/detokenize",
+            "/health",
+            "/ready",
+            "/metrics",
+            "/openapi.json",
+        ] {
+            assert!(value["paths"][path].is_object(), "{path}");
+        }
+        let schemas = &value["components"]["schemas"];
+        assert!(schemas["ChatCompletionRequest"]["properties"]["temperature"].is_object());
+        assert!(schemas["Usage"]["properties"]["measured"].is_object());
+        let chat = &value["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"];
+        assert!(chat["text/event-stream"].is_object() && chat["application/json"].is_object(), "{chat}");
+    }
+}

@@ -1,0 +1,48 @@
+//! The server's own state: probes, metrics, and what its API looks like.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::openapi::openapi_json;
+
+/// Whether the process serves.
+#[utoipa::path(get, path = "/health", tag = "state", responses((status = 200, description = "It serves")))]
+pub(crate) async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// Whether new requests are taken.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    tag = "state",
+    responses((status = 200, description = "Every model takes requests"), (status = 503, body = protocol::ErrorBody))
+)]
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
+    if app.draining() {
+        return Err(ApiError::shutting_down());
+    }
+    match app.lines.iter().find(|line| !line.status().ready) {
+        Some(line) => Err(ApiError::unavailable(format!("`{}` takes no requests", line.card().id), "not_ready")),
+        None => Ok("ready\n"),
+    }
+}
+
+/// Counters, gauges and histograms as Prometheus text.
+#[utoipa::path(get, path = "/metrics", tag = "state", responses((status = 200, content_type = "text/plain", body = String)))]
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let lines: Vec<_> = app.lines.iter().map(|line| line.status().line_gauges(&line.card().id)).collect();
+    let content_type = HeaderValue::from_static(metering::CONTENT_TYPE);
+    ([(header::CONTENT_TYPE, content_type)], app.meter.render(&lines)).into_response()
+}
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", tag = "state", responses((status = 200, content_type = "application/json")))]
+pub(crate) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], openapi_json()).into_response()
+}

@@ -1,0 +1,79 @@
+//! `/tokenize` and `/detokenize`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use protocol::{DetokenizeReply, DetokenizeRequest, ErrorBody, TokenizeReply, TokenizeRequest};
+use service::{Line, LineError, TokenText};
+use tokio::task::spawn_blocking;
+
+use super::tokens::token_text;
+use super::{find_line, read};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::request::{Tokenize, parse_detokenize, parse_tokenize};
+
+/// Work on megabytes of text stays off the threads that serve.
+async fn off_thread<T: Send + 'static>(
+    line: &Arc<dyn Line>,
+    work: impl FnOnce(&dyn Line) -> Result<T, LineError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let line = Arc::clone(line);
+    match spawn_blocking(move || work(line.as_ref())).await {
+        Ok(result) => Ok(result?),
+        Err(error) => {
+            tracing::error!(%error, "tokenizing failed");
+            Err(ApiError::internal("the server failed on this request; its log says more"))
+        }
+    }
+}
+
+/// The tokens of a text or a chat.
+#[utoipa::path(
+    post,
+    path = "/tokenize",
+    tag = "tokens",
+    request_body = TokenizeRequest,
+    responses((status = 200, body = TokenizeReply), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody))
+)]
+pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<Json<TokenizeReply>, ApiError> {
+    let _ticket = app.admit()?;
+    let (_, object) = read(&app, request).await?;
+    let line = find_line(&app, &object, true)?;
+    let asked = parse_tokenize(object)?;
+    let (tokens, strings): (Vec<TokenText>, bool) = match asked {
+        Tokenize::Text { text, add_special, parse_special, strings } => {
+            (off_thread(line, move |line| line.tokenize(&text, add_special, parse_special)).await?, strings)
+        }
+        Tokenize::Chat { messages, add_generation_prompt, strings } => {
+            (off_thread(line, move |line| line.tokenize_chat(&messages, add_generation_prompt)).await?, strings)
+        }
+    };
+    Ok(Json(TokenizeReply {
+        count: tokens.len(),
+        max_model_len: line.card().context_len,
+        token_strs: strings.then(|| tokens.iter().map(|token| token_text(&token.bytes, "")).collect()),
+        tokens: tokens.into_iter().map(|token| token.id).collect(),
+    }))
+}
+
+/// The text of token ids.
+#[utoipa::path(
+    post,
+    path = "/detokenize",
+    tag = "tokens",
+    request_body = DetokenizeRequest,
+    responses((status = 200, body = DetokenizeReply), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody))
+)]
+pub(crate) async fn detokenize(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Json<DetokenizeReply>, ApiError> {
+    let _ticket = app.admit()?;
+    let (_, object) = read(&app, request).await?;
+    let line = find_line(&app, &object, true)?;
+    let ids = parse_detokenize(&object, line.card())?;
+    let prompt = off_thread(line, move |line| line.detokenize(&ids)).await?;
+    Ok(Json(DetokenizeReply { prompt }))
+}

@@ -1,0 +1,181 @@
+//! The server's life: bind, accept, drain, end.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metering::Meter;
+use service::Line;
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::TlsAcceptor;
+
+use crate::app::{App, router};
+use crate::connection::{self, Plan};
+use crate::{ConfigError, ServerConfig, tls};
+
+/// For connections to send what is written and close, after the last request has ended.
+const CLOSING_TIME: Duration = Duration::from_secs(2);
+/// The whole answer to a connection too many.
+const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
+Retry-After: 1\r\nConnection: close\r\nContent-Length: 117\r\n\r\n\
+{\"error\":{\"message\":\"too many connections; try again\",\"type\":\"service_unavailable\",\"param\":null,\"code\":\"overloaded\"}}";
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A setting cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The certificate files cannot be used; the message names the file.
+    #[error("server.tls: {0}")]
+    Tls(String),
+    /// The host name stands for no address.
+    #[error("server.host: `{host}` stands for no address: {source}")]
+    Host {
+        /// The name.
+        host: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another program has the port.
+    #[error("port {} is in use by another program; stop it, or choose another port with --port", address.port())]
+    PortInUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A server that listens and is ready to [`run`](Self::run).
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    app: Arc<App>,
+    cors_origins: Vec<String>,
+}
+
+impl Server {
+    /// Checks the settings, reads the certificates and takes the port. Clients can connect from here on; they are
+    /// answered by [`run`](Self::run).
+    ///
+    /// # Errors
+    /// [`ServerError`] names the setting or the file, and the fix.
+    pub async fn bind(
+        config: &ServerConfig,
+        lines: Vec<Arc<dyn Line>>,
+        meter: Arc<Meter>,
+    ) -> Result<Self, ServerError> {
+        config.check()?;
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(|e| ServerError::Tls(e.to_string()))?;
+        let host = config.host.as_str();
+        let no_address = |source| ServerError::Host { host: host.to_owned(), source };
+        let addresses: Vec<_> = lookup_host((host, config.port)).await.map_err(no_address)?.collect();
+        config.check_addresses(&addresses)?;
+        let (listener, address) = listen(&addresses).await.map_err(|error| match error {
+            Some((address, source)) if source.kind() == io::ErrorKind::AddrInUse => {
+                tracing::debug!(%address, %source, "bind");
+                ServerError::PortInUse { address }
+            }
+            Some((address, source)) => ServerError::Bind { address, source },
+            None => no_address(io::ErrorKind::NotFound.into()),
+        })?;
+        let app = App::new(config, lines, meter);
+        Ok(Self { listener, address, tls, app, cors_origins: config.cors_origins.clone() })
+    }
+
+    /// The address taken, with the real port.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL clients on this machine can use.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Serves until `shutdown` completes, then drains: new work gets 503 (and `/ready` says so), requests under way
+    /// have the drain timeout to end, then what is left is cut off.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+        let limits = self.app.limits.clone();
+        let (ending, receiver) = watch::channel(false);
+        let router = router(Arc::clone(&self.app), &self.cors_origins);
+        let plan = Plan { router, tls: self.tls.clone(), limits: limits.clone(), ending: receiver };
+        let mut connections = JoinSet::new();
+        self.accept_until(shutdown, &plan, &mut connections).await;
+        self.app.close();
+        let under_way = self.app.under_way();
+        tracing::info!(under_way, seconds = limits.drain_timeout.as_secs_f64(), "draining");
+        // Connections are still taken meanwhile, so that clients and probes hear 503 instead of a refused connection.
+        let deadline = Instant::now() + limits.drain_timeout;
+        let drained = async {
+            let _ = timeout_at(deadline, self.app.idle()).await;
+        };
+        self.accept_until(drained, &plan, &mut connections).await;
+        drop(self.listener);
+        // Fails only when no connection is left to hear it.
+        let _ = ending.send(true);
+        let closing = async { while connections.join_next().await.is_some() {} };
+        if timeout_at(Instant::now() + CLOSING_TIME, closing).await.is_err() {
+            let cut_off = self.app.under_way();
+            tracing::warn!(cut_off, "connections did not end in time and are closed");
+            connections.shutdown().await;
+        }
+    }
+
+    async fn accept_until(&self, until: impl Future<Output = ()> + Send, plan: &Plan, connections: &mut JoinSet<()>) {
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                () = until.as_mut() => return,
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, peer)) if connections.len() < plan.limits.max_connections => {
+                        connections.spawn(connection::serve(stream, peer, plan.clone()));
+                    }
+                    Ok((stream, _)) => self.turn_away(&stream),
+                    Err(error) => {
+                        // Out of files, or a client that was gone before it was accepted.
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn turn_away(&self, stream: &TcpStream) {
+        tracing::warn!("too many connections; one was turned away");
+        if self.tls.is_none() {
+            // A fresh socket has room for this; if not, it is only closed.
+            let _ = stream.try_write(TOO_MANY_CONNECTIONS);
+        }
+    }
+}
+
+/// Takes the first address that can be had, or says why the last one could not.
+async fn listen(addresses: &[SocketAddr]) -> Result<(TcpListener, SocketAddr), Option<(SocketAddr, io::Error)>> {
+    let mut failure = None;
+    for address in addresses {
+        match TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener))) {
+            Ok((bound, listener)) => return Ok((listener, bound)),
+            Err(error) => failure = Some((*address, error)),
+        }
+    }
+    Err(failure)
+}

@@ -1,0 +1,67 @@
+//! From usage records to the usage of a reply.
+
+use metering::UsageRecord;
+use protocol::{CompletionTokensDetails, Measured, PromptTokensDetails, Usage};
+
+#[expect(clippy::cast_precision_loss, reason = "nanoseconds up to 104 days are exact")]
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// Adds one generation's record to the usage of its request.
+pub(crate) fn add(total: &mut Usage, record: &UsageRecord) {
+    total.prompt_tokens += record.prompt_tokens();
+    total.completion_tokens += record.completion_tokens();
+    total.total_tokens += record.total_tokens();
+    total.prompt_tokens_details.get_or_insert_default().cached_tokens += record.input_cached_tokens;
+    if let Some(reasoning) = record.reasoning_tokens {
+        let details: &mut CompletionTokensDetails = total.completion_tokens_details.get_or_insert_default();
+        details.reasoning_tokens += reasoning;
+    }
+    let measured: &mut Measured = total.measured.get_or_insert_default();
+    measured.queue_seconds = measured.queue_seconds.max(seconds(record.queue_ns));
+    measured.prefill_seconds += seconds(record.prefill_ns);
+    measured.decode_seconds += seconds(record.decode_ns);
+    if let Some(ttft) = record.ttft_ns {
+        measured.ttft_seconds = Some(measured.ttft_seconds.unwrap_or(0.0).max(seconds(ttft)));
+    }
+    measured.e2e_seconds = measured.e2e_seconds.max(seconds(record.e2e_ns));
+    measured.inter_token_count += record.gap_count;
+    measured.inter_token_seconds_sum += seconds(record.gap_sum_ns);
+    measured.inter_token_seconds_max = measured.inter_token_seconds_max.max(seconds(record.gap_max_ns));
+    measured.kv_block_seconds += seconds(record.kv_block_ns);
+    measured.dropped_tokens += record.output_dropped_tokens;
+}
+
+/// The usage of a request that nothing was recorded for yet.
+pub(crate) fn none() -> Usage {
+    Usage { prompt_tokens_details: Some(PromptTokensDetails::default()), ..Usage::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_generations_add_up() {
+        let mut total = none();
+        let record = UsageRecord {
+            input_uncached_tokens: 3,
+            input_cached_tokens: 32,
+            output_tokens: 5,
+            output_dropped_tokens: 1,
+            queue_ns: 1_000_000_000,
+            prefill_ns: 2_000_000_000,
+            ttft_ns: Some(3_000_000_000),
+            ..UsageRecord::default()
+        };
+        add(&mut total, &record);
+        add(&mut total, &UsageRecord { queue_ns: 500, reasoning_tokens: Some(2), ..record });
+        assert_eq!((total.prompt_tokens, total.completion_tokens, total.total_tokens), (70, 12, 82));
+        assert_eq!(total.prompt_tokens_details.unwrap().cached_tokens, 64);
+        assert_eq!(total.completion_tokens_details.unwrap().reasoning_tokens, 2);
+        let measured = total.measured.unwrap();
+        assert_eq!((measured.queue_seconds, measured.prefill_seconds), (1.0, 4.0));
+        assert_eq!((measured.ttft_seconds, measured.dropped_tokens), (Some(3.0), 2));
+    }
+}
