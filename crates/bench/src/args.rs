@@ -38,7 +38,7 @@ pub struct LoadArgs {
     #[arg(long)]
     pub model: Option<String>,
     /// Bearer key, for servers that want one
-    #[arg(long, env = "TOKENWORKS_API_KEY", hide_env_values = true)]
+    #[arg(long)]
     pub api_key: Option<String>,
     /// Print the report as JSON
     #[arg(long)]
