@@ -1,0 +1,70 @@
+//! What can be wrong with a tokenizer's metadata or a chat template.
+
+use formats::FormatError;
+
+/// Why a tokenizer cannot be made from a model file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizerError {
+    /// A metadata value is of the wrong type.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A key that every such file must have is not there.
+    #[error("the file has no metadata key \"{key}\", which its tokenizer needs")]
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
+    /// A kind of tokenizer that is not known.
+    #[error("tokenizer model \"{name}\" is not supported (\"gpt2\" and \"llama\" are)")]
+    UnknownModel {
+        /// What the file says.
+        name: String,
+    },
+    /// A way of cutting text into words that is not known.
+    #[error("pre-tokenizer \"{name}\" is not supported (supported: {supported})")]
+    UnknownPreTokenizer {
+        /// What the file says.
+        name: String,
+        /// Those that are.
+        supported: String,
+    },
+    /// Metadata that contradicts itself.
+    #[error("metadata key \"{key}\" is invalid: {reason}")]
+    Invalid {
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Why a chat template cannot be compiled or rendered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TemplateError {
+    /// Its source is not a template.
+    #[error("the chat template cannot be compiled: {message}")]
+    Compile {
+        /// What and where.
+        message: String,
+    },
+    /// It refused these messages (`raise_exception`).
+    #[error("the chat template refuses these messages: {message}")]
+    Raised {
+        /// Its own words.
+        message: String,
+    },
+    /// It failed.
+    #[error("the chat template failed: {message}")]
+    Render {
+        /// What and where.
+        message: String,
+    },
+    /// It did not come to an end, or wrote without end.
+    #[error("the chat template was stopped: {message}")]
+    Exhausted {
+        /// Which limit it met.
+        message: String,
+    },
+}

@@ -1,0 +1,274 @@
+//! The tokenizer of a model, whichever its kind.
+
+use std::borrow::Cow;
+
+use formats::gguf::Gguf;
+
+use crate::TokenizerError;
+use crate::bpe::Bpe;
+use crate::pretokenizer::PreTokenizer;
+use crate::special::{Edges, Fragment, SpecialTokens, Wanted};
+use crate::spm::Spm;
+use crate::vocabulary::{Spelling, TokenKind, Vocabulary};
+
+const MODEL_KEY: &str = "tokenizer.ggml.model";
+const PRE_KEY: &str = "tokenizer.ggml.pre";
+
+/// Control tokens that end an answer in the models that have them, besides those that a file's keys name.
+const END_TEXTS: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "<｜end▁of▁sentence｜>",
+    "<EOT>",
+    "</s>",
+];
+
+/// Pairs of tokens between which models put what they think before they answer.
+const REASONING_TEXTS: &[(&str, &str)] = &[("<think>", "</think>"), ("[THINK]", "[/THINK]")];
+
+/// Text to token ids and back, as a model file describes it. Cheap to share, never changes.
+#[derive(Debug)]
+pub struct Tokenizer {
+    vocabulary: Vocabulary,
+    algorithm: Algorithm,
+    /// Control, unknown and user-defined tokens: looked for in trusted text.
+    special_tokens: SpecialTokens,
+    /// User-defined tokens only: looked for in any text.
+    user_defined: SpecialTokens,
+    /// Control and unknown tokens: kept from arising out of messages.
+    guarded: SpecialTokens,
+    edges: Edges,
+    settings: Settings,
+    chat_template: Option<String>,
+}
+
+#[derive(Debug)]
+enum Algorithm {
+    Bpe(Bpe),
+    Spm(Box<Spm>),
+}
+
+#[derive(Debug)]
+struct Settings {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    end_ids: Vec<u32>,
+    add_bos: bool,
+    add_eos: bool,
+    add_space_prefix: bool,
+    reasoning_markers: Option<(u32, u32)>,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer from a model file's metadata.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] when a key is missing or wrong, or names a kind of tokenizer that is not known.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, TokenizerError> {
+        let model = gguf.get_str(MODEL_KEY)?.ok_or(TokenizerError::Missing { key: MODEL_KEY })?;
+        let (vocabulary, algorithm, add_bos, add_space_prefix) = match model {
+            "gpt2" => {
+                let pre_tokenizer = PreTokenizer::by_name(gguf.get_str(PRE_KEY)?.unwrap_or("default"))?;
+                let vocabulary = Vocabulary::from_gguf(gguf, Spelling::ByteLevel)?;
+                let bpe = Bpe::from_gguf(gguf, &vocabulary, pre_tokenizer)?;
+                (vocabulary, Algorithm::Bpe(bpe), pre_tokenizer.add_bos, false)
+            }
+            "llama" => {
+                let vocabulary = Vocabulary::from_gguf(gguf, Spelling::SentencePiece)?;
+                let spm = Spm::from_gguf(gguf, &vocabulary)?;
+                (vocabulary, Algorithm::Spm(Box::new(spm)), true, true)
+            }
+            other => {
+                let name = other.chars().take(80).flat_map(char::escape_debug).collect();
+                return Err(TokenizerError::UnknownModel { name });
+            }
+        };
+        let settings = Settings::from_gguf(gguf, &vocabulary, add_bos, add_space_prefix)?;
+        Ok(Self {
+            special_tokens: SpecialTokens::new(&vocabulary, Wanted::All),
+            user_defined: SpecialTokens::new(&vocabulary, Wanted::UserDefined),
+            guarded: SpecialTokens::new(&vocabulary, Wanted::Guarded),
+            edges: Edges::new(&vocabulary),
+            vocabulary,
+            algorithm,
+            settings,
+            chat_template: gguf.get_str("tokenizer.chat_template")?.map(str::to_owned),
+        })
+    }
+
+    /// Text to ids. `add_special` adds the start and end tokens that the file asks for; `parse_special` reads special
+    /// tokens in the text (user-defined tokens, which are ordinary text, are always read).
+    pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 2);
+        if add_special && self.settings.add_bos {
+            ids.extend(self.settings.bos);
+        }
+        let mut after_special = true;
+        let special_tokens = if parse_special { &self.special_tokens } else { &self.user_defined };
+        for fragment in special_tokens.split(&self.vocabulary, text) {
+            self.encode_fragment(fragment, &mut after_special, &mut ids);
+        }
+        if add_special && self.settings.add_eos {
+            ids.extend(self.settings.eos);
+        }
+        ids
+    }
+
+    /// Ids of a text with special tokens, in which `sentinel` stands wherever text must not be taken for one. The sentinel
+    /// itself leaves no trace.
+    pub(crate) fn encode_guarded(&self, text: &str, sentinel: char) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 2);
+        let mut after_special = true;
+        for fragment in self.special_tokens.split(&self.vocabulary, text) {
+            match fragment {
+                Fragment::Text(guarded) if guarded.contains(sentinel) => {
+                    let plain = guarded.replace(sentinel, "");
+                    for fragment in self.user_defined.split(&self.vocabulary, &plain) {
+                        self.encode_fragment(fragment, &mut after_special, &mut ids);
+                    }
+                }
+                _ => self.encode_fragment(fragment, &mut after_special, &mut ids),
+            }
+        }
+        if self.settings.add_bos
+            && let Some(bos) = self.settings.bos
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+        ids
+    }
+
+    fn encode_fragment(&self, fragment: Fragment<'_>, after_special: &mut bool, ids: &mut Vec<u32>) {
+        match fragment {
+            Fragment::Token(id) => {
+                ids.push(id);
+                *after_special = true;
+            }
+            Fragment::Text(text) => {
+                match &self.algorithm {
+                    Algorithm::Bpe(bpe) => bpe.encode(&self.vocabulary, text, ids),
+                    Algorithm::Spm(spm) if self.settings.add_space_prefix && *after_special => {
+                        spm.encode(&self.vocabulary, &format!(" {text}"), ids);
+                    }
+                    Algorithm::Spm(spm) => spm.encode(&self.vocabulary, text, ids),
+                }
+                *after_special = false;
+            }
+        }
+    }
+
+    /// The bytes of ids, special tokens in their written form. May end inside a character; ids outside the vocabulary are
+    /// left out. A space that `encode` put in front is kept.
+    pub fn decode(&self, ids: &[u32]) -> Vec<u8> {
+        ids.iter().filter_map(|&id| self.vocabulary.piece(id)).flatten().copied().collect()
+    }
+
+    /// The bytes of one id; may be part of a character.
+    pub fn piece(&self, id: u32) -> Option<Cow<'_, [u8]>> {
+        self.vocabulary.piece(id).map(Cow::Borrowed)
+    }
+
+    /// Ids run from 0 to this, exclusive.
+    pub fn vocab_size(&self) -> usize {
+        self.vocabulary.len()
+    }
+
+    /// The model's start token.
+    pub fn bos(&self) -> Option<u32> {
+        self.settings.bos
+    }
+
+    /// The model's end token.
+    pub fn eos(&self) -> Option<u32> {
+        self.settings.eos
+    }
+
+    /// All tokens that end an answer, sorted: end of text, of turn, of message.
+    pub fn end_ids(&self) -> &[u32] {
+        &self.settings.end_ids
+    }
+
+    /// Whether the token is no text of its own: control and unknown tokens.
+    pub fn is_special(&self, id: u32) -> bool {
+        matches!(self.vocabulary.kind(id), Some(TokenKind::Control | TokenKind::Unknown))
+    }
+
+    /// The id of a control, unknown or user-defined token by its written form.
+    pub fn token_id(&self, text: &str) -> Option<u32> {
+        self.vocabulary.special(text.as_bytes())
+    }
+
+    /// The tokens between which the model puts its reasoning, such as `<think>` and `</think>`, if it declares both.
+    pub fn reasoning_markers(&self) -> Option<(u32, u32)> {
+        self.settings.reasoning_markers
+    }
+
+    /// The file's chat template, if it has one.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
+    }
+
+    /// The written form of a token, for templates.
+    pub(crate) fn written(&self, id: Option<u32>) -> &str {
+        id.and_then(|id| self.vocabulary.text(id)).unwrap_or_default()
+    }
+
+    /// Where control and unknown tokens stand in a text, whatever other tokens are around them.
+    pub(crate) fn guarded_fragments<'a>(&self, text: &'a str) -> Vec<Fragment<'a>> {
+        self.guarded.split(&self.vocabulary, text)
+    }
+
+    /// Starts and ends of control and unknown tokens.
+    pub(crate) fn edges(&self) -> &Edges {
+        &self.edges
+    }
+}
+
+impl Settings {
+    fn from_gguf(
+        gguf: &Gguf,
+        vocabulary: &Vocabulary,
+        add_bos: bool,
+        add_space_prefix: bool,
+    ) -> Result<Self, TokenizerError> {
+        let id = |key: &'static str| -> Result<Option<u32>, TokenizerError> {
+            match gguf.get_u32(key)? {
+                Some(id) if id as usize >= vocabulary.len() => Err(TokenizerError::Invalid {
+                    key,
+                    reason: format!("{id} is not an id of the {} tokens", vocabulary.len()),
+                }),
+                id => Ok(id),
+            }
+        };
+        let flag = |key: &str, default: bool| gguf.get_bool(key).map(|flag| flag.unwrap_or(default));
+        let bos = id("tokenizer.ggml.bos_token_id")?;
+        let eos = id("tokenizer.ggml.eos_token_id")?;
+        let mut end_ids = Vec::from_iter(eos);
+        end_ids.extend(id("tokenizer.ggml.eot_token_id")?);
+        end_ids.extend(id("tokenizer.ggml.eom_token_id")?);
+        let is_control = |id: &u32| vocabulary.kind(*id) == Some(TokenKind::Control);
+        end_ids.extend(END_TEXTS.iter().filter_map(|text| vocabulary.special(text.as_bytes())).filter(is_control));
+        end_ids.sort_unstable();
+        end_ids.dedup();
+        let reasoning_markers = REASONING_TEXTS.iter().find_map(|(start, end)| {
+            Some((vocabulary.special(start.as_bytes())?, vocabulary.special(end.as_bytes())?))
+        });
+        Ok(Self {
+            bos,
+            eos,
+            end_ids,
+            add_bos: flag("tokenizer.ggml.add_bos_token", add_bos)?,
+            add_eos: flag("tokenizer.ggml.add_eos_token", false)?,
+            add_space_prefix: flag("tokenizer.ggml.add_space_prefix", add_space_prefix)?,
+            reasoning_markers,
+        })
+    }
+}
