@@ -1,5 +1,7 @@
 //! Holds the direction of the production line: which crate may depend on which, and where `unsafe` may live.
 
+#![expect(clippy::expect_used, reason = "a test's own helper may fail the test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -92,7 +94,10 @@ fn external_crates_stay_where_they_belong() {
     let found = dependencies();
     for (external, owners) in RESERVED {
         for (name, dependencies) in &found {
-            assert!(!dependencies.contains(*external) || owners.contains(&name.as_str()), "{name} may not use {external}");
+            assert!(
+                !dependencies.contains(*external) || owners.contains(&name.as_str()),
+                "{name} may not use {external}"
+            );
         }
     }
     for name in ["inference", "kernels", "formats", "model", "engine"] {
