@@ -1,1 +1,27 @@
 //! Arithmetic on quantized weights, and the thread pool. All unsafe code of the project lives here.
+//!
+//! Every fast kernel has a scalar twin that gives the same bits: integer parts are exact, and float steps are the
+//! same fused multiply-adds in the same order. The order of every reduction depends on the position only, never on
+//! how many columns or threads work side by side.
+#![expect(unsafe_code, reason = "SIMD intrinsics and disjoint slices shared between threads; each block says why it is sound")]
+
+mod activations;
+mod attention;
+mod avx2;
+mod elementwise;
+mod isa;
+mod matmul;
+mod matrix;
+mod panel;
+mod pool;
+mod scalar;
+
+pub use activations::Activations;
+pub use attention::{Attention, AttentionInput, AttentionShape, KV_BLOCK_TOKENS, KvStore, KvStoreError, QueryColumn};
+pub use elementwise::{
+    RopeFrequencies, RopeOrder, RopeTable, add, add_rms_norm, gelu_mul, rms_norm, rms_norm_add, rms_norm_in_place, rope, scale, silu_mul,
+};
+pub use isa::Isa;
+pub use matmul::{matmul, matmul_with};
+pub use matrix::{Matrix, MatrixBuilder, MatrixError, WeightType};
+pub use pool::ThreadPool;

@@ -1,0 +1,191 @@
+//! Sizes and constants of a model, read from metadata with every value checked.
+
+use formats::gguf::Gguf;
+
+use crate::LoadError;
+
+const LAYERS_MAX: usize = 1024;
+const HEADS_MAX: usize = 1024;
+const HEAD_DIM_MAX: usize = 1024;
+const HIDDEN_MAX: usize = 1 << 17;
+const FEED_FORWARD_MAX: usize = 1 << 20;
+const CONTEXT_MAX: usize = 1 << 24;
+const VOCAB_MAX: u64 = 1 << 24;
+
+/// Sizes and constants of a model.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ModelConfig {
+    /// Name of the architecture in the file.
+    pub architecture: &'static str,
+    /// Tokens in the vocabulary: rows of the embedding.
+    pub vocab_size: usize,
+    /// Positions that a sequence may have.
+    pub context_len: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Values in a hidden state.
+    pub hidden: usize,
+    /// Values in the middle of a feed-forward part.
+    pub feed_forward: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// KV heads; `heads` is a multiple.
+    pub kv_heads: usize,
+    /// Values of a head.
+    pub head_dim: usize,
+    /// Values of a head that are turned by position.
+    pub rope_dims: usize,
+    /// Base of the rotary angles.
+    pub rope_base: f64,
+    /// Positions are divided by this before they are turned into angles.
+    pub rope_scaling: f64,
+    /// Added to the mean square in norms.
+    pub norm_eps: f32,
+    /// Keys that a query of a local layer sees, itself included.
+    pub sliding_window: Option<usize>,
+}
+
+impl ModelConfig {
+    /// Queries of all heads together.
+    pub(crate) fn query_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Keys (or values) of all KV heads together.
+    pub(crate) fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// Reads what all architectures have in common. `rope_base_default` stands in for a missing key.
+    pub(crate) fn read(gguf: &Gguf, architecture: &'static str, rope_base_default: f32) -> Result<Self, LoadError> {
+        let keys = Keys { gguf, architecture };
+        let hidden = keys.size("embedding_length", HIDDEN_MAX)?;
+        let heads = keys.size("attention.head_count", HEADS_MAX)?;
+        let kv_heads = keys.size_or("attention.head_count_kv", HEADS_MAX, heads)?;
+        if !heads.is_multiple_of(kv_heads) {
+            let expected = format!("a divisor of the {heads} query heads");
+            return Err(keys.invalid("attention.head_count_kv", expected, kv_heads));
+        }
+        let head_dim = keys.head_dim(hidden, heads)?;
+        let rope_dims = keys.size_or("rope.dimension_count", HEAD_DIM_MAX, head_dim)?;
+        if rope_dims > head_dim || !rope_dims.is_multiple_of(2) {
+            let expected = format!("even and at most the head's {head_dim} values");
+            return Err(keys.invalid("rope.dimension_count", expected, rope_dims));
+        }
+        Ok(Self {
+            architecture,
+            vocab_size: vocab_size(gguf)?,
+            context_len: keys.size("context_length", CONTEXT_MAX)?,
+            layers: keys.size("block_count", LAYERS_MAX)?,
+            hidden,
+            feed_forward: keys.size("feed_forward_length", FEED_FORWARD_MAX)?,
+            heads,
+            kv_heads,
+            head_dim,
+            rope_dims,
+            rope_base: keys.rope_base(rope_base_default)?,
+            rope_scaling: keys.rope_scaling()?,
+            norm_eps: keys.norm_eps()?,
+            sliding_window: None,
+        })
+    }
+
+    /// Reads the width of local layers' windows.
+    pub(crate) fn read_sliding_window(&mut self, gguf: &Gguf) -> Result<(), LoadError> {
+        let keys = Keys { gguf, architecture: self.architecture };
+        self.sliding_window = Some(keys.size("attention.sliding_window", CONTEXT_MAX)?);
+        Ok(())
+    }
+}
+
+/// The vocabulary is what the embedding holds, whatever metadata says.
+fn vocab_size(gguf: &Gguf) -> Result<usize, LoadError> {
+    let name = crate::weights::EMBEDDING;
+    let tensor = gguf.tensor(name).ok_or_else(|| LoadError::MissingTensor { name: name.to_owned() })?;
+    let wrong = || LoadError::TensorShape {
+        name: name.to_owned(),
+        expected: vec![tensor.row_len(), VOCAB_MAX],
+        actual: tensor.dims.clone(),
+    };
+    if tensor.rows() > VOCAB_MAX || tensor.dims.len() > 2 {
+        return Err(wrong());
+    }
+    usize::try_from(tensor.rows()).map_err(|_| wrong())
+}
+
+/// Metadata keys of one architecture.
+struct Keys<'a> {
+    gguf: &'a Gguf,
+    architecture: &'static str,
+}
+
+impl Keys<'_> {
+    fn name(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
+    }
+
+    fn invalid(&self, key: &str, expected: impl Into<String>, actual: impl ToString) -> LoadError {
+        LoadError::InvalidKey { key: self.name(key), expected: expected.into(), actual: actual.to_string() }
+    }
+
+    fn optional_size(&self, key: &str, max: usize) -> Result<Option<usize>, LoadError> {
+        let Some(value) = self.gguf.get_u32(&self.name(key))? else { return Ok(None) };
+        match usize::try_from(value) {
+            Ok(size) if (1..=max).contains(&size) => Ok(Some(size)),
+            _ => Err(self.invalid(key, format!("from 1 to {max}"), value)),
+        }
+    }
+
+    fn size(&self, key: &str, max: usize) -> Result<usize, LoadError> {
+        self.optional_size(key, max)?.ok_or_else(|| LoadError::MissingKey { key: self.name(key) })
+    }
+
+    fn size_or(&self, key: &str, max: usize, default: usize) -> Result<usize, LoadError> {
+        Ok(self.optional_size(key, max)?.unwrap_or(default))
+    }
+
+    fn head_dim(&self, hidden: usize, heads: usize) -> Result<usize, LoadError> {
+        let key_len = self.optional_size("attention.key_length", HEAD_DIM_MAX)?;
+        let value_len = self.optional_size("attention.value_length", HEAD_DIM_MAX)?;
+        let head_dim = match key_len {
+            Some(len) => len,
+            None if hidden.is_multiple_of(heads) && hidden / heads <= HEAD_DIM_MAX => hidden / heads,
+            None => {
+                let expected = format!("a divisor of the {hidden} hidden values, giving at most {HEAD_DIM_MAX} each");
+                return Err(self.invalid("attention.head_count", expected, heads));
+            }
+        };
+        match value_len {
+            Some(len) if len != head_dim => {
+                Err(self.invalid("attention.value_length", format!("{head_dim}, the length of a key"), len))
+            }
+            _ => Ok(head_dim),
+        }
+    }
+
+    fn rope_base(&self, default: f32) -> Result<f64, LoadError> {
+        let base = self.gguf.get_f32(&self.name("rope.freq_base"))?.unwrap_or(default);
+        if base >= 1.0 { Ok(f64::from(base)) } else { Err(self.invalid("rope.freq_base", "at least 1", base)) }
+    }
+
+    /// The divisor of positions: 1, or the factor of linear scaling.
+    fn rope_scaling(&self) -> Result<f64, LoadError> {
+        let key = match self.gguf.get_str(&self.name("rope.scaling.type"))? {
+            None => "rope.scale_linear",
+            Some("none") => return Ok(1.0),
+            Some("linear") => "rope.scaling.factor",
+            Some(other) => {
+                return Err(self.invalid("rope.scaling.type", "\"none\" or \"linear\"", format!("\"{other}\"")));
+            }
+        };
+        let factor = self.gguf.get_f32(&self.name(key))?.unwrap_or(1.0);
+        if factor >= 1.0 { Ok(f64::from(factor)) } else { Err(self.invalid(key, "at least 1", factor)) }
+    }
+
+    fn norm_eps(&self) -> Result<f32, LoadError> {
+        let key = "attention.layer_norm_rms_epsilon";
+        let eps = self.gguf.get_f32(&self.name(key))?.ok_or_else(|| LoadError::MissingKey { key: self.name(key) })?;
+        if eps > 0.0 && eps < 1.0 { Ok(eps) } else { Err(self.invalid(key, "between 0 and 1", eps)) }
+    }
+}

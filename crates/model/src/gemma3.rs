@@ -1,0 +1,105 @@
+//! Gemma 3: norms before and after each part, norms of queries and keys, local layers with a sliding window between
+//! global ones, and a rotary base for each kind; the halves of a head turn together.
+
+use formats::gguf::Gguf;
+use kernels::{RopeFrequencies, RopeOrder, gelu_mul};
+
+use crate::LoadError;
+use crate::config::ModelConfig;
+use crate::model::sqrt;
+use crate::step::Step;
+use crate::weights::{AttentionWeights, FeedForwardWeights, Loader, OuterWeights};
+
+/// The architecture's name in a file.
+pub(crate) const NAME: &str = "gemma3";
+
+/// Five local layers, then a global one, and so on.
+const GLOBAL_EVERY: usize = 6;
+/// Rotary base of local layers; the file's base is that of the global ones.
+const LOCAL_ROPE_BASE: f64 = 10_000.0;
+/// Layers of the 27B size, whose scores are scaled by the hidden values per head instead of the head's length.
+const LAYERS_OF_27B: usize = 62;
+
+const GLOBAL: usize = 0;
+const LOCAL: usize = 1;
+
+struct Layer {
+    attention_norm: Vec<f32>,
+    attention: AttentionWeights,
+    query_norm: Vec<f32>,
+    key_norm: Vec<f32>,
+    after_attention_norm: Vec<f32>,
+    feed_forward_norm: Vec<f32>,
+    feed_forward: FeedForwardWeights,
+    after_feed_forward_norm: Vec<f32>,
+}
+
+/// A Gemma 3 model.
+pub(crate) struct Gemma3 {
+    outer: OuterWeights,
+    layers: Vec<Layer>,
+    global_frequencies: RopeFrequencies,
+    local_frequencies: RopeFrequencies,
+    embedding_factor: f32,
+    scale: f32,
+    window: Option<usize>,
+}
+
+impl Gemma3 {
+    pub(crate) fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
+        let mut config = ModelConfig::read(gguf, NAME, 1_000_000.0)?;
+        config.read_sliding_window(gguf)?;
+        Ok(config)
+    }
+
+    pub(crate) fn load(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<Self, LoadError> {
+        let layers = (0..config.layers)
+            .map(|i| {
+                Ok(Layer {
+                    attention_norm: loader.norm(i, "attn_norm", config.hidden)?,
+                    attention: loader.attention(i)?,
+                    query_norm: loader.norm(i, "attn_q_norm", config.head_dim)?,
+                    key_norm: loader.norm(i, "attn_k_norm", config.head_dim)?,
+                    after_attention_norm: loader.norm(i, "post_attention_norm", config.hidden)?,
+                    feed_forward_norm: loader.norm(i, "ffn_norm", config.hidden)?,
+                    feed_forward: loader.feed_forward(i)?,
+                    after_feed_forward_norm: loader.norm(i, "post_ffw_norm", config.hidden)?,
+                })
+            })
+            .collect::<Result<Vec<_>, LoadError>>()?;
+        let dims = config.rope_dims;
+        Ok(Self {
+            outer: loader.outer()?,
+            layers,
+            global_frequencies: RopeFrequencies::new(RopeOrder::Halves, dims, config.rope_base, config.rope_scaling),
+            local_frequencies: RopeFrequencies::new(RopeOrder::Halves, dims, LOCAL_ROPE_BASE, 1.0),
+            embedding_factor: sqrt(config.hidden),
+            scale: 1.0
+                / sqrt(if config.layers == LAYERS_OF_27B { config.hidden / config.heads } else { config.head_dim }),
+            window: config.sliding_window,
+        })
+    }
+
+    /// In the order of [`GLOBAL`] and [`LOCAL`].
+    pub(crate) fn frequencies(&self) -> [&RopeFrequencies; 2] {
+        [&self.global_frequencies, &self.local_frequencies]
+    }
+
+    pub(crate) fn forward(&self, step: &mut Step<'_>, logits: &mut [f32]) {
+        step.embed(&self.outer.embedding, Some(self.embedding_factor));
+        for (index, layer) in self.layers.iter().enumerate() {
+            let is_global = index % GLOBAL_EVERY == GLOBAL_EVERY - 1;
+            step.norm(&layer.attention_norm);
+            step.project_qkv(&layer.attention);
+            step.norm_heads(&layer.query_norm, &layer.key_norm);
+            step.rope(if is_global { GLOBAL } else { LOCAL });
+            step.attend(index, self.scale, if is_global { None } else { self.window });
+            step.project_output(&layer.attention);
+            step.norm_then_add(&layer.after_attention_norm);
+            step.norm(&layer.feed_forward_norm);
+            step.feed_forward(&layer.feed_forward, gelu_mul);
+            step.norm_then_add(&layer.after_feed_forward_norm);
+        }
+        step.head(&self.outer, logits);
+    }
+}

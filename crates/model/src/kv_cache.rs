@@ -1,0 +1,51 @@
+//! Keys and values of past positions, in blocks of 32 tokens.
+
+use kernels::{KV_BLOCK_TOKENS, KvStore};
+
+use crate::batch::{BLOCK_TOKENS, BlockId};
+use crate::config::ModelConfig;
+
+pub use kernels::KvStoreError as KvCacheError;
+
+const _: () = assert!(BLOCK_TOKENS == KV_BLOCK_TOKENS);
+
+/// Keys and values of all layers, as half floats. Pages of blocks that were never written are not backed by memory.
+pub struct KvCache {
+    pub(crate) store: KvStore,
+}
+
+impl KvCache {
+    pub(crate) fn new(config: &ModelConfig, blocks: usize) -> Result<Self, KvCacheError> {
+        Ok(Self { store: KvStore::new(config.layers, config.kv_heads, config.head_dim, blocks)? })
+    }
+
+    /// Blocks of [`BLOCK_TOKENS`] tokens.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        self.store.blocks()
+    }
+
+    /// Copies the first `tokens` tokens of block `from` to block `to`, in all layers. What `to` holds beyond them is
+    /// unspecified.
+    ///
+    /// # Panics
+    /// When a block is outside the cache or `tokens` above [`BLOCK_TOKENS`].
+    pub fn copy_block(&mut self, from: BlockId, to: BlockId, tokens: usize) {
+        assert!(tokens <= BLOCK_TOKENS, "{tokens} tokens in a block of {BLOCK_TOKENS}");
+        if tokens > 0 && from != to {
+            // The whole block: its tokens are interleaved, and slots beyond a position are never read.
+            self.store.copy_block(from as usize, to as usize);
+        }
+    }
+
+    pub(crate) fn fits(&self, config: &ModelConfig) -> bool {
+        (self.store.layers(), self.store.kv_heads(), self.store.head_dim())
+            == (config.layers, config.kv_heads, config.head_dim)
+    }
+}
+
+impl std::fmt::Debug for KvCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KvCache({} blocks)", self.blocks())
+    }
+}

@@ -1,0 +1,197 @@
+//! A loaded model: weights in memory, ready for forward passes.
+
+use std::sync::Arc;
+
+use formats::gguf::Gguf;
+use kernels::{KvStore, ThreadPool};
+
+use crate::batch::{BLOCK_TOKENS, Batch};
+use crate::config::ModelConfig;
+use crate::gemma3::{self, Gemma3};
+use crate::kv_cache::{KvCache, KvCacheError};
+use crate::llama::{self, Llama};
+use crate::weights::Loader;
+use crate::{ForwardError, LoadError, Workspace};
+
+const ARCHITECTURE_KEY: &str = "general.architecture";
+
+enum Architecture {
+    Llama(Llama),
+    Gemma3(Gemma3),
+}
+
+/// A loaded model.
+pub struct Model {
+    config: ModelConfig,
+    architecture: Architecture,
+    weight_bytes: usize,
+    kv_block_bytes: usize,
+    pool: Arc<ThreadPool>,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// Takes all weights into memory; the file is not used afterwards. Forward passes run on `pool`.
+    ///
+    /// # Errors
+    /// What is wrong with the file, naming the key or tensor.
+    pub fn load(gguf: &Gguf, pool: &Arc<ThreadPool>) -> Result<Self, LoadError> {
+        let missing = || LoadError::MissingKey { key: ARCHITECTURE_KEY.to_owned() };
+        let name = gguf.get_str(ARCHITECTURE_KEY)?.ok_or_else(missing)?;
+        let config = match name {
+            llama::NAME => Llama::config(gguf)?,
+            gemma3::NAME => Gemma3::config(gguf)?,
+            other => {
+                let found = other.chars().take(40).flat_map(char::escape_debug).collect();
+                let supported = format!("{}, {}", llama::NAME, gemma3::NAME);
+                return Err(LoadError::UnknownArchitecture { found, supported });
+            }
+        };
+        let kv_block_bytes =
+            KvStore::block_bytes(config.layers, config.kv_heads, config.head_dim).ok_or_else(|| {
+                LoadError::InvalidKey {
+                    key: format!("{name}.block_count"),
+                    expected: "such that a KV block fits memory".to_owned(),
+                    actual: config.layers.to_string(),
+                }
+            })?;
+        let mut loader = Loader::new(gguf, &config);
+        let architecture = match name {
+            llama::NAME => Architecture::Llama(Llama::load(&config, &mut loader)?),
+            _ => Architecture::Gemma3(Gemma3::load(&config, &mut loader)?),
+        };
+        let weight_bytes = loader.finish()?;
+        Ok(Self { config, architecture, weight_bytes, kv_block_bytes, pool: Arc::clone(pool) })
+    }
+
+    /// Sizes and constants.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Bytes of weights in memory.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.weight_bytes
+    }
+
+    /// Bytes of one KV block, all layers.
+    #[must_use]
+    pub fn kv_block_bytes(&self) -> usize {
+        self.kv_block_bytes
+    }
+
+    /// A KV cache of `blocks` blocks for this model.
+    ///
+    /// # Errors
+    /// No blocks, or no memory.
+    pub fn new_kv_cache(&self, blocks: usize) -> Result<KvCache, KvCacheError> {
+        KvCache::new(&self.config, blocks)
+    }
+
+    /// Runs a batch: writes its columns' keys and values to `cache` and the wanted columns' logits to `logits`,
+    /// `[batch.logits_of.len()][vocab_size]`.
+    ///
+    /// # Errors
+    /// What is wrong with the batch; nothing was computed then.
+    pub fn forward(
+        &self,
+        workspace: &mut Workspace,
+        cache: &mut KvCache,
+        batch: &Batch<'_>,
+        logits: &mut [f32],
+    ) -> Result<(), ForwardError> {
+        self.check(cache, batch, logits.len())?;
+        if batch.columns.is_empty() {
+            return Ok(());
+        }
+        let place = (&*self.pool, &self.config);
+        match &self.architecture {
+            Architecture::Llama(model) => {
+                model.forward(&mut workspace.step(place, &model.frequencies(), cache, batch), logits);
+            }
+            Architecture::Gemma3(model) => {
+                model.forward(&mut workspace.step(place, &model.frequencies(), cache, batch), logits);
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, cache: &KvCache, batch: &Batch<'_>, logits_len: usize) -> Result<(), ForwardError> {
+        if !cache.fits(&self.config) {
+            return Err(ForwardError::Cache);
+        }
+        let mut previous = None;
+        for index in 0..batch.columns.len() {
+            self.check_column(cache, batch, index, previous)?;
+            previous = Some(index);
+        }
+        let mut last = None;
+        for &column in batch.logits_of {
+            if column as usize >= batch.columns.len() || last.is_some_and(|last| column <= last) {
+                return Err(ForwardError::LogitsOf { column });
+            }
+            last = Some(column);
+        }
+        let expected = batch.logits_of.len() * self.config.vocab_size;
+        if logits_len == expected { Ok(()) } else { Err(ForwardError::LogitsLen { expected, actual: logits_len }) }
+    }
+
+    fn check_column(
+        &self,
+        cache: &KvCache,
+        batch: &Batch<'_>,
+        index: usize,
+        previous: Option<usize>,
+    ) -> Result<(), ForwardError> {
+        let column = batch.columns[index];
+        let (vocab_size, context_len) = (self.config.vocab_size, self.config.context_len);
+        if column.token as usize >= vocab_size {
+            return Err(ForwardError::Token { column: index, token: column.token, vocab_size });
+        }
+        if column.position as usize >= context_len {
+            return Err(ForwardError::Position { column: index, position: column.position, context_len });
+        }
+        let Some(table) = batch.tables.get(column.sequence as usize) else {
+            return Err(ForwardError::Sequence {
+                column: index,
+                sequence: column.sequence,
+                tables: batch.tables.len(),
+            });
+        };
+        let last_block = column.position as usize / BLOCK_TOKENS;
+        if last_block >= table.len() {
+            return Err(ForwardError::Table { column: index, position: column.position, blocks: table.len() });
+        }
+        let neighbour = previous.map(|p| batch.columns[p]).filter(|p| p.sequence == column.sequence);
+        // The neighbour's blocks were checked with it; the first column of a sequence checks all before it.
+        let first_block = neighbour.map_or(0, |p| p.position as usize / BLOCK_TOKENS);
+        if let Some(previous) = neighbour
+            && previous.position.checked_add(1) != Some(column.position)
+        {
+            let (position, previous) = (column.position, previous.position);
+            return Err(ForwardError::Order { column: index, position, previous });
+        }
+        match table[first_block..=last_block].iter().find(|&&block| block as usize >= cache.blocks()) {
+            Some(&block) => Err(ForwardError::Block { block, blocks: cache.blocks() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The square root of a size.
+pub(crate) fn sqrt(n: usize) -> f32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "sizes are small; the root is rounded"
+    )]
+    let root = (n as f64).sqrt() as f32;
+    root
+}

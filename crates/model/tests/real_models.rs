@@ -1,0 +1,120 @@
+//! The two real models against reference answers: prompt and reference continuation are fed as token ids, and every
+//! step's log-probabilities are compared. Needs the folder of model files in `TOKENWORKS_TEST_MODELS`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use formats::gguf::Gguf;
+use kernels::ThreadPool;
+use model::{BLOCK_TOKENS, Batch, BlockId, Column, Model, Workspace};
+use serde_json::Value;
+
+/// Largest mean and largest single difference of the chosen tokens' log-probabilities.
+const MEAN_MAX: f64 = 0.05;
+const WORST_MAX: f64 = 0.5;
+/// Where the reference's two best differ by this much, the best token must be the same.
+const CLEAR_LEAD: f64 = 0.1;
+
+fn model_file(name: &str) -> PathBuf {
+    let folder = std::env::var_os("TOKENWORKS_TEST_MODELS")
+        .expect("TOKENWORKS_TEST_MODELS must name the folder that holds the real model files");
+    Path::new(&folder).join(format!("{name}.gguf"))
+}
+
+fn reference(name: &str) -> Value {
+    let path = format!("{}/../../tests/reference/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(&path).expect(&path)).expect(&path)
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| u32::try_from(id.as_u64().unwrap()).unwrap()).collect()
+}
+
+fn log_probabilities(logits: &[f32]) -> Vec<f64> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|x| f64::from(x - max).exp()).sum();
+    logits.iter().map(|&x| f64::from(x - max) - sum.ln()).collect()
+}
+
+#[derive(Default)]
+struct Differences {
+    steps: u32,
+    sum: f64,
+    worst: f64,
+    clear_leads: u32,
+    other_best: Vec<String>,
+    top10_sum: f64,
+    top10: u32,
+}
+
+impl Differences {
+    fn step(&mut self, place: &str, logits: &[f32], step: &Value) {
+        let ours = log_probabilities(logits);
+        let token = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
+        let difference = (ours[token(&step["id"])] - step["logprob"].as_f64().unwrap()).abs();
+        self.steps += 1;
+        self.sum += difference;
+        self.worst = self.worst.max(difference);
+        let top: Vec<(usize, f64)> =
+            step["top10"].as_array().unwrap().iter().map(|t| (token(&t[0]), t[1].as_f64().unwrap())).collect();
+        for &(id, logprob) in &top {
+            self.top10_sum += (ours[id] - logprob).abs();
+            self.top10 += 1;
+        }
+        let best = (0..ours.len()).max_by(|&a, &b| ours[a].total_cmp(&ours[b])).unwrap();
+        if top[0].1 - top[1].1 >= CLEAR_LEAD {
+            self.clear_leads += 1;
+            if best != top[0].0 {
+                self.other_best.push(format!("{place}: {best} instead of {:?}", &top[..2]));
+            }
+        }
+    }
+}
+
+fn check(name: &str) {
+    let gguf = Gguf::open(model_file(name)).unwrap();
+    let model = Model::load(&gguf, &Arc::new(ThreadPool::new(2).unwrap())).unwrap();
+    let mut workspace = Workspace::new();
+    let mut differences = Differences::default();
+    for (number, completion) in reference(name)["completions"].as_array().unwrap().iter().enumerate() {
+        let (prompt, chosen) = (ids(&completion["prompt_ids"]), ids(&completion["ids"]));
+        let tokens: Vec<u32> = prompt.iter().chain(&chosen).copied().collect();
+        let columns: Vec<Column> =
+            tokens.iter().zip(0..).map(|(&token, position)| Column { token, position, sequence: 0 }).collect();
+        let table: Vec<BlockId> = (0..u32::try_from(tokens.len().div_ceil(BLOCK_TOKENS)).unwrap()).collect();
+        let mut cache = model.new_kv_cache(table.len()).unwrap();
+        let first = u32::try_from(prompt.len()).unwrap() - 1;
+        let logits_of: Vec<u32> = (first..first + u32::try_from(chosen.len()).unwrap()).collect();
+        let vocab = model.config().vocab_size;
+        let mut logits = vec![0.0; logits_of.len() * vocab];
+        let batch = Batch { columns: &columns, tables: &[&table], logits_of: &logits_of };
+        model.forward(&mut workspace, &mut cache, &batch, &mut logits).unwrap();
+        for (i, step) in completion["steps"].as_array().unwrap().iter().enumerate() {
+            differences.step(&format!("completion {number} step {i}"), &logits[i * vocab..][..vocab], step);
+        }
+    }
+    let mean = differences.sum / f64::from(differences.steps);
+    println!(
+        "{name}: {} steps, chosen token's logprob differs by {mean:.4} on average, {:.4} at worst; ten best {:.4} on average; \
+         other best token at {} of {} steps with a clear lead: {:?}",
+        differences.steps,
+        differences.worst,
+        differences.top10_sum / f64::from(differences.top10),
+        differences.other_best.len(),
+        differences.clear_leads,
+        differences.other_best
+    );
+    assert!(differences.steps > 300, "the reference has {} steps", differences.steps);
+    assert!(mean <= MEAN_MAX && differences.worst <= WORST_MAX, "mean {mean}, worst {}", differences.worst);
+    assert!(differences.other_best.is_empty(), "{:?}", differences.other_best);
+}
+
+#[test]
+fn smollm2_gives_the_reference_answers() {
+    check("smollm2-135m");
+}
+
+#[test]
+fn gemma3_gives_the_reference_answers() {
+    check("gemma3-270m");
+}
