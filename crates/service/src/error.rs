@@ -55,9 +55,9 @@ pub enum LineError {
         model: String,
     },
     /// The chat template failed on these messages.
-    #[error("the model's chat template can't render these messages: {message}")]
+    #[error("{message}")]
     TemplateFailed {
-        /// What the template engine says.
+        /// Which template, and what it says.
         message: String,
     },
     /// Too many requests wait already.

@@ -1,11 +1,26 @@
 //! The line as text: render, tokenize, submit, detokenize. No HTTP, no command line.
+//!
+//! A [`Generation`] goes into a [`Line`], a [`Reply`] of [`LineEvent`]s comes back. [`LocalLine`] joins a tokenizer and
+//! an engine: it checks and tokenizes on the caller's side, settles usage where the engine's events arrive, and makes
+//! text where the reply is read, so that the engine's thread does as little as possible.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod account;
+mod assembly;
+mod delivery;
 mod error;
 mod line;
+mod local;
+mod pieces;
+mod prompt;
 mod reply;
+mod stop;
 
 pub use error::{ErrorKind, LineError};
 pub use line::{BoxFuture, Generation, Labels, Line, LineEvent, LineStatus, Message, ModelCard, Prompt, TokenText};
+pub use local::{LocalLine, LocalLineConfig};
 pub use reply::{EventSource, Reply};
+
+#[cfg(test)]
+mod text_tests;

@@ -1,0 +1,263 @@
+//! The usage of one request, settled exactly once, whatever becomes of the request and of its reader.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use inference::{Event, EventSink, RequestFailure, TokenId, Usage};
+use metering::{FinishReason, Meter, Outcome, UsageRecord};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::LineError;
+
+/// The buckets are counted by the engine and rolled up by the meter: their bounds must be the same.
+const _: () = {
+    assert!(inference::GAP_BOUNDS_NS.len() == metering::GAP_BOUNDS_NS.len());
+    let mut i = 0;
+    while i < inference::GAP_BOUNDS_NS.len() {
+        assert!(inference::GAP_BOUNDS_NS[i] == metering::GAP_BOUNDS_NS[i]);
+        i += 1;
+    }
+};
+
+/// What goes from the engine's thread to the reader.
+#[derive(Debug)]
+pub(crate) enum Parcel {
+    /// An event of the engine; never its last one.
+    Event(Event),
+    /// The last one: why it failed, if it did, and what was used.
+    Ended(Option<LineError>, Box<UsageRecord>),
+}
+
+/// Counts the tokens of one candidate that stand between reasoning markers; the markers themselves don't count.
+#[derive(Clone, Debug)]
+struct Reasoning {
+    inside: bool,
+    made: u64,
+    /// Numbers of reasoning tokens as ranges, in order.
+    ranges: Vec<(u64, u64)>,
+}
+
+impl Reasoning {
+    fn take(&mut self, id: TokenId, (open, close): (TokenId, TokenId)) {
+        let number = self.made;
+        self.made += 1;
+        if id == open {
+            self.inside = true;
+        } else if id == close {
+            self.inside = false;
+        } else if self.inside {
+            match self.ranges.last_mut() {
+                Some((_, end)) if *end == number => *end += 1,
+                _ => self.ranges.push((number, number + 1)),
+            }
+        }
+    }
+
+    /// Forgets the last `dropped` tokens.
+    fn drop_last(&mut self, dropped: u64) {
+        let kept = self.made.saturating_sub(dropped);
+        self.ranges.retain(|&(start, _)| start < kept);
+        if let Some((_, end)) = self.ranges.last_mut() {
+            *end = kept.min(*end);
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.ranges.iter().map(|(start, end)| end - start).sum()
+    }
+}
+
+/// What is known of a request before it runs.
+pub(crate) struct Opening {
+    /// Ids and labels; every quantity is zero.
+    pub(crate) record: UsageRecord,
+    pub(crate) candidates: u32,
+    /// The ids that open and close reasoning, if the model declares them.
+    pub(crate) markers: Option<(TokenId, TokenId)>,
+    /// Whether the prompt ends inside reasoning.
+    pub(crate) inside: bool,
+}
+
+struct State {
+    record: UsageRecord,
+    finished: Vec<Option<FinishReason>>,
+    markers: Option<(TokenId, TokenId)>,
+    reasoning: Vec<Reasoning>,
+    /// Tokens seen; used only if the engine never says what was used.
+    tokens: u64,
+    reader: Option<UnboundedSender<Parcel>>,
+    meter: Arc<Meter>,
+    /// The engine took the request.
+    accepted: bool,
+    /// The engine dropped the sink.
+    abandoned: bool,
+    settled: bool,
+}
+
+impl State {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Token { candidate, id, .. } => {
+                self.tokens += 1;
+                if let (Some(markers), Some(reasoning)) = (self.markers, self.reasoning.get_mut(*candidate as usize)) {
+                    reasoning.take(*id, markers);
+                }
+            }
+            Event::Finished { candidate, reason, dropped } => {
+                if let Some(finished) = self.finished.get_mut(*candidate as usize) {
+                    *finished = Some(finish_reason(*reason));
+                }
+                if let Some(reasoning) = self.reasoning.get_mut(*candidate as usize) {
+                    reasoning.drop_last(u64::from(*dropped));
+                }
+            }
+            Event::Prompt { .. } | Event::Done(_) | Event::Failed(..) => {}
+        }
+    }
+
+    /// Makes the record, counts it, sends it to the reader; only the first call does.
+    fn settle(&mut self, failure: Option<LineError>, usage: &Usage) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let mut record = std::mem::take(&mut self.record);
+        let unfinished = FinishReason::Failed;
+        record.finish_reasons = self.finished.iter().map(|reason| reason.unwrap_or(unfinished)).collect();
+        record.outcome = if failure.is_some() {
+            Outcome::Failed
+        } else if record.finish_reasons.contains(&FinishReason::Cancelled) {
+            Outcome::Cancelled
+        } else {
+            Outcome::Ok
+        };
+        let reasoning = self.markers.map(|_| self.reasoning.iter().map(Reasoning::count).sum::<u64>());
+        fill(&mut record, usage, reasoning);
+        self.meter.record(&record);
+        self.send(Parcel::Ended(failure, Box::new(record)));
+        self.reader = None;
+    }
+
+    /// The engine let go of the request without a last word.
+    fn give_up(&mut self) {
+        if self.settled {
+            return;
+        }
+        let usage = Usage { output_tokens: self.tokens, ..Usage::default() };
+        self.settle(Some(LineError::internal("the engine ended before the request was done")), &usage);
+    }
+
+    /// A reader that has gone needs nothing.
+    fn send(&self, parcel: Parcel) {
+        if let Some(reader) = &self.reader {
+            let _ = reader.send(parcel);
+        }
+    }
+}
+
+/// The submitter's end: confirms that the engine took the request.
+pub(crate) struct Account(Arc<Mutex<State>>);
+
+impl Account {
+    /// An account and the sink that feeds it.
+    pub(crate) fn open(opening: Opening, meter: Arc<Meter>, reader: UnboundedSender<Parcel>) -> (Self, AccountSink) {
+        let Opening { record, candidates, markers, inside } = opening;
+        let candidates = candidates as usize;
+        let state = State {
+            record,
+            finished: vec![None; candidates],
+            markers,
+            reasoning: vec![Reasoning { inside, made: 0, ranges: Vec::new() }; candidates],
+            tokens: 0,
+            reader: Some(reader),
+            meter,
+            accepted: false,
+            abandoned: false,
+            settled: false,
+        };
+        let state = Arc::new(Mutex::new(state));
+        (Self(Arc::clone(&state)), AccountSink(state))
+    }
+
+    /// The engine took the request: from now on it is counted, even if the engine never speaks of it again. Without
+    /// this call nothing is counted unless the engine reports it.
+    pub(crate) fn accept(self) {
+        let mut state = lock(&self.0);
+        state.accepted = true;
+        if state.abandoned {
+            state.give_up();
+        }
+    }
+}
+
+/// The engine's end.
+pub(crate) struct AccountSink(Arc<Mutex<State>>);
+
+impl EventSink for AccountSink {
+    fn push(&mut self, event: Event) {
+        let mut state = lock(&self.0);
+        state.note(&event);
+        match event {
+            Event::Done(usage) => state.settle(None, &usage),
+            Event::Failed(failure, usage) => state.settle(Some(line_error(failure)), &usage),
+            event => state.send(Parcel::Event(event)),
+        }
+    }
+}
+
+impl Drop for AccountSink {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0);
+        state.abandoned = true;
+        if state.accepted {
+            state.give_up();
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Copies the quantities; reasoning tokens leave the visible ones, so that no token is counted twice.
+fn fill(record: &mut UsageRecord, usage: &Usage, reasoning: Option<u64>) {
+    let reasoning = reasoning.map(|tokens| tokens.min(usage.output_tokens));
+    record.input_uncached_tokens = usage.input_uncached_tokens;
+    record.input_cached_tokens = usage.input_cached_tokens;
+    record.output_tokens = usage.output_tokens - reasoning.unwrap_or(0);
+    record.reasoning_tokens = reasoning;
+    record.output_dropped_tokens = usage.output_dropped_tokens;
+    record.prefill_columns = usage.prefill_columns;
+    record.decode_columns = usage.decode_columns;
+    record.queue_ns = usage.queue_ns;
+    record.prefill_ns = usage.prefill_ns;
+    record.decode_ns = usage.decode_ns;
+    record.ttft_ns = usage.ttft_ns;
+    record.e2e_ns = usage.e2e_ns;
+    record.gap_count = usage.gap_count;
+    record.gap_sum_ns = usage.gap_sum_ns;
+    record.gap_max_ns = usage.gap_max_ns;
+    record.gap_buckets = usage.gap_buckets;
+    record.kv_block_ns = usage.kv_block_ns;
+    record.preemptions = usage.preemptions;
+}
+
+fn finish_reason(reason: inference::FinishReason) -> FinishReason {
+    match reason {
+        inference::FinishReason::Stop => FinishReason::Stop,
+        inference::FinishReason::Length => FinishReason::Length,
+        inference::FinishReason::Cancelled => FinishReason::Cancelled,
+    }
+}
+
+fn line_error(failure: RequestFailure) -> LineError {
+    match failure {
+        RequestFailure::TooLarge { needed_blocks, pool_blocks } => LineError::invalid(
+            "max_tokens",
+            format!(
+                "the request needs {needed_blocks} KV blocks and the pool has {pool_blocks}; \
+                 shorten the prompt or max_tokens, or give the pool more memory"
+            ),
+        ),
+        RequestFailure::Shutdown => LineError::Closed,
+        RequestFailure::Internal(message) => LineError::internal(message),
+    }
+}

@@ -1,0 +1,294 @@
+//! A line in this process: tokenizer, chat template and engine.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use inference::{CancelToken, Control, Engine, Request, RequestId, SubmitError, TokenId};
+use metering::{Meter, Rejection, UsageRecord};
+use tokenizer::{ChatTemplate, Tokenizer};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::account::{Account, Opening};
+use crate::assembly::{Assembly, Echo, Plan};
+use crate::pieces::Pieces;
+use crate::prompt;
+use crate::stop::{StopControl, StopSet};
+use crate::{
+    BoxFuture, ErrorKind, Generation, Line, LineError, LineStatus, Message, ModelCard, Prompt, Reply, TokenText,
+};
+
+/// Text longer than this is tokenized off the async runtime's threads.
+const LONG_TEXT_BYTES: usize = 8 * 1024;
+/// Long texts that are tokenized at the same time; further ones wait their turn.
+const LONG_TEXTS_AT_ONCE: usize = 2;
+/// Most bytes of a caller's word (key, user) that a usage record keeps.
+const MAX_LABEL_BYTES: usize = 256;
+
+/// What a line is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalLineConfig {
+    /// The name clients use.
+    pub id: String,
+    /// Other names it answers to.
+    pub aliases: Vec<String>,
+    /// Unix seconds when it was loaded.
+    pub created: u64,
+}
+
+/// A line over an engine in this process.
+pub struct LocalLine {
+    card: ModelCard,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<Arc<ChatTemplate>>,
+    engine: Arc<dyn Engine>,
+    meter: Arc<Meter>,
+    next_id: AtomicU64,
+    open: AtomicBool,
+    long_texts: Semaphore,
+}
+
+impl LocalLine {
+    /// A line that takes requests at once. Context length and vocabulary are the engine's.
+    #[must_use]
+    pub fn new(
+        config: LocalLineConfig,
+        tokenizer: Tokenizer,
+        template: Option<ChatTemplate>,
+        engine: Arc<dyn Engine>,
+        meter: Arc<Meter>,
+    ) -> Self {
+        let limits = engine.limits();
+        let card = ModelCard {
+            id: config.id,
+            aliases: config.aliases,
+            created: config.created,
+            context_len: limits.context_len,
+            vocab_size: limits.vocab_size,
+            has_chat_template: template.is_some(),
+        };
+        Self {
+            card,
+            tokenizer: Arc::new(tokenizer),
+            template: template.map(Arc::new),
+            engine,
+            meter,
+            next_id: AtomicU64::new(0),
+            open: AtomicBool::new(true),
+            long_texts: Semaphore::new(LONG_TEXTS_AT_ONCE),
+        }
+    }
+
+    async fn accept(&self, mut generation: Generation) -> Result<Reply, LineError> {
+        let received = Instant::now();
+        let limits = self.engine.limits();
+        self.check_open(&limits)?;
+        prompt::check(&generation, &limits)?;
+        let ids = self.encode(&mut generation).await?;
+        let max_tokens = prompt::check_ids(&ids, generation.max_tokens, &limits)?;
+        let echo = generation.echo.then(|| self.echo(&generation, &ids));
+        let end_ids = if generation.ignore_eos { Vec::new() } else { self.tokenizer.end_ids().to_vec() };
+        let stops = Arc::new(StopSet::new(&generation.stop));
+        let pieces: Arc<dyn Pieces> = Arc::clone(&self.tokenizer) as _;
+        let plan = Plan {
+            pieces: Arc::clone(&pieces),
+            candidates: generation.candidates,
+            stops: Arc::clone(&stops),
+            end_ids,
+            wants_tokens: generation.sampling.logprobs.is_some(),
+            echo,
+        };
+        let (sender, parcels) = mpsc::unbounded_channel();
+        let (account, sink) = Account::open(self.opening(&generation, &ids), Arc::clone(&self.meter), sender);
+        let cancel = CancelToken::new();
+        // Made before the request is handed over: if this future is dropped from here on, the work stops.
+        let reply = Reply::new(Box::new(Assembly::new(plan, parcels)), cancel.clone());
+        let request = Request {
+            id: RequestId(self.next_id.fetch_add(1, Ordering::Relaxed)),
+            prompt: ids,
+            max_tokens,
+            candidates: generation.candidates,
+            stop_ids: self.tokenizer.end_ids().to_vec(),
+            ignore_eos: generation.ignore_eos,
+            prompt_logprobs: if generation.echo { generation.sampling.logprobs } else { None },
+            priority: generation.priority,
+            controls: controls(generation.candidates, &pieces, &stops),
+            sampling: generation.sampling,
+            events: Box::new(sink),
+            cancel,
+            received,
+        };
+        self.engine.submit(request).map_err(|error| self.refusal(error))?;
+        account.accept();
+        Ok(reply)
+    }
+
+    /// Turns a request away before its text is tokenized if the engine would turn it away anyway.
+    fn check_open(&self, limits: &inference::EngineLimits) -> Result<(), LineError> {
+        if !self.open.load(Ordering::Acquire) {
+            return Err(LineError::Closed);
+        }
+        let waiting = self.engine.gauges().waiting;
+        if waiting >= limits.max_waiting { Err(self.queue_full(waiting)) } else { Ok(()) }
+    }
+
+    /// The prompt's ids; long texts are tokenized on a thread of their own. Takes the prompt's text only then, and
+    /// gives it back.
+    async fn encode(&self, generation: &mut Generation) -> Result<Vec<TokenId>, LineError> {
+        let template = self.template();
+        if prompt::text_bytes(&generation.prompt) <= LONG_TEXT_BYTES {
+            let template = template.as_deref().map_err(Clone::clone);
+            return prompt::encode(&self.tokenizer, template, &generation.prompt, &generation.template_variables);
+        }
+        let _turn = self.long_texts.acquire().await.map_err(|error| LineError::internal(error.to_string()))?;
+        let tokenizer = Arc::clone(&self.tokenizer);
+        let text = std::mem::replace(&mut generation.prompt, Prompt::Ids(Vec::new()));
+        let variables = std::mem::take(&mut generation.template_variables);
+        let encoded = tokio::task::spawn_blocking(move || {
+            let template = template.as_deref().map_err(Clone::clone);
+            let ids = prompt::encode(&tokenizer, template, &text, &variables);
+            (ids, text)
+        });
+        let (ids, text) = encoded.await.map_err(|error| LineError::internal(format!("tokenizing failed: {error}")))?;
+        generation.prompt = text;
+        ids
+    }
+
+    fn template(&self) -> Result<Arc<ChatTemplate>, LineError> {
+        self.template.clone().ok_or_else(|| LineError::NoChatTemplate { model: self.card.id.clone() })
+    }
+
+    fn echo(&self, generation: &Generation, ids: &[TokenId]) -> Echo {
+        let mut tokens = prompt::token_texts(self.tokenizer.as_ref(), ids);
+        let text = match &generation.prompt {
+            Prompt::Text(text) => {
+                prompt::align(&mut tokens, text);
+                text.clone()
+            }
+            Prompt::Ids(_) | Prompt::Chat(_) => self.written(ids),
+        };
+        let missing = if generation.sampling.logprobs.is_some() { ids.len() - 1 } else { 0 };
+        Echo { text, tokens, missing }
+    }
+
+    fn written(&self, ids: &[TokenId]) -> String {
+        String::from_utf8_lossy(&self.tokenizer.decode(ids)).into_owned()
+    }
+
+    /// The usage record before anything was used.
+    fn opening(&self, generation: &Generation, ids: &[TokenId]) -> Opening {
+        let labels = &generation.labels;
+        let markers = self.tokenizer.reasoning_markers();
+        let record = UsageRecord {
+            request_id: bounded(&generation.id).into_owned(),
+            model: self.card.id.clone(),
+            route: labels.route.to_owned(),
+            key: labels.key.as_deref().map(|key| bounded(key).into_owned()),
+            user: labels.user.as_deref().map(|user| bounded(user).into_owned()),
+            ..UsageRecord::default()
+        };
+        Opening { record, candidates: generation.candidates, markers, inside: prompt::ends_inside(ids, markers) }
+    }
+
+    fn refusal(&self, error: SubmitError) -> LineError {
+        match error {
+            SubmitError::QueueFull { waiting } => self.queue_full(waiting),
+            SubmitError::Closed => {
+                self.open.store(false, Ordering::Release);
+                LineError::Closed
+            }
+            SubmitError::Invalid(message) => LineError::Invalid { field: "request", message },
+        }
+    }
+
+    /// By the machine time of a request so far, how long those that wait will take.
+    fn queue_full(&self, waiting: usize) -> LineError {
+        let counters = self.engine.counters();
+        let mean_ns = counters.busy_ns / counters.requests.max(1);
+        let wait_ns = mean_ns.saturating_mul(u64::try_from(waiting).unwrap_or(u64::MAX));
+        let retry_after = Duration::from_nanos(wait_ns).clamp(Duration::from_secs(1), Duration::from_secs(60));
+        LineError::QueueFull { waiting, retry_after }
+    }
+
+    fn count_refusal(&self, error: &LineError) {
+        let rejection = match error.kind() {
+            ErrorKind::QueueFull => Rejection::QueueFull,
+            ErrorKind::Closed => Rejection::Closed,
+            ErrorKind::Internal => Rejection::Internal,
+            ErrorKind::Invalid
+            | ErrorKind::ContextFull
+            | ErrorKind::NoChatTemplate
+            | ErrorKind::TemplateFailed
+            | ErrorKind::NotSupported => Rejection::Invalid,
+        };
+        self.meter.reject(&self.card.id, rejection);
+    }
+}
+
+impl Line for LocalLine {
+    fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    fn submit(&self, generation: Generation) -> BoxFuture<'_, Result<Reply, LineError>> {
+        Box::pin(async move {
+            let accepted = self.accept(generation).await;
+            accepted.inspect_err(|error| self.count_refusal(error))
+        })
+    }
+
+    fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenText>, LineError> {
+        let ids = self.tokenizer.encode(text, add_special, parse_special);
+        Ok(prompt::token_texts(self.tokenizer.as_ref(), &ids))
+    }
+
+    fn tokenize_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<TokenText>, LineError> {
+        let template = self.template()?;
+        let none = std::collections::BTreeMap::new();
+        let ids = prompt::encode_chat(&self.tokenizer, &template, messages, add_generation_prompt, &none)?;
+        Ok(prompt::token_texts(self.tokenizer.as_ref(), &ids))
+    }
+
+    fn detokenize(&self, ids: &[TokenId]) -> Result<String, LineError> {
+        let vocab_size = self.card.vocab_size;
+        match ids.iter().find(|id| **id as usize >= vocab_size) {
+            Some(id) => {
+                Err(LineError::invalid("tokens", format!("token {id} does not exist; ids are below {vocab_size}")))
+            }
+            None => Ok(self.written(ids)),
+        }
+    }
+
+    fn status(&self) -> LineStatus {
+        LineStatus {
+            ready: self.open.load(Ordering::Acquire),
+            gauges: self.engine.gauges(),
+            counters: self.engine.counters(),
+            limits: self.engine.limits(),
+        }
+    }
+
+    fn close(&self) {
+        self.open.store(false, Ordering::Release);
+        self.engine.close();
+    }
+}
+
+/// One control for each candidate, or none if nothing is to be controlled.
+fn controls(candidates: u32, pieces: &Arc<dyn Pieces>, stops: &Arc<StopSet>) -> Vec<Box<dyn Control>> {
+    if stops.is_empty() {
+        return Vec::new();
+    }
+    let control = |_| Box::new(StopControl::new(Arc::clone(pieces), Arc::clone(stops))) as Box<dyn Control>;
+    (0..candidates).map(control).collect()
+}
+
+/// At most [`MAX_LABEL_BYTES`] of a caller's word.
+fn bounded(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_LABEL_BYTES {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(MAX_LABEL_BYTES);
+    Cow::Owned(format!("{}…", &text[..end]))
+}
