@@ -77,12 +77,14 @@ impl App {
 
     /// Lets one more request work, if there is room and the server does not drain.
     pub(crate) fn admit(&self) -> Result<Ticket, ApiError> {
-        let full = |_| {
+        if self.draining() {
+            return Err(ApiError::shutting_down());
+        }
+        let permit = Arc::clone(&self.requests).try_acquire_owned().map_err(|_full| {
             let most = self.limits.max_requests;
             ApiError::unavailable(format!("{most} requests are under way already; try again"), "overloaded")
-        };
-        let permit = Arc::clone(&self.requests).try_acquire_owned().map_err(full)?;
-        // Asked after the permit was taken, so that a drain sees every request that was let in.
+        })?;
+        // Asked again after the permit was taken, so that a drain sees every request that was let in.
         if self.draining() {
             return Err(ApiError::shutting_down());
         }

@@ -122,11 +122,6 @@ impl ApiError {
             },
         }
     }
-
-    #[cfg(test)]
-    pub(crate) fn status(&self) -> StatusCode {
-        self.status
-    }
 }
 
 impl IntoResponse for ApiError {

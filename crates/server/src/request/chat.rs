@@ -131,7 +131,7 @@ fn check_part(part: &Value, at: &str) -> Result<(), ApiError> {
         },
         Some(Value::String(kind)) => {
             let shown: String = kind.chars().take(64).collect();
-            let message = format!("content of the type `{shown}` is not supported yet; only `text` is");
+            let message = format!("`{at}` is of the type `{shown}`, which is not supported yet; only `text` is");
             Err(ApiError::unsupported(format!("{at}.type"), message))
         }
         _ => Err(wrong(at, "an object with `type: \"text\"` and `text`", part)),
