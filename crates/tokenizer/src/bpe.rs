@@ -14,7 +14,7 @@ use crate::vocabulary::{Vocabulary, char_of_byte};
 const MERGES_KEY: &str = "tokenizer.ggml.merges";
 /// A symbol that is no token: a byte that the vocabulary lacks, or one merged away.
 const NO_TOKEN: u32 = u32::MAX;
-const NO_SYMBOL: usize = usize::MAX;
+const NO_SYMBOL: u32 = u32::MAX;
 
 /// The merges of a model.
 #[derive(Debug)]
@@ -35,20 +35,22 @@ struct Merge {
     merged: u32,
 }
 
-/// Part of a word: a list linked in both directions.
+/// Part of a word, which is shorter than 4 GiB: a list linked in both directions.
 #[derive(Clone, Copy, Debug)]
 struct Symbol {
     id: u32,
-    previous: usize,
-    next: usize,
+    previous: u32,
+    next: u32,
 }
+
+/// (rank, position of the left symbol): lowest rank first, then from the left.
+type Queue = BinaryHeap<Reverse<(u32, u32)>>;
 
 /// Kept from word to word, so that a text needs few allocations.
 #[derive(Debug, Default)]
 struct Workspace {
     symbols: Vec<Symbol>,
-    /// (rank, position of the left symbol): lowest rank first, then from the left.
-    queue: BinaryHeap<Reverse<(u32, usize)>>,
+    queue: Queue,
     spelled: String,
 }
 
@@ -115,12 +117,15 @@ impl Bpe {
         symbols.clear();
         queue.clear();
         let byte_token = |byte: u8| self.byte_tokens.get(usize::from(byte)).copied().unwrap_or(NO_TOKEN);
-        symbols.extend(word.bytes().enumerate().map(|(position, byte)| Symbol {
-            id: byte_token(byte),
-            previous: position.wrapping_sub(1),
-            next: if position + 1 < word.len() { position + 1 } else { NO_SYMBOL },
-        }));
-        for left in 0..symbols.len() {
+        let mut previous = NO_SYMBOL;
+        for (position, byte) in (0..).zip(word.bytes()) {
+            symbols.push(Symbol { id: byte_token(byte), previous, next: position + 1 });
+            previous = position;
+        }
+        if let Some(last) = symbols.last_mut() {
+            last.next = NO_SYMBOL;
+        }
+        for (left, _) in (0..).zip(symbols.iter()) {
             self.queue_pair(symbols, left, queue);
         }
         while let Some(Reverse((rank, left))) = queue.pop() {
@@ -130,30 +135,30 @@ impl Bpe {
     }
 
     /// Queues the pair that starts at `left`, if there is one and it merges.
-    fn queue_pair(&self, symbols: &[Symbol], left: usize, queue: &mut BinaryHeap<Reverse<(u32, usize)>>) {
-        let Some(left_symbol) = symbols.get(left) else { return };
-        let Some(right_symbol) = symbols.get(left_symbol.next) else { return };
+    fn queue_pair(&self, symbols: &[Symbol], left: u32, queue: &mut Queue) {
+        let Some(left_symbol) = symbols.get(left as usize) else { return };
+        let Some(right_symbol) = symbols.get(left_symbol.next as usize) else { return };
         if let Some(&rank) = self.ranks.get(&pair(left_symbol.id, right_symbol.id)) {
             queue.push(Reverse((rank, left)));
         }
     }
 
     /// Does a queued merge, unless one of its symbols has changed since.
-    fn merge(&self, symbols: &mut [Symbol], rank: u32, left: usize, queue: &mut BinaryHeap<Reverse<(u32, usize)>>) {
+    fn merge(&self, symbols: &mut [Symbol], rank: u32, left: u32, queue: &mut Queue) {
         let Some(merge) = self.merges.get(rank as usize) else { return };
-        let Some(&left_symbol) = symbols.get(left) else { return };
-        let Some(&right_symbol) = symbols.get(left_symbol.next) else { return };
+        let Some(&left_symbol) = symbols.get(left as usize) else { return };
+        let Some(&right_symbol) = symbols.get(left_symbol.next as usize) else { return };
         if left_symbol.id != merge.left || right_symbol.id != merge.right {
             return;
         }
-        if let Some(dead) = symbols.get_mut(left_symbol.next) {
+        if let Some(dead) = symbols.get_mut(left_symbol.next as usize) {
             dead.id = NO_TOKEN;
             dead.next = NO_SYMBOL;
         }
-        if let Some(next) = symbols.get_mut(right_symbol.next) {
+        if let Some(next) = symbols.get_mut(right_symbol.next as usize) {
             next.previous = left;
         }
-        if let Some(merged) = symbols.get_mut(left) {
+        if let Some(merged) = symbols.get_mut(left as usize) {
             merged.id = merge.merged;
             merged.next = right_symbol.next;
         }

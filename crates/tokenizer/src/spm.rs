@@ -10,7 +10,8 @@ use crate::TokenizerError;
 use crate::vocabulary::{TokenKind, Vocabulary};
 
 const SCORES_KEY: &str = "tokenizer.ggml.scores";
-const NO_SYMBOL: usize = usize::MAX;
+const NO_SYMBOL: u32 = u32::MAX;
+const NO_TOKEN: u32 = u32::MAX;
 
 /// The scores of a model.
 #[derive(Debug)]
@@ -20,25 +21,25 @@ pub(crate) struct Spm {
     unknown: Option<u32>,
 }
 
-/// Part of a text: a list linked in both directions.
+/// Part of a text, which is shorter than 4 GiB: a list linked in both directions.
 #[derive(Clone, Copy, Debug)]
 struct Symbol {
     /// In bytes.
-    start: usize,
+    start: u32,
     /// In bytes; 0 when merged away.
-    len: usize,
-    previous: usize,
-    next: usize,
-    id: Option<u32>,
+    len: u32,
+    previous: u32,
+    next: u32,
+    id: u32,
 }
 
 /// Two neighbours whose text together is a token.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
     score: f32,
-    left: usize,
+    left: u32,
     /// Bytes of both together, to see whether one of them has changed since.
-    len: usize,
+    len: u32,
     id: u32,
 }
 
@@ -82,16 +83,9 @@ impl Spm {
     /// Appends the ids of a text in which special tokens have been found already.
     pub(crate) fn encode(&self, vocabulary: &Vocabulary, text: &str, ids: &mut Vec<u32>) {
         let escaped = text.replace(' ', "▁");
-        let mut symbols: Vec<Symbol> = Vec::with_capacity(escaped.len().min(1 << 20));
-        for (start, char) in escaped.char_indices() {
-            let position = symbols.len();
-            let len = char.len_utf8();
-            let next = if start + len < escaped.len() { position + 1 } else { NO_SYMBOL };
-            let id = escaped.as_bytes().get(start..start + len).and_then(|text| vocabulary.plain(text));
-            symbols.push(Symbol { start, len, previous: position.wrapping_sub(1), next, id });
-        }
+        let mut symbols = split_chars(vocabulary, &escaped);
         let mut queue = BinaryHeap::new();
-        for left in 0..symbols.len() {
+        for (left, _) in (0..).zip(&symbols) {
             self.queue_pair(vocabulary, escaped.as_bytes(), &symbols, left, &mut queue);
         }
         while let Some(pair) = queue.pop() {
@@ -102,8 +96,8 @@ impl Spm {
         }
         for symbol in symbols.iter().filter(|symbol| symbol.len > 0) {
             match symbol.id {
-                Some(id) => ids.push(id),
-                None => self.push_bytes(escaped.as_bytes(), symbol, ids),
+                NO_TOKEN => self.push_bytes(symbol.text(escaped.as_bytes()), ids),
+                id => ids.push(id),
             }
         }
     }
@@ -113,48 +107,66 @@ impl Spm {
         vocabulary: &Vocabulary,
         text: &[u8],
         symbols: &[Symbol],
-        left: usize,
+        left: u32,
         queue: &mut BinaryHeap<Pair>,
     ) {
-        let Some(left_symbol) = symbols.get(left) else { return };
-        let Some(right_symbol) = symbols.get(left_symbol.next) else { return };
-        let len = left_symbol.len + right_symbol.len;
-        let Some(id) = text.get(left_symbol.start..left_symbol.start + len).and_then(|text| vocabulary.plain(text))
-        else {
-            return;
-        };
+        let Some(left_symbol) = symbols.get(left as usize) else { return };
+        let Some(right_symbol) = symbols.get(left_symbol.next as usize) else { return };
+        let both = Symbol { len: left_symbol.len + right_symbol.len, ..*left_symbol };
+        let Some(id) = vocabulary.plain(both.text(text)) else { return };
         let score = self.scores.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
-        queue.push(Pair { score, left, len, id });
+        queue.push(Pair { score, left, len: both.len, id });
     }
 
-    /// A symbol that is no token, byte by byte.
-    fn push_bytes(&self, text: &[u8], symbol: &Symbol, ids: &mut Vec<u32>) {
-        for &byte in text.get(symbol.start..symbol.start + symbol.len).unwrap_or_default() {
-            let id = self.byte_tokens.get(usize::from(byte)).copied().flatten();
-            match id {
-                Some(id) => ids.push(id),
-                None => {
-                    ids.extend(self.unknown);
-                    break;
-                }
-            }
+    /// A character that is no token, byte by byte; one unknown token where the model has no tokens for bytes.
+    fn push_bytes(&self, bytes: &[u8], ids: &mut Vec<u32>) {
+        let tokens = bytes.iter().map(|&byte| self.byte_tokens.get(usize::from(byte)).copied().flatten());
+        match tokens.collect::<Option<Vec<u32>>>() {
+            Some(tokens) => ids.extend(tokens),
+            None => ids.extend(self.unknown),
         }
     }
 }
 
+impl Symbol {
+    fn text(self, text: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        text.get(start..start + self.len as usize).unwrap_or_default()
+    }
+}
+
+/// One symbol for each character.
+fn split_chars(vocabulary: &Vocabulary, text: &str) -> Vec<Symbol> {
+    let mut symbols: Vec<Symbol> = Vec::new();
+    let mut start = 0;
+    let mut previous = NO_SYMBOL;
+    for (position, char) in (0..).zip(text.chars()) {
+        let id = vocabulary.plain(char.encode_utf8(&mut [0; 4]).as_bytes()).unwrap_or(NO_TOKEN);
+        #[expect(clippy::cast_possible_truncation, reason = "at most 4")]
+        let len = char.len_utf8() as u32;
+        symbols.push(Symbol { start, len, previous, next: position + 1, id });
+        start += len;
+        previous = position;
+    }
+    if let Some(last) = symbols.last_mut() {
+        last.next = NO_SYMBOL;
+    }
+    symbols
+}
+
 /// Does a queued merge and gives the position before it; `None` when one of its symbols has changed since.
-fn merge(symbols: &mut [Symbol], pair: Pair) -> Option<usize> {
-    let left = *symbols.get(pair.left)?;
-    let right = *symbols.get(left.next)?;
+fn merge(symbols: &mut [Symbol], pair: Pair) -> Option<u32> {
+    let left = *symbols.get(pair.left as usize)?;
+    let right = *symbols.get(left.next as usize)?;
     if left.len == 0 || left.len + right.len != pair.len {
         return None;
     }
-    let merged = symbols.get_mut(pair.left)?;
+    let merged = symbols.get_mut(pair.left as usize)?;
     merged.len = pair.len;
-    merged.id = Some(pair.id);
+    merged.id = pair.id;
     merged.next = right.next;
-    symbols.get_mut(left.next)?.len = 0;
-    if let Some(next) = symbols.get_mut(right.next) {
+    symbols.get_mut(left.next as usize)?.len = 0;
+    if let Some(next) = symbols.get_mut(right.next as usize) {
         next.previous = pair.left;
     }
     Some(left.previous)

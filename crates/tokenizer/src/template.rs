@@ -299,7 +299,7 @@ mod tests {
             ("tools".to_owned(), serde_json::json!([{"name": "f"}])),
         ]);
         let source = "{{ enable_thinking }} {{ messages | length }} {{ tools[0].name }}";
-        assert_eq!(render_with(source, &[message("user", "a")], &variables).unwrap(), "false 1 f");
+        assert_eq!(render_with(source, &[message("user", "a")], &variables).unwrap(), "False 1 f");
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::vocabulary::{Spelling, TokenKind, Vocabulary};
 const MODEL_KEY: &str = "tokenizer.ggml.model";
 const PRE_KEY: &str = "tokenizer.ggml.pre";
 
+/// Text is encoded in parts of at most this size, so that positions fit in 32 bits (a space can grow to three bytes).
+const PART_BYTES_MAX: usize = 1 << 30;
+
 /// Control tokens that end an answer in the models that have them, besides those that a file's keys name.
 const END_TEXTS: &[&str] = &[
     "<|eot_id|>",
@@ -153,12 +156,18 @@ impl Tokenizer {
                 *after_special = true;
             }
             Fragment::Text(text) => {
-                match &self.algorithm {
-                    Algorithm::Bpe(bpe) => bpe.encode(&self.vocabulary, text, ids),
-                    Algorithm::Spm(spm) if self.settings.add_space_prefix && *after_special => {
-                        spm.encode(&self.vocabulary, &format!(" {text}"), ids);
+                let prefix = self.settings.add_space_prefix && *after_special;
+                let mut rest = text;
+                while !rest.is_empty() {
+                    let (part, after) = rest.split_at(rest.floor_char_boundary(PART_BYTES_MAX));
+                    match &self.algorithm {
+                        Algorithm::Bpe(bpe) => bpe.encode(&self.vocabulary, part, ids),
+                        Algorithm::Spm(spm) if prefix && rest.len() == text.len() => {
+                            spm.encode(&self.vocabulary, &format!(" {part}"), ids);
+                        }
+                        Algorithm::Spm(spm) => spm.encode(&self.vocabulary, part, ids),
                     }
-                    Algorithm::Spm(spm) => spm.encode(&self.vocabulary, text, ids),
+                    rest = after;
                 }
                 *after_special = false;
             }

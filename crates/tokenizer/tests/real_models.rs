@@ -1,5 +1,7 @@
 //! The two reference models: ids must be those of llama.cpp. Needs the folder named by TOKENWORKS_TEST_MODELS.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test binary")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -126,7 +128,8 @@ fn special_tokens_in_messages_stay_text() {
     ] {
         let ids = chat_ids(&tokenizer, &template, &[message("system", "s"), message("user", content)]);
         assert_eq!(special(&ids), special(&harmless), "{content}");
-        assert_eq!(String::from_utf8(tokenizer.decode(&ids)).unwrap().matches(content).count(), 1, "{content}");
+        let written = String::from_utf8(tokenizer.decode(&ids)).unwrap();
+        assert!(written.contains(&format!("<|im_start|>user\n{content}<|im_end|>\n")), "{written}");
         // The ids of the content are those of the same text alone.
         let alone = tokenizer.encode(&format!("user\n{content}"), false, false);
         assert!(ids.windows(alone.len()).any(|window| window == alone), "{content}");
@@ -157,7 +160,12 @@ fn a_megabyte_without_a_break_is_encoded() {
 fn any_text_survives_the_round_trip() {
     let smollm = tokenizer("smollm2-135m");
     let gemma = tokenizer("gemma3-270m");
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(2000));
+    // SmolLM2 has no tokens for some control characters and rare lead bytes; they are left out, as by llama.cpp.
+    let single = |byte: u8| (0..49_152).any(|id| smollm.piece(id).as_deref() == Some(&[byte]));
+    let known: Vec<bool> = (0..=u8::MAX).map(single).collect();
+    assert!(known.iter().filter(|&&known| known).count() > 220);
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
     let texts = prop_oneof![
         "[a-zA-Z0-9 .,!?'\\n\\t<>|_▁]{0,60}",
         "[\\u{0}-\\u{ffff}]{0,40}",
@@ -166,7 +174,8 @@ fn any_text_survives_the_round_trip() {
     runner
         .run(&texts, |text| {
             for parse_special in [false, true] {
-                prop_assert_eq!(smollm.decode(&smollm.encode(&text, false, parse_special)), text.as_bytes());
+                let kept: Vec<u8> = text.bytes().filter(|&byte| known[usize::from(byte)]).collect();
+                prop_assert_eq!(smollm.decode(&smollm.encode(&text, false, parse_special)), kept);
                 // A space is written as ▁ there, so that character itself comes back as a space.
                 let expected = text.replace('▁', " ");
                 let decoded = gemma.decode(&gemma.encode(&text, false, parse_special));
