@@ -1,11 +1,15 @@
 //! The Prometheus text, read back by a strict parser: every rule of format 0.0.4 that the renderer relies on is checked,
 //! and the sums must equal the records.
+#![expect(clippy::panic, clippy::expect_used, reason = "the parser of a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use metering::{FinishReason, LineGauges, Meter, Outcome, Rejection, UsageRecord};
 
 type Labels = BTreeMap<String, String>;
+
+/// Bounds with cumulated counts, sum, count.
+type Series = (Vec<(f64, f64)>, Option<f64>, Option<f64>);
 
 #[derive(Debug, Default)]
 struct Family {
@@ -89,7 +93,7 @@ fn parse_sample(line: &str) -> (String, Labels, String) {
 }
 
 fn check_histograms(name: &str, family: &Family) {
-    let mut series: BTreeMap<Labels, (Vec<(f64, f64)>, Option<f64>, Option<f64>)> = BTreeMap::new();
+    let mut series: BTreeMap<Labels, Series> = BTreeMap::new();
     for (sample, labels, number, _) in &family.samples {
         let mut labels = labels.clone();
         let bound = labels.remove("le").map(|le| le.parse::<f64>().expect("a bound"));
@@ -132,12 +136,12 @@ fn record(model: &str, n: u64) -> UsageRecord {
         input_uncached_tokens: n,
         input_cached_tokens: 2 * n,
         output_tokens: 3 * n,
-        reasoning_tokens: (n % 2 == 0).then_some(5 * n),
+        reasoning_tokens: n.is_multiple_of(2).then_some(5 * n),
         output_dropped_tokens: 7 * n,
         queue_ns: n * 1_000_003,
         prefill_ns: n * 11_000_001,
         decode_ns: n * 13_000_001,
-        ttft_ns: (n % 5 != 0).then_some(n * 17_000_001),
+        ttft_ns: (!n.is_multiple_of(5)).then_some(n * 17_000_001),
         e2e_ns: n * 1_900_000_001,
         gap_count: n,
         gap_sum_ns: n * 23_000_001,

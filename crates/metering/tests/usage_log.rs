@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use metering::{FinishReason, Meter, Outcome, UsageRecord};
 use tracing::field::{Field, Visit};
@@ -43,7 +43,7 @@ impl Subscriber for Capture {
         if event.metadata().target() == "usage" {
             let mut fields = Fields::default();
             event.record(&mut fields);
-            self.0.lock().unwrap().push(fields.0);
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(fields.0);
         }
     }
 

@@ -141,6 +141,7 @@ impl State {
         if self.settled {
             return;
         }
+        tracing::error!(request_id = self.record.request_id, "the engine let go of a request without a last word");
         let usage = Usage { output_tokens: self.tokens, ..Usage::default() };
         self.settle(Some(LineError::internal("the engine ended before the request was done")), &usage);
     }
@@ -259,5 +260,98 @@ fn line_error(failure: RequestFailure) -> LineError {
         ),
         RequestFailure::Shutdown => LineError::Closed,
         RequestFailure::Internal(message) => LineError::internal(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+
+    fn open() -> (Account, AccountSink, Arc<Meter>, UnboundedReceiver<Parcel>) {
+        let (meter, (sender, reader)) = (Arc::new(Meter::new()), unbounded_channel());
+        let record = UsageRecord { model: "m".to_owned(), ..UsageRecord::default() };
+        let opening = Opening { record, candidates: 1, markers: None, inside: false };
+        let (account, sink) = Account::open(opening, Arc::clone(&meter), sender);
+        (account, sink, meter, reader)
+    }
+
+    /// Requests counted: ok, cancelled, failed.
+    fn counted(meter: &Meter) -> [u64; 3] {
+        let text = meter.render(&[]);
+        ["ok", "cancelled", "failed"].map(|outcome| {
+            let series = format!("tokenworks_requests_total{{model=\"m\",outcome=\"{outcome}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
+        })
+    }
+
+    #[test]
+    fn a_refused_request_is_not_counted() {
+        let (account, sink, meter, mut reader) = open();
+        drop(sink);
+        drop(account);
+        assert_eq!(counted(&meter), [0, 0, 0]);
+        assert!(reader.try_recv().is_err());
+    }
+
+    #[test]
+    fn an_engine_that_says_nothing_more_has_failed() {
+        let (account, mut sink, meter, mut reader) = open();
+        account.accept();
+        sink.push(Event::Token { candidate: 0, id: 7, logprobs: None });
+        drop(sink);
+        assert_eq!(counted(&meter), [0, 0, 1]);
+        assert!(matches!(reader.try_recv(), Ok(Parcel::Event(_))));
+        let Ok(Parcel::Ended(Some(_), record)) = reader.try_recv() else { panic!("no last parcel") };
+        assert_eq!((record.outcome, record.output_tokens), (Outcome::Failed, 1));
+        assert!(reader.try_recv().is_err() && reader.is_closed());
+    }
+
+    #[test]
+    fn an_engine_that_dies_while_accepting_has_failed() {
+        let (account, sink, meter, mut reader) = open();
+        drop(sink);
+        account.accept();
+        assert_eq!(counted(&meter), [0, 0, 1]);
+        assert!(matches!(reader.try_recv(), Ok(Parcel::Ended(Some(_), _))));
+    }
+
+    #[test]
+    fn an_end_before_the_acceptance_is_counted_once() {
+        let (account, mut sink, meter, mut reader) = open();
+        sink.push(Event::Done(Box::new(Usage { output_tokens: 3, ..Usage::default() })));
+        sink.push(Event::Done(Box::default()));
+        drop(sink);
+        account.accept();
+        assert_eq!(counted(&meter).iter().sum::<u64>(), 1);
+        let Ok(Parcel::Ended(None, record)) = reader.try_recv() else { panic!("no last parcel") };
+        assert_eq!(record.output_tokens, 3);
+        assert!(reader.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_changes_nothing() {
+        let (account, mut sink, meter, reader) = open();
+        account.accept();
+        drop(reader);
+        sink.push(Event::Token { candidate: 0, id: 7, logprobs: None });
+        sink.push(Event::Finished { candidate: 0, reason: inference::FinishReason::Cancelled, dropped: 0 });
+        sink.push(Event::Done(Box::default()));
+        drop(sink);
+        assert_eq!(counted(&meter), [0, 1, 0]);
+    }
+
+    #[test]
+    fn dropped_tokens_are_no_reasoning() {
+        let mut reasoning = Reasoning { inside: true, made: 0, ranges: Vec::new() };
+        for id in [5, 6, 2, 7, 1, 8, 9] {
+            reasoning.take(id, (1, 2));
+        }
+        assert_eq!((reasoning.ranges.as_slice(), reasoning.count()), (&[(0, 2), (5, 7)][..], 4));
+        reasoning.drop_last(1);
+        assert_eq!(reasoning.count(), 3);
+        reasoning.drop_last(6);
+        assert_eq!((reasoning.ranges.as_slice(), reasoning.count()), (&[(0, 1)][..], 1));
     }
 }

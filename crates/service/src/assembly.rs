@@ -123,9 +123,8 @@ impl EventSource for Assembly {
             match self.parcels.poll_recv(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(parcel)) => self.take(parcel),
-                // The account always sends a last parcel before it lets go of the channel.
+                // Cannot be: the account sends a last parcel before it lets go of the channel.
                 Poll::Ready(None) => {
-                    debug_assert!(false, "the events of a reply broke off");
                     let error = LineError::internal("the events of this request broke off");
                     return Poll::Ready(Some(LineEvent::Failed(error, Box::default())));
                 }

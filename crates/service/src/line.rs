@@ -44,7 +44,8 @@ pub struct Generation {
     pub candidates: u32,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
-    /// Strings that end a candidate; they are not part of the text. At most 16, none empty.
+    /// Strings that end a candidate; they are not part of the text. At most 16, of at most 1024
+    /// bytes each, none empty.
     pub stop: Vec<String>,
     /// Go on past the model's end tokens.
     pub ignore_eos: bool,
@@ -74,7 +75,8 @@ pub struct Labels {
 pub struct TokenText {
     /// The id.
     pub id: TokenId,
-    /// Its bytes; may be part of a character. Special tokens: their written form.
+    /// Its bytes; may be part of a character. Special tokens: their written form, but none in answers, where they make no
+    /// text. The bytes of an answer's or an echo's tokens, put together, are its text.
     pub bytes: Vec<u8>,
     /// Natural log of its probability; `None` when not asked for, or for a prompt's first token.
     pub logprob: Option<f32>,
@@ -87,7 +89,7 @@ pub struct TokenText {
 pub enum LineEvent {
     /// The prompt given back (only with `echo`, before any text): its text and its tokens.
     Echo {
-        /// The prompt's text, special tokens included.
+        /// The prompt's text as it was given; of ids: their text, special tokens in their written form.
         text: String,
         /// One entry for each prompt token.
         tokens: Vec<TokenText>,
@@ -99,7 +101,7 @@ pub enum LineEvent {
         candidate: u32,
         /// May be empty when only `tokens` is news.
         text: String,
-        /// Filled when log-probabilities or ids were asked for.
+        /// Filled when log-probabilities were asked for.
         tokens: Vec<TokenText>,
     },
     /// A candidate ended; its text is complete.

@@ -215,7 +215,10 @@ impl LocalLine {
         let rejection = match error.kind() {
             ErrorKind::QueueFull => Rejection::QueueFull,
             ErrorKind::Closed => Rejection::Closed,
-            ErrorKind::Internal => Rejection::Internal,
+            ErrorKind::Internal => {
+                tracing::error!(model = self.card.id, "a request could not be taken: {error}");
+                Rejection::Internal
+            }
             ErrorKind::Invalid
             | ErrorKind::ContextFull
             | ErrorKind::NoChatTemplate
