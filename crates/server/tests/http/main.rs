@@ -1,9 +1,11 @@
 //! The server over real sockets, with a scripted line behind it.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod access;
 mod client;
 mod life;
+mod local;
 mod plant;
 mod refusals;
 mod replies;
