@@ -74,4 +74,12 @@ mod tests {
         let chat = &value["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"];
         assert!(chat["text/event-stream"].is_object() && chat["application/json"].is_object(), "{chat}");
     }
+
+    #[test]
+    fn the_committed_description_is_the_generated_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+        let committed = std::fs::read_to_string(path).unwrap();
+        let same = committed == openapi_json();
+        assert!(same, "docs/openapi.json is old: cargo run -p server --example openapi > docs/openapi.json");
+    }
 }

@@ -21,16 +21,17 @@ use crate::usage;
 #[utoipa::path(
     post,
     path = "/v1/completions",
+    operation_id = "createCompletion",
     tag = "completions",
     request_body = CompletionRequest,
     responses(
-        (status = 200, content((Completion = "application/json"), (Completion = "text/event-stream"))),
-        (status = 400, body = ErrorBody),
-        (status = 401, body = ErrorBody),
-        (status = 404, body = ErrorBody),
-        (status = 413, body = ErrorBody),
-        (status = 429, body = ErrorBody),
-        (status = 503, body = ErrorBody)
+        (status = 200, description = "The answer, whole or as frames", content((Completion = "application/json"), (Completion = "text/event-stream"))),
+        (status = 400, body = ErrorBody, description = "A field is wrong; `param` names it"),
+        (status = 401, body = ErrorBody, description = "A key is needed"),
+        (status = 404, body = ErrorBody, description = "The model is not served here"),
+        (status = 413, body = ErrorBody, description = "The body is too large"),
+        (status = 429, body = ErrorBody, description = "The queue is full; see Retry-After"),
+        (status = 503, body = ErrorBody, description = "No room, or shutting down; see Retry-After")
     )
 )]
 pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {

@@ -22,7 +22,7 @@ fn wire(card: &ModelCard) -> Model {
 }
 
 /// The models served.
-#[utoipa::path(get, path = "/v1/models", tag = "models", responses((status = 200, body = ModelList)))]
+#[utoipa::path(get, path = "/v1/models", operation_id = "listModels", tag = "models", responses((status = 200, body = ModelList, description = "The answer")))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
     let data = app.lines.iter().map(|line| wire(line.card())).collect();
     Json(ModelList { object: "list".to_owned(), data })
@@ -32,9 +32,10 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
 #[utoipa::path(
     get,
     path = "/v1/models/{id}",
+    operation_id = "retrieveModel",
     tag = "models",
     params(("id" = String, Path, description = "The model's name")),
-    responses((status = 200, body = Model), (status = 404, body = ErrorBody))
+    responses((status = 200, body = Model, description = "The answer"), (status = 404, body = ErrorBody, description = "The model is not served here"))
 )]
 pub(crate) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
     Ok(Json(wire(app.line(&id)?.card())))

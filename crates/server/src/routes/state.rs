@@ -21,7 +21,7 @@ pub(crate) async fn health() -> &'static str {
     get,
     path = "/ready",
     tag = "state",
-    responses((status = 200, description = "Every model takes requests"), (status = 503, body = protocol::ErrorBody))
+    responses((status = 200, description = "Every model takes requests"), (status = 503, body = protocol::ErrorBody, description = "No requests are taken"))
 )]
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     if app.draining() {
@@ -34,7 +34,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, A
 }
 
 /// Counters, gauges and histograms as Prometheus text.
-#[utoipa::path(get, path = "/metrics", tag = "state", responses((status = 200, content_type = "text/plain", body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "state", responses((status = 200, content_type = "text/plain", body = String, description = "Prometheus text")))]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let lines: Vec<_> = app.lines.iter().map(|line| line.status().line_gauges(&line.card().id)).collect();
     let content_type = HeaderValue::from_static(metering::CONTENT_TYPE);
@@ -42,7 +42,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
 }
 
 /// This description.
-#[utoipa::path(get, path = "/openapi.json", tag = "state", responses((status = 200, content_type = "application/json")))]
+#[utoipa::path(get, path = "/openapi.json", tag = "state", responses((status = 200, content_type = "application/json", description = "OpenAPI 3.1")))]
 pub(crate) async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], openapi_json()).into_response()
 }

@@ -35,7 +35,7 @@ async fn off_thread<T: Send + 'static>(
     path = "/tokenize",
     tag = "tokens",
     request_body = TokenizeRequest,
-    responses((status = 200, body = TokenizeReply), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody))
+    responses((status = 200, body = TokenizeReply, description = "The answer"), (status = 400, body = ErrorBody, description = "A field is wrong; `param` names it"), (status = 404, body = ErrorBody, description = "The model is not served here"))
 )]
 pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<Json<TokenizeReply>, ApiError> {
     let _ticket = app.admit()?;
@@ -64,7 +64,7 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> R
     path = "/detokenize",
     tag = "tokens",
     request_body = DetokenizeRequest,
-    responses((status = 200, body = DetokenizeReply), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody))
+    responses((status = 200, body = DetokenizeReply, description = "The answer"), (status = 400, body = ErrorBody, description = "A field is wrong; `param` names it"), (status = 404, body = ErrorBody, description = "The model is not served here"))
 )]
 pub(crate) async fn detokenize(
     State(app): State<Arc<App>>,
