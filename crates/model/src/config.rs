@@ -111,7 +111,7 @@ fn vocab_size(gguf: &Gguf) -> Result<usize, LoadError> {
     if tensor.rows() > VOCAB_MAX || tensor.dims.len() > 2 {
         return Err(wrong());
     }
-    usize::try_from(tensor.rows()).map_err(|_| wrong())
+    usize::try_from(tensor.rows()).map_err(|_too_large| wrong())
 }
 
 /// Metadata keys of one architecture.

@@ -1,5 +1,7 @@
 //! The two real models against reference answers: prompt and reference continuation are fed as token ids, and every
 //! step's log-probabilities are compared. Needs the folder of model files in `TOKENWORKS_TEST_MODELS`.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
+#![expect(clippy::print_stdout, reason = "the figures are the test's report")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

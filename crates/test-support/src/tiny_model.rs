@@ -19,7 +19,6 @@ pub enum Architecture {
 
 /// A tiny model to be: sizes may be changed before it is written.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct TinyModel {
     /// Architecture.
     pub architecture: Architecture,

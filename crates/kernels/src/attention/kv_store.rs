@@ -48,11 +48,14 @@ pub struct KvStore {
     blocks: usize,
 }
 
-/// One block of one KV head: `keys` `[head_dim][4][8 tokens]`, `values` `[head_dim / 16][32 tokens][2][8]`, by their bits.
+/// Sixteen dimensions of a block's values: `[32 tokens][2][8]`, by their bits.
+pub(crate) type ValueDims = [[[u16; 8]; 2]; KV_BLOCK_TOKENS];
+
+/// One block of one KV head: `keys` `[head_dim][4][8 tokens]`, `values` `[head_dim / 16]`, by their bits.
 #[derive(Clone, Copy)]
 pub(crate) struct KvBlock<'a> {
     pub(crate) keys: &'a [[[u16; 8]; 4]],
-    pub(crate) values: &'a [[[[u16; 8]; 2]; KV_BLOCK_TOKENS]],
+    pub(crate) values: &'a [ValueDims],
 }
 
 impl KvStore {

@@ -1,1 +1,261 @@
+//! Attention against its formula; the same bits in both versions, however columns are grouped, and whatever stands in
+//! slots that a query must not see.
+#![expect(clippy::cast_possible_truncation, reason = "small numbers")]
 
+use half::f16;
+
+use super::*;
+
+struct Random(u64);
+
+impl Random {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn values(&mut self, len: usize, size: f32) -> Vec<f32> {
+        (0..len).map(|_| ((self.bits() % 20_001) as f32 / 10_000.0 - 1.0) * size).collect()
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.bits() % limit as u64) as usize
+    }
+}
+
+/// A sequence with all its queries, keys and values.
+struct Sequence {
+    shape: AttentionShape,
+    len: usize,
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl Sequence {
+    fn new(random: &mut Random, shape: AttentionShape, len: usize, size: f32) -> Self {
+        let kv = len * shape.kv_heads * shape.head_dim;
+        Self {
+            shape,
+            len,
+            queries: random.values(len * shape.heads * shape.head_dim, size),
+            keys: random.values(kv, size),
+            values: random.values(kv, 2.0),
+        }
+    }
+
+    fn blocks(&self) -> usize {
+        self.len.div_ceil(KV_BLOCK_TOKENS)
+    }
+
+    /// A store with this sequence in `table`; every other slot holds what is no number.
+    fn store(&self, table: &[u32]) -> KvStore {
+        let shape = &self.shape;
+        let width = shape.kv_heads * shape.head_dim;
+        let mut store = KvStore::new(2, shape.kv_heads, shape.head_dim, table.len() + 2).unwrap();
+        let nothing = vec![f32::NAN; width];
+        for block in 0..store.blocks() {
+            for slot in 0..KV_BLOCK_TOKENS {
+                store.write(1, block, slot, &nothing, &nothing);
+            }
+        }
+        for position in 0..self.len {
+            let (keys, values) = (&self.keys[position * width..][..width], &self.values[position * width..][..width]);
+            store.write(1, table[position / 32] as usize, position % 32, keys, values);
+        }
+        store
+    }
+
+    /// Runs some of the queries in one call.
+    fn run(&self, isa: Isa, threads: usize, store: &KvStore, table: &[u32], positions: &[usize]) -> Vec<f32> {
+        let width = self.shape.heads * self.shape.head_dim;
+        let columns: Vec<QueryColumn> =
+            positions.iter().map(|&p| QueryColumn { position: p as u32, sequence: 0 }).collect();
+        let queries: Vec<f32> =
+            positions.iter().flat_map(|&p| self.queries[p * width..][..width].iter().copied()).collect();
+        let mut out = vec![f32::NAN; queries.len()];
+        let input = AttentionInput {
+            shape: self.shape,
+            store,
+            layer: 1,
+            columns: &columns,
+            tables: &[table],
+            queries: &queries,
+        };
+        Attention::new().run_with(isa, &ThreadPool::new(threads).unwrap(), &input, &mut out);
+        out
+    }
+
+    /// The formula, in double precision.
+    fn expected(&self, position: usize) -> Vec<f64> {
+        let shape = &self.shape;
+        let (dim, width) = (shape.head_dim, shape.heads * shape.head_dim);
+        let half = |x: f32| f16::from_f32(x).to_f64();
+        let mut out = Vec::new();
+        for head in 0..shape.heads {
+            let query = &self.queries[position * width + head * dim..][..dim];
+            let at = |p: usize| (p * shape.kv_heads + head / (shape.heads / shape.kv_heads)) * dim;
+            let seen = shape.window.map_or(0, |w| (position + 1).saturating_sub(w))..=position;
+            let scores: Vec<f64> = seen
+                .clone()
+                .map(|p| {
+                    let products = query.iter().zip(&self.keys[at(p)..]).map(|(&q, &k)| f64::from(q) * half(k));
+                    products.sum::<f64>() * f64::from(shape.scale)
+                })
+                .collect();
+            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            for d in 0..dim {
+                let values = seen.clone().map(|p| half(self.values[at(p) + d]));
+                out.push(values.zip(&weights).map(|(v, w)| v * w).sum::<f64>() / sum);
+            }
+        }
+        out
+    }
+}
+
+fn shape(heads: usize, kv_heads: usize, head_dim: usize, window: Option<usize>) -> AttentionShape {
+    AttentionShape { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt(), window }
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+fn shuffled_table(random: &mut Random, blocks: usize) -> Vec<u32> {
+    let mut table: Vec<u32> = (0..blocks as u32 + 2).collect();
+    for i in (1..table.len()).rev() {
+        table.swap(i, random.below(i + 1));
+    }
+    table.truncate(blocks);
+    table
+}
+
+#[test]
+fn against_the_formula_in_all_shapes() {
+    let mut random = Random(1);
+    for (heads, kv_heads, head_dim) in [(9, 3, 64), (4, 1, 256), (2, 2, 16), (10, 2, 24), (7, 1, 8), (6, 1, 100)] {
+        for window in [None, Some(1), Some(32), Some(45)] {
+            for size in [0.5, 3.0] {
+                let sequence = Sequence::new(&mut random, shape(heads, kv_heads, head_dim, window), 131, size);
+                let table = shuffled_table(&mut random, sequence.blocks());
+                let store = sequence.store(&table);
+                let all: Vec<usize> = (0..sequence.len).collect();
+                let got = sequence.run(Isa::best(), 2, &store, &table, &all);
+                let portable = sequence.run(Isa::Scalar, 1, &store, &table, &all);
+                assert_eq!(bits(&got), bits(&portable), "{:?}", sequence.shape);
+                let width = heads * head_dim;
+                for position in 0..sequence.len {
+                    for (got, expected) in got[position * width..].iter().zip(sequence.expected(position)) {
+                        assert!((f64::from(*got) - expected).abs() < 1e-5, "{got} {expected} at {position}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One query at a time, in chunks of any length, split over threads or not: the same bits.
+#[test]
+fn grouping_changes_no_bit() {
+    let mut random = Random(2);
+    for window in [None, Some(40), Some(600)] {
+        let sequence = Sequence::new(&mut random, shape(9, 3, 64, window), 1200, 2.0);
+        let table = shuffled_table(&mut random, sequence.blocks());
+        let store = sequence.store(&table);
+        let all: Vec<usize> = (0..sequence.len).collect();
+        let expected = sequence.run(Isa::best(), 1, &store, &table, &all);
+        let width = 9 * 64;
+        let mut position = 0;
+        while position < sequence.len {
+            let count = [1, 2, 5, 16, 31, 100][random.below(6)].min(sequence.len - position);
+            let some: Vec<usize> = (position..position + count).collect();
+            let threads = 1 + random.below(3);
+            let got = sequence.run(Isa::best(), threads, &store, &table, &some);
+            let expected = &expected[position * width..(position + count) * width];
+            assert_eq!(bits(&got), bits(expected), "{count} from {position}, {threads} threads, window {window:?}");
+            position += count;
+        }
+    }
+}
+
+/// Few columns far into a sequence take the way of spans side by side; both versions agree there too.
+#[test]
+fn spans_side_by_side() {
+    let mut random = Random(3);
+    let sequence = Sequence::new(&mut random, shape(4, 1, 128, None), 1100, 1.0);
+    let table = shuffled_table(&mut random, sequence.blocks());
+    let store = sequence.store(&table);
+    for positions in [vec![1099], vec![1022, 1023, 1024, 1025], vec![3, 700, 1098]] {
+        let one = sequence.run(Isa::best(), 1, &store, &table, &positions);
+        assert_eq!(bits(&sequence.run(Isa::best(), 2, &store, &table, &positions)), bits(&one));
+        assert_eq!(bits(&sequence.run(Isa::Scalar, 2, &store, &table, &positions)), bits(&one));
+        let expected = positions.iter().flat_map(|&p| sequence.expected(p));
+        for (got, expected) in one.iter().zip(expected) {
+            assert!((f64::from(*got) - expected).abs() < 1e-5, "{got} {expected}");
+        }
+    }
+}
+
+/// Scores so large that all weights but one vanish, and so small that all are equal.
+#[test]
+fn extreme_scores() {
+    let mut random = Random(4);
+    for size in [1e-4, 200.0] {
+        let sequence = Sequence::new(&mut random, shape(3, 1, 32, None), 70, size);
+        let table = shuffled_table(&mut random, sequence.blocks());
+        let store = sequence.store(&table);
+        let all: Vec<usize> = (0..sequence.len).collect();
+        let got = sequence.run(Isa::best(), 2, &store, &table, &all);
+        assert_eq!(bits(&got), bits(&sequence.run(Isa::Scalar, 1, &store, &table, &all)));
+        for (position, got) in got.chunks(3 * 32).enumerate() {
+            for (got, expected) in got.iter().zip(sequence.expected(position)) {
+                // Scores of 10^5 in single precision are off by up to 0.03.
+                assert!((f64::from(*got) - expected).abs() < if size > 1.0 { 0.2 } else { 1e-5 }, "{got} {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn store_keeps_blocks_apart_and_copies_them() {
+    let mut store = KvStore::new(2, 3, 24, 4).unwrap();
+    let mut random = Random(5);
+    let (keys, values) = (random.values(72, 1.0), random.values(72, 1.0));
+    store.write(1, 2, 31, &keys, &values);
+    let read = |store: &KvStore, layer: usize, block: usize, slot: usize| -> (Vec<f32>, Vec<f32>) {
+        let float = |bits: u16| f16::from_bits(bits).to_f32();
+        let heads = (0..3).map(|head| {
+            let block = store.block(layer, block, head);
+            let keys: Vec<f32> = block.keys.iter().map(|k| float(k.as_flattened()[slot])).collect();
+            let values: Vec<f32> =
+                block.values.iter().flat_map(|v| v[slot].as_flattened()).map(|&v| float(v)).collect();
+            (keys, values[..24].to_vec())
+        });
+        let (keys, values): (Vec<_>, Vec<_>) = heads.unzip();
+        (keys.concat(), values.concat())
+    };
+    let rounded = |x: &[f32]| x.iter().map(|&x| f16::from_f32(x).to_f32()).collect::<Vec<_>>();
+    let written = (rounded(&keys), rounded(&values));
+    assert_eq!(read(&store, 1, 2, 31), written);
+    let zeros = (vec![0.0; 72], vec![0.0; 72]);
+    for (layer, block, slot) in [(0, 2, 31), (1, 1, 31), (1, 3, 31), (1, 2, 30), (1, 2, 0)] {
+        assert_eq!(read(&store, layer, block, slot), zeros, "layer {layer} block {block} slot {slot}");
+    }
+    store.copy_block(2, 0);
+    assert_eq!(read(&store, 1, 0, 31), written);
+    assert_eq!(read(&store, 1, 2, 31), written);
+    assert_eq!(read(&store, 0, 0, 31), zeros);
+}
+
+#[test]
+fn impossible_stores_are_refused() {
+    for (layers, kv_heads, head_dim, blocks) in
+        [(0, 1, 64, 1), (1, 0, 64, 1), (1, 1, 0, 1), (1, 1, 64, 0), (usize::MAX, 2, 64, 1), (2, 2, usize::MAX - 3, 2)]
+    {
+        assert!(matches!(KvStore::new(layers, kv_heads, head_dim, blocks), Err(KvStoreError::Shape)));
+    }
+    let huge = KvStore::new(1 << 10, 1 << 10, 1 << 10, 1 << 16).map(|_| ());
+    assert!(matches!(huge, Err(KvStoreError::OutOfMemory { .. } | KvStoreError::Shape)), "{huge:?}");
+}

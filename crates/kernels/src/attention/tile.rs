@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::kv_store::{KvBlock, VALUE_DIMS};
+use super::kv_store::{KvBlock, VALUE_DIMS, ValueDims};
 use super::softmax::RowState;
 use super::{AttentionInput, AttentionShape, KV_BLOCK_TOKENS, SPAN_BLOCKS, SPAN_TOKENS};
 use crate::Isa;
@@ -162,10 +162,11 @@ impl Rows<'_> {
     fn visit_span(&self, span: usize, state: &mut State<'_>) {
         let (shape, tile) = (&self.input.shape, &self.tile);
         let table = self.input.tables[tile.sequence];
+        assert!(tile.last_position() / KV_BLOCK_TOKENS < table.len(), "blocks up to position {}", tile.last_position());
         let first = (shape.first_visible(tile.position) / KV_BLOCK_TOKENS).max(span * SPAN_BLOCKS);
         let end = (tile.last_position() / KV_BLOCK_TOKENS + 1).min((span + 1) * SPAN_BLOCKS);
-        for index in first..end {
-            let block = self.input.store.block(self.input.layer, table[index] as usize, self.kv_head);
+        for (index, &block) in table.iter().enumerate().take(end).skip(first) {
+            let block = self.input.store.block(self.input.layer, block as usize, self.kv_head);
             self.visit_block(index * KV_BLOCK_TOKENS, &block, state);
         }
     }
@@ -308,7 +309,7 @@ fn accumulate<L: Lanes, const R: usize>(
     lanes: L,
     weights: &[[f32; KV_BLOCK_TOKENS]; R],
     factors: &[f32; R],
-    (values, visible): (&[[[[u16; 8]; 2]; KV_BLOCK_TOKENS]], &Range<usize>),
+    (values, visible): (&[ValueDims], &Range<usize>),
     acc: &mut [f32],
 ) {
     let width = values.len() * VALUE_DIMS;

@@ -133,7 +133,7 @@ fn silu<L: Lanes>(lanes: L, x: L::V) -> L::V {
 /// `x / 2 * (1 + tanh(u))` with `u = sqrt(2 / pi) * (x + 0.044715 x^3)`, which is `x * sigmoid(2 u)`.
 #[inline(always)]
 fn gelu<L: Lanes>(lanes: L, x: L::V) -> L::V {
-    const TWO_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+    const TWO_SQRT_2_OVER_PI: f32 = 1.595_769;
     let cubic =
         lanes.mul_add(lanes.mul(x, x), lanes.splat(0.044_715 * TWO_SQRT_2_OVER_PI), lanes.splat(TWO_SQRT_2_OVER_PI));
     sigmoid_times(lanes, lanes.mul(x, cubic), x)

@@ -43,7 +43,7 @@ pub struct RopeTable {
     dims: usize,
     /// For each column `dims` cosines, then `dims` sines: in `Adjacent` order both are doubled and the even sines
     /// negated; in `Halves` order the first half of each holds the values and the rest is unused.
-    table: Vec<f32>,
+    pub(super) table: Vec<f32>,
 }
 
 impl RopeTable {

@@ -1,0 +1,150 @@
+//! A position's logits are the same bits however they are computed.
+
+use formats::gguf::TensorType;
+use model::Model;
+use test_support::TinyModel;
+
+use crate::fixture::{Bench, Part, load, table, tokens};
+
+fn assert_same(what: &str, got: &[Vec<f32>], expected: &[Vec<f32>]) {
+    assert_eq!(got.len(), expected.len(), "{what}: number of positions");
+    for (position, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let differing = got.iter().zip(expected).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+        assert_eq!(differing, 0, "{what}: {differing} logits of position {position} differ");
+    }
+}
+
+/// One token at a time on one thread, in a fresh cache: what everything else is compared with.
+fn alone(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
+    let logits = Bench::new(model, tokens.len().div_ceil(32)).run_in_chunks(tokens, 1, &table(0, tokens.len()));
+    assert!(logits.iter().flatten().all(|x| x.is_finite()));
+    assert!(logits.windows(2).all(|pair| pair[0] != pair[1]), "each position has its own logits");
+    logits
+}
+
+/// Both architectures, in several weight types.
+fn models() -> Vec<TinyModel> {
+    let types = [TensorType::F32, TensorType::Q8_0, TensorType::Q4_1];
+    let of = |tiny: TinyModel| types.map(|ty| tiny.clone().with_weights(ty));
+    let others = [TensorType::F16, TensorType::BF16, TensorType::Q4_0, TensorType::Q5_0];
+    let others = others.map(|ty| TinyModel::llama().with_weights(ty));
+    [of(TinyModel::llama()), of(TinyModel::gemma3())].into_iter().flatten().chain(others).collect()
+}
+
+#[test]
+fn chunks_and_threads() {
+    for tiny in models() {
+        let (one, two) = (load(&tiny, 1), load(&tiny, 2));
+        let tokens = tokens(150, 7);
+        let expected = alone(&one, &tokens);
+        for (threads, model) in [(1, &one), (2, &two)] {
+            for chunk in [1, 7, 32, 33, 150] {
+                let got = Bench::new(model, 8).run_in_chunks(&tokens, chunk, &table(2, tokens.len()));
+                let what =
+                    format!("{:?} {}, chunks of {chunk}, {threads} threads", tiny.architecture, tiny.weight_type);
+                assert_same(&what, &got, &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn batches_of_prefill_and_decode() {
+    for tiny in models() {
+        let (one, two) = (load(&tiny, 1), load(&tiny, 2));
+        // Unequal sequences, past the sliding window; each step runs a different number of tokens of each.
+        let sequences: Vec<Vec<u32>> = [131, 70, 33, 90].iter().zip(10..).map(|(&n, seed)| tokens(n, seed)).collect();
+        let expected: Vec<_> = sequences.iter().map(|tokens| alone(&one, tokens)).collect();
+        let tables: Vec<_> = sequences.iter().zip(0..).map(|(tokens, i)| table(i * 6, tokens.len())).collect();
+        for model in [&one, &two] {
+            let mut bench = Bench::new(model, 24);
+            let mut done = [0; 4];
+            let mut got = vec![Vec::new(); 4];
+            for step in 0.. {
+                let counts: [usize; 4] = std::array::from_fn(|i| [1, 37, 5, 16, 1][(step + i) % 5]);
+                let live: Vec<usize> = (0..4).filter(|&i| done[i] < sequences[i].len()).collect();
+                if live.is_empty() {
+                    break;
+                }
+                let end: [usize; 4] = std::array::from_fn(|i| sequences[i].len().min(done[i] + counts[i]));
+                let parts: Vec<Part<'_>> = live
+                    .iter()
+                    .map(|&i| Part { tokens: &sequences[i][done[i]..end[i]], start: done[i], table: &tables[i] })
+                    .collect();
+                let mut logits = bench.run(&parts).into_iter();
+                for (&i, part) in live.iter().zip(&parts) {
+                    got[i].extend(logits.by_ref().take(part.tokens.len()));
+                }
+                done = end;
+            }
+            for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                assert_same(&format!("{:?} {}, sequence {i}", tiny.architecture, tiny.weight_type), got, expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn shared_and_copied_blocks() {
+    for tiny in models() {
+        let model = load(&tiny, 2);
+        let shared = tokens(76, 20);
+        let continued =
+            |count: usize, seed| shared[..count].iter().copied().chain(tokens(50, seed)).collect::<Vec<_>>();
+        // Another sequence has filled all blocks before.
+        let mut bench = Bench::new(&model, 12);
+        bench.run_in_chunks(&tokens(384, 21), 64, &table(0, 384));
+        bench.run_in_chunks(&shared, 76, &[5, 3, 8]);
+
+        let after_blocks = continued(64, 22);
+        let part = Part { tokens: &after_blocks[64..], start: 64, table: &[5, 3, 1, 0] };
+        assert_same("after two shared blocks", &bench.run(&[part]), &alone(&model, &after_blocks)[64..]);
+
+        let after_copy = continued(76, 23);
+        bench.cache.copy_block(8, 10, 76 - 64);
+        let part = Part { tokens: &after_copy[76..], start: 76, table: &[5, 3, 10, 11] };
+        assert_same("after a copied block", &bench.run(&[part]), &alone(&model, &after_copy)[76..]);
+
+        let again = Part { tokens: &shared[75..], start: 75, table: &[5, 3, 8] };
+        assert_same("the original after the copy", &bench.run(&[again]), &alone(&model, &shared)[75..]);
+    }
+}
+
+/// Long enough that one sequence's spans run side by side on two threads, and several spans merge.
+#[test]
+fn long_sequences() {
+    for tiny in [TinyModel::llama(), TinyModel::gemma3()] {
+        let tiny = TinyModel { heads: 8, kv_heads: 2, head_dim: 32, sliding_window: 600, ..tiny };
+        let (one, two) = (load(&tiny, 1), load(&tiny, 2));
+        let tokens = tokens(1300, 30);
+        let blocks = table(0, tokens.len());
+        let expected = Bench::new(&one, blocks.len()).run_in_chunks(&tokens, 300, &blocks);
+        let mut bench = Bench::new(&two, blocks.len());
+        let mut got = bench.run(&[Part { tokens: &tokens[..1200], start: 0, table: &blocks }]);
+        for position in 1200..tokens.len() {
+            got.extend(bench.run(&[Part { tokens: &tokens[position..=position], start: position, table: &blocks }]));
+        }
+        assert_same("decode after a long prompt", &got, &expected);
+    }
+}
+
+/// Logits of some columns only are those columns' logits.
+#[test]
+fn wanted_logits_only() {
+    use model::{Batch, Column, Workspace};
+    let model = load(&TinyModel::llama(), 2);
+    let tokens = tokens(40, 40);
+    let expected = alone(&model, &tokens);
+    let columns: Vec<Column> =
+        tokens.iter().zip(0..).map(|(&token, position)| Column { token, position, sequence: 0 }).collect();
+    let mut cache = model.new_kv_cache(2).unwrap();
+    let vocab = model.config().vocab_size;
+    for logits_of in [&[][..], &[39], &[0, 17, 18]] {
+        let mut logits = vec![0.0; logits_of.len() * vocab];
+        let batch = Batch { columns: &columns, tables: &[&[0, 1]], logits_of };
+        model.forward(&mut Workspace::new(), &mut cache, &batch, &mut logits).unwrap();
+        let expected: Vec<_> = logits_of.iter().map(|&i| expected[i as usize].clone()).collect();
+        let got: Vec<_> = logits.chunks(vocab).map(<[f32]>::to_vec).collect();
+        assert_same("wanted logits", &got, &expected);
+    }
+}

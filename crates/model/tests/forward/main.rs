@@ -1,0 +1,9 @@
+//! Forward passes of tiny generated models: the same bits however computed, the same numbers as a plain reference, and
+//! clear refusals.
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod fixture;
+mod invariance;
+mod plain;
+mod reference;
+mod refusals;

@@ -1,0 +1,170 @@
+//! Files and batches with faults are refused, naming what is wrong.
+
+use formats::gguf::{Gguf, TensorType, Value, Writer};
+use model::{Batch, Column, ForwardError, Model, Workspace};
+use test_support::TinyModel;
+
+use crate::fixture::{load, load_written};
+
+/// The tiny file with its keys and tensors passed through `key` and `tensor`: each gives back what to write instead.
+fn rewrite(
+    tiny: &TinyModel,
+    key: impl Fn(&str) -> Option<Value>,
+    tensor: impl Fn(&str, &[u64]) -> Option<Vec<u64>>,
+) -> Writer {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    tiny.write(&path).unwrap();
+    let gguf = Gguf::open(&path).unwrap();
+    let mut writer = Writer::new();
+    for (name, value) in gguf.metadata() {
+        // A bool stands for a missing key.
+        match key(name) {
+            Some(Value::Bool(_)) => {}
+            Some(other) => drop(writer.key(name, other)),
+            None => drop(writer.key(name, value.clone())),
+        }
+    }
+    for info in gguf.tensors() {
+        let dims = tensor(&info.name, &info.dims).unwrap_or_else(|| info.dims.clone());
+        if !dims.is_empty() {
+            let bytes = vec![0; usize::try_from(dims.iter().product::<u64>() * 4).unwrap()];
+            writer.tensor(&info.name, TensorType::F32, &dims, bytes).unwrap();
+        }
+    }
+    writer
+}
+
+fn refusal(writer: &Writer) -> String {
+    load_written(writer, 1).unwrap_err().to_string()
+}
+
+fn with_key(tiny: &TinyModel, name: &str, value: &Value) -> String {
+    refusal(&rewrite(tiny, |key| (key == name).then(|| value.clone()), |_, _| None))
+}
+
+#[test]
+fn keys() {
+    let llama = TinyModel::llama();
+    let cases = [
+        ("general.architecture", Value::String("mamba".into()), "architecture \"mamba\" is not supported"),
+        ("general.architecture", Value::Bool(false), "\"general.architecture\" is missing"),
+        ("llama.block_count", Value::U32(0), "\"llama.block_count\" should be from 1 to 1024, but is 0"),
+        ("llama.block_count", Value::U32(1 << 30), "\"llama.block_count\" should be from 1"),
+        ("llama.block_count", Value::U32(3), "tensor \"blk.2.attn_norm.weight\" is missing"),
+        ("llama.block_count", Value::U32(1), "tensor \"blk.1.attn_norm.weight\" is not supported"),
+        ("llama.block_count", Value::Bool(false), "\"llama.block_count\" is missing"),
+        ("llama.block_count", Value::String("2".into()), "\"llama.block_count\""),
+        ("llama.embedding_length", Value::U32(96), "tensor \"blk.0.attn_norm.weight\" should have shape [96]"),
+        ("llama.attention.head_count", Value::U32(0), "\"llama.attention.head_count\" should be from 1"),
+        ("llama.attention.head_count", Value::U32(3), "\"llama.attention.head_count_kv\" should be a divisor of the 3"),
+        ("llama.attention.head_count_kv", Value::U32(3), "\"llama.attention.head_count_kv\" should be a divisor"),
+        ("llama.attention.key_length", Value::U32(100_000), "\"llama.attention.key_length\" should be from 1 to 1024"),
+        ("llama.attention.key_length", Value::U32(32), "\"llama.attention.value_length\" should be 32"),
+        ("llama.attention.value_length", Value::U32(0), "\"llama.attention.value_length\" should be from 1"),
+        ("llama.feed_forward_length", Value::U32(64), "tensor \"blk.0.ffn_gate.weight\" should have shape [64, 64]"),
+        ("llama.rope.freq_base", Value::F32(0.0), "\"llama.rope.freq_base\" should be at least 1, but is 0"),
+        ("llama.rope.freq_base", Value::F32(f32::NAN), "\"llama.rope.freq_base\""),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(-1.0), "should be between 0 and 1, but is -1"),
+        ("llama.attention.layer_norm_rms_epsilon", Value::Bool(true), "layer_norm_rms_epsilon\" is missing"),
+    ];
+    for (name, value, expected) in cases {
+        let refusal = with_key(&llama, name, &value);
+        assert!(refusal.contains(expected), "{name}: {refusal}");
+    }
+    let window = with_key(&TinyModel::gemma3(), "gemma3.attention.sliding_window", &Value::Bool(false));
+    assert!(window.contains("\"gemma3.attention.sliding_window\" is missing"), "{window}");
+}
+
+#[test]
+fn rotary_extensions() {
+    let with = |key: &str, value: Value| {
+        let mut writer = TinyModel::llama().writer().unwrap();
+        writer.key(key, value);
+        load_written(&writer, 1).map(drop).map_err(|error| error.to_string())
+    };
+    let yarn = with("llama.rope.scaling.type", Value::String("yarn".into())).unwrap_err();
+    assert!(yarn.contains("\"llama.rope.scaling.type\" should be \"none\" or \"linear\", but is \"yarn\""), "{yarn}");
+    with("llama.rope.scaling.type", Value::String("linear".into())).unwrap();
+    let dims = with("llama.rope.dimension_count", Value::U32(18)).unwrap_err();
+    assert!(dims.contains("at most the head's 16 values, but is 18"), "{dims}");
+    with("llama.rope.dimension_count", Value::U32(8)).unwrap();
+}
+
+#[test]
+fn tensors() {
+    let llama = TinyModel::llama();
+    let without = |name: &'static str| rewrite(&llama, |_| None, move |tensor, _| (tensor == name).then(Vec::new));
+    for name in ["token_embd.weight", "output_norm.weight", "blk.1.attn_v.weight", "blk.0.ffn_norm.weight"] {
+        assert_eq!(refusal(&without(name)), format!("tensor \"{name}\" is missing"));
+    }
+    let turned =
+        rewrite(&llama, |_| None, |tensor, dims| (tensor == "blk.0.attn_k.weight").then(|| vec![dims[1], dims[0]]));
+    let expected = "tensor \"blk.0.attn_k.weight\" should have shape [64, 32] (row length first), but has [32, 64]";
+    assert_eq!(refusal(&turned), expected);
+    let mut extra = llama.writer().unwrap();
+    extra.tensor("rope_freqs.weight", TensorType::F32, &[8], vec![0; 32]).unwrap();
+    assert_eq!(refusal(&extra), "tensor \"rope_freqs.weight\" is not supported for architecture \"llama\"");
+}
+
+fn forward(
+    model: &Model,
+    columns: &[(u32, u32, u32)],
+    tables: &[&[u32]],
+    logits_of: &[u32],
+) -> Result<(), ForwardError> {
+    let columns: Vec<Column> =
+        columns.iter().map(|&(token, position, sequence)| Column { token, position, sequence }).collect();
+    let mut cache = model.new_kv_cache(4).unwrap();
+    let mut logits = vec![0.0; logits_of.len() * model.config().vocab_size];
+    model.forward(&mut Workspace::new(), &mut cache, &Batch { columns: &columns, tables, logits_of }, &mut logits)
+}
+
+#[test]
+fn batches() {
+    let model = load(&TinyModel::llama(), 1);
+    let vocab_size = model.config().vocab_size;
+    let token = u32::try_from(vocab_size).unwrap();
+    assert_eq!(forward(&model, &[], &[], &[]), Ok(()));
+    assert_eq!(forward(&model, &[(1, 31, 0)], &[&[3]], &[0]), Ok(()));
+    let cases = [
+        (forward(&model, &[(token, 0, 0)], &[&[0]], &[]), ForwardError::Token { column: 0, token, vocab_size }),
+        (
+            forward(&model, &[(1, 2048, 0)], &[&[0; 65]], &[]),
+            ForwardError::Position { column: 0, position: 2048, context_len: 2048 },
+        ),
+        (
+            forward(&model, &[(1, 0, 0), (1, 0, 1)], &[&[0]], &[]),
+            ForwardError::Sequence { column: 1, sequence: 1, tables: 1 },
+        ),
+        (
+            forward(&model, &[(1, 4, 0), (1, 6, 0)], &[&[0]], &[]),
+            ForwardError::Order { column: 1, position: 6, previous: 4 },
+        ),
+        (forward(&model, &[(1, 32, 0)], &[&[0]], &[]), ForwardError::Table { column: 0, position: 32, blocks: 1 }),
+        (forward(&model, &[(1, 40, 0)], &[&[4, 0]], &[]), ForwardError::Block { block: 4, blocks: 4 }),
+        (forward(&model, &[(1, 31, 0), (1, 32, 0)], &[&[0, 9]], &[]), ForwardError::Block { block: 9, blocks: 4 }),
+        (forward(&model, &[(1, 0, 0)], &[&[0]], &[1]), ForwardError::LogitsOf { column: 1 }),
+        (forward(&model, &[(1, 0, 0), (1, 1, 0)], &[&[0]], &[1, 0]), ForwardError::LogitsOf { column: 0 }),
+    ];
+    for (got, expected) in cases {
+        assert_eq!(got, Err(expected));
+    }
+}
+
+#[test]
+fn caches_and_room_for_logits() {
+    let model = load(&TinyModel::llama(), 1);
+    let mut other = load(&TinyModel::gemma3(), 1).new_kv_cache(1).unwrap();
+    let columns = [Column { token: 1, position: 0, sequence: 0 }];
+    let batch = Batch { columns: &columns, tables: &[&[0]], logits_of: &[0] };
+    let mut workspace = Workspace::new();
+    let vocab = model.config().vocab_size;
+    assert_eq!(model.forward(&mut workspace, &mut other, &batch, &mut vec![0.0; vocab]), Err(ForwardError::Cache));
+    let mut cache = model.new_kv_cache(1).unwrap();
+    let short = model.forward(&mut workspace, &mut cache, &batch, &mut [0.0; 7]);
+    assert_eq!(short, Err(ForwardError::LogitsLen { expected: vocab, actual: 7 }));
+    assert!(model.new_kv_cache(0).is_err());
+    assert!(model.new_kv_cache(usize::MAX).is_err());
+    assert_eq!(model.kv_block_bytes(), 2 * 2 * 16 * 32 * 2 * 2);
+}
