@@ -1,0 +1,261 @@
+//! Puts the production line together: file -> model and tokenizer -> engine -> line.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use engine::{EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, RunnerShape};
+use formats::gguf::Gguf;
+use kernels::ThreadPool;
+use metering::Meter;
+use model::{Batch, BlockId, Model};
+use service::{LocalLine, LocalLineConfig};
+use tokenizer::{ChatTemplate, Tokenizer};
+
+use crate::catalogue::{Consent, ModelRef};
+use crate::commands::Context;
+use crate::config::{EngineSettings, ModelSettings, TemplateSource};
+use crate::error::{Error, Result, chain};
+use crate::memory::{self, KvBudget, KvDemand};
+
+/// Templates longer than this are no templates.
+const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
+/// How long an engine may finish its step when the program ends.
+const ENGINE_END: Duration = Duration::from_secs(5);
+
+/// A model in memory with what belongs to it.
+pub struct LoadedModel {
+    /// The name clients use.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// The weights.
+    pub model: Arc<Model>,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The chat template, if the configuration or the model has one.
+    pub template: Option<ChatTemplate>,
+    /// Its own settings.
+    pub settings: ModelSettings,
+}
+
+/// A running line and the facts that are shown of it.
+pub struct Production {
+    /// The line.
+    pub line: Arc<LocalLine>,
+    /// Its engine.
+    pub engine: Arc<LocalEngine>,
+    /// What is shown of it.
+    pub facts: Facts,
+}
+
+/// What is shown of a line at its start.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The name clients use.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// `llama`, `gemma3`, …
+    pub architecture: &'static str,
+    /// Longest prompt and answer together.
+    pub context_len: usize,
+    /// Bytes of the weights in memory.
+    pub weight_bytes: u64,
+    /// The KV cache.
+    pub kv: KvBudget,
+    /// Bytes that were free before the KV cache was made.
+    pub available: Option<u64>,
+    /// Whether it can chat.
+    pub has_chat_template: bool,
+}
+
+/// The compute threads that all models share.
+///
+/// # Errors
+/// The system refuses them.
+pub fn thread_pool(context: &Context) -> Result<Arc<ThreadPool>> {
+    let threads = context.settings.threads;
+    ThreadPool::new(threads).map(Arc::new).map_err(|e| {
+        Error::failure(format!("cannot start {threads} compute threads")).because(e).hint("set threads lower")
+    })
+}
+
+/// Opens a model's file, fetching it first when it is missing.
+///
+/// # Errors
+/// It cannot be fetched, or is no model file.
+pub fn open(context: &Context, model: &ModelRef, consent: Consent<'_>) -> Result<Gguf> {
+    let path = context.catalogue().obtain(model, consent)?;
+    Gguf::open(&path).map_err(|e| file_error(&path, &e))
+}
+
+/// The tokenizer of a model file.
+///
+/// # Errors
+/// The file has none that is known.
+pub fn read_tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
+    Tokenizer::from_gguf(gguf).map_err(|e| file_error(gguf.path(), &e))
+}
+
+/// Takes a model into memory.
+///
+/// # Errors
+/// What is wrong with the file or the configured template.
+pub fn load(context: &Context, model: &ModelRef, pool: &Arc<ThreadPool>, consent: Consent<'_>) -> Result<LoadedModel> {
+    let gguf = open(context, model, consent)?;
+    let settings = context.settings.models.get(&model.name).cloned().unwrap_or_default();
+    let tokenizer = read_tokenizer(&gguf)?;
+    let template = template(&model.name, &settings, &tokenizer)?;
+    let weights = Model::load(&gguf, pool).map_err(|e| file_error(gguf.path(), &e))?;
+    Ok(LoadedModel {
+        name: model.name.clone(),
+        path: gguf.path().to_owned(),
+        model: Arc::new(weights),
+        tokenizer,
+        template,
+        settings,
+    })
+}
+
+fn file_error(path: &Path, error: &dyn std::error::Error) -> Error {
+    Error::failure(format!("cannot use the model file {}", path.display()))
+        .because(chain(error))
+        .hint("if the file was damaged, remove it and fetch it again; `tokenworks models` lists what is known to work")
+}
+
+fn template(name: &str, settings: &ModelSettings, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
+    if let Some(source) = &settings.chat_template {
+        return compile_template(name, source).map(Some);
+    }
+    let Some(source) = tokenizer.chat_template() else { return Ok(None) };
+    match ChatTemplate::compile(source) {
+        Ok(template) => Ok(Some(template)),
+        Err(error) => {
+            // Completions still work, and the configuration can give another template.
+            tracing::warn!(model = name, error = chain(&error), "the model's own chat template cannot be used");
+            Ok(None)
+        }
+    }
+}
+
+/// Compiles a configured template.
+///
+/// # Errors
+/// The file cannot be read, or it is no template.
+pub fn compile_template(name: &str, source: &TemplateSource) -> Result<ChatTemplate> {
+    let (key, text) = match source {
+        TemplateSource::Inline(text) => (format!("models.{name}.chat_template"), text.clone()),
+        TemplateSource::File(path) => {
+            let key = format!("models.{name}.chat_template_file");
+            let text = read_template(path).map_err(|e| {
+                Error::usage(format!("{key}: cannot read {}", path.display())).because(e).hint(format!("correct {key}"))
+            })?;
+            (key, text)
+        }
+    };
+    ChatTemplate::compile(&text)
+        .map_err(|e| Error::usage(format!("{key} is no chat template")).because(chain(&e)).hint("correct the template"))
+}
+
+fn read_template(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_TEMPLATE_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+impl LoadedModel {
+    /// The longest prompt and answer together that the settings allow.
+    ///
+    /// # Errors
+    /// The settings ask for more than the model has.
+    pub fn context_len(&self, engine: &EngineSettings) -> Result<usize> {
+        let own = self.model.config().context_len;
+        let (key, wanted) = match (self.settings.context_len, engine.context_len) {
+            (Some(wanted), _) => (format!("models.{}.context_len", self.name), wanted),
+            (None, Some(wanted)) => ("engine.context_len".to_owned(), wanted),
+            (None, None) => return Ok(own),
+        };
+        if wanted > own {
+            return Err(Error::usage(format!("{key} is {wanted}, but {} has a context of {own}", self.name))
+                .hint(format!("set {key} to at most {own}")));
+        }
+        Ok(wanted)
+    }
+
+    /// Starts the engine and the line. `metering` counts what they do.
+    ///
+    /// # Errors
+    /// The KV cache does not fit, or the engine cannot start.
+    pub fn start(self, context: &Context, meter: &Arc<Meter>) -> Result<Production> {
+        let settings = &context.settings.engine;
+        let context_len = self.context_len(settings)?;
+        let demand = KvDemand {
+            block_bytes: self.model.kv_block_bytes() as u64,
+            context_len: context_len as u64,
+            wanted: self.settings.kv_memory.or(settings.kv_memory),
+            available: memory::available(),
+        };
+        let kv = demand.budget()?;
+        let blocks = usize::try_from(kv.blocks).map_err(|e| Error::failure("the KV cache is too large").because(e))?;
+        let runner = ModelRunner::new(Arc::clone(&self.model), blocks).map_err(|e| {
+            Error::failure(format!("cannot make the KV cache of {}", self.name))
+                .because(chain(&e))
+                .hint("set engine.kv_memory lower")
+        })?;
+        let engine = LocalEngine::start(
+            Box::new(Bounded { runner, context_len }),
+            EngineConfig {
+                max_waiting: settings.max_waiting,
+                max_running: settings.max_running,
+                prefill_chunk: settings.prefill_chunk,
+                thread_name: format!("engine-{}", self.name),
+                ..EngineConfig::default()
+            },
+        )
+        .map_err(|e| Error::failure(format!("cannot start the engine of {}", self.name)).because(chain(&e)))?;
+        let engine = Arc::new(engine);
+        let facts = Facts {
+            name: self.name.clone(),
+            path: self.path,
+            architecture: self.model.config().architecture,
+            context_len: inference::Engine::limits(engine.as_ref()).context_len,
+            weight_bytes: self.model.weight_bytes() as u64,
+            kv,
+            available: demand.available,
+            has_chat_template: self.template.is_some(),
+        };
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let config = LocalLineConfig { id: self.name, aliases: self.settings.aliases, created };
+        let line = LocalLine::new(config, self.tokenizer, self.template, Arc::clone(&engine) as _, Arc::clone(meter));
+        Ok(Production { line: Arc::new(line), engine, facts })
+    }
+}
+
+impl Production {
+    /// Ends the engine; what is still in work fails.
+    pub fn end(&self) {
+        self.engine.shutdown(Instant::now() + ENGINE_END);
+    }
+}
+
+/// A runner whose context is shortened by a setting.
+struct Bounded {
+    runner: ModelRunner,
+    context_len: usize,
+}
+
+impl Runner for Bounded {
+    fn shape(&self) -> RunnerShape {
+        RunnerShape { context_len: self.context_len, ..self.runner.shape() }
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), RunnerError> {
+        self.runner.forward(batch, logits)
+    }
+
+    fn copy_block(&mut self, from: BlockId, to: BlockId, tokens: usize) {
+        self.runner.copy_block(from, to, tokens);
+    }
+}

@@ -1,0 +1,346 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::FlagValue;
+
+/// An AI factory in one program: makes tokens from open-weight models and meters every one.
+#[derive(Debug, Parser)]
+#[command(name = "tokenworks", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = "Example:\n  tokenworks serve        fetch the default model if missing, and serve it\n\n\
+    Exit codes: 0 done, 1 failed, 2 wrong command line or configuration, 130 interrupted")]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Configuration file [default: ./tokenworks.toml, then the one in your configuration folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder for data that cannot be fetched again
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Folder for fetched models
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cache_dir: Option<String>,
+    /// Compute threads [default: one for each processor]
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<String>,
+    /// error, warn, info, debug or trace, also for single parts: info,server=debug
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log_level: Option<String>,
+    /// text or json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve models over the OpenAI API
+    #[command(after_help = "Example:\n  tokenworks serve smollm2-135m --port 8080")]
+    Serve(Serve),
+    /// Answer one prompt on standard output
+    #[command(after_help = "Examples:\n  tokenworks run \"Name three rivers.\"\n  \
+        cat notes.txt | tokenworks run \"Sum this up:\" --max-tokens 100\n  \
+        tokenworks run --raw \"The capital of France is\" --temperature 0")]
+    Run(Run),
+    /// Talk to a model
+    #[command(after_help = "Example:\n  tokenworks chat smollm2-135m --system \"Answer briefly.\"\n\n\
+        Inside: /help, /reset, /exit")]
+    Chat(Chat),
+    /// Fetch a model
+    #[command(after_help = "Examples:\n  tokenworks pull smollm2-135m\n  \
+        tokenworks pull gemma3-270m --accept-license\n  tokenworks pull hf:owner/repo/model-Q4_0.gguf")]
+    Pull(Pull),
+    /// List the models
+    #[command(after_help = "Example:\n  tokenworks models --json")]
+    Models(Models),
+    /// Show a text's tokens
+    #[command(after_help = "Examples:\n  tokenworks tokenize \"darkness brightness\"\n  \
+        echo \"some text\" | tokenworks tokenize --json")]
+    Tokenize(Tokenize),
+    /// Measure prefill, decode and batched decode
+    #[command(after_help = "Example:\n  tokenworks bench smollm2-135m --json")]
+    Bench(Bench),
+    /// Measure a model's quality
+    #[command(subcommand)]
+    Eval(Eval),
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(Config),
+    /// Make API keys
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Example:\n  tokenworks completions bash > ~/.local/share/bash-completion/completions/tokenworks"
+    )]
+    Completions(Completions),
+}
+
+/// `serve`
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Built-in names, hf:owner/repo/file.gguf, or paths [default: the configured model]
+    #[arg(value_name = "MODEL")]
+    pub models: Vec<String>,
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<String>,
+    /// Port to listen on; 0 takes a free one [default: 8080]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<String>,
+    /// Memory for each model's KV cache, e.g. 512MiB
+    #[arg(long, value_name = "SIZE")]
+    pub kv_memory: Option<String>,
+    /// Accept the terms of a model that must be fetched first
+    #[arg(long)]
+    pub accept_license: bool,
+}
+
+/// How tokens are chosen.
+#[derive(Args, Clone, Debug)]
+pub struct Sampling {
+    /// Most tokens to make [default: to the end of the context]
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<u32>,
+    /// 0 always takes the likeliest token
+    #[arg(long, value_name = "T", default_value_t = 0.7)]
+    pub temperature: f32,
+    /// Choose among the likeliest tokens that together reach this probability
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    pub top_p: f32,
+    /// Choose among the K likeliest tokens; 0 = all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub top_k: u32,
+    /// Leave out tokens with less than this share of the likeliest one's probability
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub min_p: f32,
+    /// Above 1 makes repetition rarer
+    #[arg(long, value_name = "F", default_value_t = 1.0)]
+    pub repetition_penalty: f32,
+    /// The same seed gives the same answer
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// `run`
+#[derive(Args, Debug)]
+pub struct Run {
+    /// The prompt; standard input is added below it when that is no terminal
+    pub prompt: Option<String>,
+    /// Built-in name, hf:owner/repo/file.gguf, or path [default: the configured model]
+    #[arg(long, short, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Go on from the text as it is, without the chat template
+    #[arg(long)]
+    pub raw: bool,
+    /// What the model is told before the prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    pub system: Option<String>,
+    /// Stop before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Print text and usage as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: Sampling,
+}
+
+/// `chat`
+#[derive(Args, Debug)]
+pub struct Chat {
+    /// Built-in name, hf:owner/repo/file.gguf, or path [default: the configured model]
+    pub model: Option<String>,
+    /// What the model is told before the talk
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: Sampling,
+}
+
+/// `pull`
+#[derive(Args, Debug)]
+pub struct Pull {
+    /// Built-in name, hf:owner/repo/file.gguf, or path [default: the configured model]
+    pub model: Option<String>,
+    /// Accept the model's terms without being asked
+    #[arg(long)]
+    pub accept_license: bool,
+    /// Print name, path and size as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `models`
+#[derive(Args, Debug)]
+pub struct Models {
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tokenize`
+#[derive(Args, Debug)]
+pub struct Tokenize {
+    /// The text [default: standard input]
+    pub text: Option<String>,
+    /// Built-in name, hf:owner/repo/file.gguf, or path [default: the configured model]
+    #[arg(long, short, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Put the model's own start token in front
+    #[arg(long)]
+    pub add_special: bool,
+    /// Read special tokens written in the text
+    #[arg(long)]
+    pub parse_special: bool,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bench`
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// Built-in name, hf:owner/repo/file.gguf, or path [default: the configured model]
+    pub model: Option<String>,
+    /// Tokens of the prompt in the prefill measurement
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub prompt_tokens: u32,
+    /// Steps of each decode measurement
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub decode_tokens: u32,
+    /// Each measurement is repeated; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub repetitions: u32,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `eval`
+#[derive(Debug, Subcommand)]
+pub enum Eval {
+    /// Perplexity of a text: non-overlapping windows, the second half of each is scored
+    #[command(after_help = "Example:\n  tokenworks eval perplexity smollm2-135m book.txt --ctx 512 --chunks 20 --json")]
+    Perplexity(Perplexity),
+}
+
+/// `eval perplexity`
+#[derive(Args, Debug)]
+pub struct Perplexity {
+    /// Built-in name, hf:owner/repo/file.gguf, or path
+    pub model: String,
+    /// A text file
+    pub file: PathBuf,
+    /// Tokens of a window
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
+    pub ctx: u32,
+    /// Score only the first N windows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunks: Option<u32>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `config`
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check the configuration and every file it names
+    #[command(after_help = "Example:\n  tokenworks config check --config examples/tokenworks.toml")]
+    Check {
+        /// The file to check, like --config
+        file: Option<PathBuf>,
+    },
+    /// Show every setting, its value and where it was set
+    #[command(after_help = "Example:\n  tokenworks config show --json")]
+    Show {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `keys`
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Make a key: shows it once, and the entry for the configuration that holds only its hash
+    #[command(after_help = "Example:\n  tokenworks keys new team-a")]
+    New {
+        /// Shown in logs and usage records
+        name: String,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `completions`
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// bash, elvish, fish, powershell or zsh
+    pub shell: clap_complete::Shell,
+}
+
+impl Cli {
+    /// The flags that set keys of the configuration.
+    #[must_use]
+    pub fn settings(&self) -> Vec<FlagValue> {
+        let mut values = Vec::new();
+        let mut set = |flag, key, text: &Option<String>| {
+            if let Some(text) = text {
+                values.push((flag, key, text.clone()));
+            }
+        };
+        set("--data-dir", "data_dir", &self.global.data_dir);
+        set("--cache-dir", "cache_dir", &self.global.cache_dir);
+        set("--threads", "threads", &self.global.threads);
+        set("--log-level", "log.level", &self.global.log_level);
+        set("--log-format", "log.format", &self.global.log_format);
+        if let Command::Serve(serve) = &self.command {
+            set("--host", "server.host", &serve.host);
+            set("--port", "server.port", &serve.port);
+            set("--kv-memory", "engine.kv_memory", &serve.kv_memory);
+        }
+        values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &clap::Command) {
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(check);
+            } else if command.get_name() != "help" {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example"), "{}", command.get_name());
+            }
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,45 @@
+//! The commands, one file each.
+
+pub mod answer;
+pub mod bench;
+pub mod chat;
+pub mod config;
+pub mod keys;
+pub mod perplexity;
+pub mod pull;
+pub mod run;
+pub mod serve;
+pub mod tokenize;
+
+use crate::catalogue::{Catalogue, ModelRef};
+use crate::config::Settings;
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::output::Output;
+
+/// What every command gets.
+#[derive(Debug)]
+pub struct Context {
+    /// The environment.
+    pub environment: Environment,
+    /// The checked settings.
+    pub settings: Settings,
+    /// Where results and notes go.
+    pub output: Output,
+}
+
+impl Context {
+    /// The catalogue.
+    #[must_use]
+    pub fn catalogue(&self) -> Catalogue<'_> {
+        Catalogue::new(&self.settings, &self.environment.hub, self.output)
+    }
+
+    /// The model of this name, or the configured one.
+    ///
+    /// # Errors
+    /// No such model.
+    pub fn model(&self, name: Option<&str>) -> Result<ModelRef> {
+        ModelRef::parse(name.unwrap_or(&self.settings.model), &self.settings)
+    }
+}

@@ -1,0 +1,277 @@
+//! `serve`: models over the OpenAI API, until SIGTERM or Ctrl-C.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use metering::Meter;
+use serde_json::json;
+use server::{KeyConfig, Limits, Server, ServerConfig, ServerError, TlsFiles};
+use service::Line;
+
+use super::Context;
+use super::keys::secret;
+use super::pull::consent;
+use crate::assembly::{self, Facts, Production};
+use crate::catalogue::ModelRef;
+use crate::cli;
+use crate::error::{Error, Result, chain};
+use crate::memory;
+use crate::output::{bytes, grouped};
+
+/// Runs `serve`.
+///
+/// # Errors
+/// A setting that cannot work, a port in use, or a model that cannot be fetched, loaded or started.
+pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
+    let models = models(context, &args.models)?;
+    let config = server_config(context)?;
+    config.check().map_err(|e| server_error(&e.into()))?;
+    probe(&config)?;
+    let meter = Arc::new(Meter::new());
+    let pool = assembly::thread_pool(context)?;
+    let mut productions = Vec::new();
+    for model in &models {
+        let accepted = args.accept_license;
+        let loaded = assembly::load(context, model, &pool, &|builtin| consent(context, builtin, accepted))?;
+        productions.push(loaded.start(context, &meter)?);
+    }
+    check_names(&productions)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(context.settings.threads.clamp(1, 4))
+        .enable_all()
+        .build()
+        .map_err(|e| Error::failure("cannot start the asynchronous runtime").because(e))?;
+    let lines: Vec<Arc<dyn Line>> = productions.iter().map(|p| Arc::clone(&p.line) as Arc<dyn Line>).collect();
+    let result = runtime.block_on(async {
+        let server = Server::bind(&config, lines, meter).await.map_err(|e| server_error(&e))?;
+        let facts: Vec<&Facts> = productions.iter().map(|p| &p.facts).collect();
+        context.output.text(banner(&server.url(), server.local_addr(), &facts, &config))?;
+        server.run(shutdown()).await;
+        Ok(())
+    });
+    for production in &productions {
+        production.end();
+    }
+    result
+}
+
+/// The models asked for, each once, or the configured one.
+fn models(context: &Context, names: &[String]) -> Result<Vec<ModelRef>> {
+    if names.is_empty() {
+        return Ok(vec![context.model(None)?]);
+    }
+    let mut models: Vec<ModelRef> = Vec::new();
+    for name in names {
+        let model = context.model(Some(name))?;
+        if models.iter().any(|m| m.name == model.name) {
+            return Err(Error::usage(format!("two models would both be called {}", model.name))
+                .hint("give one of them another name: [models.NAME] with source in tokenworks.toml"));
+        }
+        models.push(model);
+    }
+    Ok(models)
+}
+
+/// No two models may answer to the same name.
+fn check_names(productions: &[Production]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    for card in productions.iter().map(|p| p.line.card()) {
+        for name in [&card.id].into_iter().chain(&card.aliases) {
+            if !names.insert(name) {
+                return Err(Error::usage(format!("two models answer to the name {name}"))
+                    .hint("change the aliases under [models.NAME]"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn server_config(context: &Context) -> Result<ServerConfig> {
+    let settings = &context.settings.server;
+    let key_secret = if settings.keys.is_empty() { Vec::new() } else { secret(&settings.key_secret_file)? };
+    let keys = settings
+        .keys
+        .iter()
+        .map(|k| KeyConfig { name: k.name.clone(), hash: k.hash.clone(), max_priority: k.max_priority })
+        .collect();
+    let limits = Limits::default();
+    Ok(ServerConfig {
+        host: settings.host.clone(),
+        port: settings.port,
+        keys,
+        key_secret,
+        tls: settings
+            .tls
+            .as_ref()
+            .map(|(certificate, key)| TlsFiles { certificate: certificate.clone(), private_key: key.clone() }),
+        cors_origins: settings.cors_origins.clone(),
+        limits: Limits {
+            max_connections: settings.max_connections,
+            max_requests: settings.max_requests,
+            max_body_bytes: settings.body_limit,
+            max_bodies_bytes: limits.max_bodies_bytes.max(settings.body_limit.saturating_mul(2)),
+            reader_idle: settings.reader_idle,
+            drain_timeout: settings.drain,
+            ..limits
+        },
+    })
+}
+
+/// Finds a port in use before a model is fetched and loaded; the server takes the port itself afterwards.
+fn probe(config: &ServerConfig) -> Result<()> {
+    match std::net::TcpListener::bind((config.host.as_str(), config.port)) {
+        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+            let address = SocketAddr::new(config.host.parse().unwrap_or(IpAddr::from([127, 0, 0, 1])), config.port);
+            Err(server_error(&ServerError::PortInUse { address }))
+        }
+        // Whatever else is wrong with the address, the server says in its own words.
+        _ => Ok(()),
+    }
+}
+
+fn server_error(error: &ServerError) -> Error {
+    match error {
+        ServerError::PortInUse { address } => {
+            Error::failure(format!("port {} is in use by another program", address.port()))
+                .hint("stop that program, or choose another port: tokenworks serve --port 8081 (0 takes a free one)")
+        }
+        ServerError::Config(cause) => Error::usage("the server cannot start like this").because(chain(cause)).hint(
+            "correct tokenworks.toml, the environment or the flags; `tokenworks config show` tells what is set where",
+        ),
+        ServerError::Tls(_) => Error::usage("TLS cannot start")
+            .because(chain(error))
+            .hint("check server.tls_certificate and server.tls_key"),
+        ServerError::Host { .. } | ServerError::Bind { .. } => Error::failure("cannot listen")
+            .because(chain(error))
+            .hint("check server.host and server.port: 127.0.0.1 for this machine only, 0.0.0.0 for all addresses"),
+    }
+}
+
+/// Completes on the first SIGTERM or Ctrl-C; a second Ctrl-C ends the program at once.
+async fn shutdown() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = interrupt => {}
+                    _ = terminate.recv() => {}
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM cannot be heard; only Ctrl-C drains");
+                let _ = interrupt.await;
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = interrupt.await;
+    tracing::info!("shutting down: no new requests; press Ctrl-C again to end at once");
+    tokio::spawn(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+}
+
+/// What is shown when the server listens: addresses, models, memory, and a line to paste.
+fn banner(url: &str, address: SocketAddr, lines: &[&Facts], config: &ServerConfig) -> String {
+    let reachable = reachable(url, address);
+    let mut text = format!("tokenworks serves on {reachable}\n");
+    if reachable != url {
+        text.push_str(&format!("  address    {url} (all addresses of this machine)\n"));
+    }
+    text.push_str(&format!("  API        {reachable}/v1\n"));
+    text.push_str(&format!("  more       {reachable}/openapi.json  /metrics  /health  /ready\n"));
+    for facts in lines {
+        text.push_str(&format!(
+            "\nmodel {} ({}, context {} tokens)\n  file       {}\n",
+            facts.name,
+            facts.architecture,
+            grouped(facts.context_len as u64),
+            facts.path.display()
+        ));
+        text.push_str(&format!("  weights    {}\n", bytes(facts.weight_bytes)));
+        text.push_str(&format!(
+            "  KV cache   {} = {} tokens in {} blocks\n",
+            bytes(facts.kv.bytes),
+            grouped(facts.kv.tokens),
+            grouped(facts.kv.blocks)
+        ));
+    }
+    if let Some(available) = lines.last().and_then(|f| f.available) {
+        let total = memory::total().map_or_else(String::new, |t| format!(" of {}", bytes(t)));
+        text.push_str(&format!("\nmemory free before the KV cache: {}{total}\n", bytes(available)));
+    }
+    if let Some(first) = lines.first() {
+        text.push_str(&format!("\nTry it:\n  {}\n\nCtrl-C stops.\n", curl(&reachable, first, config)));
+    }
+    text
+}
+
+/// The address a client on this machine uses: the unspecified address means all of them, loopback too.
+fn reachable(url: &str, address: SocketAddr) -> String {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => url.replace("//0.0.0.0:", "//127.0.0.1:"),
+        IpAddr::V6(ip) if ip.is_unspecified() => url.replace("//[::]:", "//[::1]:"),
+        _ => url.to_owned(),
+    }
+}
+
+/// A line for the shell that works as pasted.
+fn curl(url: &str, facts: &Facts, config: &ServerConfig) -> String {
+    let (route, body) = if facts.has_chat_template {
+        let messages = json!([{"role": "user", "content": "Name three rivers."}]);
+        ("chat/completions", json!({"model": facts.name, "messages": messages, "max_tokens": 64, "stream": true}))
+    } else {
+        let prompt = "The capital of France is";
+        ("completions", json!({"model": facts.name, "prompt": prompt, "max_tokens": 32, "stream": true}))
+    };
+    let key = if config.keys.is_empty() { "" } else { " -H \"Authorization: Bearer $API_KEY\"" };
+    // The certificate of a test installation is seldom one that curl knows.
+    let tls = if config.tls.is_some() { " --cacert CERTIFICATE.pem" } else { "" };
+    let body = body.to_string().replace('\'', "'\\''");
+    format!("curl -N{tls} {url}/v1/{route} -H 'Content-Type: application/json'{key} -d '{body}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::KvBudget;
+
+    fn facts(has_chat_template: bool) -> Facts {
+        Facts {
+            name: "it's-a-model".into(),
+            path: "/m.gguf".into(),
+            architecture: "llama",
+            context_len: 2048,
+            weight_bytes: 100 << 20,
+            kv: KvBudget { blocks: 64, bytes: 64 << 20, tokens: 2048 },
+            available: Some(1 << 30),
+            has_chat_template,
+        }
+    }
+
+    #[test]
+    fn the_banner_tells_all() {
+        let address = "0.0.0.0:8080".parse().unwrap();
+        let text = banner("http://0.0.0.0:8080", address, &[&facts(true)], &ServerConfig::default());
+        for part in
+            ["http://127.0.0.1:8080/v1", "100.0 MiB", "64.0 MiB = 2,048 tokens in 64 blocks", "1.0 GiB", "curl -N"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn the_line_to_paste_fits_the_model() {
+        let config = ServerConfig::default();
+        let chat = curl("http://x", &facts(true), &config);
+        assert!(chat.contains("/v1/chat/completions") && chat.contains("it'\\''s-a-model"), "{chat}");
+        let text = curl("http://x", &facts(false), &config);
+        assert!(text.contains("/v1/completions") && !text.contains("messages"), "{text}");
+    }
+}

@@ -1,0 +1,390 @@
+//! The checked settings that the commands work with.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::layers::{Entries, Entry, Layers, Origin};
+use super::value::Checked;
+use crate::environment::Folders;
+use crate::error::{Error, Result};
+
+/// Everything the program can be told, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The model used when a command names none.
+    pub model: String,
+    /// Where fetched models live.
+    pub cache_dir: PathBuf,
+    /// Where data that cannot be fetched again lives.
+    pub data_dir: PathBuf,
+    /// Compute threads.
+    pub threads: usize,
+    /// HTTP.
+    pub server: ServerSettings,
+    /// The engine.
+    pub engine: EngineSettings,
+    /// Logs.
+    pub log: LogSettings,
+    /// Settings of single models, by the name used on the command line.
+    pub models: BTreeMap<String, ModelSettings>,
+}
+
+/// HTTP.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Name or address to listen on.
+    pub host: String,
+    /// Port; 0 = any free one.
+    pub port: u16,
+    /// Web origins that may call the API from a browser.
+    pub cors_origins: Vec<String>,
+    /// Certificate and key files.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Largest request body in bytes.
+    pub body_limit: usize,
+    /// Connections held at once.
+    pub max_connections: usize,
+    /// Requests worked on at once.
+    pub max_requests: u32,
+    /// How long running requests may go on after SIGTERM.
+    pub drain: Duration,
+    /// A client that reads nothing for so long is cut off.
+    pub reader_idle: Duration,
+    /// Who may call.
+    pub keys: Vec<ApiKey>,
+    /// File with the secret that keys are hashed under.
+    pub key_secret_file: PathBuf,
+}
+
+/// Who may call.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    /// Shown in logs and usage records.
+    pub name: String,
+    /// The hashed key.
+    pub hash: String,
+    /// The highest priority its requests may ask for.
+    pub max_priority: i32,
+}
+
+/// The engine.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// Memory for the KV cache in bytes; `None` = by arithmetic.
+    pub kv_memory: Option<u64>,
+    /// Longest prompt and answer together; `None` = the model's own.
+    pub context_len: Option<usize>,
+    /// Sequences computed together.
+    pub max_running: usize,
+    /// Requests that may wait.
+    pub max_waiting: usize,
+    /// Prompt tokens computed in one step.
+    pub prefill_chunk: usize,
+}
+
+/// Logs.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// A filter, e.g. `info` or `info,server=debug`.
+    pub level: String,
+    /// As JSON lines.
+    pub json: bool,
+}
+
+/// One model.
+#[derive(Clone, Debug, Default)]
+pub struct ModelSettings {
+    /// Where it comes from; `None` = its name says it.
+    pub source: Option<String>,
+    /// Other names the API answers to.
+    pub aliases: Vec<String>,
+    /// A chat template in place of the model's own.
+    pub chat_template: Option<TemplateSource>,
+    /// Longest prompt and answer together.
+    pub context_len: Option<usize>,
+    /// Memory for its KV cache in bytes.
+    pub kv_memory: Option<u64>,
+}
+
+/// Where a configured template stands.
+#[derive(Clone, Debug)]
+pub enum TemplateSource {
+    /// In the configuration.
+    Inline(String),
+    /// In a file.
+    File(PathBuf),
+}
+
+impl Settings {
+    /// Checks the merged layers.
+    ///
+    /// # Errors
+    /// Values that contradict each other or cannot work here; names key and fix.
+    pub fn from_layers(layers: &Layers, folders: &Folders) -> Result<Self> {
+        let table = Table { entries: &layers.entries, prefix: "" };
+        let mut models = BTreeMap::new();
+        for (name, entries) in &layers.models {
+            let prefix = format!("models.{name}.");
+            models.insert(name.clone(), model_settings(name, &Table { entries, prefix: &prefix })?);
+        }
+        let data_dir = table.path("data_dir")?.unwrap_or_else(|| folders.data.clone());
+        Ok(Self {
+            model: table.text("model")?.unwrap_or_default(),
+            cache_dir: table.path("cache_dir")?.unwrap_or_else(|| folders.cache.clone()),
+            threads: table
+                .size("threads")?
+                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
+            server: server_settings(&table, layers, &data_dir)?,
+            data_dir,
+            engine: EngineSettings {
+                kv_memory: table.bytes("engine.kv_memory")?,
+                context_len: table.size("engine.context_len")?,
+                max_running: table.required_number("engine.max_running")?,
+                max_waiting: table.required_number("engine.max_waiting")?,
+                prefill_chunk: table.required_number("engine.prefill_chunk")?,
+            },
+            log: LogSettings { level: log_level(&table)?, json: table.text("log.format")?.as_deref() == Some("json") },
+            models,
+        })
+    }
+}
+
+fn log_level(table: &Table<'_>) -> Result<String> {
+    let level = table.text("log.level")?.unwrap_or_default();
+    match tracing_subscriber::EnvFilter::try_new(&level) {
+        Ok(_) => Ok(level),
+        Err(e) => Err(Error::usage(format!("{}: \"{level}\" is no log filter", table.place("log.level")))
+            .because(e)
+            .hint("log.level is error, warn, info, debug or trace, also for single parts: info,server=debug")),
+    }
+}
+
+fn server_settings(table: &Table<'_>, layers: &Layers, data_dir: &Path) -> Result<ServerSettings> {
+    let host = table.text("server.host")?.unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = table.required_number("server.port")?;
+    let tls = match (table.path("server.tls_certificate")?, table.path("server.tls_key")?) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (certificate, _) => {
+            let (set, missing) = if certificate.is_some() {
+                ("server.tls_certificate", "server.tls_key")
+            } else {
+                ("server.tls_key", "server.tls_certificate")
+            };
+            return Err(Error::usage(format!("{}: {set} is set without {missing}", table.place(set)))
+                .hint(format!("set {missing} as well, or remove {set}")));
+        }
+    };
+    let keys = layers.api_keys.iter().map(|(entries, place)| api_key(entries, place)).collect::<Result<Vec<_>>>()?;
+    for (i, key) in keys.iter().enumerate() {
+        if keys.iter().take(i).any(|k| k.name == key.name) {
+            return Err(Error::usage(format!("server.keys has the name \"{}\" twice", key.name))
+                .hint("give each key its own name: usage is recorded under it"));
+        }
+    }
+    Ok(ServerSettings {
+        host,
+        port,
+        cors_origins: table.list("server.cors_origins")?,
+        tls,
+        body_limit: table.bytes("server.body_limit")?.and_then(|b| usize::try_from(b).ok()).unwrap_or(8 << 20),
+        max_connections: table.required_number("server.max_connections")?,
+        max_requests: table.required_number("server.max_requests")?,
+        drain: table.seconds("server.drain_seconds")?,
+        reader_idle: table.seconds("server.reader_idle_seconds")?,
+        keys,
+        key_secret_file: table.path("server.key_secret_file")?.unwrap_or_else(|| data_dir.join("key-secret")),
+    })
+}
+
+fn api_key(entries: &Entries, place: &Origin) -> Result<ApiKey> {
+    let table = Table { entries, prefix: "server.keys." };
+    let needed = |name: &str, value: Option<String>| {
+        value.ok_or_else(|| {
+            Error::usage(format!("{place}: a key in server.keys has no {name}"))
+                .hint("`tokenworks keys new NAME` prints a whole entry to paste")
+        })
+    };
+    let hash = needed("hash", table.text("hash")?)?;
+    if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Error::usage(format!("{}: not the hash of a key", table.place("hash")))
+            .because("expected 64 hexadecimal digits")
+            .hint("never put the key itself here; `tokenworks keys new NAME` prints the hash"));
+    }
+    Ok(ApiKey {
+        name: needed("name", table.text("name")?)?,
+        hash: hash.to_ascii_lowercase(),
+        max_priority: table.whole("max_priority")?.and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
+    })
+}
+
+fn model_settings(name: &str, table: &Table<'_>) -> Result<ModelSettings> {
+    let chat_template = match (table.text("chat_template")?, table.path("chat_template_file")?) {
+        (Some(_), Some(_)) => {
+            return Err(Error::usage(format!(
+                "{}: models.{name} has both chat_template and chat_template_file",
+                table.place("chat_template_file")
+            ))
+            .hint("keep one of them"));
+        }
+        (Some(text), None) => Some(TemplateSource::Inline(text)),
+        (None, Some(path)) => Some(TemplateSource::File(path)),
+        (None, None) => None,
+    };
+    Ok(ModelSettings {
+        source: table.source()?,
+        aliases: table.list("aliases")?,
+        chat_template,
+        context_len: table.size("context_len")?,
+        kv_memory: table.bytes("kv_memory")?,
+    })
+}
+
+/// Typed access to checked entries. A value of another type would be a slip in the table of keys.
+struct Table<'a> {
+    entries: &'a Entries,
+    prefix: &'a str,
+}
+
+impl Table<'_> {
+    fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    fn place(&self, name: &str) -> String {
+        let origin = self.get(name).map_or(Origin::Default, |e| e.origin.clone());
+        format!("{origin}: {}{name}", self.prefix)
+    }
+
+    fn wrong(&self, name: &str) -> Error {
+        Error::failure(format!("{} is kept with the wrong type", self.place(name)))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>> {
+        match self.get(name).map(|e| &e.value) {
+            None => Ok(None),
+            Some(Checked::Text(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(self.wrong(name)),
+        }
+    }
+
+    fn path(&self, name: &str) -> Result<Option<PathBuf>> {
+        match self.get(name).map(|e| &e.value) {
+            None => Ok(None),
+            Some(Checked::Path(path)) => Ok(Some(path.clone())),
+            Some(_) => Err(self.wrong(name)),
+        }
+    }
+
+    fn whole(&self, name: &str) -> Result<Option<i64>> {
+        match self.get(name).map(|e| &e.value) {
+            None => Ok(None),
+            Some(Checked::Whole(n)) => Ok(Some(*n)),
+            Some(_) => Err(self.wrong(name)),
+        }
+    }
+
+    fn size(&self, name: &str) -> Result<Option<usize>> {
+        self.whole(name)?.map(|n| usize::try_from(n).map_err(|e| self.wrong(name).because(e))).transpose()
+    }
+
+    fn required_number<T: TryFrom<i64>>(&self, name: &str) -> Result<T> {
+        self.whole(name)?.and_then(|n| T::try_from(n).ok()).ok_or_else(|| self.wrong(name))
+    }
+
+    fn bytes(&self, name: &str) -> Result<Option<u64>> {
+        match self.get(name).map(|e| &e.value) {
+            None => Ok(None),
+            Some(Checked::Size(n)) => Ok(Some(*n)),
+            Some(_) => Err(self.wrong(name)),
+        }
+    }
+
+    fn seconds(&self, name: &str) -> Result<Duration> {
+        match self.get(name).map(|e| &e.value) {
+            Some(Checked::Seconds(s)) => Duration::try_from_secs_f64(*s).map_err(|e| self.wrong(name).because(e)),
+            _ => Err(self.wrong(name)),
+        }
+    }
+
+    fn list(&self, name: &str) -> Result<Vec<String>> {
+        match self.get(name).map(|e| &e.value) {
+            None => Ok(Vec::new()),
+            Some(Checked::List(items)) => Ok(items.clone()),
+            Some(_) => Err(self.wrong(name)),
+        }
+    }
+
+    /// The model's source; a relative path counts from the file that names it.
+    fn source(&self) -> Result<Option<String>> {
+        let Some(source) = self.text("source")? else { return Ok(None) };
+        let is_path = source.starts_with('.') || (source.ends_with(".gguf") && !source.starts_with("hf:"));
+        match self.get("source").map(|e| &e.origin) {
+            Some(Origin::File(file, _)) if is_path => {
+                let path = file.parent().map_or_else(|| PathBuf::from(&source), |folder| folder.join(&source));
+                Ok(Some(path.to_string_lossy().into_owned()))
+            }
+            _ => Ok(Some(source)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Result<Settings> {
+        let mut layers = Layers::default();
+        layers.set_defaults()?;
+        layers.set_file(Path::new("/etc/t.toml"), text)?;
+        let folders = Folders { cache: "/c".into(), data: "/d".into(), config: "/f".into() };
+        Settings::from_layers(&layers, &folders)
+    }
+
+    #[test]
+    fn defaults_are_whole() {
+        let s = settings("").unwrap();
+        assert_eq!((s.server.host.as_str(), s.server.port), ("127.0.0.1", 8080));
+        assert_eq!(s.model, "smollm2-135m");
+        assert_eq!((s.cache_dir, s.data_dir), ("/c".into(), "/d".into()));
+        assert_eq!(s.server.body_limit, 8 << 20);
+        assert_eq!(s.server.drain, Duration::from_secs(30));
+        assert!(s.threads >= 1 && s.server.keys.is_empty() && s.server.tls.is_none());
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let hash = "0".repeat(64);
+        for (text, what) in [
+            ("[server]\ntls_key = \"k\"".to_owned(), "without server.tls_certificate"),
+            ("[server]\ntls_certificate = \"k\"".to_owned(), "without server.tls_key"),
+            ("[log]\nlevel = \"info,x=y=z\"".to_owned(), "no log filter"),
+            ("[[server.keys]]\nname = \"a\"".to_owned(), "has no hash"),
+            ("[[server.keys]]\nhash = \"sk-plain\"\nname = \"a\"".to_owned(), "not the hash of a key"),
+            (format!("[[server.keys]]\nhash = \"{hash}\""), "has no name"),
+            (
+                format!("[[server.keys]]\nname=\"a\"\nhash = \"{hash}\"\n[[server.keys]]\nname=\"a\"\nhash=\"{hash}\""),
+                "the name \"a\" twice",
+            ),
+            ("[models.m]\nchat_template = \"x\"\nchat_template_file = \"y\"".to_owned(), "has both"),
+        ] {
+            let error = settings(&text).unwrap_err();
+            assert!(error.what.contains(what), "{text}: {error:?}");
+            assert!(error.hint.is_some(), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn sources_count_from_the_file() {
+        let s = settings("[models.m]\nsource = \"a/m.gguf\"\n[models.h]\nsource = \"hf:o/r/m.gguf\"").unwrap();
+        assert_eq!(s.models["m"].source.as_deref(), Some("/etc/a/m.gguf"));
+        assert_eq!(s.models["h"].source.as_deref(), Some("hf:o/r/m.gguf"));
+    }
+
+    #[test]
+    fn an_address_in_brackets() {
+        assert_eq!(settings("[server]\nhost = \"[::1]\"").unwrap().server.host, "::1");
+    }
+}

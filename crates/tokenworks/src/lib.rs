@@ -1,0 +1,83 @@
+//! The program `tokenworks`: command line, configuration, model catalogue, and the wiring of the production line.
+//!
+//! Only this crate reads the environment and the command line.
+#![forbid(unsafe_code)]
+
+pub mod assembly;
+pub mod catalogue;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod environment;
+pub mod error;
+pub mod logs;
+pub mod memory;
+pub mod output;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, Command};
+use commands::Context;
+use environment::Environment;
+use error::Result;
+use output::Output;
+
+/// Runs the program and gives its exit code: 0 done, 1 failed, 2 wrong command line or configuration, 130 interrupted.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version come this way too, with code 0.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let output = Output::new(no_colour);
+    match run(&cli, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: &Cli, output: Output) -> Result<()> {
+    if let Command::Completions(args) = &cli.command {
+        // Needs nothing of the configuration, which may be broken.
+        return completions(args, output);
+    }
+    let environment = Environment::read()?;
+    let file = match &cli.command {
+        Command::Config(cli::Config::Check { file: Some(file) }) => Some(file.as_path()),
+        _ => cli.global.config.as_deref(),
+    };
+    let loaded = config::load(file, &environment, &cli.settings())?;
+    let serving = matches!(cli.command, Command::Serve(_));
+    logs::start(&loaded.settings.log, loaded.layers.entries.get("log.level").map(|e| &e.origin), serving)?;
+    let context = Context { environment, settings: loaded.settings.clone(), output };
+    match &cli.command {
+        Command::Pull(args) => commands::pull::pull(&context, args),
+        Command::Models(args) => commands::pull::models(&context, args),
+        Command::Config(cli::Config::Check { .. }) => commands::config::check(&context, &loaded),
+        Command::Config(cli::Config::Show { json }) => commands::config::show(&context, &loaded, *json),
+        Command::Keys(cli::Keys::New { name, json }) => commands::keys::new(&context, name, *json),
+        Command::Serve(args) => commands::serve::serve(&context, args),
+        Command::Run(args) => commands::run::run(&context, args),
+        Command::Chat(args) => commands::chat::chat(&context, args),
+        Command::Tokenize(args) => commands::tokenize::tokenize(&context, args),
+        Command::Bench(args) => commands::bench::bench(&context, args),
+        Command::Eval(cli::Eval::Perplexity(args)) => commands::perplexity::run(&context, args),
+        Command::Completions(args) => completions(args, output),
+    }
+}
+
+fn completions(args: &cli::Completions, output: Output) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "tokenworks", &mut script);
+    output.text(String::from_utf8_lossy(&script))
+}

@@ -1,0 +1,161 @@
+//! How much memory there is, and how much of it the KV cache gets.
+
+use crate::error::{Error, Result};
+use crate::output::{bytes, grouped};
+
+/// Tokens in a KV block.
+const BLOCK_TOKENS: u64 = model::BLOCK_TOKENS as u64;
+/// Without a setting the KV cache holds at most so many whole contexts, …
+const DEFAULT_CONTEXTS: u64 = 16;
+/// … has at most so many bytes (unless one context needs more) …
+const DEFAULT_MOST: u64 = 1 << 30;
+/// … and takes at most this share (one part of so many) of the memory that is free …
+const DEFAULT_SHARE: u64 = 4;
+/// … or so many bytes where the system does not tell what is free.
+const DEFAULT_UNKNOWN: u64 = 1 << 30;
+/// With less than so many blocks no talk is possible.
+const LEAST_BLOCKS: u64 = 8;
+
+/// What the size of a KV cache depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvDemand {
+    /// Bytes of one block.
+    pub block_bytes: u64,
+    /// Longest sequence in tokens.
+    pub context_len: u64,
+    /// Bytes asked for by the configuration.
+    pub wanted: Option<u64>,
+    /// Bytes that are free, when the system tells.
+    pub available: Option<u64>,
+}
+
+/// A KV cache that fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvBudget {
+    /// Blocks.
+    pub blocks: u64,
+    /// Bytes of all blocks.
+    pub bytes: u64,
+    /// Tokens that fit.
+    pub tokens: u64,
+}
+
+impl KvDemand {
+    /// The size of the KV cache: what was asked for, or by arithmetic.
+    ///
+    /// # Errors
+    /// What was asked for is too small or too large; the message shows the arithmetic.
+    pub fn budget(&self) -> Result<KvBudget> {
+        let block = self.block_bytes.max(1);
+        let per_context = self.context_len.div_ceil(BLOCK_TOKENS).saturating_mul(block);
+        let least = LEAST_BLOCKS.min(self.context_len.div_ceil(BLOCK_TOKENS)).max(1) * block;
+        let room = self.available.unwrap_or(u64::MAX);
+        let size = match self.wanted {
+            Some(wanted) => wanted,
+            None => {
+                let share = self.available.map_or(DEFAULT_UNKNOWN, |a| a / DEFAULT_SHARE);
+                per_context.saturating_mul(DEFAULT_CONTEXTS).min(DEFAULT_MOST.max(per_context)).min(share).max(least)
+            }
+        };
+        let blocks = size / block;
+        let arithmetic = format!(
+            "{} tokens need {} each block of {BLOCK_TOKENS}; a whole context of {} tokens needs {}; free now: {}",
+            grouped(BLOCK_TOKENS),
+            bytes(block),
+            grouped(self.context_len),
+            bytes(per_context),
+            self.available.map_or_else(|| "unknown".to_owned(), bytes),
+        );
+        if size < least {
+            return Err(Error::usage(format!("a KV cache of {} is too small for this model", bytes(size)))
+                .because(arithmetic)
+                .hint(format!("set engine.kv_memory to at least {}", bytes(least))));
+        }
+        if size > room {
+            return Err(Error::usage(format!("a KV cache of {} does not fit into memory", bytes(size)))
+                .because(arithmetic)
+                .hint("set engine.kv_memory lower, or leave it out to have it chosen"));
+        }
+        Ok(KvBudget { blocks, bytes: blocks * block, tokens: blocks * BLOCK_TOKENS })
+    }
+}
+
+/// Bytes of memory that are free for us: the system's word, bounded by the control group's limit. `None` where the
+/// system does not tell.
+#[must_use]
+pub fn available() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let free = field(&meminfo, "MemAvailable:")?.saturating_mul(1024);
+    Some(group_room().map_or(free, |room| room.min(free)))
+}
+
+/// Bytes of memory of the whole machine.
+#[must_use]
+pub fn total() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    field(&meminfo, "MemTotal:").map(|kib| kib.saturating_mul(1024))
+}
+
+/// What is left below the limit of this process's control group (version 2), when it has one.
+fn group_room() -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok();
+    let limit: u64 = read("memory.max")?.trim().parse().ok()?;
+    let used: u64 = read("memory.current")?.trim().parse().ok()?;
+    // Pages of files that nobody needs count as used, but are given back at once.
+    let stat = read("memory.stat").unwrap_or_default();
+    let cached = field(&stat, "inactive_file ").unwrap_or(0);
+    Some(limit.saturating_sub(used.saturating_sub(cached)))
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn demand(wanted: Option<u64>, available: Option<u64>) -> KvDemand {
+        // 1 MiB for 32 tokens, 64 MiB for a context.
+        KvDemand { block_bytes: MIB, context_len: 2048, wanted, available }
+    }
+
+    #[test]
+    fn by_arithmetic() {
+        // 16 contexts fit a quarter of the free memory.
+        let small = KvDemand { context_len: 320, ..demand(None, Some(16 << 30)) };
+        assert_eq!(small.budget().unwrap().bytes, 16 * 10 * MIB);
+        // Longer ones take no more than a gibibyte, unless one context needs more.
+        assert_eq!(demand(None, Some(1 << 40)).budget().unwrap().bytes, 1 << 30);
+        let long = KvDemand { context_len: 1 << 16, ..demand(None, Some(1 << 40)) };
+        assert_eq!(long.budget().unwrap().bytes, 2 << 30);
+        // Else a quarter.
+        assert_eq!(demand(None, Some(400 * MIB)).budget().unwrap().bytes, 100 * MIB);
+        // Nothing known.
+        assert_eq!(demand(None, None).budget().unwrap().bytes, 1 << 30);
+        assert_eq!(
+            demand(Some(100 * MIB + 5), None).budget().unwrap(),
+            KvBudget { blocks: 100, bytes: 100 * MIB, tokens: 3200 }
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_the_arithmetic() {
+        let small = demand(Some(7 * MIB), None).budget().unwrap_err();
+        assert!(small.what.contains("7.0 MiB is too small"), "{small:?}");
+        assert!(small.cause.unwrap().contains("2,048 tokens needs 64.0 MiB"));
+        let large = demand(Some(64 << 30), Some(1 << 30)).budget().unwrap_err();
+        assert!(large.what.contains("64.0 GiB does not fit"), "{large:?}");
+        assert!(large.cause.unwrap().contains("free now: 1.0 GiB"));
+        assert!(large.hint.unwrap().contains("engine.kv_memory"));
+    }
+
+    #[test]
+    fn fields() {
+        assert_eq!(field("MemTotal:  12 kB\nMemAvailable:   5 kB\n", "MemAvailable:"), Some(5));
+        assert_eq!(field("x", "MemAvailable:"), None);
+    }
+}

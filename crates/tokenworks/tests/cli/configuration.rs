@@ -1,0 +1,175 @@
+//! The command line and the configuration, as a person meets them.
+
+use crate::support::{Sandbox, ended, text};
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let sandbox = Sandbox::new();
+    for command in [
+        vec!["serve"],
+        vec!["run"],
+        vec!["chat"],
+        vec!["pull"],
+        vec!["models"],
+        vec!["tokenize"],
+        vec!["bench"],
+        vec!["eval", "perplexity"],
+        vec!["config", "check"],
+        vec!["config", "show"],
+        vec!["keys", "new"],
+        vec!["completions"],
+    ] {
+        let mut arguments = command.clone();
+        arguments.push("--help");
+        let help = sandbox.run(&arguments).good();
+        assert!(help.contains("Example") && help.contains("tokenworks"), "{command:?}: {help}");
+    }
+    assert!(sandbox.run(&["--help"]).good().contains("Exit codes"));
+    assert!(sandbox.run(&["--version"]).good().starts_with("tokenworks "));
+}
+
+#[test]
+fn a_wrong_command_line_is_code_2() {
+    let sandbox = Sandbox::new();
+    assert!(sandbox.run(&["serv"]).bad(2).contains("serve"));
+    assert!(sandbox.run(&["models", "--jsno"]).bad(2).contains("--json"));
+    sandbox.run(&[]).bad(2);
+    let error = sandbox.run(&["--threads", "none", "models"]).bad(2);
+    assert!(error.contains("flag --threads: expected a whole number from 1 to 1024"), "{error}");
+}
+
+#[test]
+fn completions_for_every_shell() {
+    let sandbox = Sandbox::new();
+    // A broken configuration must not break the shell's start.
+    sandbox.write("tokenworks.toml", "broken");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = sandbox.run(&["completions", shell]).good();
+        assert!(script.contains("tokenworks") && script.contains("perplexity"), "{shell}");
+    }
+}
+
+#[test]
+fn layers_in_order() {
+    let sandbox = Sandbox::new();
+    let shown = |arguments: &[&str], variable: Option<&str>| {
+        let mut command = sandbox.command(&[&["config", "show", "--json"], arguments].concat());
+        if let Some(level) = variable {
+            command.env("TOKENWORKS_LOG_LEVEL", level);
+        }
+        let rows = ended(command.output().unwrap()).json();
+        let row = rows.as_array().unwrap().iter().find(|r| r["key"] == "log.level").unwrap().clone();
+        (row["value"].as_str().unwrap().to_owned(), row["origin"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(shown(&[], None), ("info".into(), "default".into()));
+    sandbox.write(".config/tokenworks/tokenworks.toml", "[log]\nlevel = \"error\"\n");
+    let (value, origin) = shown(&[], None);
+    assert_eq!(value, "error");
+    assert!(origin.ends_with(".config/tokenworks/tokenworks.toml line 2"), "{origin}");
+    sandbox.write("tokenworks.toml", "\n\n[log]\nlevel = \"warn\"\n");
+    assert_eq!(shown(&[], None), ("warn".into(), "./tokenworks.toml line 4".into()));
+    let other = sandbox.write("other.toml", "log.level = \"trace\"\n");
+    assert_eq!(shown(&["--config", text(&other)], None).0, "trace");
+    assert_eq!(shown(&[], Some("debug")), ("debug".into(), "environment variable TOKENWORKS_LOG_LEVEL".into()));
+    assert_eq!(shown(&["--log-level", "off"], Some("debug")), ("off".into(), "flag --log-level".into()));
+}
+
+#[test]
+fn errors_name_file_key_and_fix() {
+    let sandbox = Sandbox::new();
+    for (content, parts) in [
+        ("[server]\nprot = 1\n", vec!["t.toml line 2", "unknown key server.prot", "did you mean server.port?"]),
+        ("[server]\nport = 70000\n", vec!["t.toml line 2", "server.port", "from 0 to 65535, found 70000"]),
+        ("[log]\nformat = \"xml\"\n", vec!["t.toml line 2", "\"text\" or \"json\", found \"xml\""]),
+        ("[server]\ntls_key = \"k.pem\"\n", vec!["t.toml line 2", "server.tls_certificate"]),
+        ("model = \n", vec!["t.toml line 1", "not valid TOML"]),
+        ("model = \"smollm2\"\n", vec!["unknown model \"smollm2\""]),
+        ("[models.a]\nsource = \"hf:../x/y\"\n", vec!["models.a", "no model on the hub"]),
+        (
+            "[models.a]\nsource = \"a.gguf\"\nchat_template_file = \"no.jinja\"\n",
+            vec!["models.a.chat_template_file", "no.jinja"],
+        ),
+        ("[models.a]\nsource = \"a.gguf\"\nchat_template = \"{% if %}\"\n", vec!["models.a.chat_template", "template"]),
+    ] {
+        let file = sandbox.write("t.toml", content);
+        let error = sandbox.run(&["config", "check", text(&file)]).bad(2);
+        for part in parts {
+            assert!(error.contains(part), "{content}: {part} in {error}");
+        }
+        assert!(error.contains("hint:") || content.starts_with("model = \n"), "{error}");
+    }
+    let error = sandbox.run(&["config", "check", "--config", "missing.toml"]).bad(2);
+    assert!(error.contains("missing.toml") && error.contains("hint:"), "{error}");
+}
+
+#[test]
+fn an_unknown_variable_is_refused() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(&["config", "check"]);
+    let error = ended(command.env("TOKENWORKS_SERVER_PROT", "1").output().unwrap()).bad(2);
+    assert!(
+        error.contains("TOKENWORKS_SERVER_PROT") && error.contains("did you mean TOKENWORKS_SERVER_PORT"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_good_configuration_and_none() {
+    let sandbox = Sandbox::new();
+    assert!(sandbox.run(&["config", "check"]).good().contains("no configuration file"));
+    sandbox.write("tokenworks.toml", "[server]\nport = 9000\n");
+    assert!(sandbox.run(&["config", "check"]).good().contains("tokenworks.toml: good"));
+}
+
+#[test]
+fn the_example_is_good() {
+    let sandbox = Sandbox::new();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/tokenworks.toml");
+    assert!(sandbox.run(&["config", "check", example]).good().contains("good"));
+}
+
+#[test]
+fn a_key_is_shown_once_and_kept_as_a_hash() {
+    let sandbox = Sandbox::new();
+    let made = sandbox.run(&["keys", "new", "team-a", "--json"]).json();
+    let (key, hash) = (made["key"].as_str().unwrap(), made["hash"].as_str().unwrap());
+    assert_eq!(hash.len(), 64);
+    assert!(!hash.contains(key) && key.len() > 32);
+    let file = sandbox.write("tokenworks.toml", format!("[[server.keys]]\nname = \"team-a\"\nhash = \"{hash}\"\n"));
+    sandbox.run(&["config", "check", text(&file)]).good();
+    assert!(sandbox.run(&["keys", "new", "team-a"]).bad(2).contains("already"));
+    // The same secret serves all keys, and no two keys are alike.
+    let other = sandbox.run(&["keys", "new", "team-b", "--json"]).json();
+    assert_eq!(other["secret_file"], made["secret_file"]);
+    assert_ne!(other["key"], made["key"]);
+    // The entry is printed as it is pasted.
+    let entry = sandbox.run(&["keys", "new", "team-c"]).good();
+    assert!(entry.contains("[[server.keys]]\nname = \"team-c\"\nhash = \""), "{entry}");
+}
+
+#[test]
+fn models_lists_what_there_is() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tokenworks.toml", "[models.mine]\nsource = \"mine.gguf\"\n");
+    sandbox.write("mine.gguf", "x");
+    let rows = sandbox.run(&["models", "--json"]).json();
+    let row = |name: &str| rows.as_array().unwrap().iter().find(|r| r["name"] == name).unwrap().clone();
+    assert_eq!(row("smollm2-135m")["bytes"], 98_362_432);
+    assert_eq!(row("smollm2-135m")["path"], serde_json::Value::Null);
+    assert_eq!(row("gemma3-270m")["license"], "Gemma Terms of Use");
+    assert_eq!(row("mine")["bytes"], 1);
+    let table = sandbox.run(&["models"]).good();
+    assert!(table.starts_with("NAME") && table.contains("smollm2-135m"), "{table}");
+}
+
+#[test]
+fn unknown_models_and_missing_files() {
+    let sandbox = Sandbox::new();
+    for command in [vec!["pull", "smollm2"], vec!["serve", "smollm2"], vec!["tokenize", "x", "-m", "smollm2"]] {
+        assert!(sandbox.run(&command).bad(2).contains("unknown model \"smollm2\""), "{command:?}");
+    }
+    assert!(sandbox.run(&["pull", "./none.gguf"]).bad(1).contains("there is no file ./none.gguf"));
+    sandbox.write("text.gguf", "this is no model, whatever its name says");
+    let error = sandbox.run(&["tokenize", "x", "--model", "text.gguf"]).bad(1);
+    assert!(error.contains("text.gguf") && error.contains("cause:") && !error.contains("panicked"), "{error}");
+}

@@ -1,0 +1,8 @@
+//! The program as a person meets it: exit codes, standard output, words of errors.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod catalogue;
+mod configuration;
+mod serving;
+mod support;
+mod tiny_model;

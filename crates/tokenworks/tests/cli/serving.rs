@@ -1,0 +1,163 @@
+//! `serve`, from its first line to its end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Stdio};
+
+use serde_json::Value;
+use test_support::TinyModel;
+
+use crate::support::Sandbox;
+use crate::tiny_model::sandbox;
+
+/// A running server; ended when dropped.
+struct Serving {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    banner: String,
+    address: String,
+}
+
+impl Serving {
+    fn start(sandbox: &Sandbox, arguments: &[&str]) -> Self {
+        let mut child = sandbox
+            .command(&[&["serve", "--port", "0"], arguments].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut banner = String::new();
+        while !banner.contains("Ctrl-C stops.") {
+            assert!(output.read_line(&mut banner).unwrap() > 0, "the server ended: {banner}");
+        }
+        let address = banner.split("http://").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+        Self { child, output, banner, address }
+    }
+
+    fn request(&self, head: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(
+            stream,
+            "{head} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[cfg(unix)]
+    fn terminate(mut self) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        assert!(std::process::Command::new("/bin/kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (status.code(), log)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = self.output.read_to_string(&mut String::new());
+    }
+}
+
+#[test]
+fn the_banner_tells_what_is_served_and_its_curl_line_works() {
+    let sandbox = sandbox();
+    let serving = Serving::start(&sandbox, &["tiny.gguf", "--kv-memory", "1MiB"]);
+    for part in ["/v1", "model tiny (llama, context 512 tokens)", "weights", "KV cache   1.0 MiB = ", "/metrics"] {
+        assert!(serving.banner.contains(part), "{part} in {}", serving.banner);
+    }
+    let curl = serving.banner.lines().find(|l| l.trim_start().starts_with("curl ")).unwrap();
+    let (head, body) = curl.trim_end_matches('\'').split_once("-d '").unwrap();
+    let route = head.split_whitespace().find_map(|w| w.strip_prefix(&format!("http://{}", serving.address))).unwrap();
+    let answer = serving.request(&format!("POST {route}"), body);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("text/event-stream") && answer.contains("data: [DONE]"), "{answer}");
+}
+
+#[test]
+fn several_models_are_served_side_by_side() {
+    let sandbox = sandbox();
+    TinyModel::gemma3().write(sandbox.path("other.gguf")).unwrap();
+    sandbox.write(
+        "tokenworks.toml",
+        "[engine]\nkv_memory = \"8MiB\"\n[models.tiny]\nsource = \"tiny.gguf\"\naliases = [\"small\"]\n",
+    );
+    let serving = Serving::start(&sandbox, &["tiny", "other.gguf"]);
+    let answer = serving.request("GET /v1/models", "");
+    assert!(answer.contains("\"tiny\"") && answer.contains("\"other\""), "{answer}");
+    for (model, status) in [("tiny", "200"), ("small", "200"), ("other", "200"), ("nobody", "404")] {
+        let body = format!("{{\"model\":\"{model}\",\"prompt\":\"a\",\"max_tokens\":2}}");
+        let answer = serving.request("POST /v1/completions", &body);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{model}: {answer}");
+    }
+}
+
+#[test]
+fn names_that_collide_are_refused() {
+    let sandbox = sandbox();
+    assert!(sandbox.run(&["serve", "tiny.gguf", "./tiny.gguf"]).bad(2).contains("both be called tiny"));
+    TinyModel::gemma3().write(sandbox.path("other.gguf")).unwrap();
+    sandbox.write("tokenworks.toml", "[models.tiny]\nsource = \"tiny.gguf\"\naliases = [\"other\"]\n");
+    let error = sandbox.run(&["serve", "tiny", "other.gguf", "--port", "0"]).bad(2);
+    assert!(error.contains("two models answer to the name other"), "{error}");
+}
+
+#[test]
+fn a_port_in_use_names_the_fix() {
+    let sandbox = sandbox();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let error = sandbox.run(&["serve", "tiny.gguf", "--port", &port]).bad(1);
+    assert!(error.contains(&format!("port {port} is in use")) && error.contains("--port"), "{error}");
+}
+
+#[test]
+fn another_address_needs_keys() {
+    let sandbox = sandbox();
+    let error = sandbox.run(&["serve", "tiny.gguf", "--host", "0.0.0.0", "--port", "0"]).bad(2);
+    assert!(error.contains("server.keys"), "{error}");
+}
+
+#[test]
+fn memory_that_cannot_be_is_refused_with_the_arithmetic() {
+    let sandbox = sandbox();
+    for (size, part) in [("1KiB", "too small"), ("900TiB", "does not fit into memory")] {
+        let error = sandbox.run(&["serve", "tiny.gguf", "--port", "0", "--kv-memory", size]).bad(2);
+        assert!(error.contains(part) && error.contains("512 tokens needs"), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_drains_and_ends_with_0() {
+    let sandbox = sandbox();
+    let serving = Serving::start(&sandbox, &["tiny.gguf", "--log-format", "json"]);
+    let answer = serving.request("POST /v1/completions", r#"{"model":"tiny","prompt":"a","max_tokens":2}"#);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (code, log) = serving.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    // Every line of the log is JSON, and the usage record is one of them.
+    let lines: Vec<Value> = log.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(lines.iter().any(|l| l["target"] == "usage" && l["output_tokens"] == 2), "{log}");
+}
+
+#[test]
+fn a_context_shortened_by_a_setting() {
+    let sandbox = sandbox();
+    sandbox.write("tokenworks.toml", "[engine]\ncontext_len = 64\n");
+    let serving = Serving::start(&sandbox, &["tiny.gguf"]);
+    assert!(serving.banner.contains("context 64 tokens"), "{}", serving.banner);
+    sandbox.write("tokenworks.toml", "[engine]\ncontext_len = 1024\n");
+    let error = sandbox.run(&["serve", "tiny.gguf", "--port", "0"]).bad(2);
+    assert!(error.contains("engine.context_len is 1024") && error.contains("at most 512"), "{error}");
+}
