@@ -7,7 +7,7 @@
 #![warn(missing_docs)]
 
 mod config;
-mod core;
+
 mod cost;
 mod inbox;
 mod kv_cache;
@@ -20,6 +20,7 @@ mod scheduler;
 mod sequence;
 mod simulated;
 mod stats;
+mod step;
 
 pub use config::{EngineConfig, StartError};
 pub use local::LocalEngine;

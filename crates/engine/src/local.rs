@@ -8,11 +8,11 @@ use std::time::Instant;
 use inference::{Counters, Engine, EngineLimits, Gauges, Request, RequestFailure, SubmitError};
 
 use crate::config::{EngineConfig, StartError, check_request};
-use crate::core::{Clock, Core};
 use crate::inbox::Inbox;
 use crate::output::panic_message;
 use crate::runner::Runner;
 use crate::stats::{self, Stats};
+use crate::step::{Clock, Core, Shared};
 
 /// An engine in this process: one thread that owns the runner and steps as long as there is work.
 ///
@@ -37,11 +37,11 @@ impl LocalEngine {
         let inbox = Arc::new(Inbox::new(config.max_waiting));
         let stats = Arc::new(Stats::default());
         let name = config.thread_name.clone();
-        let (thread_inbox, thread_stats) = (Arc::clone(&inbox), Arc::clone(&stats));
+        let shared = Shared { stats: Arc::clone(&stats), inbox: Arc::clone(&inbox) };
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let clock = MonotonicClock(Instant::now());
-            let core = Core::new(runner, &config, limits, Arc::clone(&thread_stats), Box::new(clock));
-            run(core, &thread_inbox, clock);
+            let core = Core::new(runner, &config, limits, shared.clone(), Box::new(clock));
+            run(core, &shared.inbox, clock);
         })?;
         Ok(Self { inbox, stats, limits, context_len: shape.context_len, thread: Mutex::new(Some(thread)) })
     }
@@ -117,7 +117,7 @@ fn run(mut core: Core, inbox: &Inbox, clock: MonotonicClock) {
         }
         if delivery.deadline.is_some_and(|deadline| core.is_idle() || Instant::now() >= deadline) {
             core.fail_all(&RequestFailure::Shutdown);
-            core.settle(|waiting| inbox.hold(waiting));
+            core.settle();
             return;
         }
         // A fault of the engine itself must not leave readers waiting for ever, nor end the service.
@@ -126,6 +126,6 @@ fn run(mut core: Core, inbox: &Inbox, clock: MonotonicClock) {
             tracing::error!("{message}");
             core.reset(&RequestFailure::Internal(message));
         }
-        core.settle(|waiting| inbox.hold(waiting));
+        core.settle();
     }
 }

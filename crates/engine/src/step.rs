@@ -14,6 +14,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::config::EngineConfig;
 use crate::cost::CostModel;
+use crate::inbox::Inbox;
 use crate::kv_cache::blocks_for;
 use crate::output::{Made, Output, panic_message};
 use crate::runner::Runner;
@@ -46,8 +47,15 @@ pub(crate) struct Core {
     arrivals: u64,
     /// Until when block time is charged.
     charged_ns: u64,
-    stats: Arc<Stats>,
+    shared: Shared,
     clock: Box<dyn Clock>,
+}
+
+/// What other threads read.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) inbox: Arc<Inbox>,
 }
 
 /// Rows of logits that a piece of work asked for.
@@ -65,7 +73,7 @@ impl Core {
         runner: Box<dyn Runner>,
         config: &EngineConfig,
         limits: EngineLimits,
-        stats: Arc<Stats>,
+        shared: Shared,
         clock: Box<dyn Clock>,
     ) -> Self {
         let scheduler_config = SchedulerConfig {
@@ -89,7 +97,7 @@ impl Core {
             seeds: config.seed.map_or_else(ChaCha8Rng::from_os_rng, ChaCha8Rng::seed_from_u64),
             arrivals: 0,
             charged_ns: 0,
-            stats,
+            shared,
             clock,
         }
     }
@@ -124,6 +132,7 @@ impl Core {
         let start = self.clock.now_ns();
         self.drop_cancelled();
         let plan = self.scheduler.schedule(&self.cost);
+        self.publish();
         self.note_plan(&plan, start);
         let ran = self.run(&plan);
         let step_ns = self.clock.now_ns().saturating_sub(start);
@@ -133,7 +142,7 @@ impl Core {
             Err(failure) => self.fail_batch(&plan, failure),
         }
         self.drop_broken();
-        stats::add(&self.stats.busy_ns, self.clock.now_ns().saturating_sub(start));
+        stats::add(&self.shared.stats.busy_ns, self.clock.now_ns().saturating_sub(start));
     }
 
     /// Ends requests whose cancel token is set, in whatever phase they are.
@@ -151,14 +160,14 @@ impl Core {
     /// Notes who starts, who found cached positions, and who was preempted.
     fn note_plan(&mut self, plan: &Plan, start: u64) {
         for rank in &plan.preempted {
-            stats::add(&self.stats.preemptions, 1);
+            stats::add(&self.shared.stats.preemptions, 1);
             if let Some(output) = self.requests.get_mut(&rank.arrival) {
                 output.count_preemption();
             }
         }
         for (rank, positions) in &plan.cached {
             if let Some(output) = self.requests.get_mut(&rank.arrival) {
-                stats::add(&self.stats.prefix_hits_tokens, output.count_input(*positions, true));
+                stats::add(&self.shared.stats.prefix_hits_tokens, output.count_input(*positions, true));
             }
         }
         for work in &plan.work {
@@ -167,7 +176,7 @@ impl Core {
                 && output.prompt_logprobs.is_none()
                 && self.scheduler_config.prefix_cache
             {
-                stats::add(&self.stats.prefix_queries_tokens, count(output.prompt.len()));
+                stats::add(&self.shared.stats.prefix_queries_tokens, count(output.prompt.len()));
             }
         }
     }
@@ -236,12 +245,12 @@ impl Core {
                 output.count_block_ns(ns);
             }
         });
-        stats::add(&self.stats.kv_block_ns, block_ns);
+        stats::add(&self.shared.stats.kv_block_ns, block_ns);
         if prefill_columns + decode_columns > 0 {
             self.cost.observe(prefill_columns, decode_columns, step_ns);
-            stats::add(&self.stats.steps, 1);
-            stats::add(&self.stats.prefill_columns, count(prefill_columns));
-            stats::add(&self.stats.decode_columns, count(decode_columns));
+            stats::add(&self.shared.stats.steps, 1);
+            stats::add(&self.shared.stats.prefill_columns, count(prefill_columns));
+            stats::add(&self.shared.stats.decode_columns, count(decode_columns));
         }
     }
 
@@ -376,15 +385,21 @@ impl Core {
         self.fail_all(failure);
     }
 
-    /// Publishes the gauges (`waiting` takes the number of waiting requests), then pushes the last events of the
-    /// requests that ended: who has read such an event sees its blocks free.
-    pub(crate) fn settle(&mut self, waiting: impl FnOnce(usize)) {
+    /// Shows the others how many run and wait and how many blocks are taken.
+    fn publish(&self) {
+        let Shared { stats, inbox } = &self.shared;
         let kv = self.scheduler.kv();
-        self.stats.running.store(self.scheduler.running().len(), Ordering::Release);
-        self.stats.kv_blocks_used.store(kv.used(), Ordering::Release);
-        self.stats.kv_blocks_cached.store(kv.cached(), Ordering::Release);
+        stats.running.store(self.scheduler.running().len(), Ordering::Release);
+        stats.kv_blocks_used.store(kv.used(), Ordering::Release);
+        stats.kv_blocks_cached.store(kv.cached(), Ordering::Release);
         let requests: BTreeSet<u64> = self.scheduler.waiting().map(|rank| rank.arrival).collect();
-        waiting(requests.len());
+        inbox.hold(requests.len());
+    }
+
+    /// Publishes the gauges, then pushes the last events of the requests that ended: who has read such an event sees
+    /// its blocks free.
+    pub(crate) fn settle(&mut self) {
+        self.publish();
         let now = self.clock.now_ns();
         for (output, failure) in self.ended.drain(..) {
             output.end(failure, now);
@@ -429,3 +444,6 @@ fn narrow(value: usize) -> Result<u32, String> {
 fn count(value: usize) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,540 @@
+//! The step, driven by hand with a simulated runner and a clock that moves only when told.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use inference::{
+    CancelToken, Control, Event, Gauges, RequestId, SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
+};
+
+use super::*;
+use crate::runner::{RunnerError, RunnerShape};
+use crate::{SimulatedConfig, SimulatedRunner};
+
+const VOCAB: usize = 64;
+
+#[derive(Clone, Default)]
+struct ManualClock(Arc<AtomicU64>);
+
+impl Clock for ManualClock {
+    fn now_ns(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Moves the clock with every pass, and fails when told.
+struct TestRunner {
+    inner: SimulatedRunner,
+    clock: ManualClock,
+    fault: Arc<Mutex<Option<&'static str>>>,
+    batches: Arc<Mutex<Vec<Vec<usize>>>>,
+}
+
+const STEP_NS: u64 = 1000;
+
+impl Runner for TestRunner {
+    fn shape(&self) -> RunnerShape {
+        self.inner.shape()
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), RunnerError> {
+        self.clock.0.fetch_add(STEP_NS, Ordering::Relaxed);
+        match self.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+            Some("panic") => panic!("a test's fault"),
+            Some("nan") => logits.fill(f32::NAN),
+            Some("first nan") => {
+                self.inner.forward(batch, logits)?;
+                logits[..VOCAB].fill(f32::NAN);
+            }
+            Some(message) => return Err(RunnerError(message.to_owned())),
+            None => self.inner.forward(batch, logits)?,
+        }
+        let mut columns = vec![0; batch.tables.len()];
+        for column in batch.columns {
+            columns[column.sequence as usize] += 1;
+        }
+        self.batches.lock().unwrap().push(columns);
+        Ok(())
+    }
+
+    fn copy_block(&mut self, from: BlockId, to: BlockId, tokens: usize) {
+        self.inner.copy_block(from, to, tokens);
+    }
+}
+
+/// What a request got.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<Event>>>);
+
+impl Log {
+    fn events(&self) -> Vec<Event> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn tokens(&self, of: u32) -> Vec<TokenId> {
+        let token = |event: &Event| match event {
+            Event::Token { candidate, id, .. } if *candidate == of => Some(*id),
+            _ => None,
+        };
+        self.events().iter().filter_map(token).collect()
+    }
+
+    fn finished(&self) -> Vec<(u32, FinishReason, u32)> {
+        let finished = |event: &Event| match event {
+            Event::Finished { candidate, reason, dropped } => Some((*candidate, *reason, *dropped)),
+            _ => None,
+        };
+        self.events().iter().filter_map(finished).collect()
+    }
+
+    fn usage(&self) -> Usage {
+        match self.events().last() {
+            Some(Event::Done(usage)) => (**usage).clone(),
+            other => panic!("not done: {other:?}"),
+        }
+    }
+
+    fn failure(&self) -> RequestFailure {
+        match self.events().last() {
+            Some(Event::Failed(failure, _)) => failure.clone(),
+            other => panic!("not failed: {other:?}"),
+        }
+    }
+
+    fn prompt(&self) -> Vec<TokenLogprobs> {
+        let mut all = Vec::new();
+        for event in self.events() {
+            if let Event::Prompt { start, logprobs } = event {
+                assert_eq!(start as usize, all.len() + 1, "in order");
+                all.extend(logprobs);
+            }
+        }
+        all
+    }
+
+    fn is_ended(&self) -> bool {
+        matches!(self.events().last(), Some(Event::Done(_) | Event::Failed(..)))
+    }
+}
+
+struct Plant {
+    core: Core,
+    clock: ManualClock,
+    stats: Arc<Stats>,
+    inbox: Arc<Inbox>,
+    fault: Arc<Mutex<Option<&'static str>>>,
+    batches: Arc<Mutex<Vec<Vec<usize>>>>,
+    next: u64,
+}
+
+impl Plant {
+    fn new(kv_blocks: usize, config: &EngineConfig) -> Self {
+        let clock = ManualClock::default();
+        let simulated =
+            SimulatedConfig { vocab_size: VOCAB, context_len: 1024, kv_blocks, ..SimulatedConfig::default() };
+        let fault = Arc::new(Mutex::new(None));
+        let batches = Arc::new(Mutex::new(Vec::new()));
+        let runner = TestRunner {
+            inner: SimulatedRunner::new(simulated),
+            clock: clock.clone(),
+            fault: Arc::clone(&fault),
+            batches: Arc::clone(&batches),
+        };
+        let limits = config.limits(runner.shape()).unwrap();
+        let stats = Arc::new(Stats::default());
+        let inbox = Arc::new(Inbox::new(config.max_waiting));
+        let shared = Shared { stats: Arc::clone(&stats), inbox: Arc::clone(&inbox) };
+        let core = Core::new(Box::new(runner), config, limits, shared, Box::new(clock.clone()));
+        Self { core, clock, stats, inbox, fault, batches, next: 0 }
+    }
+
+    fn submit(&mut self, prompt: Vec<TokenId>, max_tokens: u32, change: impl FnOnce(&mut Request)) -> Log {
+        let log = Log::default();
+        let events = Arc::clone(&log.0);
+        self.next += 1;
+        let mut request = Request {
+            id: RequestId(self.next),
+            prompt,
+            max_tokens,
+            candidates: 1,
+            sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
+            stop_ids: Vec::new(),
+            ignore_eos: false,
+            prompt_logprobs: None,
+            priority: 0,
+            controls: Vec::new(),
+            events: Box::new(move |event| events.lock().unwrap().push(event)),
+            cancel: CancelToken::new(),
+            received: Instant::now(),
+        };
+        change(&mut request);
+        self.core.submit(request, self.clock.now_ns());
+        log
+    }
+
+    fn step(&mut self) {
+        self.core.step();
+        self.core.scheduler.check();
+        self.core.settle();
+    }
+
+    fn gauges(&self) -> Gauges {
+        self.stats.gauges(self.inbox.waiting())
+    }
+
+    fn drain(&mut self) {
+        for _ in 0..10_000 {
+            if self.core.is_idle() {
+                assert_eq!(self.gauges().kv_blocks_used, 0);
+                assert_eq!((self.gauges().running, self.gauges().waiting), (0, 0));
+                return;
+            }
+            self.step();
+        }
+        panic!("the work does not come to an end");
+    }
+}
+
+fn plant() -> Plant {
+    Plant::new(256, &EngineConfig { seed: Some(1), ..EngineConfig::default() })
+}
+
+fn prompt(seed: u32, len: u32) -> Vec<TokenId> {
+    (0..len).map(|i| (i * i * 7 + i * seed + seed * 31) % 64).collect()
+}
+
+/// The greedy continuation, straight from a runner with one table: no engine involved.
+fn oracle(prompt: &[TokenId], count: usize) -> Vec<TokenId> {
+    let shape = SimulatedConfig { vocab_size: VOCAB, context_len: 1024, kv_blocks: 32, ..SimulatedConfig::default() };
+    let mut runner = SimulatedRunner::new(shape);
+    let table: Vec<BlockId> = (0..32).rev().collect();
+    let mut tokens = prompt.to_vec();
+    for position in 0..prompt.len() + count - 1 {
+        let column = Column { token: tokens[position], position: u32::try_from(position).unwrap(), sequence: 0 };
+        let mut logits = vec![0.0; VOCAB];
+        let batch = Batch { columns: &[column], tables: &[&table], logits_of: &[0] };
+        runner.forward(&batch, &mut logits).unwrap();
+        if position + 1 >= prompt.len() {
+            let best = logits.iter().copied().fold(f32::MIN, f32::max);
+            tokens.push(u32::try_from(logits.iter().position(|l| *l == best).unwrap()).unwrap());
+        }
+    }
+    tokens.split_off(prompt.len())
+}
+
+#[test]
+fn unequal_lengths_together_give_what_each_gives_alone() {
+    for (chunk, blocks, max_running) in [(256, 256, 64), (7, 256, 64), (33, 30, 8), (64, 20, 3), (1, 64, 64)] {
+        let config = EngineConfig { prefill_chunk: chunk, max_running, max_candidates: 1, ..EngineConfig::default() };
+        let mut plant = Plant::new(blocks, &config);
+        let mut logs = Vec::new();
+        for (seed, len, count) in
+            [(1, 5, 30), (2, 100, 3), (3, 64, 64), (4, 1, 80), (5, 33, 1), (1, 5, 60), (6, 300, 40)]
+        {
+            logs.push((plant.submit(prompt(seed, len), count, |_| {}), prompt(seed, len), count as usize));
+            plant.step();
+        }
+        plant.drain();
+        for (log, prompt, count) in logs {
+            assert_eq!(log.tokens(0), oracle(&prompt, count), "chunk {chunk}, {blocks} blocks");
+            assert_eq!(log.finished(), [(0, FinishReason::Length, 0)]);
+        }
+    }
+}
+
+#[test]
+fn preempted_sequences_resume_as_if_nothing_had_been() {
+    let config = EngineConfig { max_candidates: 1, ..EngineConfig::default() };
+    let sampling =
+        SamplingParams { temperature: 1.0, seed: Some(9), frequency_penalty: 0.5, ..SamplingParams::default() };
+    let ask = |plant: &mut Plant, seed: u32| {
+        plant.submit(prompt(seed, 40), 150, |request| request.sampling = sampling.clone())
+    };
+    let mut alone = Vec::new();
+    for seed in 0..6 {
+        let mut plant = Plant::new(256, &config);
+        let log = ask(&mut plant, seed);
+        plant.drain();
+        alone.push(log.tokens(0));
+    }
+    for caching in [true, false] {
+        let mut plant = Plant::new(13, &EngineConfig { prefix_cache: caching, ..config.clone() });
+        let logs: Vec<Log> = (0..6).map(|seed| ask(&mut plant, seed)).collect();
+        plant.drain();
+        assert!(plant.stats.counters().preemptions > 0);
+        assert_eq!(logs.iter().map(|log| log.tokens(0)).collect::<Vec<_>>(), alone);
+        let usage: Vec<Usage> = logs.iter().map(Log::usage).collect();
+        assert!(usage.iter().all(|u| u.input_cached_tokens + u.input_uncached_tokens == 40));
+        assert_eq!(usage.iter().map(|u| u64::from(u.preemptions)).sum::<u64>(), plant.stats.counters().preemptions);
+        let columns = plant.stats.counters();
+        assert_eq!(usage.iter().map(|u| u.prefill_columns).sum::<u64>(), columns.prefill_columns);
+        assert_eq!(usage.iter().map(|u| u.decode_columns).sum::<u64>(), columns.decode_columns);
+        assert_eq!(columns.decode_columns, 6 * 149, "recomputed columns count as prefill");
+        assert_eq!(usage.iter().map(|u| u.kv_block_ns).sum::<u64>(), columns.kv_block_ns, "parts add up to the whole");
+    }
+}
+
+#[test]
+fn candidates_share_the_prompt_and_draw_their_own_streams() {
+    let sampling = SamplingParams { temperature: 1.0, seed: Some(5), ..SamplingParams::default() };
+    let mut plant = plant();
+    let log = plant.submit(prompt(1, 70), 40, |request| {
+        request.candidates = 4;
+        request.sampling = sampling.clone();
+    });
+    plant.step();
+    assert_eq!(plant.gauges().kv_blocks_used, 3, "one prompt for all");
+    assert_eq!(plant.gauges().running, 4);
+    plant.drain();
+    let usage = log.usage();
+    assert_eq!((usage.input_uncached_tokens, usage.prefill_columns), (70, 70));
+    assert_eq!((usage.output_tokens, usage.decode_columns), (160, 4 * 39));
+    assert_eq!(usage.gap_count, 4 * 39);
+    assert_eq!(usage.gap_buckets.iter().sum::<u64>(), usage.gap_count);
+    let all: Vec<_> = (0..4).map(|candidate| log.tokens(candidate)).collect();
+    assert!(all.iter().skip(1).all(|tokens| *tokens != all[0]));
+    // Candidate 0 alone draws the same.
+    let alone = plant.submit(prompt(1, 70), 40, |request| request.sampling = sampling);
+    plant.drain();
+    assert_eq!(alone.tokens(0), all[0]);
+    assert_eq!(alone.usage().input_cached_tokens, 69);
+}
+
+#[test]
+fn a_chat_goes_on_from_what_was_made() {
+    let mut plant = plant();
+    let first = plant.submit(prompt(1, 50), 40, |_| {});
+    plant.drain();
+    let mut next = prompt(1, 50);
+    next.extend(first.tokens(0));
+    next.extend(prompt(2, 20));
+    let second = plant.submit(next.clone(), 10, |_| {});
+    plant.drain();
+    assert_eq!(second.usage().input_cached_tokens, 89, "all that was computed of the first turn");
+    assert_eq!(second.tokens(0), oracle(&next, 10));
+    let counters = plant.stats.counters();
+    assert_eq!((counters.prefix_queries_tokens, counters.prefix_hits_tokens), (50 + 110, 89));
+}
+
+#[test]
+fn prompt_logprobs_come_in_order_and_do_not_read_the_cache() {
+    let mut plant = plant();
+    plant.submit(prompt(1, 150), 1, |_| {});
+    plant.drain();
+    plant.batches.lock().unwrap().clear();
+    let log = plant.submit(prompt(1, 150), 0, |request| request.prompt_logprobs = Some(2));
+    plant.drain();
+    let all = log.prompt();
+    assert_eq!(all.len(), 149);
+    let ids: Vec<TokenId> = all.iter().map(|entry| entry.chosen.id).collect();
+    assert_eq!(ids, prompt(1, 150)[1..]);
+    assert!(all.iter().all(|entry| entry.top.len() == 2 && entry.top[0].logprob >= entry.chosen.logprob));
+    assert_eq!(log.usage().input_cached_tokens, 0);
+    assert!(plant.batches.lock().unwrap().iter().all(|columns| columns.iter().sum::<usize>() <= 32));
+    assert_eq!(log.finished(), [(0, FinishReason::Length, 0)]);
+    assert_eq!((log.usage().output_tokens, log.usage().ttft_ns), (0, None));
+    // The row of the last prompt position is the one the first token is made from.
+    let log = plant.submit(prompt(1, 33), 2, |request| {
+        request.prompt_logprobs = Some(0);
+        request.sampling.logprobs = Some(1);
+    });
+    plant.drain();
+    assert_eq!(log.prompt().len(), 32);
+    assert_eq!(log.tokens(0), oracle(&prompt(1, 33), 2));
+}
+
+#[test]
+fn a_preempted_scoring_request_reports_each_position_once() {
+    let mut plant = Plant::new(12, &EngineConfig { max_running: 4, max_candidates: 1, ..EngineConfig::default() });
+    let log = plant.submit(prompt(1, 300), 5, |request| request.prompt_logprobs = Some(0));
+    for _ in 0..4 {
+        plant.step();
+    }
+    let urgent = plant.submit(prompt(2, 200), 20, |request| request.priority = 1);
+    plant.drain();
+    assert_eq!(log.usage().preemptions, 1);
+    assert_eq!(log.prompt().len(), 299);
+    assert_eq!(log.tokens(0), oracle(&prompt(1, 300), 5));
+    assert_eq!(urgent.tokens(0), oracle(&prompt(2, 200), 20));
+}
+
+#[test]
+fn cancelling_frees_everything_in_every_phase() {
+    // Waiting, in prefill, at the first token, decoding, with candidates, at the end.
+    for steps in 0..14 {
+        let mut plant = Plant::new(64, &EngineConfig { prefill_chunk: 20, ..EngineConfig::default() });
+        let cancel = CancelToken::new();
+        let log = plant.submit(prompt(1, 70), 8, |request| {
+            request.cancel = cancel.clone();
+            request.candidates = 3;
+        });
+        let other = plant.submit(prompt(2, 30), 20, |_| {});
+        for _ in 0..steps {
+            plant.step();
+        }
+        let was_ended = log.is_ended();
+        let events = log.events().len();
+        cancel.cancel();
+        plant.step();
+        assert!(log.is_ended());
+        if was_ended {
+            assert_eq!(log.events().len(), events, "nothing after the end");
+        } else {
+            assert_eq!(log.finished().len(), 3);
+            assert!(log.finished().iter().all(|(_, reason, _)| *reason == FinishReason::Cancelled));
+            assert!(matches!(log.events().last(), Some(Event::Done(_))));
+        }
+        assert!(plant.core.scheduler.running().keys().all(|rank| rank.arrival == 1), "its blocks are free");
+        plant.drain();
+        assert_eq!(other.tokens(0), oracle(&prompt(2, 30), 20));
+    }
+}
+
+/// Stops after so many tokens and drops some.
+struct StopAfter(u32, u32);
+
+impl Control for StopAfter {
+    fn commit(&mut self, _: TokenId) -> Verdict {
+        self.0 -= 1;
+        if self.0 == 0 { Verdict::Stop { drop: self.1 } } else { Verdict::Continue }
+    }
+}
+
+#[test]
+fn dropped_tokens_are_made_but_not_billed() {
+    let mut plant = plant();
+    let log = plant.submit(prompt(1, 10), 50, |request| request.controls = vec![Box::new(StopAfter(7, 3))]);
+    plant.drain();
+    assert_eq!(log.tokens(0), oracle(&prompt(1, 10), 7));
+    assert_eq!(log.finished(), [(0, FinishReason::Stop, 3)]);
+    assert_eq!((log.usage().output_tokens, log.usage().output_dropped_tokens), (4, 3));
+    let greedy_drop = plant.submit(prompt(1, 10), 50, |request| request.controls = vec![Box::new(StopAfter(2, 99))]);
+    plant.drain();
+    assert_eq!(greedy_drop.finished(), [(0, FinishReason::Stop, 2)], "never more than were made");
+    assert_eq!((greedy_drop.usage().output_tokens, greedy_drop.usage().output_dropped_tokens), (0, 2));
+}
+
+#[test]
+fn stop_ids_end_a_candidate_unless_ignored() {
+    let expected = oracle(&prompt(1, 10), 20);
+    let stop = expected[6];
+    let first = expected.iter().position(|id| *id == stop).unwrap();
+    let mut plant = plant();
+    let log = plant.submit(prompt(1, 10), 20, |request| request.stop_ids = vec![stop]);
+    let on = plant.submit(prompt(1, 10), 20, |request| {
+        request.stop_ids = vec![stop];
+        request.ignore_eos = true;
+    });
+    plant.drain();
+    assert_eq!(log.tokens(0), expected[..=first]);
+    assert_eq!(log.finished(), [(0, FinishReason::Stop, 0)]);
+    assert_eq!(log.usage().output_tokens, first as u64 + 1, "the ending token is billed");
+    assert_eq!(on.tokens(0), expected);
+}
+
+#[test]
+fn a_failed_pass_fails_its_batch_only() {
+    for (fault, trusted) in [("out of luck", true), ("panic", false), ("nan", true)] {
+        let config = EngineConfig { max_running: 2, max_candidates: 1, ..EngineConfig::default() };
+        let mut plant = Plant::new(64, &config);
+        let hit: Vec<Log> = (0..2).map(|seed| plant.submit(prompt(seed, 40), 10, |_| {})).collect();
+        let later = plant.submit(prompt(7, 40), 10, |_| {});
+        plant.step();
+        *plant.fault.lock().unwrap() = Some(fault);
+        plant.step();
+        for log in hit {
+            assert!(matches!(log.failure(), RequestFailure::Internal(_)));
+        }
+        assert_eq!(plant.gauges().kv_blocks_used, 0);
+        if !trusted {
+            assert_eq!(plant.gauges().kv_blocks_cached, 0);
+        }
+        plant.drain();
+        assert_eq!(later.tokens(0), oracle(&prompt(7, 40), 10));
+    }
+}
+
+#[test]
+fn logits_without_a_number_fail_their_own_request_only() {
+    let mut plant = plant();
+    let bad = plant.submit(prompt(1, 10), 10, |_| {});
+    let good = plant.submit(prompt(2, 10), 10, |_| {});
+    plant.step();
+    *plant.fault.lock().unwrap() = Some("first nan");
+    plant.drain();
+    assert!(matches!(bad.failure(), RequestFailure::Internal(_)));
+    assert_eq!(good.tokens(0), oracle(&prompt(2, 10), 10));
+}
+
+struct Panics;
+
+impl Control for Panics {
+    fn commit(&mut self, _: TokenId) -> Verdict {
+        panic!("a control's fault")
+    }
+}
+
+#[test]
+fn a_panicking_control_or_sink_fails_its_own_request_only() {
+    let mut plant = plant();
+    let control = plant.submit(prompt(1, 10), 10, |request| request.controls = vec![Box::new(Panics)]);
+    plant.submit(prompt(3, 10), 10, |request| request.events = Box::new(|_: Event| panic!("a sink's fault")));
+    let good = plant.submit(prompt(2, 10), 10, |_| {});
+    plant.step();
+    plant.step();
+    assert_eq!(plant.gauges().running, 1);
+    plant.drain();
+    assert!(matches!(control.failure(), RequestFailure::Internal(message) if message.contains("a control's fault")));
+    assert_eq!(good.tokens(0), oracle(&prompt(2, 10), 10));
+}
+
+#[test]
+fn what_can_never_fit_fails_at_once() {
+    let mut plant = Plant::new(4, &EngineConfig::default());
+    let log = plant.submit(prompt(1, 100), 100, |_| {});
+    plant.step();
+    assert_eq!(log.failure(), RequestFailure::TooLarge { needed_blocks: 7, pool_blocks: 4 });
+    let fits = plant.submit(prompt(1, 100), 29, |_| {});
+    plant.drain();
+    assert_eq!(fits.tokens(0), oracle(&prompt(1, 100), 29), "128 positions in 4 blocks, the last token uncomputed");
+}
+
+#[test]
+fn times_are_measured_as_documented() {
+    let config = EngineConfig { prefill_chunk: 32, max_running: 1, max_candidates: 1, ..EngineConfig::default() };
+    let mut plant = Plant::new(64, &config);
+    plant.clock.0.store(500, Ordering::Relaxed);
+    let log = plant.submit(prompt(1, 64), 4, |_| {});
+    let next = plant.submit(prompt(2, 10), 1, |_| {});
+    plant.clock.0.store(800, Ordering::Relaxed);
+    plant.drain();
+    let usage = log.usage();
+    assert_eq!(usage.queue_ns, 300);
+    assert_eq!(usage.prefill_ns, 2 * STEP_NS);
+    assert_eq!(usage.ttft_ns, Some(300 + 2 * STEP_NS));
+    assert_eq!(usage.decode_ns, 3 * STEP_NS);
+    assert_eq!(usage.e2e_ns, 300 + 5 * STEP_NS);
+    assert_eq!((usage.gap_count, usage.gap_sum_ns, usage.gap_max_ns), (3, 3 * STEP_NS, STEP_NS));
+    assert_eq!(usage.gap_buckets[0], 3);
+    // Blocks: 1, 2, then 3 for three steps, each a step long, and the first since the request was taken.
+    assert_eq!(usage.kv_block_ns, (300 + STEP_NS) + 2 * STEP_NS + 3 * 3 * STEP_NS);
+    let usage = next.usage();
+    assert_eq!(usage.queue_ns, 300 + 5 * STEP_NS, "it waited for the first one's place");
+    assert_eq!((usage.input_uncached_tokens, usage.output_tokens), (10, 1));
+    assert_eq!(plant.stats.counters().steps, 6);
+    assert_eq!(plant.stats.counters().busy_ns, 6 * STEP_NS);
+}
+
+#[test]
+fn a_fault_of_the_engine_is_survived() {
+    let mut plant = plant();
+    let log = plant.submit(prompt(1, 40), 40, |_| {});
+    plant.step();
+    plant.core.reset(&RequestFailure::Internal("a test's fault".to_owned()));
+    plant.core.settle();
+    assert!(matches!(log.failure(), RequestFailure::Internal(_)));
+    let after = plant.submit(prompt(2, 40), 10, |_| {});
+    plant.drain();
+    assert_eq!(after.tokens(0), oracle(&prompt(2, 40), 10));
+}
