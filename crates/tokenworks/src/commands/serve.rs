@@ -25,7 +25,9 @@ use crate::output::{bytes, grouped};
 /// A setting that cannot work, a port in use, or a model that cannot be fetched, loaded or started.
 pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     let models = models(context, &args.models)?;
-    let config = server_config(context)?;
+    let keyed = !context.settings.server.keys.is_empty();
+    let key_secret = if keyed { secret(&context.settings.server.key_secret_file)? } else { Vec::new() };
+    let config = server_config(context, key_secret);
     config.check().map_err(|e| server_error(&e.into()))?;
     probe(&config)?;
     let meter = Arc::new(Meter::new());
@@ -87,16 +89,24 @@ fn check_names(productions: &[Production]) -> Result<()> {
     Ok(())
 }
 
-fn server_config(context: &Context) -> Result<ServerConfig> {
+/// Checks what can be checked of the server's settings without starting it.
+///
+/// # Errors
+/// The first setting that cannot work.
+pub fn check_settings(context: &Context) -> Result<()> {
+    // The real secret may not exist yet, and only its length is looked at.
+    server_config(context, vec![0; 32]).check().map_err(|e| server_error(&e.into()))
+}
+
+fn server_config(context: &Context, key_secret: Vec<u8>) -> ServerConfig {
     let settings = &context.settings.server;
-    let key_secret = if settings.keys.is_empty() { Vec::new() } else { secret(&settings.key_secret_file)? };
     let keys = settings
         .keys
         .iter()
         .map(|k| KeyConfig { name: k.name.clone(), hash: k.hash.clone(), max_priority: k.max_priority })
         .collect();
     let limits = Limits::default();
-    Ok(ServerConfig {
+    ServerConfig {
         host: settings.host.clone(),
         port: settings.port,
         keys,
@@ -115,7 +125,7 @@ fn server_config(context: &Context) -> Result<ServerConfig> {
             drain_timeout: settings.drain,
             ..limits
         },
-    })
+    }
 }
 
 /// Finds a port in use before a model is fetched and loaded; the server takes the port itself afterwards.
@@ -207,7 +217,8 @@ fn banner(url: &str, address: SocketAddr, lines: &[&Facts], config: &ServerConfi
         text.push_str(&format!("\nmemory free before the KV cache: {}{total}\n", bytes(available)));
     }
     if let Some(first) = lines.first() {
-        text.push_str(&format!("\nTry it:\n  {}\n\nCtrl-C stops.\n", curl(&reachable, first, config)));
+        let with_key = if config.keys.is_empty() { "" } else { " (API_KEY is one of your keys)" };
+        text.push_str(&format!("\nTry it{with_key}:\n  {}\n\nCtrl-C stops.\n", curl(&reachable, first, config)));
     }
     text
 }
@@ -232,9 +243,15 @@ fn curl(url: &str, facts: &Facts, config: &ServerConfig) -> String {
     };
     let key = if config.keys.is_empty() { "" } else { " -H \"Authorization: Bearer $API_KEY\"" };
     // The certificate of a test installation is seldom one that curl knows.
-    let tls = if config.tls.is_some() { " --cacert CERTIFICATE.pem" } else { "" };
-    let body = body.to_string().replace('\'', "'\\''");
-    format!("curl -N{tls} {url}/v1/{route} -H 'Content-Type: application/json'{key} -d '{body}'")
+    let certificate =
+        config.tls.as_ref().map(|tls| format!(" --cacert {}", quoted(&tls.certificate.to_string_lossy())));
+    let (tls, body) = (certificate.unwrap_or_default(), quoted(&body.to_string()));
+    format!("curl -N{tls} {url}/v1/{route} -H 'Content-Type: application/json'{key} -d {body}")
+}
+
+/// A word for the shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -90,6 +90,8 @@ fn errors_name_file_key_and_fix() {
             vec!["models.a.chat_template_file", "no.jinja"],
         ),
         ("[models.a]\nsource = \"a.gguf\"\nchat_template = \"{% if %}\"\n", vec!["models.a.chat_template", "template"]),
+        ("[server]\ncors_origins = [\"*\"]\n", vec!["server.cors_origins[0]", "is no origin"]),
+        ("[server]\nhost = \"0.0.0.0\"\n", vec!["0.0.0.0", "server.keys"]),
     ] {
         let file = sandbox.write("t.toml", content);
         let error = sandbox.run(&["config", "check", text(&file)]).bad(2);
