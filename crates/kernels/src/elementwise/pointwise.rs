@@ -104,39 +104,52 @@ impl Kernel for Gated<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         match self.curve {
-            Curve::Silu => gated(lanes, self.gate, self.up, silu),
-            Curve::Gelu => gated(lanes, self.gate, self.up, gelu),
+            Curve::Silu => gated::<L, Silu>(lanes, self.gate, self.up),
+            Curve::Gelu => gated::<L, Gelu>(lanes, self.gate, self.up),
         }
     }
 }
 
+/// An activation. (A trait rather than a closure: calls through `Fn` are not inlined into code for AVX2.)
+trait Activation {
+    fn of<L: Lanes>(lanes: L, x: L::V) -> L::V;
+}
+
+struct Silu;
+
+impl Activation for Silu {
+    #[inline(always)]
+    fn of<L: Lanes>(lanes: L, x: L::V) -> L::V {
+        sigmoid_times(lanes, x, x)
+    }
+}
+
+struct Gelu;
+
+impl Activation for Gelu {
+    /// `x / 2 * (1 + tanh(u))` with `u = sqrt(2 / pi) * (x + 0.044715 x^3)`, which is `x * sigmoid(2 u)`.
+    #[inline(always)]
+    fn of<L: Lanes>(lanes: L, x: L::V) -> L::V {
+        const TWO_SQRT_2_OVER_PI: f32 = 1.595_769;
+        let (linear, cubic) = (lanes.splat(TWO_SQRT_2_OVER_PI), lanes.splat(0.044_715 * TWO_SQRT_2_OVER_PI));
+        let u = lanes.mul(x, lanes.mul_add(lanes.mul(x, x), cubic, linear));
+        sigmoid_times(lanes, u, x)
+    }
+}
+
 #[inline(always)]
-fn gated<L: Lanes>(lanes: L, gate: &mut [f32], up: &[f32], curve: impl Fn(L, L::V) -> L::V) {
+fn gated<L: Lanes, A: Activation>(lanes: L, gate: &mut [f32], up: &[f32]) {
     let ((gate, gate_tail), (up, up_tail)) = (gate.as_chunks_mut::<8>(), up.as_chunks::<8>());
     for (gate, up) in gate.iter_mut().zip(up) {
-        lanes.store(lanes.mul(curve(lanes, lanes.load(gate)), lanes.load(up)), gate);
+        lanes.store(lanes.mul(A::of(lanes, lanes.load(gate)), lanes.load(up)), gate);
     }
     if !gate_tail.is_empty() {
         let (mut g, mut u) = ([0.0; 8], [0.0; 8]);
         g[..gate_tail.len()].copy_from_slice(gate_tail);
         u[..up_tail.len()].copy_from_slice(up_tail);
-        lanes.store(lanes.mul(curve(lanes, lanes.load(&g)), lanes.load(&u)), &mut g);
+        lanes.store(lanes.mul(A::of(lanes, lanes.load(&g)), lanes.load(&u)), &mut g);
         gate_tail.copy_from_slice(&g[..gate_tail.len()]);
     }
-}
-
-#[inline(always)]
-fn silu<L: Lanes>(lanes: L, x: L::V) -> L::V {
-    sigmoid_times(lanes, x, x)
-}
-
-/// `x / 2 * (1 + tanh(u))` with `u = sqrt(2 / pi) * (x + 0.044715 x^3)`, which is `x * sigmoid(2 u)`.
-#[inline(always)]
-fn gelu<L: Lanes>(lanes: L, x: L::V) -> L::V {
-    const TWO_SQRT_2_OVER_PI: f32 = 1.595_769;
-    let cubic =
-        lanes.mul_add(lanes.mul(x, x), lanes.splat(0.044_715 * TWO_SQRT_2_OVER_PI), lanes.splat(TWO_SQRT_2_OVER_PI));
-    sigmoid_times(lanes, lanes.mul(x, cubic), x)
 }
 
 /// `x / (1 + exp(-u))`.
