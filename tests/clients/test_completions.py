@@ -93,7 +93,7 @@ def test_special_tokens_in_prompts_are_read(client: openai.OpenAI, model: str) -
         ({"logprobs": 1000}, "logprobs"),
         ({"stop": [""]}, "stop"),
         ({"top_p": 0}, "top_p"),
-        ({"prompt": "word " * 9000}, "context"),
+        ({"prompt": "word " * 9000}, "8192"),
     ],
     ids=lambda value: str(value)[:40],
 )

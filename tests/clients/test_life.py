@@ -95,8 +95,10 @@ def test_overload_answers_429_and_recovers() -> None:
 
 def test_a_reader_that_does_not_read_is_cut_off() -> None:
     with Plant([MODEL], settings="[server]\nreader_idle_seconds = 0.5\n") as plant:
-        # More than the kernel's socket buffers take, so that the server comes to wait for this reader.
-        body = json.dumps(LONG | {"max_tokens": 1500, "n": 8, "logprobs": 20}).encode()
+        # The prompt's log-probabilities, eight times over, are more than the kernel's socket buffers take, so that the
+        # server comes to wait for this reader while the sequences go on.
+        echo = {"prompt": list(range(1000, 2500)), "echo": True, "logprobs": 20, "n": 8, "max_tokens": 3000}
+        body = json.dumps(LONG | echo).encode()
         with socket.socket() as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             slow.connect(("127.0.0.1", plant.port))

@@ -7,7 +7,8 @@ from conftest import MODEL
 from plant import Plant, model_file, required_path
 
 MIB = 1 << 20
-KV_MIB = 128
+# Small, so that the first half of the run touches all of it: what grows afterwards would be a leak.
+KV_MIB = 64
 
 
 def load(plant: Plant, *arguments: str) -> dict:
@@ -24,7 +25,7 @@ def test_64_clients_with_random_disconnects() -> None:
         report = load(
             plant,
             *["--clients", "64", "--requests", "200", "--disconnect", "0.3", "--seed", "3"],
-            *["--slo", "ttft=10,tpot=1", "--rss-limit", str(limit), "--rss-growth-limit", "48"],
+            *["--slo", "ttft=10,tpot=1", "--rss-limit", str(limit), "--rss-growth-limit", "32"],
         )
         outcomes = report["outcomes"]
         assert outcomes["violations"] == 0
@@ -33,8 +34,6 @@ def test_64_clients_with_random_disconnects() -> None:
         assert outcomes["closed_by_client"] >= 20
         assert report["settled"]["kv_usage"] == 0
         assert report["tokens"]["cached"] > 0, "shared prefixes must be found again"
-        # The plant's own meter saw the same work.
-        assert plant.gauge("tokenworks_requests_running") == 0
 
 
 def test_overload_is_refused_politely() -> None:

@@ -85,10 +85,11 @@ async fn drive(
     watch: Option<&MemoryWatch>,
 ) -> Result<Vec<Sample>, LoadError> {
     let next = Arc::new(AtomicU32::new(0));
+    let ended = Arc::new(AtomicU32::new(0));
     let (requests, timeout) = (args.work.requests, args.rules.timeout());
     let mut clients = JoinSet::new();
     for _ in 0..args.work.clients.min(requests) {
-        let (target, plan, next) = (target.clone(), Arc::clone(plan), Arc::clone(&next));
+        let (target, plan, next, ended) = (target.clone(), Arc::clone(plan), Arc::clone(&next), Arc::clone(&ended));
         let middle = watch.map(MemoryWatch::middle_marker);
         clients.spawn(async move {
             let mut samples = Vec::new();
@@ -107,6 +108,11 @@ async fn drive(
                     tokio::time::sleep(sample.retry_after.unwrap_or(MAX_PAUSE).min(MAX_PAUSE)).await;
                 }
                 samples.push(sample);
+                if let Some(middle) = &middle
+                    && ended.fetch_add(1, Ordering::Relaxed) == requests / 2
+                {
+                    middle.mark();
+                }
             }
         });
     }
