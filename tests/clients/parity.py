@@ -21,7 +21,11 @@ MODELS = ["smollm2-135m", "gemma3-270m"]
 
 MAX_AVERAGE_DIFFERENCE = 0.05
 MAX_WORST_DIFFERENCE = 0.5
-CLEAR_LEAD = 0.1
+# A lead of the reference's best token over its second: from CLEAR_LEAD on the best must be the same, and between the two
+# leads all but a small share. The reference itself is that far from the exact answer (docs/parity.md says how that was seen).
+LEAD = 0.1
+CLEAR_LEAD = 0.3
+MAX_OTHER_TOP_SHARE = 0.03
 MAX_PERPLEXITY_SHARE = 0.005
 
 
@@ -33,8 +37,9 @@ class Figures:
     steps: int = 0
     average_difference: float = 0.0
     worst_difference: float = 0.0
-    clear_steps: int = 0
-    clear_steps_same_top: int = 0
+    lead_steps: int = 0
+    lead_steps_same_top: int = 0
+    longest_lead_lost: float = 0.0
     all_steps_same_top: int = 0
     tokenizer_cases: int = 0
     tokenizer_cases_same: int = 0
@@ -75,9 +80,12 @@ def compare_steps(client: httpx.Client, reference: dict, figures: Figures) -> No
             differences.append(abs(logprob - step["logprob"]))
             (best, best_value), (_, second_value) = step["top10"][:2]
             figures.all_steps_same_top += top == best
-            if best_value - second_value >= CLEAR_LEAD:
-                figures.clear_steps += 1
-                figures.clear_steps_same_top += top == best
+            lead = best_value - second_value
+            if lead >= LEAD:
+                figures.lead_steps += 1
+                figures.lead_steps_same_top += top == best
+            if top != best:
+                figures.longest_lead_lost = max(figures.longest_lead_lost, lead)
     figures.steps = len(differences)
     figures.average_difference = sum(differences) / len(differences)
     figures.worst_difference = max(differences)
@@ -85,8 +93,10 @@ def compare_steps(client: httpx.Client, reference: dict, figures: Figures) -> No
         figures.broken.append(f"average difference above {MAX_AVERAGE_DIFFERENCE}")
     if not figures.worst_difference <= MAX_WORST_DIFFERENCE:
         figures.broken.append(f"worst difference above {MAX_WORST_DIFFERENCE}")
-    if figures.clear_steps_same_top != figures.clear_steps:
+    if figures.longest_lead_lost >= CLEAR_LEAD:
         figures.broken.append(f"another top token where the reference leads by {CLEAR_LEAD} or more")
+    if figures.lead_steps_same_top < figures.lead_steps * (1 - MAX_OTHER_TOP_SHARE):
+        figures.broken.append(f"another top token in over {MAX_OTHER_TOP_SHARE:.0%} of the steps with a lead of {LEAD}")
 
 
 def tokenize(client: httpx.Client, model: str, **body: object) -> list[int]:
@@ -143,7 +153,8 @@ def show(figures: Figures) -> None:
     f = figures
     print(f.model)
     print(f"  log-probability of {f.steps} tokens: average difference {f.average_difference:.4f}, worst {f.worst_difference:.4f}")
-    print(f"  same top token: {f.clear_steps_same_top}/{f.clear_steps} clear steps, {f.all_steps_same_top}/{f.steps} of all")
+    print(f"  same top token: {f.lead_steps_same_top}/{f.lead_steps} where the reference leads by {LEAD} or more,", end=" ")
+    print(f"{f.all_steps_same_top}/{f.steps} of all; longest lead lost {f.longest_lead_lost:.3f}")
     print(f"  same ids: {f.tokenizer_cases_same}/{f.tokenizer_cases} tokenizer cases, {f.prompts_same_ids}/{f.prompts} prompts, {f.chats_same}/{f.chats} chats")
     if f.perplexity is not None:
         share = f.perplexity / f.perplexity_reference - 1

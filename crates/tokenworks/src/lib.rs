@@ -58,7 +58,7 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
     };
     let loaded = config::load(file, &environment, &cli.settings())?;
     let serving = matches!(cli.command, Command::Serve(_));
-    logs::start(&loaded.settings.log, loaded.layers.entries.get("log.level").map(|e| &e.origin), serving)?;
+    let _logs = logs::start(&loaded.settings.log, loaded.layers.entries.get("log.level").map(|e| &e.origin), serving)?;
     let context = Context { environment, settings: loaded.settings.clone(), output };
     match &cli.command {
         Command::Pull(args) => commands::pull::pull(&context, args),

@@ -1,7 +1,11 @@
-//! Logs, written to standard error.
+//! Logs, written to standard error by a thread of their own.
+//!
+//! The engine's thread logs each request's usage, so a standard error that nobody reads must not stop it: lines wait in a
+//! bounded buffer, and those that find it full are left out.
 
 use std::io;
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogSettings, Origin};
@@ -10,20 +14,29 @@ use crate::error::{Error, Result};
 /// Commands other than `serve` stay quiet unless a level was asked for: their standard error belongs to the person.
 const QUIET: &str = "warn";
 
-/// Starts logging.
+/// Lines that may wait to be written.
+const WAITING_LINES_MAX: usize = 8192;
+
+/// Starts logging; lines still waiting are written when the guard is dropped.
 ///
 /// # Errors
 /// The filter is wrong, or logging was started already.
-pub fn start(settings: &LogSettings, origin: Option<&Origin>, serving: bool) -> Result<()> {
+pub fn start(settings: &LogSettings, origin: Option<&Origin>, serving: bool) -> Result<WorkerGuard> {
     let asked = origin.is_some_and(|o| *o != Origin::Default);
     let level = if serving || asked { settings.level.as_str() } else { QUIET };
     let filter = EnvFilter::try_new(level).map_err(|e| Error::usage("log.level is no filter").because(e))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES_MAX)
+        .thread_name("logs")
+        .finish(io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let started = if settings.json {
         builder.json().flatten_event(true).try_init()
     } else {
         use io::IsTerminal as _;
         builder.with_ansi(io::stderr().is_terminal()).try_init()
     };
-    started.map_err(|e| Error::failure("cannot start the logs").because(e))
+    started.map_err(|e| Error::failure("cannot start the logs").because(e))?;
+    Ok(guard)
 }

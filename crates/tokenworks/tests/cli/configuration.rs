@@ -175,3 +175,17 @@ fn unknown_models_and_missing_files() {
     let error = sandbox.run(&["tokenize", "x", "--model", "text.gguf"]).bad(1);
     assert!(error.contains("text.gguf") && error.contains("cause:") && !error.contains("panicked"), "{error}");
 }
+
+#[test]
+fn the_configuration_page_names_every_key_and_its_meaning() {
+    let page = include_str!("../../../../docs/configuration.md");
+    let rows = Sandbox::new().run(&["config", "show", "--json"]).good();
+    let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
+    let rows = rows.as_array().unwrap();
+    assert!(rows.len() > 10);
+    for row in rows {
+        let (key, meaning) = (row["key"].as_str().unwrap(), row["meaning"].as_str().unwrap());
+        let line = page.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
+        assert!(line.is_some_and(|line| line.ends_with(&format!("| {meaning} |"))), "docs/configuration.md: {key}");
+    }
+}
