@@ -3,7 +3,10 @@
 //! Every fast kernel has a scalar twin that gives the same bits: integer parts are exact, and float steps are the
 //! same fused multiply-adds in the same order. The order of every reduction depends on the position only, never on
 //! how many columns or threads work side by side.
-#![expect(unsafe_code, reason = "SIMD intrinsics and disjoint slices shared between threads; each block says why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "SIMD intrinsics and disjoint slices shared between threads; each block says why it is sound"
+)]
 
 mod activations;
 mod attention;
@@ -19,7 +22,8 @@ mod scalar;
 pub use activations::Activations;
 pub use attention::{Attention, AttentionInput, AttentionShape, KV_BLOCK_TOKENS, KvStore, KvStoreError, QueryColumn};
 pub use elementwise::{
-    RopeFrequencies, RopeOrder, RopeTable, add, add_rms_norm, gelu_mul, rms_norm, rms_norm_add, rms_norm_in_place, rope, scale, silu_mul,
+    RopeFrequencies, RopeOrder, RopeTable, add, add_rms_norm, gelu_mul, rms_norm, rms_norm_add, rms_norm_in_place,
+    rope, scale, silu_mul,
 };
 pub use isa::Isa;
 pub use matmul::{matmul, matmul_with};

@@ -1,8 +1,8 @@
 //! Eight rows of a panel times a few columns.
 
+use crate::WeightType;
 use crate::activations::{Activations, BlockScale};
 use crate::panel::{self, BLOCK, LANES, LaneBlock, Layout};
-use crate::WeightType;
 
 /// Products of a quantized panel's eight rows with columns `first .. first + out.len()`.
 pub(crate) fn panel_dot(layout: Layout, panel: &[u8], x: &Activations, first: usize, out: &mut [[f32; LANES]]) {
