@@ -35,6 +35,7 @@ impl<const N: usize> Columns<N> {
 /// # Safety
 /// Needs AVX2, FMA and F16C, and with `vnni` AVX-512 VNNI and VL. `panel` is a whole panel of `cols` columns in
 /// `layout`; `x` holds columns of that length.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) unsafe fn panel_dot<const N: usize>(
     vnni: bool,
     layout: Layout,
@@ -64,12 +65,12 @@ pub(crate) unsafe fn panel_dot<const N: usize>(
             (WeightType::Q8_0, true) => dpbusd::q8_0(p, blocks, x),
         }
     };
-    acc.map(|v| {
-        let mut lanes = [0.0; LANES];
-        // SAFETY: eight floats fit; AVX is there by the caller's promise.
-        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), v) };
-        lanes
-    })
+    let mut lanes = [[0.0; LANES]; N];
+    for (lanes, acc) in lanes.iter_mut().zip(acc) {
+        // SAFETY: eight floats fit.
+        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), acc) };
+    }
+    lanes
 }
 
 /// One chain of fused multiply-adds a column. `TYPE`: 0 = F32, 1 = F16, 2 = BF16.
