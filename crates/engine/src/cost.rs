@@ -2,6 +2,8 @@
 
 /// Share of a new measurement in the running average, as 1/n.
 const SMOOTHING: u64 = 8;
+/// How many slices long a step may be in which nobody decodes: new requests and cancellations wait for its end.
+const ALONE_SLICES: u64 = 10;
 /// Fewest prompt columns of a step: a prompt always moves on.
 const MIN_CHUNK: usize = 8;
 
@@ -24,14 +26,14 @@ impl CostModel {
         }
     }
 
-    /// Most prompt columns of the next step: a whole chunk when nobody decodes; else as many as add no more than
-    /// `slice_ns` to the step, or than the decoding itself takes, if that is longer.
+    /// Most prompt columns of the next step, up to `chunk`: as many as add no more than `slice_ns` to the step, or
+    /// than the decoding itself takes, if that is longer. A step in which nobody decodes may be longer.
     pub(crate) fn prefill_budget(&self, decodes: usize, chunk: usize, slice_ns: u64) -> usize {
-        if decodes == 0 || self.prefill_column_ns == 0 {
+        if self.prefill_column_ns == 0 {
             return chunk;
         }
-        let columns = slice_ns.max(self.decode_step_ns) / self.prefill_column_ns;
-        let columns = usize::try_from(columns).unwrap_or(usize::MAX);
+        let ns = if decodes == 0 { slice_ns.saturating_mul(ALONE_SLICES) } else { slice_ns.max(self.decode_step_ns) };
+        let columns = usize::try_from(ns / self.prefill_column_ns).unwrap_or(usize::MAX);
         (columns - columns % MIN_CHUNK).max(MIN_CHUNK).min(chunk)
     }
 }
@@ -52,6 +54,7 @@ mod tests {
         cost.observe(10, 4, 20_000);
         assert_eq!(cost.prefill_column_ns, 1_000);
         assert_eq!(cost.prefill_budget(0, 256, 50_000), 256);
+        assert_eq!(cost.prefill_budget(0, 256, 5_000), 48, "ten slices when nobody decodes");
         assert_eq!(cost.prefill_budget(1, 256, 50_000), 48, "50 columns, rounded down to eights");
         assert_eq!(cost.prefill_budget(1, 256, 2_000), 8, "10 by the decode time, rounded to 8");
         cost.prefill_column_ns = 1_000_000;

@@ -35,7 +35,7 @@ impl Inbox {
         Self { state: Mutex::default(), changed: Condvar::new(), max_waiting }
     }
 
-    /// The state is consistent at every await-free point, so a poisoned lock is as good as any.
+    /// No change of the state can panic half way, so a poisoned lock holds a good state.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

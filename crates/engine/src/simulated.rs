@@ -40,15 +40,15 @@ impl Default for SimulatedConfig {
 }
 
 /// Stands in a slot that was never written.
-const EMPTY: u32 = u32::MAX;
+const EMPTY: u64 = u64::MAX;
 
-/// A runner whose KV blocks hold token ids. The logits at a position are a hash of all tokens that its sequence's
-/// block table leads to, so a wrong table, a missing copy or a stale prefix changes the answer. A block written by
-/// one sequence of a batch while another holds it is an error.
+/// A runner whose KV slots hold hashes of a token and of all that came before it. The logits at a position are a hash
+/// of all slots that its sequence's block table leads to, so a wrong table, a missing copy or a stale prefix changes
+/// the answer. A block written by one sequence of a batch while another holds it is an error.
 #[derive(Debug)]
 pub struct SimulatedRunner {
     config: SimulatedConfig,
-    slots: Vec<[u32; BLOCK_TOKENS]>,
+    slots: Vec<[u64; BLOCK_TOKENS]>,
 }
 
 impl SimulatedRunner {
@@ -76,25 +76,26 @@ impl SimulatedRunner {
             if held_twice {
                 return Err(RunnerError(format!("block {block} is written while shared")));
             }
+            let before = match position.checked_sub(1) {
+                None => mix(self.config.seed),
+                Some(last) => self.slot(batch.tables[sequence], last)?,
+            };
             let slots = self.slots.get_mut(block as usize).ok_or_else(|| RunnerError(format!("no block {block}")))?;
-            slots[position % BLOCK_TOKENS] = column.token;
+            slots[position % BLOCK_TOKENS] = mix(before ^ u64::from(column.token)) >> 1;
         }
         Ok(())
     }
 
-    fn history(&self, table: &[BlockId], position: usize) -> Result<u64, RunnerError> {
-        let mut state = mix(self.config.seed);
-        for at in 0..=position {
-            let token = table
-                .get(at / BLOCK_TOKENS)
-                .and_then(|block| self.slots.get(*block as usize))
-                .map_or(EMPTY, |slots| slots[at % BLOCK_TOKENS]);
-            if token == EMPTY {
-                return Err(RunnerError(format!("position {at} was never computed")));
-            }
-            state = mix(state ^ u64::from(token));
+    fn slot(&self, table: &[BlockId], position: usize) -> Result<u64, RunnerError> {
+        let block = table.get(position / BLOCK_TOKENS).and_then(|block| self.slots.get(*block as usize));
+        match block.map(|slots| slots[position % BLOCK_TOKENS]) {
+            None | Some(EMPTY) => Err(RunnerError(format!("position {position} was never computed"))),
+            Some(state) => Ok(state),
         }
-        Ok(state)
+    }
+
+    fn history(&self, table: &[BlockId], position: usize) -> Result<u64, RunnerError> {
+        (0..=position).try_fold(0, |state, at| Ok(mix(state ^ self.slot(table, at)?)))
     }
 
     fn spend(&self, columns: usize) {

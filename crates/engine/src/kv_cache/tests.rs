@@ -79,6 +79,9 @@ fn the_same_tokens_after_another_parent_are_another_block() {
     assert_eq!(kv.find(Some(a), &tokens(200)), Some(under_a));
     assert_eq!(kv.find(Some(b), &tokens(200)), None);
     assert_eq!(kv.find(None, &tokens(200)), None);
+    assert_eq!(kv.find_partial(Some(a), &[200, 201, 5]), Some((under_a, 2)));
+    assert_eq!(kv.find_partial(Some(b), &[200, 201, 5]), None);
+    assert_eq!(kv.find_partial(None, &[200, 201, 5]), None);
 }
 
 #[test]

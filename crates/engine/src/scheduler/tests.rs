@@ -23,10 +23,20 @@ fn rank(priority: i32, arrival: u64) -> Rank {
     Rank { priority: Reverse(priority), arrival, candidate: 0 }
 }
 
+/// A hash of each position's token and all before it.
+fn states(tokens: &[TokenId]) -> Vec<u64> {
+    let next = |state: &mut u64, token: &TokenId| {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(u64::from(*token) + 1);
+        Some(*state)
+    };
+    tokens.iter().scan(0, next).collect()
+}
+
 /// A scheduler with a memory in place of a model.
 struct Plant {
     scheduler: Scheduler,
-    memory: Vec<[Option<TokenId>; BLOCK_TOKENS]>,
+    /// What each slot holds: a hash of its token and all before it.
+    memory: Vec<[Option<u64>; BLOCK_TOKENS]>,
     cost: CostModel,
     /// Sequences and the length at which they end.
     ends: BTreeMap<Rank, usize>,
@@ -79,17 +89,17 @@ impl Plant {
             for position in work.start..work.start + work.columns {
                 let block = sequence.table[position / BLOCK_TOKENS];
                 assert_eq!(self.scheduler.kv().references(block), 1, "block {block} is written while shared");
-                self.memory[block as usize][position % BLOCK_TOKENS] = Some(sequence.tokens[position]);
+                self.memory[block as usize][position % BLOCK_TOKENS] = Some(states(&sequence.tokens)[position]);
             }
         }
     }
 
-    /// Every computed position of every table holds its sequence's token.
+    /// Every computed position of every table holds its token, computed after the right ones.
     fn verify(&self) {
         for sequence in self.scheduler.running().values() {
-            for (position, token) in sequence.tokens[..sequence.computed].iter().enumerate() {
+            for (position, state) in states(&sequence.tokens[..sequence.computed]).into_iter().enumerate() {
                 let block = sequence.table[position / BLOCK_TOKENS];
-                assert_eq!(self.memory[block as usize][position % BLOCK_TOKENS], Some(*token), "position {position}");
+                assert_eq!(self.memory[block as usize][position % BLOCK_TOKENS], Some(state), "position {position}");
             }
         }
     }

@@ -10,6 +10,7 @@ use inference::{
 
 use super::*;
 use crate::runner::{RunnerError, RunnerShape};
+use crate::sampler::{TokenCounts, draw};
 use crate::{SimulatedConfig, SimulatedRunner};
 
 const VOCAB: usize = 64;
@@ -204,8 +205,8 @@ fn prompt(seed: u32, len: u32) -> Vec<TokenId> {
     (0..len).map(|i| (i * i * 7 + i * seed + seed * 31) % 64).collect()
 }
 
-/// The greedy continuation, straight from a runner with one table: no engine involved.
-fn oracle(prompt: &[TokenId], count: usize) -> Vec<TokenId> {
+/// A continuation straight from a runner with one table: no engine involved. `pick` chooses from a row of logits.
+fn continued(prompt: &[TokenId], count: usize, mut pick: impl FnMut(&[f32], u32) -> TokenId) -> Vec<TokenId> {
     let shape = SimulatedConfig { vocab_size: VOCAB, context_len: 1024, kv_blocks: 32, ..SimulatedConfig::default() };
     let mut runner = SimulatedRunner::new(shape);
     let table: Vec<BlockId> = (0..32).rev().collect();
@@ -216,11 +217,31 @@ fn oracle(prompt: &[TokenId], count: usize) -> Vec<TokenId> {
         let batch = Batch { columns: &[column], tables: &[&table], logits_of: &[0] };
         runner.forward(&batch, &mut logits).unwrap();
         if position + 1 >= prompt.len() {
-            let best = logits.iter().copied().fold(f32::MIN, f32::max);
-            tokens.push(u32::try_from(logits.iter().position(|l| *l == best).unwrap()).unwrap());
+            let index = u32::try_from(position + 1 - prompt.len()).unwrap();
+            tokens.push(pick(&logits, index));
         }
     }
     tokens.split_off(prompt.len())
+}
+
+/// The greedy continuation.
+fn oracle(prompt: &[TokenId], count: usize) -> Vec<TokenId> {
+    continued(prompt, count, |logits, _| {
+        let best = logits.iter().copied().fold(f32::MIN, f32::max);
+        u32::try_from(logits.iter().position(|l| *l == best).unwrap()).unwrap()
+    })
+}
+
+/// What a candidate draws with a seed.
+fn drawn(prompt: &[TokenId], count: usize, sampling: &SamplingParams, candidate: u32) -> Vec<TokenId> {
+    let seed = sampling.seed.unwrap();
+    let mut counts = TokenCounts::new(prompt, sampling);
+    continued(prompt, count, |logits, index| {
+        let uniform = draw(seed, candidate, index);
+        let id = Sampler::default().choose(logits, sampling, &counts, None, uniform).unwrap();
+        counts.note(id);
+        id
+    })
 }
 
 #[test]
@@ -251,13 +272,7 @@ fn preempted_sequences_resume_as_if_nothing_had_been() {
     let ask = |plant: &mut Plant, seed: u32| {
         plant.submit(prompt(seed, 40), 150, |request| request.sampling = sampling.clone())
     };
-    let mut alone = Vec::new();
-    for seed in 0..6 {
-        let mut plant = Plant::new(256, &config);
-        let log = ask(&mut plant, seed);
-        plant.drain();
-        alone.push(log.tokens(0));
-    }
+    let alone: Vec<_> = (0..6).map(|seed| drawn(&prompt(seed, 40), 150, &sampling, 0)).collect();
     for caching in [true, false] {
         let mut plant = Plant::new(13, &EngineConfig { prefix_cache: caching, ..config.clone() });
         let logs: Vec<Log> = (0..6).map(|seed| ask(&mut plant, seed)).collect();
@@ -293,12 +308,9 @@ fn candidates_share_the_prompt_and_draw_their_own_streams() {
     assert_eq!(usage.gap_count, 4 * 39);
     assert_eq!(usage.gap_buckets.iter().sum::<u64>(), usage.gap_count);
     let all: Vec<_> = (0..4).map(|candidate| log.tokens(candidate)).collect();
+    let expected: Vec<_> = (0..4).map(|candidate| drawn(&prompt(1, 70), 40, &sampling, candidate)).collect();
+    assert_eq!(all, expected);
     assert!(all.iter().skip(1).all(|tokens| *tokens != all[0]));
-    // Candidate 0 alone draws the same.
-    let alone = plant.submit(prompt(1, 70), 40, |request| request.sampling = sampling);
-    plant.drain();
-    assert_eq!(alone.tokens(0), all[0]);
-    assert_eq!(alone.usage().input_cached_tokens, 69);
 }
 
 #[test]
