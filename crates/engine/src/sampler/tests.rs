@@ -50,7 +50,7 @@ fn exact(logits: &[f32], params: &SamplingParams) -> Vec<f64> {
 
 /// Draws many tokens and compares their counts with the exact distribution by chi-square.
 fn check_distribution(logits: &[f32], params: &SamplingParams) {
-    const DRAWS: u32 = 40_000;
+    const DRAWS: u32 = 20_000;
     let shares = exact(logits, params);
     let mut sampler = Sampler::default();
     let mut seen = vec![0_u32; logits.len()];
