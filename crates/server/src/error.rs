@@ -79,7 +79,8 @@ impl ApiError {
     }
 
     pub(crate) fn too_large(limit: usize) -> Self {
-        let message = format!("the body is larger than {limit} bytes; send less, or raise server.max_body_bytes");
+        let message =
+            format!("the body is larger than {limit} bytes; send less, or have the operator raise server.body_limit");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message).with_code("request_too_large")
     }
 

@@ -15,6 +15,17 @@ const MAX_STOP_BYTES: usize = 1024;
 /// Most best tokens reported at each position.
 const MAX_TOP_LOGPROBS: u8 = 20;
 
+/// Text of so many bytes may always be tried.
+const TEXT_BYTES_FREE: usize = 1 << 20;
+/// Bytes of text for each token of the context that may be tried; a token is seldom longer.
+const TEXT_BYTES_PER_TOKEN: usize = 16;
+
+/// Most bytes of text worth tokenizing for a prompt: tokens take some tens of times the memory of their text, and longer
+/// text does not fit the context.
+fn text_bytes_max(context_len: usize) -> usize {
+    context_len.saturating_mul(TEXT_BYTES_PER_TOKEN).max(TEXT_BYTES_FREE)
+}
+
 /// The bytes that would be tokenized.
 pub(crate) fn text_bytes(prompt: &Prompt) -> usize {
     match prompt {
@@ -68,6 +79,15 @@ pub(crate) fn check(generation: &Generation, limits: &EngineLimits) -> Result<()
         }
         Prompt::Chat(_) if *echo => return Err(LineError::invalid("echo", "a chat can't be echoed; use completions")),
         _ => {}
+    }
+    let (bytes, most_bytes) = (text_bytes(prompt), text_bytes_max(limits.context_len));
+    if bytes > most_bytes {
+        let field = if matches!(prompt, Prompt::Chat(_)) { "messages" } else { "prompt" };
+        let message = format!(
+            "the text has {bytes} bytes, far more than the context of {} tokens holds; send at most {most_bytes}",
+            limits.context_len
+        );
+        return Err(LineError::invalid(field, message));
     }
     if *candidates == 0 || *candidates > limits.max_candidates {
         let most = limits.max_candidates;

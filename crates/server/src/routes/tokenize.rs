@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use protocol::{DetokenizeReply, DetokenizeRequest, ErrorBody, TokenizeReply, TokenizeRequest};
 use service::{Line, LineError, TokenText};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::tokens::token_text;
@@ -14,12 +15,26 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::request::{Tokenize, parse_detokenize, parse_tokenize};
 
+/// Most bytes of text in one call: tokens take some tens of times the memory of their text.
+const TEXT_BYTES_MAX: usize = 2 << 20;
+/// Calls worked on at a time, for the same reason; the others wait (their number is bounded by the server's requests).
+static TURNS: Semaphore = Semaphore::const_new(2);
+
+fn check_text(field: &str, bytes: usize) -> Result<(), ApiError> {
+    if bytes <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(ApiError::field(field, format!("`{field}` has {bytes} bytes of text; send at most {TEXT_BYTES_MAX} at a time")))
+}
+
 /// Work on megabytes of text stays off the threads that serve.
 async fn off_thread<T: Send + 'static>(
     line: &Arc<dyn Line>,
     work: impl FnOnce(&dyn Line) -> Result<T, LineError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let line = Arc::clone(line);
+    // The semaphore is never closed; without a turn the work is done all the same.
+    let _turn = TURNS.acquire().await.ok();
     match spawn_blocking(move || work(line.as_ref())).await {
         Ok(result) => Ok(result?),
         Err(error) => {
@@ -44,9 +59,11 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> R
     let asked = parse_tokenize(object)?;
     let (tokens, strings): (Vec<TokenText>, bool) = match asked {
         Tokenize::Text { text, add_special, parse_special, strings } => {
+            check_text("prompt", text.len())?;
             (off_thread(line, move |line| line.tokenize(&text, add_special, parse_special)).await?, strings)
         }
         Tokenize::Chat { messages, add_generation_prompt, strings } => {
+            check_text("messages", messages.iter().map(|message| message.content.len()).sum())?;
             (off_thread(line, move |line| line.tokenize_chat(&messages, add_generation_prompt)).await?, strings)
         }
     };

@@ -86,6 +86,16 @@ async fn a_stream_says_what_the_whole_answer_says() {
 }
 
 #[tokio::test]
+async fn text_too_long_to_tokenize_is_refused_by_field() {
+    let tiny = start(EngineConfig::default(), true).await;
+    let reply = post(tiny.address, "/tokenize", &json!({"prompt": "a".repeat((2 << 20) + 1)})).await;
+    assert_eq!((reply.status, reply.json()["error"]["param"].clone()), (400, json!("prompt")));
+    let messages = json!([{"role": "user", "content": "a".repeat((2 << 20) + 1)}]);
+    let reply = post(tiny.address, "/tokenize", &json!({"messages": messages})).await;
+    assert_eq!((reply.status, reply.json()["error"]["param"].clone()), (400, json!("messages")));
+}
+
+#[tokio::test]
 async fn echo_scores_every_prompt_token() {
     let tiny = start(EngineConfig::default(), true).await;
     let ids = post(tiny.address, "/tokenize", &json!({"prompt": "hello world é", "add_special_tokens": false})).await;

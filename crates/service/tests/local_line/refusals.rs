@@ -89,7 +89,8 @@ async fn a_prompt_that_fills_the_context_names_both_numbers() {
 async fn wrong_fields_are_named() {
     let plant = Plant::with(Script::default(), EngineConfig::default(), Some(TEMPLATE));
     type Change = fn(&mut Generation);
-    let changes: [(&str, Change); 20] = [
+    let changes: [(&str, Change); 21] = [
+        ("prompt", |g| g.prompt = Prompt::Text("a".repeat((1 << 20) + 1))),
         ("prompt", |g| g.prompt = Prompt::Ids(Vec::new())),
         ("prompt", |g| g.prompt = Prompt::Ids(vec![u32::try_from(VOCAB_SIZE).unwrap()])),
         ("messages", |g| g.prompt = Prompt::Chat(Vec::new())),
