@@ -14,8 +14,6 @@ pub struct Environment {
     pub settings: BTreeMap<String, String>,
     /// `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`: where `hf:` models come from and are kept.
     pub hub: HubEnvironment,
-    /// `NO_COLOR` is set and not empty.
-    pub no_colour: bool,
     /// The user's folders.
     pub folders: Folders,
 }
@@ -40,6 +38,12 @@ pub struct Folders {
     pub data: PathBuf,
     /// For settings.
     pub config: PathBuf,
+}
+
+/// Whether colours are not wanted: `NO_COLOR` is set and not empty.
+#[must_use]
+pub fn no_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
 }
 
 impl Environment {
@@ -67,7 +71,6 @@ impl Environment {
         Ok(Self {
             settings,
             hub: HubEnvironment { endpoint: text("HF_ENDPOINT"), cache, token: text("HF_TOKEN") },
-            no_colour: text("NO_COLOR").is_some(),
             folders: Folders {
                 cache: strategy.cache_dir().join("tokenworks"),
                 data: strategy.data_dir().join("tokenworks"),

@@ -35,8 +35,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-    let output = Output::new(no_colour);
+    let output = Output::new(environment::no_colour());
     match run(&cli, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -58,7 +57,8 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
     };
     let loaded = config::load(file, &environment, &cli.settings())?;
     let serving = matches!(cli.command, Command::Serve(_));
-    let _logs = logs::start(&loaded.settings.log, loaded.layers.entries.get("log.level").map(|e| &e.origin), serving)?;
+    let level_origin = loaded.layers.entries.get("log.level").map(|e| &e.origin);
+    let _logs = logs::start(&loaded.settings.log, level_origin, serving, output.colour_stderr())?;
     let context = Context { environment, settings: loaded.settings.clone(), output };
     match &cli.command {
         Command::Pull(args) => commands::pull::pull(&context, args),

@@ -17,14 +17,16 @@ const QUIET: &str = "warn";
 /// Lines that may wait to be written.
 const WAITING_LINES_MAX: usize = 8192;
 
-/// Starts logging; lines still waiting are written when the guard is dropped.
+/// Starts logging, coloured if the terminal takes it; lines still waiting are written when the guard is dropped.
 ///
 /// # Errors
 /// The filter is wrong, or logging was started already.
-pub fn start(settings: &LogSettings, origin: Option<&Origin>, serving: bool) -> Result<WorkerGuard> {
+pub fn start(settings: &LogSettings, origin: Option<&Origin>, serving: bool, colour: bool) -> Result<WorkerGuard> {
     let asked = origin.is_some_and(|o| *o != Origin::Default);
     let level = if serving || asked { settings.level.as_str() } else { QUIET };
-    let filter = EnvFilter::try_new(level).map_err(|e| Error::usage("log.level is no filter").because(e))?;
+    let filter = EnvFilter::try_new(level).map_err(|e| {
+        Error::usage("log.level is no filter").because(e).hint("for example: level = \"info\" under [log]")
+    })?;
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(WAITING_LINES_MAX)
@@ -34,8 +36,7 @@ pub fn start(settings: &LogSettings, origin: Option<&Origin>, serving: bool) -> 
     let started = if settings.json {
         builder.json().flatten_event(true).try_init()
     } else {
-        use io::IsTerminal as _;
-        builder.with_ansi(io::stderr().is_terminal()).try_init()
+        builder.with_ansi(colour).try_init()
     };
     started.map_err(|e| Error::failure("cannot start the logs").because(e))?;
     Ok(guard)

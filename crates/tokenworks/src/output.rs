@@ -70,6 +70,12 @@ impl Output {
         self.colour
     }
 
+    /// Whether standard error takes colours.
+    #[must_use]
+    pub fn colour_stderr(&self) -> bool {
+        self.colour_stderr
+    }
+
     /// Reports an error on standard error: what, cause, hint.
     pub fn error(&self, error: &Error) {
         if matches!(error.kind, Kind::Interrupted | Kind::OutputClosed) {

@@ -17,6 +17,8 @@ pub enum Kind {
     Size,
     /// A list of texts (in the environment: separated by commas).
     List,
+    /// What is logged: a level, and others for single parts.
+    Filter,
 }
 
 /// One key.
@@ -28,77 +30,75 @@ pub struct Key {
     pub kind: Kind,
     /// Its default as TOML; empty when it has none.
     pub default: &'static str,
+    /// A value as TOML, shown when a wrong one was given.
+    pub example: &'static str,
     /// What it does, in one line.
     pub meaning: &'static str,
 }
 
-const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
-    Key { name, kind, default, meaning }
+/// A key with a default, which is its example too.
+const fn set(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+    Key { name, kind, default, example: default, meaning }
+}
+
+/// A key without a default.
+const fn unset(name: &'static str, kind: Kind, example: &'static str, meaning: &'static str) -> Key {
+    Key { name, kind, default: "", example, meaning }
+}
+
+/// An empty list; its example is not.
+const fn list(name: &'static str, example: &'static str, meaning: &'static str) -> Key {
+    Key { name, kind: Kind::List, default: "[]", example, meaning }
 }
 
 const MAX: i64 = 1 << 31;
+const TEMPLATE: &str = "\"{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}assistant:\"";
+const HASH: &str = "\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"";
 
 /// All keys outside of `[models.NAME]` and `[[server.keys]]`.
+#[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    key("model", Kind::Text, "\"smollm2-135m\"", "the model used when a command names none"),
-    key("cache_dir", Kind::Path, "", "where fetched models live (default: your cache folder)"),
-    key("data_dir", Kind::Path, "", "where data that cannot be fetched again lives (default: your data folder)"),
-    key("threads", Kind::Whole(1, 1024), "", "compute threads (default: one for each processor)"),
-    key("server.host", Kind::Text, "\"127.0.0.1\"", "address to listen on"),
-    key("server.port", Kind::Whole(0, 65535), "8080", "port to listen on; 0 takes a free one"),
-    key("server.cors_origins", Kind::List, "[]", "web origins that may call the API from a browser"),
-    key("server.tls_certificate", Kind::Path, "", "PEM file with the certificate chain; turns TLS on"),
-    key("server.tls_key", Kind::Path, "", "PEM file with the certificate's private key"),
-    key("server.body_limit", Kind::Size, "\"8MiB\"", "largest request body"),
-    key("server.max_connections", Kind::Whole(1, 1 << 20), "1024", "connections held at once"),
-    key("server.max_requests", Kind::Whole(1, 1 << 20), "512", "requests worked on at once; more are answered 503"),
-    key("server.key_secret_file", Kind::Path, "", "file with the secret keys are hashed under (default: in data_dir)"),
-    key("server.drain_seconds", Kind::Seconds(0.0, 3600.0), "30", "how long running requests may go on after SIGTERM"),
-    key(
-        "server.reader_idle_seconds",
-        Kind::Seconds(0.1, 3600.0),
-        "30",
-        "a client that reads nothing for so long is cut off",
-    ),
-    key(
-        "engine.kv_memory",
-        Kind::Size,
-        "",
-        "memory for the KV cache (default: by arithmetic from model and free memory)",
-    ),
-    key(
-        "engine.context_len",
-        Kind::Whole(32, MAX),
-        "",
-        "longest prompt and answer together (default: the model's own)",
-    ),
-    key("engine.max_running", Kind::Whole(1, 4096), "64", "sequences computed together"),
-    key("engine.max_waiting", Kind::Whole(1, 1 << 20), "256", "requests that may wait; more are answered 429"),
-    key("engine.prefill_chunk", Kind::Whole(1, 65536), "256", "prompt tokens computed in one step"),
-    key(
-        "log.level",
-        Kind::Text,
-        "\"info\"",
-        "error, warn, info, debug or trace, also for single parts: info,server=debug",
-    ),
-    key("log.format", Kind::Choice(&["text", "json"]), "\"text\"", "how logs are written to standard error"),
+    set("model", Kind::Text, "\"smollm2-135m\"", "the model used when a command names none"),
+    unset("cache_dir", Kind::Path, "\"/srv/tokenworks/cache\"", "where fetched models live (default: your cache folder)"),
+    unset("data_dir", Kind::Path, "\"/srv/tokenworks/data\"", "where data that cannot be fetched again lives (default: your data folder)"),
+    unset("threads", Kind::Whole(1, 1024), "4", "compute threads (default: one for each processor)"),
+    set("server.host", Kind::Text, "\"127.0.0.1\"", "address to listen on"),
+    set("server.port", Kind::Whole(0, 65535), "8080", "port to listen on; 0 takes a free one"),
+    list("server.cors_origins", "[\"https://app.example.com\"]", "web origins that may call the API from a browser"),
+    unset("server.tls_certificate", Kind::Path, "\"server.pem\"", "PEM file with the certificate chain; turns TLS on"),
+    unset("server.tls_key", Kind::Path, "\"server.key\"", "PEM file with the certificate's private key"),
+    set("server.body_limit", Kind::Size, "\"8MiB\"", "largest request body"),
+    set("server.max_connections", Kind::Whole(1, 1 << 20), "1024", "connections held at once"),
+    set("server.max_requests", Kind::Whole(1, 1 << 20), "512", "requests worked on at once; more are answered 503"),
+    unset("server.key_secret_file", Kind::Path, "\"/srv/tokenworks/key-secret\"", "file with the secret keys are hashed under (default: in data_dir)"),
+    set("server.drain_seconds", Kind::Seconds(0.0, 3600.0), "30", "how long running requests may go on after SIGTERM"),
+    set("server.reader_idle_seconds", Kind::Seconds(0.1, 3600.0), "30", "a client that reads nothing for so long is cut off"),
+    unset("engine.kv_memory", Kind::Size, "\"512MiB\"", "memory for the KV cache (default: by arithmetic from model and free memory)"),
+    unset("engine.context_len", Kind::Whole(32, MAX), "2048", "longest prompt and answer together (default: the model's own)"),
+    set("engine.max_running", Kind::Whole(1, 4096), "64", "sequences computed together"),
+    set("engine.max_waiting", Kind::Whole(1, 1 << 20), "256", "requests that may wait; more are answered 429"),
+    set("engine.prefill_chunk", Kind::Whole(1, 65536), "256", "prompt tokens computed in one step"),
+    set("log.level", Kind::Filter, "\"info\"", "off, error, warn, info, debug or trace, also for single parts: info,server=debug"),
+    set("log.format", Kind::Choice(&["text", "json"]), "\"text\"", "how logs are written to standard error"),
 ];
 
 /// The keys of `[models.NAME]`.
+#[rustfmt::skip]
 pub(super) const MODEL_KEYS: &[Key] = &[
-    key("source", Kind::Text, "", "where the model comes from: a built-in name, hf:owner/repo/file or a path"),
-    key("aliases", Kind::List, "[]", "other names the API answers to"),
-    key("chat_template", Kind::Text, "", "a chat template in place of the model's own (Jinja)"),
-    key("chat_template_file", Kind::Path, "", "a file with such a template"),
-    key("context_len", Kind::Whole(32, MAX), "", "longest prompt and answer together"),
-    key("kv_memory", Kind::Size, "", "memory for this model's KV cache"),
+    unset("source", Kind::Text, "\"hf:owner/repo/model-Q4_0.gguf\"", "where the model comes from: a built-in name, hf:owner/repo/file or a path"),
+    list("aliases", "[\"small\"]", "other names the API answers to"),
+    unset("chat_template", Kind::Text, TEMPLATE, "a chat template in place of the model's own (Jinja)"),
+    unset("chat_template_file", Kind::Path, "\"chat.jinja\"", "a file with such a template"),
+    unset("context_len", Kind::Whole(32, MAX), "2048", "longest prompt and answer together"),
+    unset("kv_memory", Kind::Size, "\"512MiB\"", "memory for this model's KV cache"),
 ];
 
 /// The keys of each `[[server.keys]]`.
+#[rustfmt::skip]
 pub(super) const API_KEY_KEYS: &[Key] = &[
-    key("name", Kind::Text, "", "shown in logs and usage records"),
-    key("hash", Kind::Text, "", "the hashed key, as `tokenworks keys new NAME` prints it"),
-    key("max_priority", Kind::Whole(-1_000_000, 1_000_000), "0", "highest priority its requests may ask for"),
+    unset("name", Kind::Text, "\"team-a\"", "shown in logs and usage records"),
+    unset("hash", Kind::Text, HASH, "the hashed key, as `tokenworks keys new NAME` prints it"),
+    set("max_priority", Kind::Whole(-1_000_000, 1_000_000), "0", "highest priority its requests may ask for; 0 for callers without a key"),
 ];
 
 /// The environment variable that sets a key.
@@ -159,10 +159,25 @@ mod tests {
     }
 
     #[test]
-    fn every_default_is_of_its_kind_and_every_variable_is_unique() {
+    fn every_variable_is_unique() {
         let mut variables: Vec<String> = KEYS.iter().map(|k| variable(k.name)).collect();
         variables.sort();
         variables.dedup();
         assert_eq!(variables.len(), KEYS.len());
+    }
+
+    #[test]
+    fn the_configuration_page_holds_exactly_these_keys() {
+        let page = include_str!("../../../../docs/configuration.md");
+        let mut expected = String::new();
+        for keys in [KEYS, MODEL_KEYS, API_KEY_KEYS] {
+            expected.push_str("| key | default | meaning |\n|---|---|---|\n");
+            for Key { name, default, meaning, .. } in keys {
+                let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
+                expected.push_str(&format!("| `{name}` | {default} | {meaning} |\n"));
+            }
+        }
+        let tables: String = page.lines().filter(|l| l.starts_with('|')).map(|l| format!("{l}\n")).collect();
+        assert_eq!(tables, expected, "docs/configuration.md must hold these tables");
     }
 }

@@ -78,14 +78,21 @@ impl Layers {
     pub fn set_file(&mut self, path: &Path, text: &str) -> Result<()> {
         let table = DeTable::parse(text).map_err(|e| {
             let line = e.span().map_or(1, |s| line_of(text, s.start));
-            Error::usage(format!("{} line {line} is not valid TOML", path.display())).because(e.message())
+            let seen: String = text.lines().nth(line - 1).unwrap_or_default().trim().chars().take(80).collect();
+            Error::usage(format!("{} line {line} is not valid TOML", path.display()))
+                .because(format!("{}: {seen}", e.message().trim()))
+                .hint("write each key once, as key = value with text in quotes: model = \"smollm2-135m\"")
         })?;
         let file = File { path, text, base: path.parent().unwrap_or(Path::new("")) };
         for (name, value) in table.get_ref() {
             let place = file.at(name.span().start);
             match (name.get_ref().as_ref(), value.get_ref()) {
                 ("models", DeValue::Table(models)) => self.set_models(&file, models)?,
+                ("models", _) => return Err(no_table(&place, "models", "[models.NAME]", MODEL_KEYS)),
                 (section, DeValue::Table(items)) if is_section(section) => self.set_section(&file, section, items)?,
+                (section, _) if is_section(section) => {
+                    return Err(no_table(&place, section, &format!("[{section}]"), &[]));
+                }
                 (name, value) => set_entry(&mut self.entries, KEYS, "", (name, value), (&file, place))?,
             }
         }
@@ -99,14 +106,12 @@ impl Layers {
                 ("keys", DeValue::Array(keys)) if section == "server" => {
                     for item in keys {
                         let place = file.at(item.span().start);
-                        let DeValue::Table(table) = item.get_ref() else {
-                            return Err(Error::usage(format!("{place}: server.keys must be tables"))
-                                .hint("write [[server.keys]] with name and hash under it"));
-                        };
+                        let DeValue::Table(table) = item.get_ref() else { return Err(no_keys(&place)) };
                         let entries = read_table(file, API_KEY_KEYS, "server.keys.", table)?;
                         self.api_keys.push((entries, place));
                     }
                 }
+                ("keys", _) if section == "server" => return Err(no_keys(&place)),
                 (name, value) => {
                     set_entry(&mut self.entries, KEYS, &format!("{section}."), (name, value), (file, place))?;
                 }
@@ -119,8 +124,8 @@ impl Layers {
         for (name, value) in models {
             let place = file.at(name.span().start);
             let DeValue::Table(table) = value.get_ref() else {
-                return Err(Error::usage(format!("{place}: models.{} must be a table", name.get_ref()))
-                    .hint(format!("write [models.{}] with its keys under it", name.get_ref())));
+                let name = format!("models.{}", name.get_ref());
+                return Err(no_table(&place, &name, &format!("[{name}]"), MODEL_KEYS));
             };
             let entries = read_table(file, MODEL_KEYS, &format!("models.{}.", name.get_ref()), table)?;
             self.models.insert(name.get_ref().to_string(), entries);
@@ -161,7 +166,13 @@ impl Layers {
 
     fn set_text(&mut self, key: &'static Key, text: &str, origin: Origin) -> Result<()> {
         let value = check(key.kind, &from_text(key.kind, text), Path::new("")).map_err(|e| {
-            Error::usage(format!("{origin}: {e}")).hint(format!("it sets {}: {}", key.name, key.meaning))
+            // Outside of TOML texts stand without quotes, and lists without brackets.
+            let example = key.example.trim_matches(['[', ']']).replace('"', "");
+            let hint = match &origin {
+                Origin::Flag(flag) => format!("for example: {flag} {example}"),
+                _ => format!("it sets {}; for example: {}={example}; or unset it", key.name, variable(key.name)),
+            };
+            Error::usage(format!("{origin}: {e}")).hint(hint)
         })?;
         self.entries.insert(key.name, Entry { value, origin });
         Ok(())
@@ -228,11 +239,35 @@ fn set_named(
     let Some(key) = keys.iter().find(|k| k.name == name) else {
         return Err(unknown_key(keys, (name, shown), &place));
     };
-    let value = check(key.kind, &plain(value), file.base).map_err(|e| {
-        Error::usage(format!("{place}: {shown}{name}: {e}")).hint(format!("{shown}{name} is {}", key.meaning))
-    })?;
+    let value = check(key.kind, &plain(value), file.base)
+        .map_err(|e| Error::usage(format!("{place}: {shown}{name}: {e}")).hint(example(key, shown)))?;
     entries.insert(key.name, Entry { value, origin: place });
     Ok(())
+}
+
+/// A line that its key would take, and the table it stands in.
+fn example(key: &Key, shown: &str) -> String {
+    let (section, name) = match (key.name.rsplit_once('.'), shown.trim_end_matches('.')) {
+        (Some((section, name)), _) => (format!(" under [{section}]"), name),
+        (None, "") => (String::new(), key.name),
+        (None, "server.keys") => (" under [[server.keys]]".to_owned(), key.name),
+        (None, table) => (format!(" under [{table}]"), key.name),
+    };
+    format!("for example: {name} = {}{section}", key.example)
+}
+
+/// `name` is no table; `keys` are those of it, or else those of its section.
+fn no_table(place: &Origin, name: &str, head: &str, keys: &'static [Key]) -> Error {
+    let inside = |key: &'static Key| key.name.strip_prefix(name)?.strip_prefix('.').map(|rest| (rest, key.example));
+    let first = keys.first().map(|k| (k.name, k.example)).or_else(|| KEYS.iter().find_map(inside));
+    let (key, value) = first.unwrap_or_default();
+    Error::usage(format!("{place}: {name} must be a table"))
+        .hint(format!("write a line {head} and its keys under it, for example: {key} = {value}"))
+}
+
+fn no_keys(place: &Origin) -> Error {
+    Error::usage(format!("{place}: server.keys must be tables"))
+        .hint("write [[server.keys]] with name and hash under it; `tokenworks keys new NAME` prints such an entry")
 }
 
 fn unknown_key(keys: &'static [Key], (name, shown): (&str, &str), place: &Origin) -> Error {
@@ -310,19 +345,28 @@ mod tests {
             (
                 "[server]\nport = \"x\"",
                 "line 2: server.port: expected a whole number from 0 to 65535, found \"x\"",
-                "port to listen on",
+                "for example: port = 8080 under [server]",
             ),
             ("[models.a]\nsorce = \"x\"", "line 2: unknown key models.a.sorce", "did you mean models.a.source?"),
             ("models.a = 1", "line 1: models.a must be a table", "[models.a]"),
             ("[[server.keys]]\nnmae = \"x\"", "line 2: unknown key server.keys.nmae", "did you mean server.keys.name?"),
             ("[server]\nkeys = [1]", "line 2: server.keys must be tables", "[[server.keys]]"),
-            ("a = ", "line 1 is not valid TOML", ""),
+            ("a = ", "line 1 is not valid TOML", "key = value"),
             (
                 "[engine]\nkv_memory = \"lots\"",
                 "line 2: engine.kv_memory: expected a size such as \"512MiB\"",
-                "KV cache",
+                "kv_memory = \"512MiB\" under [engine]",
             ),
-            ("[server]\nport = 99999999999999999999", "line 2: server.port: expected a whole number", ""),
+            ("[log]\nlevel = \"loud\"", "log.level: expected one of off, error", "level = \"info\" under [log]"),
+            ("threads = [4]", "line 1: threads: expected a whole number from 1 to 1024, found a list", "threads = 4"),
+            ("[models.a]\ncontext_len = 1", "models.a.context_len: expected", "context_len = 2048 under [models.a]"),
+            ("[[server.keys]]\nname = 1", "server.keys.name: expected text, found 1", "under [[server.keys]]"),
+            ("server = 1", "line 1: server must be a table", "[server] and its keys under it, for example: host ="),
+            ("models = 1", "line 1: models must be a table", "[models.NAME]"),
+            ("[[models.a]]\nsource = \"x\"", "line 1: models.a must be a table", "source = "),
+            ("[server]\nkeys = \"x\"", "line 2: server.keys must be tables", "keys new"),
+            ("[server]\nport = 99999999999999999999", "line 2: server.port: expected a whole number", "8080"),
+            ("threads = 1\nthreads = 2", "line 2 is not valid TOML", "each key once"),
         ] {
             let error = file(text).unwrap_err();
             assert_eq!(error.kind, crate::error::Kind::Usage);
@@ -340,7 +384,9 @@ mod tests {
         };
         let error = set("TOKENWORKS_SERVER_PROT", "1").unwrap_err();
         assert!(error.hint.unwrap().contains("TOKENWORKS_SERVER_PORT"));
-        assert!(set("TOKENWORKS_SERVER_PORT", "abc").unwrap_err().what.contains("TOKENWORKS_SERVER_PORT"));
+        let error = set("TOKENWORKS_SERVER_PORT", "abc").unwrap_err();
+        assert!(error.what.contains("variable TOKENWORKS_SERVER_PORT: expected a whole number"), "{error:?}");
+        assert!(error.hint.unwrap().contains("sets server.port; for example: TOKENWORKS_SERVER_PORT=8080"));
         for name in ["TOKENWORKS_PORT", "TOKENWORKS_PORT_80_TCP", "TOKENWORKS_SERVICE_HOST", "TOKENWORKS_TEST_MODELS"] {
             assert_eq!(set(name, "tcp://10.0.0.1:80"), Ok(Layers::default()), "{name}");
         }

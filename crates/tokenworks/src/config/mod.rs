@@ -59,7 +59,7 @@ fn find_file(asked: Option<&Path>, environment: &Environment) -> Option<PathBuf>
     if let Some(path) = asked {
         return Some(path.to_owned());
     }
-    if let Some(path) = environment.settings.get(CONFIG_VARIABLE) {
+    if let Some(path) = environment.settings.get(CONFIG_VARIABLE).filter(|path| !path.is_empty()) {
         return Some(path.into());
     }
     let here = Path::new(".").join(FILE_NAME);

@@ -126,7 +126,7 @@ impl Settings {
         let mut models = BTreeMap::new();
         for (name, entries) in &layers.models {
             let prefix = format!("models.{name}.");
-            models.insert(name.clone(), model_settings(name, &Table { entries, prefix: &prefix })?);
+            models.insert(name.clone(), model_settings(&Table { entries, prefix: &prefix })?);
         }
         let data_dir = table.path("data_dir")?.unwrap_or_else(|| folders.data.clone());
         Ok(Self {
@@ -144,19 +144,12 @@ impl Settings {
                 max_waiting: table.required_number("engine.max_waiting")?,
                 prefill_chunk: table.required_number("engine.prefill_chunk")?,
             },
-            log: LogSettings { level: log_level(&table)?, json: table.text("log.format")?.as_deref() == Some("json") },
+            log: LogSettings {
+                level: table.text("log.level")?.unwrap_or_default(),
+                json: table.text("log.format")?.as_deref() == Some("json"),
+            },
             models,
         })
-    }
-}
-
-fn log_level(table: &Table<'_>) -> Result<String> {
-    let level = table.text("log.level")?.unwrap_or_default();
-    match tracing_subscriber::EnvFilter::try_new(&level) {
-        Ok(_) => Ok(level),
-        Err(e) => Err(Error::usage(format!("{}: \"{level}\" is no log filter", table.place("log.level")))
-            .because(e)
-            .hint("log.level is error, warn, info, debug or trace, also for single parts: info,server=debug")),
     }
 }
 
@@ -168,26 +161,32 @@ fn server_settings(table: &Table<'_>, layers: &Layers, data_dir: &Path) -> Resul
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         (certificate, _) => {
-            let (set, missing) = if certificate.is_some() {
-                ("server.tls_certificate", "server.tls_key")
+            let (set, missing, example) = if certificate.is_some() {
+                ("server.tls_certificate", "server.tls_key", "tls_key = \"server.key\"")
             } else {
-                ("server.tls_key", "server.tls_certificate")
+                ("server.tls_key", "server.tls_certificate", "tls_certificate = \"server.pem\"")
             };
-            return Err(Error::usage(format!("{}: {set} is set without {missing}", table.place(set)))
-                .hint(format!("set {missing} as well, or remove {set}")));
+            return Err(Error::usage(format!("{} is set without {missing}", table.place(set)))
+                .hint(format!("add {example} under [server], or remove {set}")));
         }
     };
     let keys = layers.api_keys.iter().map(|(entries, place)| api_key(entries, place)).collect::<Result<Vec<_>>>()?;
     for (i, key) in keys.iter().enumerate() {
         if keys.iter().take(i).any(|k| k.name == key.name) {
             return Err(Error::usage(format!("server.keys has the name \"{}\" twice", key.name))
-                .hint("give each key its own name: usage is recorded under it"));
+                .hint("give each its own name, for example name = \"team-b\": usage is recorded under it"));
         }
+    }
+    let cors_origins = table.list("server.cors_origins")?;
+    if cors_origins.iter().any(|origin| origin == "*") {
+        return Err(Error::usage(format!("{} holds \"*\", which is no origin", table.place("server.cors_origins")))
+            .because("any web page could then call this server from the browsers of its visitors")
+            .hint("name the pages that may: cors_origins = [\"https://app.example.com\"] under [server]"));
     }
     Ok(ServerSettings {
         host,
         port,
-        cors_origins: table.list("server.cors_origins")?,
+        cors_origins,
         tls,
         body_limit: table.bytes("server.body_limit")?.and_then(|b| usize::try_from(b).ok()).unwrap_or(8 << 20),
         max_connections: table.required_number("server.max_connections")?,
@@ -220,14 +219,11 @@ fn api_key(entries: &Entries, place: &Origin) -> Result<ApiKey> {
     })
 }
 
-fn model_settings(name: &str, table: &Table<'_>) -> Result<ModelSettings> {
+fn model_settings(table: &Table<'_>) -> Result<ModelSettings> {
     let chat_template = match (table.text("chat_template")?, table.path("chat_template_file")?) {
         (Some(_), Some(_)) => {
-            return Err(Error::usage(format!(
-                "{}: models.{name} has both chat_template and chat_template_file",
-                table.place("chat_template_file")
-            ))
-            .hint("keep one of them"));
+            return Err(Error::usage(format!("{} and chat_template are both set", table.place("chat_template_file")))
+                .hint("keep one of them, for example chat_template_file = \"chat.jinja\""));
         }
         (Some(text), None) => Some(TemplateSource::Inline(text)),
         (None, Some(path)) => Some(TemplateSource::File(path)),
@@ -360,7 +356,7 @@ mod tests {
         for (text, what) in [
             ("[server]\ntls_key = \"k\"".to_owned(), "without server.tls_certificate"),
             ("[server]\ntls_certificate = \"k\"".to_owned(), "without server.tls_key"),
-            ("[log]\nlevel = \"info,x=y=z\"".to_owned(), "no log filter"),
+            ("[server]\ncors_origins = [\"*\"]".to_owned(), "server.cors_origins holds \"*\""),
             ("[[server.keys]]\nname = \"a\"".to_owned(), "has no hash"),
             ("[[server.keys]]\nhash = \"sk-plain\"\nname = \"a\"".to_owned(), "not the hash of a key"),
             (format!("[[server.keys]]\nhash = \"{hash}\""), "has no name"),
@@ -368,7 +364,7 @@ mod tests {
                 format!("[[server.keys]]\nname=\"a\"\nhash = \"{hash}\"\n[[server.keys]]\nname=\"a\"\nhash=\"{hash}\""),
                 "the name \"a\" twice",
             ),
-            ("[models.m]\nchat_template = \"x\"\nchat_template_file = \"y\"".to_owned(), "has both"),
+            ("[models.m]\nchat_template = \"x\"\nchat_template_file = \"y\"".to_owned(), "both set"),
         ] {
             let error = settings(&text).unwrap_err();
             assert!(error.what.contains(what), "{text}: {error:?}");

@@ -31,6 +31,7 @@ pub(super) fn check(kind: Kind, value: &Value, base: &Path) -> Result<Checked, S
     let expected = || Err(format!("expected {}, found {}", describe(kind), found(value)));
     match (kind, value) {
         (Kind::Text, Value::String(s)) if !s.is_empty() => Ok(Checked::Text(s.clone())),
+        (Kind::Filter, Value::String(s)) if is_filter(s) => Ok(Checked::Text(s.clone())),
         (Kind::Path, Value::String(s)) if !s.is_empty() => Ok(Checked::Path(base.join(s))),
         (Kind::Choice(words), Value::String(s)) if words.contains(&s.as_str()) => Ok(Checked::Text(s.clone())),
         (Kind::Whole(min, max), Value::Integer(n)) if (min..=max).contains(n) => Ok(Checked::Whole(*n)),
@@ -77,7 +78,24 @@ fn describe(kind: Kind) -> String {
         Kind::Seconds(min, max) => format!("seconds from {min} to {max}"),
         Kind::Size => "a size such as \"512MiB\"".to_owned(),
         Kind::List => "a list of texts".to_owned(),
+        Kind::Filter => {
+            format!("one of {}, or such levels for single parts like \"info,server=debug\"", LEVELS.join(", "))
+        }
     }
+}
+
+/// The levels of a log filter.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Levels for everything or for single parts (crates and modules), separated by commas: `warn,server=debug`. The logging
+/// library would take any other word as the name of a part and be silent about everything else.
+fn is_filter(text: &str) -> bool {
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let is_part = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_-:".contains(c));
+    text.split(',').map(str::trim).all(|directive| match directive.split_once('=') {
+        Some((part, level)) => is_part(part) && is_level(level),
+        None => is_level(directive),
+    })
 }
 
 fn found(value: &Value) -> String {
@@ -124,6 +142,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::{API_KEY_KEYS, KEYS, MODEL_KEYS};
     use super::*;
 
     #[test]
@@ -147,6 +166,24 @@ mod tests {
     }
 
     #[test]
+    fn filters() {
+        for good in ["info", "OFF", "warn,server=debug", "info, engine::step=trace", "hyper=off"] {
+            assert!(is_filter(good), "{good}");
+        }
+        for bad in ["loud", "", "info,", "info,x=y=z", "server=loud", "=info", "info;debug", "server[span]=info", "3"] {
+            assert!(!is_filter(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_example_is_of_its_kind() {
+        for key in KEYS.iter().chain(MODEL_KEYS).chain(API_KEY_KEYS) {
+            let table: toml::Table = format!("x = {}", key.example).parse().unwrap();
+            check(key.kind, &table["x"], Path::new("")).unwrap();
+        }
+    }
+
+    #[test]
     fn refusals_say_what_was_expected() {
         let base = Path::new("/base");
         let refused = |kind, value: Value| check(kind, &value, base).unwrap_err();
@@ -162,6 +199,11 @@ mod tests {
         assert_eq!(
             refused(Kind::Seconds(0.0, 10.0), Value::Float(f64::NAN)),
             "expected seconds from 0 to 10, found nan"
+        );
+        assert_eq!(
+            refused(Kind::Filter, Value::String("loud".into())),
+            "expected one of off, error, warn, info, debug, trace, or such levels for single parts like \
+             \"info,server=debug\", found \"loud\""
         );
         assert!(refused(Kind::List, Value::Array(vec![Value::Integer(1)])).contains("a list of texts"));
     }

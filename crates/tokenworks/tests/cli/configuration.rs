@@ -90,7 +90,9 @@ fn errors_name_file_key_and_fix() {
             vec!["models.a.chat_template_file", "no.jinja"],
         ),
         ("[models.a]\nsource = \"a.gguf\"\nchat_template = \"{% if %}\"\n", vec!["models.a.chat_template", "template"]),
-        ("[server]\ncors_origins = [\"*\"]\n", vec!["server.cors_origins[0]", "is no origin"]),
+        ("[server]\ncors_origins = [\"*\"]\n", vec!["server.cors_origins holds \"*\"", "any web page"]),
+        ("[log]\nlevel = \"loud\"\n", vec!["t.toml line 2: log.level", "error, warn, info", "found \"loud\""]),
+        ("[server]\ncors_origins = [\"example.com\"]\n", vec!["server.cors_origins[0]", "is no origin"]),
         ("[server]\nhost = \"0.0.0.0\"\n", vec!["0.0.0.0", "server.keys"]),
     ] {
         let file = sandbox.write("t.toml", content);
@@ -98,7 +100,7 @@ fn errors_name_file_key_and_fix() {
         for part in parts {
             assert!(error.contains(part), "{content}: {part} in {error}");
         }
-        assert!(error.contains("hint:") || content.starts_with("model = \n"), "{error}");
+        assert!(error.contains("hint:"), "{error}");
     }
     let error = sandbox.run(&["config", "check", "--config", "missing.toml"]).bad(2);
     assert!(error.contains("missing.toml") && error.contains("hint:"), "{error}");
@@ -174,18 +176,4 @@ fn unknown_models_and_missing_files() {
     sandbox.write("text.gguf", "this is no model, whatever its name says");
     let error = sandbox.run(&["tokenize", "x", "--model", "text.gguf"]).bad(1);
     assert!(error.contains("text.gguf") && error.contains("cause:") && !error.contains("panicked"), "{error}");
-}
-
-#[test]
-fn the_configuration_page_names_every_key_and_its_meaning() {
-    let page = include_str!("../../../../docs/configuration.md");
-    let rows = Sandbox::new().run(&["config", "show", "--json"]).good();
-    let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
-    let rows = rows.as_array().unwrap();
-    assert!(rows.len() > 10);
-    for row in rows {
-        let (key, meaning) = (row["key"].as_str().unwrap(), row["meaning"].as_str().unwrap());
-        let line = page.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
-        assert!(line.is_some_and(|line| line.ends_with(&format!("| {meaning} |"))), "docs/configuration.md: {key}");
-    }
 }
