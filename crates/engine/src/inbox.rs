@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use inference::{Request, SubmitError};
 
@@ -73,11 +73,13 @@ impl Inbox {
         self.changed.notify_one();
     }
 
-    /// Takes all new requests. When `idle`, sleeps until there is one or the end was asked for.
-    pub(crate) fn take(&self, idle: bool) -> Delivery {
+    /// Takes all new requests. With some patience, sleeps that long at most until there is one or the end was asked for.
+    pub(crate) fn take(&self, patience: Option<Duration>) -> Delivery {
         let mut state = self.lock();
-        while idle && state.queue.is_empty() && state.deadline.is_none() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        if let Some(patience) = patience {
+            let nothing = |state: &mut State| state.queue.is_empty() && state.deadline.is_none();
+            let waited = self.changed.wait_timeout_while(state, patience, nothing);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.held += state.queue.len();
         Delivery { requests: std::mem::take(&mut state.queue), deadline: state.deadline }

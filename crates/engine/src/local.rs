@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use inference::{Counters, Engine, EngineLimits, Gauges, Request, RequestFailure, SubmitError};
 
@@ -13,6 +13,9 @@ use crate::output::panic_message;
 use crate::runner::Runner;
 use crate::stats::{self, Stats};
 use crate::step::{Clock, Core, Shared};
+
+/// How long the thread rests when all its work waits for more allowance.
+const STARVED_PAUSE: Duration = Duration::from_millis(1);
 
 /// An engine in this process: one thread that owns the runner and steps as long as there is work.
 ///
@@ -110,7 +113,12 @@ impl Clock for MonotonicClock {
 /// The thread: take what is new, step, until the end is asked for.
 fn run(mut core: Core, inbox: &Inbox, clock: MonotonicClock) {
     loop {
-        let delivery = inbox.take(core.is_idle());
+        let patience = match (core.is_idle(), core.is_starved()) {
+            (true, _) => Some(Duration::MAX),
+            (false, true) => Some(STARVED_PAUSE),
+            (false, false) => None,
+        };
+        let delivery = inbox.take(patience);
         for request in delivery.requests {
             let received = clock.ns_of(request.received);
             core.submit(request, received);

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use inference::{
-    CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, Request, RequestFailure, RequestId,
+    Allowance, CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, Request, RequestFailure, RequestId,
     SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
 };
 
@@ -36,6 +36,9 @@ pub(crate) struct Output {
     pub(crate) priority: i32,
     pub(crate) prompt: Vec<TokenId>,
     max_tokens: u32,
+    allowance: Option<Allowance>,
+    /// Since when a candidate waits for the allowance.
+    starved_ns: Option<u64>,
     sampling: SamplingParams,
     seed: u64,
     stop_ids: Vec<TokenId>,
@@ -75,6 +78,8 @@ impl Output {
             priority: request.priority,
             prompt: request.prompt,
             max_tokens: request.max_tokens,
+            allowance: request.allowance,
+            starved_ns: None,
             seed: request.sampling.seed.unwrap_or(seed),
             sampling: request.sampling,
             stop_ids: request.stop_ids,
@@ -183,8 +188,23 @@ impl Output {
         self.push(Event::Prompt { start, logprobs });
     }
 
+    /// Which of `candidates`, all about to decode, have no token of the allowance left for them, and whether they need
+    /// not wait for more: none will come, or they have waited for `patience_ns`.
+    pub(crate) fn starved(&mut self, candidates: &[u32], now: u64, patience_ns: u64) -> (Vec<u32>, bool) {
+        let Some(allowance) = &self.allowance else { return (Vec::new(), false) };
+        let exhausted = allowance.is_exhausted();
+        let left = usize::try_from(allowance.left()).unwrap_or(usize::MAX);
+        let starved = candidates.get(left..).unwrap_or_default().to_vec();
+        if starved.is_empty() {
+            self.starved_ns = None;
+            return (starved, false);
+        }
+        let since = *self.starved_ns.get_or_insert(now);
+        (starved, exhausted || now.saturating_sub(since) >= patience_ns)
+    }
+
     /// Ends one candidate.
-    fn finish(&mut self, index: u32, reason: FinishReason, dropped: u32) {
+    pub(crate) fn finish(&mut self, index: u32, reason: FinishReason, dropped: u32) {
         let Some(candidate) = self.candidates.get_mut(index as usize) else { return };
         candidate.finished = true;
         let dropped = dropped.min(candidate.made);
@@ -205,6 +225,10 @@ impl Output {
     /// Chooses a candidate's next token from its logits, reports it, and ends the candidate if that is due. `now`
     /// reads the clock once the token is chosen.
     pub(crate) fn make_token(&mut self, index: u32, row: &[f32], sampler: &mut Sampler, now: impl Fn() -> u64) -> Made {
+        if self.allowance.as_ref().is_some_and(|allowance| !allowance.take()) {
+            self.finish(index, FinishReason::Allowance, 0);
+            return Made::Ended;
+        }
         let Some(candidate) = self.candidates.get_mut(index as usize) else { return Made::Ended };
         let uniform = if self.sampling.temperature == 0.0 { 0.0 } else { draw(self.seed, index, candidate.made) };
         let (sampling, counts) = (&self.sampling, &candidate.counts);
@@ -250,6 +274,10 @@ impl Output {
         }
         if full {
             self.finish(index, FinishReason::Length, 0);
+            return Made::Ended;
+        }
+        if self.allowance.as_ref().is_some_and(Allowance::is_exhausted) {
+            self.finish(index, FinishReason::Allowance, 0);
             return Made::Ended;
         }
         Made::Goes(id)

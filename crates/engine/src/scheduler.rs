@@ -94,6 +94,18 @@ impl Scheduler {
         }
     }
 
+    /// All sequences, running and waiting.
+    pub(crate) fn sequences(&self) -> impl Iterator<Item = (&Rank, &Sequence)> {
+        self.running.iter().chain(&self.waiting)
+    }
+
+    /// Lets a sequence sit out, or go on.
+    pub(crate) fn pause(&mut self, rank: Rank, paused: bool) {
+        if let Some(sequence) = self.running.get_mut(&rank).or(self.waiting.get_mut(&rank)) {
+            sequence.paused = paused;
+        }
+    }
+
     /// The columns of a running sequence are computed.
     pub(crate) fn advance(&mut self, rank: Rank, columns: usize) {
         if let Some(sequence) = self.running.get_mut(&rank) {
@@ -224,6 +236,9 @@ impl Scheduler {
         let mut rows = self.config.scored_rows;
         let ranks: Vec<Rank> = self.running.keys().copied().collect();
         for rank in ranks {
+            if self.running.get(&rank).is_none_or(|sequence| sequence.paused) {
+                continue;
+            }
             let Some(mut sequence) = self.running.remove(&rank) else { continue };
             let decodes = sequence.decodes();
             let mut columns = 1;

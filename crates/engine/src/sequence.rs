@@ -33,6 +33,8 @@ pub(crate) struct Sequence {
     pub(crate) slots: usize,
     /// Positions that may come from the prefix cache (those before have had their prompt log-probabilities reported).
     pub(crate) cache_limit: usize,
+    /// Whether it sits this step out, its blocks kept.
+    pub(crate) paused: bool,
 }
 
 impl Sequence {
@@ -46,6 +48,7 @@ impl Sequence {
             published: 0,
             slots,
             cache_limit,
+            paused: false,
         }
     }
 

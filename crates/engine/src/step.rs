@@ -25,6 +25,8 @@ use crate::stats::{self, Stats};
 
 /// Most prompt positions of a step whose log-probabilities are reported; bounds the rows of logits.
 const SCORED_ROWS: usize = 32;
+/// How long a candidate waits for more allowance before it ends with what it has.
+const ALLOWANCE_PATIENCE_NS: u64 = 2_000_000_000;
 
 /// Tells the time in nanoseconds; never goes back.
 pub(crate) trait Clock: Send {
@@ -45,6 +47,8 @@ pub(crate) struct Core {
     vocab_size: usize,
     seeds: ChaCha8Rng,
     arrivals: u64,
+    /// The last step had nothing to do: all wait for more allowance.
+    starved: bool,
     /// Until when block time is charged.
     charged_ns: u64,
     shared: Shared,
@@ -96,6 +100,7 @@ impl Core {
             vocab_size: limits.vocab_size,
             seeds: config.seed.map_or_else(ChaCha8Rng::from_os_rng, ChaCha8Rng::seed_from_u64),
             arrivals: 0,
+            starved: false,
             charged_ns: 0,
             shared,
             clock,
@@ -104,6 +109,11 @@ impl Core {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.requests.is_empty()
+    }
+
+    /// Whether there is work, but none that may be done now.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved && !self.is_idle()
     }
 
     /// Takes a checked request.
@@ -131,7 +141,9 @@ impl Core {
     pub(crate) fn step(&mut self) {
         let start = self.clock.now_ns();
         self.drop_cancelled();
+        self.hold_back(start);
         let plan = self.scheduler.schedule(&self.cost);
+        self.starved = plan.work.is_empty();
         self.publish();
         self.note_plan(&plan, start);
         let ran = self.run(&plan);
@@ -154,6 +166,32 @@ impl Core {
                 output.finish_all(FinishReason::Cancelled);
             }
             self.end(arrival, None);
+        }
+    }
+
+    /// Lets candidates without allowance sit out, and ends those that wait in vain.
+    fn hold_back(&mut self, now: u64) {
+        let mut decoding: BTreeMap<u64, Vec<Rank>> = BTreeMap::new();
+        for (rank, sequence) in self.scheduler.sequences() {
+            if sequence.tokens.len() > sequence.prompt_len {
+                decoding.entry(rank.arrival).or_default().push(*rank);
+            }
+        }
+        for (arrival, ranks) in decoding {
+            let Some(output) = self.requests.get_mut(&arrival) else { continue };
+            let candidates: Vec<u32> = ranks.iter().map(|rank| rank.candidate).collect();
+            let (starved, in_vain) = output.starved(&candidates, now, ALLOWANCE_PATIENCE_NS);
+            for rank in ranks {
+                let without = starved.contains(&rank.candidate);
+                self.scheduler.pause(rank, without);
+                if without && in_vain {
+                    output.finish(rank.candidate, FinishReason::Allowance, 0);
+                    self.scheduler.remove(rank);
+                }
+            }
+            if output.is_finished() {
+                self.end(arrival, None);
+            }
         }
     }
 

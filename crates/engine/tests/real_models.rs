@@ -96,6 +96,7 @@ fn ask(prompt: &[TokenId], max_tokens: u32, scores: bool) -> (Request, Receiver<
         id: RequestId(0),
         prompt: prompt.to_vec(),
         max_tokens,
+        allowance: None,
         candidates: 1,
         sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
         stop_ids: Vec::new(),

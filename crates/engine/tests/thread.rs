@@ -21,6 +21,7 @@ fn ask(prompt: Vec<TokenId>, max_tokens: u32) -> (Request, Receiver<Event>) {
         id: RequestId(u64::from(max_tokens)),
         prompt,
         max_tokens,
+        allowance: None,
         candidates: 1,
         sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
         stop_ids: Vec::new(),

@@ -27,6 +27,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the end of the context was reached.
     Length,
+    /// The [`Allowance`](crate::Allowance) was used up.
+    Allowance,
     /// The request was cancelled.
     Cancelled,
 }

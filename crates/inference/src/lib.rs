@@ -7,12 +7,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod allowance;
 mod control;
 mod engine;
 mod event;
 mod request;
 mod usage;
 
+pub use allowance::Allowance;
 pub use control::{Bits, Control, Verdict};
 pub use engine::{Counters, Engine, EngineLimits, Gauges, SubmitError};
 pub use event::{Event, EventSink, FinishReason, RequestFailure, TokenLogprob, TokenLogprobs};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::{Control, EventSink, TokenId};
+use crate::{Allowance, Control, EventSink, TokenId};
 
 /// Identifies one request within one engine's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +92,8 @@ pub struct Request {
     /// Most tokens to make for each candidate; 0 only scores the prompt. `prompt.len() + max_tokens` must not
     /// exceed the context length.
     pub max_tokens: u32,
+    /// Tokens that may be made of all candidates together, granted bit by bit; `None` = no other bound than `max_tokens`.
+    pub allowance: Option<Allowance>,
     /// Candidates made from the same prompt, sharing its KV blocks; at least 1.
     pub candidates: u32,
     /// How tokens are chosen.

@@ -53,6 +53,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the context's end.
     Length,
+    /// What the customer may spend was used up.
+    Budget,
     /// Cancelled under way.
     Cancelled,
     /// The request failed under way.
@@ -61,7 +63,7 @@ pub enum FinishReason {
 
 impl FinishReason {
     /// All of them, in the order they are shown.
-    pub const ALL: [Self; 4] = [Self::Stop, Self::Length, Self::Cancelled, Self::Failed];
+    pub const ALL: [Self; 5] = [Self::Stop, Self::Length, Self::Budget, Self::Cancelled, Self::Failed];
 
     /// The label value.
     #[must_use]
@@ -69,6 +71,7 @@ impl FinishReason {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::Budget => "budget",
             Self::Cancelled => "cancelled",
             Self::Failed => "failed",
         }
@@ -79,7 +82,7 @@ impl FinishReason {
     pub fn as_vllm_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
-            Self::Length => "length",
+            Self::Length | Self::Budget => "length",
             Self::Cancelled => "abort",
             Self::Failed => "error",
         }

@@ -345,8 +345,16 @@ fn outcomes(text: &mut Text, totals: &BTreeMap<String, Totals>) {
     let success = "vllm:request_success_total";
     text.family(success, "counter", "Candidates that ended, by finish reason.");
     for (model, sums) in totals {
+        let mut words: Vec<(&str, u64)> = Vec::new();
         for (reason, &count) in FinishReason::ALL.iter().zip(&sums.finished) {
-            let labels = [(MODEL_NAME, model.as_str()), ("finished_reason", reason.as_vllm_str())];
+            let word = reason.as_vllm_str();
+            match words.iter_mut().find(|(known, _)| *known == word) {
+                Some((_, sum)) => *sum += count,
+                None => words.push((word, count)),
+            }
+        }
+        for (word, count) in words {
+            let labels = [(MODEL_NAME, model.as_str()), ("finished_reason", word)];
             text.sample(success, &labels, &Value::Count(count));
         }
     }

@@ -185,9 +185,12 @@ fn sums_equal_the_records() {
         assert_eq!(own("tokenworks_requests_total", &[("outcome", outcome.as_str())]), count.to_string());
     }
     for reason in FinishReason::ALL {
-        let count = records.iter().flat_map(|r| &r.finish_reasons).filter(|r| **r == reason).count().to_string();
+        let reasons = || records.iter().flat_map(|r| &r.finish_reasons);
+        let count = reasons().filter(|r| **r == reason).count().to_string();
         assert_eq!(own("tokenworks_candidates_total", &[("finish_reason", reason.as_str())]), count);
-        assert_eq!(vllm("vllm:request_success_total", &[("finished_reason", reason.as_vllm_str())]), count);
+        let word = reason.as_vllm_str();
+        let count = reasons().filter(|r| r.as_vllm_str() == word).count().to_string();
+        assert_eq!(vllm("vllm:request_success_total", &[("finished_reason", word)]), count);
     }
     let made: Vec<_> = records.iter().filter(|r| r.ttft_ns.is_some()).collect();
     let ttft_ns = seconds(made.iter().map(|r| u128::from(r.ttft_ns.unwrap_or(0))).sum());

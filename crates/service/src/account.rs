@@ -244,6 +244,7 @@ fn fill(record: &mut UsageRecord, usage: &Usage, reasoning: Option<u64>) {
 fn finish_reason(reason: inference::FinishReason) -> FinishReason {
     match reason {
         inference::FinishReason::Stop => FinishReason::Stop,
+        inference::FinishReason::Allowance => FinishReason::Budget,
         inference::FinishReason::Length => FinishReason::Length,
         inference::FinishReason::Cancelled => FinishReason::Cancelled,
     }

@@ -108,6 +108,7 @@ impl LocalLine {
             id: RequestId(self.next_id.fetch_add(1, Ordering::Relaxed)),
             prompt: ids,
             max_tokens,
+            allowance: None,
             candidates: generation.candidates,
             stop_ids: self.tokenizer.end_ids().to_vec(),
             ignore_eos: generation.ignore_eos,

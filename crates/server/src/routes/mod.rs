@@ -79,7 +79,7 @@ async fn submit(line: &dyn Line, generations: Vec<Generation>) -> Result<Vec<Rep
 fn finish_word(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Stop => "stop",
-        FinishReason::Length => "length",
+        FinishReason::Length | FinishReason::Allowance => "length",
         FinishReason::Cancelled => "abort",
     }
 }

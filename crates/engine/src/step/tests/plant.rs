@@ -1,0 +1,204 @@
+//! A core with a simulated runner and a clock that moves only when told.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use inference::{CancelToken, Event, Gauges, RequestId, SamplingParams, TokenId, TokenLogprobs, Usage};
+
+use super::super::*;
+use crate::runner::{RunnerError, RunnerShape};
+use crate::{SimulatedConfig, SimulatedRunner};
+
+pub(super) const VOCAB: usize = 64;
+
+#[derive(Clone, Default)]
+pub(super) struct ManualClock(pub(super) Arc<AtomicU64>);
+
+impl Clock for ManualClock {
+    fn now_ns(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Moves the clock with every pass, and fails when told.
+pub(super) struct TestRunner {
+    inner: SimulatedRunner,
+    pub(super) clock: ManualClock,
+    pub(super) fault: Arc<Mutex<Option<&'static str>>>,
+    pub(super) batches: Arc<Mutex<Vec<Vec<usize>>>>,
+}
+
+pub(super) const STEP_NS: u64 = 1000;
+
+impl Runner for TestRunner {
+    fn shape(&self) -> RunnerShape {
+        self.inner.shape()
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), RunnerError> {
+        self.clock.0.fetch_add(STEP_NS, Ordering::Relaxed);
+        match self.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+            Some("panic") => panic!("a test's fault"),
+            Some("nan") => logits.fill(f32::NAN),
+            Some("first nan") => {
+                self.inner.forward(batch, logits)?;
+                logits[..VOCAB].fill(f32::NAN);
+            }
+            Some(message) => return Err(RunnerError(message.to_owned())),
+            None => self.inner.forward(batch, logits)?,
+        }
+        let mut columns = vec![0; batch.tables.len()];
+        for column in batch.columns {
+            columns[column.sequence as usize] += 1;
+        }
+        self.batches.lock().unwrap().push(columns);
+        Ok(())
+    }
+
+    fn copy_block(&mut self, from: BlockId, to: BlockId, tokens: usize) {
+        self.inner.copy_block(from, to, tokens);
+    }
+}
+
+/// What a request got.
+#[derive(Clone, Default)]
+pub(super) struct Log(pub(super) Arc<Mutex<Vec<Event>>>);
+
+impl Log {
+    pub(super) fn events(&self) -> Vec<Event> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub(super) fn tokens(&self, of: u32) -> Vec<TokenId> {
+        let token = |event: &Event| match event {
+            Event::Token { candidate, id, .. } if *candidate == of => Some(*id),
+            _ => None,
+        };
+        self.events().iter().filter_map(token).collect()
+    }
+
+    pub(super) fn finished(&self) -> Vec<(u32, FinishReason, u32)> {
+        let finished = |event: &Event| match event {
+            Event::Finished { candidate, reason, dropped } => Some((*candidate, *reason, *dropped)),
+            _ => None,
+        };
+        self.events().iter().filter_map(finished).collect()
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        match self.events().last() {
+            Some(Event::Done(usage)) => (**usage).clone(),
+            other => panic!("not done: {other:?}"),
+        }
+    }
+
+    pub(super) fn failure(&self) -> RequestFailure {
+        match self.events().last() {
+            Some(Event::Failed(failure, _)) => failure.clone(),
+            other => panic!("not failed: {other:?}"),
+        }
+    }
+
+    pub(super) fn prompt(&self) -> Vec<TokenLogprobs> {
+        let mut all = Vec::new();
+        for event in self.events() {
+            if let Event::Prompt { start, logprobs } = event {
+                assert_eq!(start as usize, all.len() + 1, "in order");
+                all.extend(logprobs);
+            }
+        }
+        all
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(self.events().last(), Some(Event::Done(_) | Event::Failed(..)))
+    }
+}
+
+pub(super) struct Plant {
+    pub(super) core: Core,
+    pub(super) clock: ManualClock,
+    pub(super) stats: Arc<Stats>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) fault: Arc<Mutex<Option<&'static str>>>,
+    pub(super) batches: Arc<Mutex<Vec<Vec<usize>>>>,
+    pub(super) next: u64,
+}
+
+impl Plant {
+    pub(super) fn new(kv_blocks: usize, config: &EngineConfig) -> Self {
+        let clock = ManualClock::default();
+        let simulated =
+            SimulatedConfig { vocab_size: VOCAB, context_len: 1024, kv_blocks, ..SimulatedConfig::default() };
+        let fault = Arc::new(Mutex::new(None));
+        let batches = Arc::new(Mutex::new(Vec::new()));
+        let runner = TestRunner {
+            inner: SimulatedRunner::new(simulated),
+            clock: clock.clone(),
+            fault: Arc::clone(&fault),
+            batches: Arc::clone(&batches),
+        };
+        let limits = config.limits(runner.shape()).unwrap();
+        let stats = Arc::new(Stats::default());
+        let inbox = Arc::new(Inbox::new(config.max_waiting));
+        let shared = Shared { stats: Arc::clone(&stats), inbox: Arc::clone(&inbox) };
+        let core = Core::new(Box::new(runner), config, limits, shared, Box::new(clock.clone()));
+        Self { core, clock, stats, inbox, fault, batches, next: 0 }
+    }
+
+    pub(super) fn submit(&mut self, prompt: Vec<TokenId>, max_tokens: u32, change: impl FnOnce(&mut Request)) -> Log {
+        let log = Log::default();
+        let events = Arc::clone(&log.0);
+        self.next += 1;
+        let mut request = Request {
+            id: RequestId(self.next),
+            prompt,
+            max_tokens,
+            allowance: None,
+            candidates: 1,
+            sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
+            stop_ids: Vec::new(),
+            ignore_eos: false,
+            prompt_logprobs: None,
+            priority: 0,
+            controls: Vec::new(),
+            events: Box::new(move |event| events.lock().unwrap().push(event)),
+            cancel: CancelToken::new(),
+            received: Instant::now(),
+        };
+        change(&mut request);
+        self.core.submit(request, self.clock.now_ns());
+        log
+    }
+
+    pub(super) fn step(&mut self) {
+        self.core.step();
+        self.core.scheduler.check();
+        self.core.settle();
+    }
+
+    pub(super) fn gauges(&self) -> Gauges {
+        self.stats.gauges(self.inbox.waiting())
+    }
+
+    pub(super) fn drain(&mut self) {
+        for _ in 0..10_000 {
+            if self.core.is_idle() {
+                assert_eq!(self.gauges().kv_blocks_used, 0);
+                assert_eq!((self.gauges().running, self.gauges().waiting), (0, 0));
+                return;
+            }
+            self.step();
+        }
+        panic!("the work does not come to an end");
+    }
+}
+
+pub(super) fn plant() -> Plant {
+    Plant::new(256, &EngineConfig { seed: Some(1), ..EngineConfig::default() })
+}
+
+pub(super) fn prompt(seed: u32, len: u32) -> Vec<TokenId> {
+    (0..len).map(|i| (i * i * 7 + i * seed + seed * 31) % 64).collect()
+}
