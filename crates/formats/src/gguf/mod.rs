@@ -43,12 +43,13 @@ impl Gguf {
         const BUFFER_BYTES: usize = 256 << 10;
         let path = path.as_ref();
         let open_error = |source| FormatError::Open { path: path.to_owned(), source };
-        let file = File::open(path).map_err(open_error)?;
-        let metadata = file.metadata().map_err(open_error)?;
+        // Asked before it is opened: opening a pipe would wait for its writer.
+        let metadata = std::fs::metadata(path).map_err(open_error)?;
         if !metadata.is_file() {
             return Err(open_error(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
-        let file_len = metadata.len();
+        let file = File::open(path).map_err(open_error)?;
+        let file_len = file.metadata().map_err(open_error)?.len();
         let header = Header::read(BufReader::with_capacity(BUFFER_BYTES, &file), file_len)?;
         Ok(Self { file, path: path.to_owned(), file_len, header })
     }

@@ -12,13 +12,15 @@ use crate::error::{Error, Result};
 /// How long one pull waits for another of the same model.
 const LOCK_WAIT: Duration = Duration::from_secs(3600);
 
+/// What to do about a full disk.
+pub(super) const FULL_DISK: &str =
+    "free some space, or set cache_dir to a folder on a larger disk, for example --cache-dir /srv/tokenworks/cache";
+
 /// An input or output error with the file's name; a full disk gets its own words.
 pub(super) fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
     let wrapped = Error::failure(format!("cannot {what} {}", path.display())).because(error);
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            wrapped.hint("free some space, or set cache_dir to a folder on a larger disk; nothing half-done was kept")
-        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => wrapped.hint(FULL_DISK),
         io::ErrorKind::PermissionDenied => wrapped.hint("check who owns the folder, or set cache_dir to another one"),
         _ => wrapped,
     }

@@ -99,9 +99,11 @@ impl Failure {
                         _ => "check the network and HF_ENDPOINT; run it again to go on where it stopped".to_owned(),
                     },
                     ApiError::LockAcquisition(_) => "another program fetches the same file; wait for it".to_owned(),
-                    ApiError::IoError(e) if e.kind() == std::io::ErrorKind::StorageFull => {
-                        format!("free some space, or set HF_HOME; the cache is {}", hub.cache.display())
-                    }
+                    ApiError::IoError(_) => format!(
+                        "check space and rights in the cache {}, or set HF_HOME to another folder; run it again to go \
+                         on where it stopped",
+                        hub.cache.display()
+                    ),
                     ApiError::MissingHeader(_) | ApiError::InvalidHeader(_) => {
                         "this does not look like a hub: check HF_ENDPOINT".to_owned()
                     }

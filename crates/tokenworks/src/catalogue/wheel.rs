@@ -91,7 +91,9 @@ pub(super) fn keep_terms(builtin: &Builtin, staging: &Path, target: &Path) -> Re
     let mut text = Vec::new();
     part.take(MAX_TERMS_BYTES).read_to_end(&mut text).map_err(|e| broken(file, &e))?;
     let path = target.with_extension("terms.html");
-    std::fs::write(&path, text).map_err(|e| io_error("write", &path, &e))?;
+    let unfinished = staging.join(format!("{}.terms.unfinished", builtin.name));
+    std::fs::write(&unfinished, text).map_err(|e| io_error("write", &unfinished, &e))?;
+    std::fs::rename(&unfinished, &path).map_err(|e| io_error("rename to", &path, &e))?;
     Ok(Some(path))
 }
 

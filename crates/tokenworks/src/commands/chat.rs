@@ -87,6 +87,10 @@ impl Talk<'_> {
                 input.by_ref().take(MAX_LINE_BYTES).read_line(&mut line).map_err(|e| {
                     Error::failure("cannot read from standard input").because(e).hint("give UTF-8 text")
                 })?;
+            if read as u64 == MAX_LINE_BYTES && !line.ends_with('\n') {
+                return Err(Error::usage("a line on standard input is longer than 1 MiB")
+                    .hint("one line is one question; `tokenworks run` takes longer texts"));
+            }
             if read == 0 || !self.take(&line)? {
                 return Ok(());
             }

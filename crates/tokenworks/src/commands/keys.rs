@@ -59,7 +59,11 @@ pub fn new(context: &Context, name: &str, json: bool) -> Result<()> {
 pub fn secret(file: &Path) -> Result<Vec<u8>> {
     match read(file) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(Error::failure(format!("cannot read the secret in {}", file.display())).because(e)),
+        Err(e) => {
+            return Err(Error::failure(format!("cannot read the secret in {}", file.display()))
+                .because(e)
+                .hint("let this user read it, or set server.key_secret_file or data_dir to another place"));
+        }
         Ok(secret) if secret.len() >= 16 => return Ok(secret),
         Ok(_) => {
             return Err(Error::usage(format!("the secret in {} is shorter than 16 bytes", file.display()))

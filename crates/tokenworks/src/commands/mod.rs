@@ -4,6 +4,7 @@ pub mod answer;
 pub mod bench;
 pub mod chat;
 pub mod config;
+pub mod input;
 pub mod keys;
 pub mod perplexity;
 pub mod pull;

@@ -3,21 +3,20 @@
 //! The convention of llama.cpp's tool, so that figures compare: the text in non-overlapping windows, each beginning
 //! with the model's start token if it has one, and the second half of each window scored.
 
-use std::io::Read;
 use std::path::Path;
 
 use inference::{SamplingParams, TokenId};
 use serde::Serialize;
 use service::{Generation, Labels, Line, LineEvent, Prompt, TokenText};
 
-use super::Context;
 use super::answer::{refused, runtime, start_line};
+use super::{Context, input};
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::output::grouped;
 
 /// Longest text that is taken.
-const MAX_FILE_BYTES: u64 = 1 << 30;
+const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// As `eval perplexity --json` prints it.
 #[derive(Serialize)]
@@ -144,18 +143,10 @@ pub fn run(context: &Context, args: &cli::Perplexity) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<String> {
-    let refuse = |e: std::io::Error| {
-        Error::usage(format!("cannot read the text {}", path.display()))
-            .because(e)
-            .hint("give the path of a UTF-8 file")
-    };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(refuse)?;
-    let read = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(refuse)?;
-    if read as u64 > MAX_FILE_BYTES {
-        return Err(Error::usage(format!("{} is longer than 1 GiB", path.display())).hint("give a part of it"));
-    }
-    Ok(text)
+    let what = format!("the text {}", path.display());
+    let file = std::fs::File::open(path)
+        .map_err(|e| Error::usage(format!("cannot read {what}")).because(e).hint("give the path of a UTF-8 file"))?;
+    input::text(&what, file, FILE_BYTES_MAX)
 }
 
 /// The log-probability of each token of a window, asked for like a client would: echo, no new tokens.

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use serde::Serialize;
 
 use super::Context;
+use crate::assembly;
 use crate::catalogue::{BUILTINS, Builtin, ModelRef, Source};
 use crate::cli;
 use crate::error::{Error, Result};
@@ -21,13 +22,12 @@ struct Pulled {
 /// Runs `pull`.
 ///
 /// # Errors
-/// See [`Catalogue::obtain`](crate::catalogue::Catalogue::obtain).
+/// See [`Catalogue::obtain`](crate::catalogue::Catalogue::obtain); what was fetched is no model file.
 pub fn pull(context: &Context, args: &cli::Pull) -> Result<()> {
     let model = context.model(args.model.as_deref())?;
-    let path = context.catalogue().obtain(&model, &|builtin| consent(context, builtin, args.accept_license))?;
-    let size = std::fs::metadata(&path)
-        .map_err(|e| Error::failure(format!("cannot read {}", path.display())).because(e))?
-        .len();
+    // Opened like for any use: what is no model, or is damaged in its header, is not told to be fine.
+    let gguf = assembly::open(context, &model, &|builtin| consent(context, builtin, args.accept_license))?;
+    let (path, size) = (gguf.path(), gguf.file_len());
     if args.json {
         let path = path.to_string_lossy().into_owned();
         return context.output.json(&Pulled { name: model.name, path, bytes: size });

@@ -1,23 +1,22 @@
 //! `run`: one prompt, one answer on standard output.
 
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 
 use metering::UsageRecord;
 use serde::Serialize;
 use service::{Line, Message, Prompt};
 
-use super::Context;
 use super::answer::{ask, generation, runtime, start_line, tokens_per_second};
+use super::{Context, input};
 use crate::cli;
 use crate::error::{Error, Result};
-
-/// No context is longer than this many bytes of text.
-const MAX_INPUT_BYTES: u64 = 16 << 20;
 
 /// As `run --json` prints it.
 #[derive(Serialize)]
 struct Answer<'a> {
     model: &'a str,
+    /// Whether the model went on from the text as it is, without a chat template.
+    raw: bool,
     text: String,
     tokens_per_second: Option<f64>,
     usage: UsageRecord,
@@ -36,6 +35,10 @@ pub fn run(context: &Context, args: &cli::Run) -> Result<()> {
         return Err(Error::usage(format!("{} has no chat template, so --system has no place", model.name))
             .hint("put it into the prompt, or set chat_template under [models.NAME]"));
     }
+    if raw && !args.raw && !args.json {
+        let name = &model.name;
+        context.output.note(format_args!("{name} has no chat template: it goes on from the text as it is, like --raw"));
+    }
     let prompt = if raw { Prompt::Text(text) } else { Prompt::Chat(messages(args.system.as_deref(), text)) };
     let generation = generation(prompt, &args.sampling, args.stop.clone(), "run");
     let output = context.output;
@@ -47,7 +50,7 @@ pub fn run(context: &Context, args: &cli::Run) -> Result<()> {
     production.end();
     if args.json {
         let model = production.line.card().id.as_str();
-        return output.json(&Answer { model, text: answer, tokens_per_second: tokens_per_second(&usage), usage });
+        return output.json(&Answer { model, raw, text: answer, tokens_per_second: tokens_per_second(&usage), usage });
     }
     // The shell's next prompt starts on its own line.
     if answer.ends_with('\n') { Ok(()) } else { output.line("") }
@@ -56,11 +59,9 @@ pub fn run(context: &Context, args: &cli::Run) -> Result<()> {
 /// The prompt from the command line, with standard input below it when that is no terminal.
 fn prompt(argument: Option<&str>) -> Result<String> {
     let mut text = argument.unwrap_or_default().to_owned();
-    if !std::io::stdin().is_terminal() {
-        let mut input = String::new();
-        std::io::stdin().take(MAX_INPUT_BYTES).read_to_string(&mut input).map_err(|e| {
-            Error::failure("cannot read the prompt from standard input").because(e).hint("give UTF-8 text")
-        })?;
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        let input = input::stdin("prompt", &stdin)?;
         let input = input.trim_end_matches(['\n', '\r']);
         if !text.is_empty() && !input.is_empty() {
             text.push_str("\n\n");

@@ -72,6 +72,9 @@ fn models(context: &Context, names: &[String]) -> Result<Vec<ModelRef>> {
     let mut models: Vec<ModelRef> = Vec::new();
     for name in names {
         let model = context.model(Some(name))?;
+        if models.contains(&model) {
+            return Err(Error::usage(format!("{} is given twice", model.name)).hint("name each model once"));
+        }
         if models.iter().any(|m| m.name == model.name) {
             return Err(Error::usage(format!("two models would both be called {}", model.name))
                 .hint("give one of them another name: [models.NAME] with source in tokenworks.toml"));

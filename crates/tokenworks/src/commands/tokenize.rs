@@ -1,18 +1,13 @@
 //! `tokenize`: a text's tokens.
 
-use std::io::Read;
-
 use anstyle::{AnsiColor, Color, Style};
 use serde::Serialize;
 
-use super::Context;
 use super::pull::consent;
+use super::{Context, input};
 use crate::assembly;
 use crate::cli;
-use crate::error::{Error, Result};
-
-/// Longest text that is taken.
-const MAX_INPUT_BYTES: u64 = 64 << 20;
+use crate::error::Result;
 
 /// One token, as `tokenize --json` prints it.
 #[derive(Serialize)]
@@ -40,7 +35,7 @@ pub fn tokenize(context: &Context, args: &cli::Tokenize) -> Result<()> {
     let model = context.model(args.model.as_deref())?;
     let text = match &args.text {
         Some(text) => text.clone(),
-        None => read_stdin()?,
+        None => input::stdin("text", &std::io::stdin())?,
     };
     let gguf = assembly::open(context, &model, &|builtin| consent(context, builtin, false))?;
     let tokenizer = assembly::read_tokenizer(&gguf)?;
@@ -56,19 +51,12 @@ pub fn tokenize(context: &Context, args: &cli::Tokenize) -> Result<()> {
     if args.json {
         return context.output.json(&Tokens { model: model.name, count: tokens.len(), tokens });
     }
-    context.output.line(pieces(context, &tokens))?;
-    context.output.line(ids(&tokens))?;
+    if !tokens.is_empty() {
+        context.output.line(pieces(context, &tokens))?;
+        context.output.line(ids(&tokens))?;
+    }
     context.output.note(format_args!("{} tokens", tokens.len()));
     Ok(())
-}
-
-fn read_stdin() -> Result<String> {
-    let mut text = String::new();
-    std::io::stdin()
-        .take(MAX_INPUT_BYTES)
-        .read_to_string(&mut text)
-        .map_err(|e| Error::failure("cannot read the text from standard input").because(e).hint("give UTF-8 text"))?;
-    Ok(text)
 }
 
 /// The pieces side by side: coloured on a terminal, else with a bar between them.

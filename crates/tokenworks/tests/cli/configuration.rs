@@ -49,6 +49,20 @@ fn completions_for_every_shell() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn bash_completes_with_the_script() {
+    let sandbox = Sandbox::new();
+    sandbox.write("script", sandbox.run(&["completions", "bash"]).good());
+    for (words, expect) in [("tokenworks pul", "pull\n"), ("tokenworks eval perp", "perplexity\n")] {
+        let program = "set -u; source ./script; COMP_WORDS=($WORDS); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); \
+                       _tokenworks tokenworks \"${COMP_WORDS[-1]}\" \"${COMP_WORDS[-2]}\"; echo \"${COMPREPLY[*]}\"";
+        let mut bash = std::process::Command::new("/bin/bash");
+        bash.args(["-c", program]).env("WORDS", words).current_dir(sandbox.path(""));
+        assert_eq!(ended(bash.output().unwrap()).good(), expect, "{words}");
+    }
+}
+
 #[test]
 fn layers_in_order() {
     let sandbox = Sandbox::new();

@@ -106,6 +106,7 @@ fn several_models_are_served_side_by_side() {
 fn names_that_collide_are_refused() {
     let sandbox = sandbox();
     assert!(sandbox.run(&["serve", "tiny.gguf", "./tiny.gguf"]).bad(2).contains("both be called tiny"));
+    assert!(sandbox.run(&["serve", "tiny.gguf", "tiny.gguf"]).bad(2).contains("tiny is given twice"));
     TinyModel::gemma3().write(sandbox.path("other.gguf")).unwrap();
     sandbox.write("tokenworks.toml", "[models.tiny]\nsource = \"tiny.gguf\"\naliases = [\"other\"]\n");
     let error = sandbox.run(&["serve", "tiny", "other.gguf", "--port", "0"]).bad(2);
@@ -126,6 +127,16 @@ fn another_address_needs_keys() {
     let sandbox = sandbox();
     let error = sandbox.run(&["serve", "tiny.gguf", "--host", "0.0.0.0", "--port", "0"]).bad(2);
     assert!(error.contains("server.keys"), "{error}");
+}
+
+#[test]
+fn a_data_folder_that_is_none_names_the_fix() {
+    let sandbox = sandbox();
+    sandbox.write("file", "no folder");
+    let entry = format!("data_dir = \"file\"\n[[server.keys]]\nname = \"a\"\nhash = \"{}\"\n", "0".repeat(64));
+    sandbox.write("tokenworks.toml", entry);
+    let error = sandbox.run(&["serve", "tiny.gguf", "--port", "0"]).bad(1);
+    assert!(error.contains("key-secret") && error.contains("data_dir"), "{error}");
 }
 
 #[test]

@@ -50,6 +50,16 @@ fn tokens_make_up_the_text() {
 }
 
 #[test]
+fn no_text_has_no_tokens() {
+    let sandbox = sandbox();
+    let ended = sandbox.run(&["tokenize", "", "-m", "tiny.gguf"]);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", "0 tokens\n"));
+    assert_eq!(sandbox.run_with_input(&["tokenize", "-m", "tiny.gguf"], "").good(), "");
+    let json = sandbox.run(&["tokenize", "", "-m", "tiny.gguf", "--json"]).json();
+    assert_eq!((&json["model"], &json["count"], &json["tokens"]), (&"tiny".into(), &0.into(), &Value::Array(vec![])));
+}
+
+#[test]
 fn special_tokens_are_read_only_when_asked_for() {
     let sandbox = sandbox();
     let special = |more: &[&str]| {
@@ -142,8 +152,15 @@ fn a_base_model_chats_only_with_a_configured_template() {
     let arguments = ["chat", "base.gguf", "--max-tokens", "2"];
     let error = sandbox.run_with_input(&arguments, "hello\n").bad(2);
     assert!(error.contains("no chat template") && error.contains("chat_template_file"), "{error}");
-    // `run` goes on from the text as it is then.
-    sandbox.run(&["run", "hello", "-m", "base.gguf", "--max-tokens", "2"]).good();
+    // `run` goes on from the text as it is then, and says so beside the answer.
+    let arguments = ["run", "hello", "-m", "base.gguf", "--max-tokens", "2", "--temperature", "0"];
+    let answer = sandbox.run(&arguments);
+    assert_eq!(answer.stderr.matches("no chat template").count(), 1, "{answer:?}");
+    let raw = sandbox.run(&[&arguments[..], &["--raw"]].concat());
+    assert_eq!((&answer.stdout, raw.stderr.as_str()), (&raw.stdout, ""));
+    let json = sandbox.run(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(json.stderr, "");
+    assert_eq!(json.json()["raw"], true);
     assert!(sandbox.run(&["run", "x", "-m", "base.gguf", "--system", "y"]).bad(2).contains("--system"));
     sandbox.write("t.jinja", "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}");
     sandbox.write("tokenworks.toml", "[models.base]\nsource = \"base.gguf\"\nchat_template_file = \"t.jinja\"\n");
