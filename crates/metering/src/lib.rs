@@ -1,13 +1,15 @@
-//! Quantities per request: usage records, roll-ups and their Prometheus text. No money.
+//! Quantities per request: usage records, their journal, roll-ups and their Prometheus text. No money.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod histogram;
+mod journal;
 mod meter;
 mod record;
 mod render;
 
 pub use histogram::Histogram;
+pub use journal::{Journal, Page, PageId, Recovery, SEGMENT_BYTES, Unfinished};
 pub use meter::{LineGauges, Meter, Rejection};
 pub use record::{FinishReason, GAP_BOUNDS_NS, Outcome, UsageRecord};
 

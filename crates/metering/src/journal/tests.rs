@@ -1,0 +1,111 @@
+use super::*;
+
+const INTERVAL: Duration = Duration::from_millis(5);
+
+fn id(number: u8) -> PageId {
+    [number; 16]
+}
+
+fn names(folder: &Path) -> Vec<u64> {
+    let mut names = segments(folder).unwrap();
+    names.sort_unstable();
+    names
+}
+
+/// What a process that starts now would find; the journal's own files stay.
+fn unfinished(folder: &Path) -> Vec<Unfinished> {
+    recover(folder, &names(folder)).unwrap().unfinished
+}
+
+#[test]
+fn what_was_under_way_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, recovery) = Journal::open(folder.path(), INTERVAL).unwrap();
+    assert!(recovery.unfinished.is_empty());
+    let settled = journal.begin(id(1), b"one").unwrap();
+    let delivered = journal.begin(id(2), b"two").unwrap();
+    let waiting = journal.begin(id(3), b"three").unwrap();
+    settled.progress(b"5").unwrap();
+    delivered.progress(b"7").unwrap();
+    delivered.progress(b"9").unwrap();
+    settled.end();
+    assert!(journal.begin(id(2), b"again").is_err());
+    assert_eq!(journal.open_pages(), 2);
+    // The process ends here, its memory is lost.
+    drop((delivered, waiting, journal));
+    let expected = [
+        Unfinished { id: id(2), start: b"two".to_vec(), progress: Some(b"9".to_vec()) },
+        Unfinished { id: id(3), start: b"three".to_vec(), progress: None },
+    ];
+    let (journal, recovery) = Journal::open(folder.path(), INTERVAL).unwrap();
+    assert_eq!((recovery.unfinished.as_slice(), recovery.torn_bytes), (expected.as_slice(), 0));
+    // A crash before it was all settled: found once more.
+    drop((journal, recovery));
+    let (journal, recovery) = Journal::open(folder.path(), INTERVAL).unwrap();
+    assert_eq!(recovery.unfinished, expected);
+    recovery.done().unwrap();
+    drop(journal);
+    assert!(unfinished(folder.path()).is_empty());
+}
+
+#[test]
+fn a_record_cut_off_anywhere_hides_nothing_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path(), INTERVAL).unwrap();
+    let page = journal.begin(id(1), b"start").unwrap();
+    let file = path(folder.path(), 0);
+    let first = fs::metadata(&file).unwrap().len();
+    page.progress(b"some progress").unwrap();
+    let whole = fs::read(&file).unwrap();
+    for cut in 0..whole.len() {
+        fs::write(&file, &whole[..cut]).unwrap();
+        let found = unfinished(folder.path());
+        assert_eq!(found.len(), usize::from(cut as u64 >= first), "{cut}");
+        assert!(found.iter().all(|unfinished| unfinished.progress.is_none()));
+    }
+    for changed in usize::try_from(first).unwrap()..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[changed] ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        assert_eq!(unfinished(folder.path())[0].progress, None, "{changed}");
+    }
+    fs::write(&file, &whole).unwrap();
+    assert_eq!(unfinished(folder.path())[0].progress.as_deref(), Some(&b"some progress"[..]));
+}
+
+#[test]
+fn files_are_deleted_when_no_open_page_needs_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path(), INTERVAL).unwrap();
+    let long = journal.begin(id(0), b"long").unwrap();
+    let payload = vec![7; 60 << 10];
+    let fill = |number| {
+        let page = journal.begin(id(number), b"").unwrap();
+        for _ in 0..SEGMENT_BYTES / (60 << 10) + 1 {
+            page.progress(&payload).unwrap();
+        }
+        page
+    };
+    for number in 1..4 {
+        fill(number).end();
+    }
+    assert_eq!(names(folder.path()), [0, 1, 2, 3], "the first page needs all");
+    let later = fill(9);
+    long.end();
+    assert_eq!(names(folder.path()), [3, 4]);
+    later.end();
+    assert_eq!(names(folder.path()), [4]);
+    assert!(unfinished(folder.path()).is_empty());
+}
+
+#[test]
+fn a_record_that_is_too_long_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path(), INTERVAL).unwrap();
+    assert!(journal.begin(id(1), &vec![0; 1 << 20]).is_err());
+    assert_eq!(journal.open_pages(), 0);
+    let page = journal.begin(id(1), b"a").unwrap();
+    assert!(page.progress(&vec![0; 1 << 20]).is_err());
+    page.progress(b"b").unwrap();
+    assert_eq!(unfinished(folder.path())[0].progress.as_deref(), Some(&b"b"[..]));
+}
