@@ -35,33 +35,45 @@ impl std::fmt::Debug for Model {
     }
 }
 
+impl ModelConfig {
+    /// Reads the sizes of a model of any known architecture; no weights are read.
+    ///
+    /// # Errors
+    /// What is wrong with the file's metadata, naming the key.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, LoadError> {
+        let missing = || LoadError::MissingKey { key: ARCHITECTURE_KEY.to_owned() };
+        match gguf.get_str(ARCHITECTURE_KEY)?.ok_or_else(missing)? {
+            llama::NAME => Llama::config(gguf),
+            gemma3::NAME => Gemma3::config(gguf),
+            other => {
+                let found = other.chars().take(40).flat_map(char::escape_debug).collect();
+                let supported = format!("{}, {}", llama::NAME, gemma3::NAME);
+                Err(LoadError::UnknownArchitecture { found, supported })
+            }
+        }
+    }
+
+    /// Bytes of one KV block, all layers; `None` when memory could not hold it.
+    #[must_use]
+    pub fn kv_block_bytes(&self) -> Option<usize> {
+        KvStore::block_bytes(self.layers, self.kv_heads, self.head_dim)
+    }
+}
+
 impl Model {
     /// Takes all weights into memory; the file is not used afterwards. Forward passes run on `pool`.
     ///
     /// # Errors
     /// What is wrong with the file, naming the key or tensor.
     pub fn load(gguf: &Gguf, pool: &Arc<ThreadPool>) -> Result<Self, LoadError> {
-        let missing = || LoadError::MissingKey { key: ARCHITECTURE_KEY.to_owned() };
-        let name = gguf.get_str(ARCHITECTURE_KEY)?.ok_or_else(missing)?;
-        let config = match name {
-            llama::NAME => Llama::config(gguf)?,
-            gemma3::NAME => Gemma3::config(gguf)?,
-            other => {
-                let found = other.chars().take(40).flat_map(char::escape_debug).collect();
-                let supported = format!("{}, {}", llama::NAME, gemma3::NAME);
-                return Err(LoadError::UnknownArchitecture { found, supported });
-            }
-        };
-        let kv_block_bytes =
-            KvStore::block_bytes(config.layers, config.kv_heads, config.head_dim).ok_or_else(|| {
-                LoadError::InvalidKey {
-                    key: format!("{name}.block_count"),
-                    expected: "such that a KV block fits memory".to_owned(),
-                    actual: config.layers.to_string(),
-                }
-            })?;
+        let config = ModelConfig::from_gguf(gguf)?;
+        let kv_block_bytes = config.kv_block_bytes().ok_or_else(|| LoadError::InvalidKey {
+            key: format!("{}.block_count", config.architecture),
+            expected: "such that a KV block fits memory".to_owned(),
+            actual: config.layers.to_string(),
+        })?;
         let mut loader = Loader::new(gguf, &config);
-        let architecture = match name {
+        let architecture = match config.architecture {
             llama::NAME => Architecture::Llama(Llama::load(&config, &mut loader)?),
             _ => Architecture::Gemma3(Gemma3::load(&config, &mut loader)?),
         };

@@ -14,9 +14,9 @@ use tokenizer::{ChatTemplate, Tokenizer};
 
 use crate::catalogue::{Consent, ModelRef};
 use crate::commands::Context;
-use crate::config::{EngineSettings, ModelSettings, TemplateSource};
+use crate::config::{ModelSettings, TemplateSource};
 use crate::error::{Error, Result, chain};
-use crate::memory::{self, KvBudget, KvDemand};
+use crate::memory::{KvBudget, KvDemand};
 
 /// Templates longer than this are no templates.
 const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
@@ -166,39 +166,17 @@ fn read_template(path: &Path) -> std::io::Result<String> {
 }
 
 impl LoadedModel {
-    /// The longest prompt and answer together that the settings allow.
-    ///
-    /// # Errors
-    /// The settings ask for more than the model has.
-    pub fn context_len(&self, engine: &EngineSettings) -> Result<usize> {
-        let own = self.model.config().context_len;
-        let (key, wanted) = match (self.settings.context_len, engine.context_len) {
-            (Some(wanted), _) => (format!("models.{}.context_len", self.name), wanted),
-            (None, Some(wanted)) => ("engine.context_len".to_owned(), wanted),
-            (None, None) => return Ok(own),
-        };
-        if wanted > own {
-            return Err(Error::usage(format!("{key} is {wanted}, but {} has a context of {own}", self.name))
-                .hint(format!("set {key} to at most {own}")));
-        }
-        Ok(wanted)
-    }
-
     /// Starts the engine and the line. `metering` counts what they do.
     ///
     /// # Errors
     /// The KV cache does not fit, or the engine cannot start.
     pub fn start(self, context: &Context, meter: &Arc<Meter>) -> Result<Production> {
         let settings = &context.settings.engine;
-        let context_len = self.context_len(settings)?;
-        let demand = KvDemand {
-            block_bytes: self.model.kv_block_bytes() as u64,
-            context_len: context_len as u64,
-            wanted: self.settings.kv_memory.or(settings.kv_memory),
-            available: memory::available(),
-        };
+        let demand = KvDemand::of(&self.name, self.model.config(), &self.settings, settings)?;
         let kv = demand.budget()?;
-        let blocks = usize::try_from(kv.blocks).map_err(|e| Error::failure("the KV cache is too large").because(e))?;
+        let too_large = |e| Error::failure("the KV cache is too large").because(e).hint("set engine.kv_memory lower");
+        let blocks = usize::try_from(kv.blocks).map_err(too_large)?;
+        let context_len = usize::try_from(demand.context_len).map_err(too_large)?;
         let runner = ModelRunner::new(Arc::clone(&self.model), blocks).map_err(|e| {
             Error::failure(format!("cannot make the KV cache of {}", self.name))
                 .because(chain(&e))

@@ -260,12 +260,9 @@ pub struct Perplexity {
 /// `config`
 #[derive(Debug, Subcommand)]
 pub enum Config {
-    /// Check the configuration and every file it names
-    #[command(after_help = "Example:\n  tokenworks config check --config examples/tokenworks.toml")]
-    Check {
-        /// The file to check, like --config
-        file: Option<PathBuf>,
-    },
+    /// Check the configuration: whatever `serve` would refuse
+    #[command(after_help = "Example:\n  tokenworks config check examples/tokenworks.toml --json")]
+    Check(Check),
     /// Show every setting, its value and where it was set
     #[command(after_help = "Example:\n  tokenworks config show --json")]
     Show {
@@ -273,6 +270,16 @@ pub enum Config {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `config check`
+#[derive(Args, Debug)]
+pub struct Check {
+    /// The file to check, like --config
+    pub file: Option<PathBuf>,
+    /// Print what was found as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `keys`

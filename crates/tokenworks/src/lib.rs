@@ -51,11 +51,12 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
         return completions(args, output);
     }
     let environment = Environment::read()?;
-    let file = match &cli.command {
-        Command::Config(cli::Config::Check { file: Some(file) }) => Some(file.as_path()),
-        _ => cli.global.config.as_deref(),
-    };
-    let loaded = config::load(file, &environment, &cli.settings())?;
+    if let Command::Config(cli::Config::Check(args)) = &cli.command {
+        let file = args.file.clone().or_else(|| cli.global.config.clone());
+        let args = cli::Check { file, ..*args };
+        return commands::config::check(environment, output, &args, &cli.settings());
+    }
+    let loaded = config::load(cli.global.config.as_deref(), &environment, &cli.settings())?;
     let serving = matches!(cli.command, Command::Serve(_));
     let level_origin = loaded.layers.entries.get("log.level").map(|e| &e.origin);
     let _logs = logs::start(&loaded.settings.log, level_origin, serving, output.colour_stderr())?;
@@ -63,7 +64,6 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
     match &cli.command {
         Command::Pull(args) => commands::pull::pull(&context, args),
         Command::Models(args) => commands::pull::models(&context, args),
-        Command::Config(cli::Config::Check { .. }) => commands::config::check(&context, &loaded),
         Command::Config(cli::Config::Show { json }) => commands::config::show(&context, &loaded, *json),
         Command::Keys(cli::Keys::New { name, json }) => commands::keys::new(&context, name, *json),
         Command::Serve(args) => commands::serve::serve(&context, args),
@@ -72,7 +72,8 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
         Command::Tokenize(args) => commands::tokenize::tokenize(&context, args),
         Command::Bench(args) => commands::bench::bench(&context, args),
         Command::Eval(cli::Eval::Perplexity(args)) => commands::perplexity::run(&context, args),
-        Command::Completions(args) => completions(args, output),
+        // Done above.
+        Command::Completions(_) | Command::Config(cli::Config::Check(_)) => Ok(()),
     }
 }
 

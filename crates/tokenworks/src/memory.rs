@@ -1,5 +1,8 @@
 //! How much memory there is, and how much of it the KV cache gets.
 
+use model::ModelConfig;
+
+use crate::config::{EngineSettings, ModelSettings};
 use crate::error::{Error, Result};
 use crate::output::{bytes, grouped};
 
@@ -17,8 +20,10 @@ const DEFAULT_UNKNOWN: u64 = 1 << 30;
 const LEAST_BLOCKS: u64 = 8;
 
 /// What the size of a KV cache depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvDemand {
+    /// The key that sets its size.
+    pub key: String,
     /// Bytes of one block.
     pub block_bytes: u64,
     /// Longest sequence in tokens.
@@ -41,6 +46,36 @@ pub struct KvBudget {
 }
 
 impl KvDemand {
+    /// What a model of this name asks for with these settings, and the memory that is free now.
+    ///
+    /// # Errors
+    /// A longer context is set than the model has.
+    pub fn of(name: &str, model: &ModelConfig, own: &ModelSettings, engine: &EngineSettings) -> Result<Self> {
+        let has = model.context_len;
+        let (key, context_len) = match (own.context_len, engine.context_len) {
+            (Some(wanted), _) => (format!("models.{name}.context_len"), wanted),
+            (None, wanted) => ("engine.context_len".to_owned(), wanted.unwrap_or(has)),
+        };
+        if context_len > has {
+            return Err(Error::usage(format!("{key} is {context_len}, but {name} has a context of {has}"))
+                .hint(format!("set {key} to at most {has}")));
+        }
+        let block_bytes = model.kv_block_bytes().ok_or_else(|| {
+            Error::failure(format!("a KV block of {name} does not fit memory")).hint("choose another model")
+        })?;
+        Ok(Self {
+            key: if own.kv_memory.is_some() {
+                format!("models.{name}.kv_memory")
+            } else {
+                "engine.kv_memory".to_owned()
+            },
+            block_bytes: block_bytes as u64,
+            context_len: context_len as u64,
+            wanted: own.kv_memory.or(engine.kv_memory),
+            available: available(),
+        })
+    }
+
     /// The size of the KV cache: what was asked for, or by arithmetic.
     ///
     /// # Errors
@@ -69,12 +104,17 @@ impl KvDemand {
         if size < least {
             return Err(Error::usage(format!("a KV cache of {} is too small for this model", bytes(size)))
                 .because(arithmetic)
-                .hint(format!("set engine.kv_memory to at least {}", bytes(least))));
+                .hint(format!("set {} to at least \"{}KiB\"", self.key, least.div_ceil(1024))));
         }
         if size > room {
             return Err(Error::usage(format!("a KV cache of {} does not fit into memory", bytes(size)))
                 .because(arithmetic)
-                .hint("set engine.kv_memory lower, or leave it out to have it chosen"));
+                .hint(match self.wanted {
+                    Some(_) => {
+                        format!("set {} lower, for example \"512MiB\", or leave it out to have it chosen", self.key)
+                    }
+                    None => "end other programs, or choose a smaller model".to_owned(),
+                }));
         }
         Ok(KvBudget { blocks, bytes: blocks * block, tokens: blocks * BLOCK_TOKENS })
     }
@@ -120,7 +160,7 @@ mod tests {
 
     fn demand(wanted: Option<u64>, available: Option<u64>) -> KvDemand {
         // 1 MiB for 32 tokens, 64 MiB for a context.
-        KvDemand { block_bytes: MIB, context_len: 2048, wanted, available }
+        KvDemand { key: "models.m.kv_memory".to_owned(), block_bytes: MIB, context_len: 2048, wanted, available }
     }
 
     #[test]
@@ -147,10 +187,11 @@ mod tests {
         let small = demand(Some(7 * MIB), None).budget().unwrap_err();
         assert!(small.what.contains("7.0 MiB is too small"), "{small:?}");
         assert!(small.cause.unwrap().contains("2,048 tokens needs 64.0 MiB"));
+        assert!(small.hint.unwrap().contains("models.m.kv_memory to at least \"8192KiB\""));
         let large = demand(Some(64 << 30), Some(1 << 30)).budget().unwrap_err();
         assert!(large.what.contains("64.0 GiB does not fit"), "{large:?}");
         assert!(large.cause.unwrap().contains("free now: 1.0 GiB"));
-        assert!(large.hint.unwrap().contains("engine.kv_memory"));
+        assert!(large.hint.unwrap().contains("set models.m.kv_memory lower"));
     }
 
     #[test]

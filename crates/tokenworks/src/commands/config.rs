@@ -1,47 +1,157 @@
 //! `config check` and `config show`.
 
-use std::path::Path;
+use std::collections::BTreeSet;
 
+use model::ModelConfig;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Context;
-use crate::catalogue::ModelRef;
-use crate::config::{Checked, KEYS, Loaded, TemplateSource, variable};
-use crate::error::{Error, Result};
-use crate::output::table;
+use super::{Context, serve};
+use crate::assembly;
+use crate::catalogue::{ModelRef, Source};
+use crate::cli;
+use crate::config::{self, Checked, FlagValue, KEYS, Loaded, variable};
+use crate::environment::Environment;
+use crate::error::{Error, Result, chain};
+use crate::memory::KvDemand;
+use crate::output::{Output, bytes, grouped, table};
 
-/// Runs `config check`: the layers are good already; this looks at the files they name.
-///
-/// # Errors
-/// A file that cannot be read, a template that is none, a model name that is none.
-pub fn check(context: &Context, loaded: &Loaded) -> Result<()> {
-    let settings = &context.settings;
-    ModelRef::parse(&settings.model, settings)?;
-    for (name, model) in &settings.models {
-        ModelRef::parse(name, settings).map_err(|e| Error { what: format!("models.{name}: {}", e.what), ..e })?;
-        if let Some(TemplateSource::File(path)) = &model.chat_template {
-            readable(&format!("models.{name}.chat_template_file"), path)?;
-        }
-        if let Some(source) = &model.chat_template {
-            crate::assembly::compile_template(name, source)?;
-        }
-    }
-    if let Some((certificate, key)) = &settings.server.tls {
-        readable("server.tls_certificate", certificate)?;
-        readable("server.tls_key", key)?;
-    }
-    super::serve::check_settings(context)?;
-    match &loaded.file {
-        Some(file) => context.output.line(format_args!("{}: good", file.display())),
-        None => context.output.line("no configuration file; the defaults, the environment and the flags are good"),
-    }
+/// As `config check --json` prints it.
+#[derive(Default, Serialize)]
+struct Report {
+    good: bool,
+    file: Option<String>,
+    models: Vec<ModelReport>,
+    warnings: Vec<String>,
+    problems: Vec<Problem>,
 }
 
-fn readable(key: &str, path: &Path) -> Result<()> {
-    std::fs::File::open(path).map(|_| ()).map_err(|e| {
-        Error::usage(format!("{key}: cannot read {}", path.display())).because(e).hint(format!("correct {key}"))
-    })
+/// A model that can be served with this configuration.
+#[derive(Serialize)]
+struct ModelReport {
+    name: String,
+    /// Where its file is; absent while it is not fetched, and the rest with it.
+    path: Option<String>,
+    context_len: Option<u64>,
+    kv_bytes: Option<u64>,
+    kv_tokens: Option<u64>,
+}
+
+/// What `serve` would refuse.
+#[derive(Serialize)]
+struct Problem {
+    what: String,
+    cause: Option<String>,
+    hint: Option<String>,
+}
+
+/// Runs `config check`: what `serve` would refuse is refused here, as far as it can be told without loading a model.
+/// Models that are not fetched yet are left out.
+///
+/// # Errors
+/// The last of the problems; those before it are reported already.
+pub fn check(environment: Environment, output: Output, args: &cli::Check, flags: &[FlagValue]) -> Result<()> {
+    let mut report = Report::default();
+    let mut problems = Vec::new();
+    match config::load(args.file.as_deref(), &environment, flags) {
+        Ok(loaded) => {
+            report.file = loaded.file.map(|path| path.to_string_lossy().into_owned());
+            let context = Context { environment, settings: loaded.settings, output };
+            for name in BTreeSet::from_iter(context.settings.models.keys().chain([&context.settings.model])) {
+                match check_model(&context, name) {
+                    Ok(model) => report.models.push(model),
+                    Err(problem) => problems.push(problem),
+                }
+            }
+            match serve::check_settings(&context) {
+                Ok(warnings) => report.warnings = warnings,
+                Err(problem) => problems.push(problem),
+            }
+        }
+        Err(problem) => problems.push(problem),
+    }
+    report.good = problems.is_empty();
+    report.problems = problems
+        .iter()
+        .map(|e| Problem { what: e.what.clone(), cause: e.cause.clone(), hint: e.hint.clone() })
+        .collect();
+    if args.json {
+        output.json(&report)?
+    } else {
+        show_report(output, &report)?
+    }
+    let Some(last) = problems.pop() else { return Ok(()) };
+    problems.iter().for_each(|problem| output.error(problem));
+    Err(last)
+}
+
+fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
+    let settings = &context.settings;
+    let model = ModelRef::parse(name, settings).map_err(|e| match settings.models.get(name) {
+        None => e,
+        Some(own) => {
+            let hint = match own.source {
+                Some(_) => e.hint,
+                None => {
+                    Some(format!("add source = \"hf:owner/repo/model-Q4_0.gguf\" (or a path) under [models.{name}]"))
+                }
+            };
+            Error { what: format!("models.{name}: {}", e.what), hint, ..e }
+        }
+    })?;
+    serve::check_names(std::slice::from_ref(&model), settings)?;
+    let own = settings.models.get(&model.name).cloned().unwrap_or_default();
+    if let Some(template) = &own.chat_template {
+        assembly::compile_template(&model.name, template)?;
+    }
+    let mut report =
+        ModelReport { name: model.name.clone(), path: None, context_len: None, kv_bytes: None, kv_tokens: None };
+    // A path that names no file is an error; what can be fetched need not be here.
+    if !matches!(model.source, Source::Path(_)) && context.catalogue().find(&model.source).is_none() {
+        return Ok(report);
+    }
+    let gguf = assembly::open(context, &model, &|_| Ok(false))?;
+    assembly::read_tokenizer(&gguf)?;
+    let config = ModelConfig::from_gguf(&gguf).map_err(|e| {
+        Error::failure(format!("cannot use the model file {}", gguf.path().display()))
+            .because(chain(&e))
+            .hint("choose another model; `tokenworks models` lists what is known to work")
+    })?;
+    let mut demand = KvDemand::of(&model.name, &config, &own, &settings.engine)?;
+    // The weights, about as large as their file, will be in memory before the KV cache.
+    demand.available = demand.available.map(|free| free.saturating_sub(gguf.file_len()));
+    let budget = demand.budget()?;
+    report.path = Some(gguf.path().to_string_lossy().into_owned());
+    report.context_len = Some(demand.context_len);
+    report.kv_bytes = Some(budget.bytes);
+    report.kv_tokens = Some(budget.tokens);
+    Ok(report)
+}
+
+fn show_report(output: Output, report: &Report) -> Result<()> {
+    for warning in &report.warnings {
+        output.note(format_args!("warning: {warning}"));
+    }
+    if !report.good {
+        return Ok(());
+    }
+    match &report.file {
+        Some(file) => output.line(format_args!("{file}: good"))?,
+        None => output.line("no configuration file; the defaults, the environment and the flags are good")?,
+    }
+    for model in &report.models {
+        match (model.context_len, model.kv_bytes, model.kv_tokens) {
+            (Some(context), Some(kv), Some(tokens)) => output.line(format_args!(
+                "model {}: context {} tokens, KV cache {} = {} tokens",
+                model.name,
+                grouped(context),
+                bytes(kv),
+                grouped(tokens)
+            ))?,
+            _ => output.line(format_args!("model {}: not fetched yet, so its memory is not checked", model.name))?,
+        }
+    }
+    Ok(())
 }
 
 /// A row of `config show --json`.

@@ -57,18 +57,8 @@ pub fn new(context: &Context, name: &str, json: bool) -> Result<()> {
 /// # Errors
 /// It cannot be read or written, or is too short.
 pub fn secret(file: &Path) -> Result<Vec<u8>> {
-    match read(file) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => {
-            return Err(Error::failure(format!("cannot read the secret in {}", file.display()))
-                .because(e)
-                .hint("let this user read it, or set server.key_secret_file or data_dir to another place"));
-        }
-        Ok(secret) if secret.len() >= 16 => return Ok(secret),
-        Ok(_) => {
-            return Err(Error::usage(format!("the secret in {} is shorter than 16 bytes", file.display()))
-                .hint("remove the file; `tokenworks keys new` makes a good one (then all keys must be made anew)"));
-        }
+    if let Some(secret) = existing_secret(file)? {
+        return Ok(secret);
     }
     let refuse = |e: std::io::Error| {
         Error::failure(format!("cannot write the secret to {}", file.display()))
@@ -89,6 +79,22 @@ pub fn secret(file: &Path) -> Result<Vec<u8>> {
         // Another process was faster: its secret counts.
         Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => read(file).map_err(refuse),
         Err(e) => Err(refuse(e.error)),
+    }
+}
+
+/// This installation's secret, if it was made already.
+///
+/// # Errors
+/// It cannot be read, or is too short.
+pub fn existing_secret(file: &Path) -> Result<Option<Vec<u8>>> {
+    match read(file) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::failure(format!("cannot read the secret in {}", file.display()))
+            .because(e)
+            .hint("let this user read it, or set server.key_secret_file or data_dir to another place")),
+        Ok(secret) if secret.len() >= 16 => Ok(Some(secret)),
+        Ok(_) => Err(Error::usage(format!("the secret in {} is shorter than 16 bytes", file.display()))
+            .hint("remove the file; `tokenworks keys new` makes a good one (then all keys must be made anew)")),
     }
 }
 

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use metering::Meter;
 use serde_json::json;
-use server::{KeyConfig, Limits, Server, ServerConfig, ServerError, TlsFiles};
+use server::{ConfigError, KeyConfig, Limits, Server, ServerConfig, ServerError, TlsFiles};
 use service::Line;
 
 use super::Context;
-use super::keys::secret;
+use super::answer::runtime;
+use super::keys::{existing_secret, secret};
 use super::pull::consent;
-use crate::assembly::{self, Facts, Production};
+use crate::assembly::{self, Facts};
 use crate::catalogue::ModelRef;
 use crate::cli;
+use crate::config::Settings;
 use crate::error::{Error, Result, chain};
 use crate::memory;
 use crate::output::{bytes, grouped};
@@ -32,7 +34,8 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     let keyed = !context.settings.server.keys.is_empty();
     let key_secret = if keyed { secret(&context.settings.server.key_secret_file)? } else { Vec::new() };
     let config = server_config(context, key_secret);
-    config.check().map_err(|e| server_error(&e.into()))?;
+    check_names(&models, &context.settings)?;
+    can_listen(&config)?;
     probe(&config)?;
     let meter = Arc::new(Meter::new());
     let pool = assembly::thread_pool(context)?;
@@ -42,7 +45,6 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
         let loaded = assembly::load(context, model, &pool, &|builtin| consent(context, builtin, accepted))?;
         productions.push(loaded.start(context, &meter)?);
     }
-    check_names(&productions)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(context.settings.threads.clamp(1, 4))
         .enable_all()
@@ -84,27 +86,53 @@ fn models(context: &Context, names: &[String]) -> Result<Vec<ModelRef>> {
     Ok(models)
 }
 
-/// No two models may answer to the same name.
-fn check_names(productions: &[Production]) -> Result<()> {
+/// No two of these models may answer to the same name.
+///
+/// # Errors
+/// The name, and what to change.
+pub fn check_names(models: &[ModelRef], settings: &Settings) -> Result<()> {
     let mut names = BTreeSet::new();
-    for card in productions.iter().map(|p| p.line.card()) {
-        for name in [&card.id].into_iter().chain(&card.aliases) {
+    for model in models {
+        let aliases = settings.models.get(&model.name).map(|own| own.aliases.as_slice()).unwrap_or_default();
+        for name in [&model.name].into_iter().chain(aliases) {
             if !names.insert(name) {
-                return Err(Error::usage(format!("two models answer to the name {name}"))
-                    .hint("change the aliases under [models.NAME]"));
+                return Err(Error::usage(format!("two models answer to the name {name}, or one twice"))
+                    .hint(format!("remove \"{name}\" from the aliases under [models.{}]", model.name)));
             }
         }
     }
     Ok(())
 }
 
-/// Checks what can be checked of the server's settings without starting it.
+/// Checks the server's settings without serving, and gives what is allowed but hardly meant.
 ///
 /// # Errors
 /// The first setting that cannot work.
-pub fn check_settings(context: &Context) -> Result<()> {
-    // The real secret may not exist yet, and only its length is looked at.
-    server_config(context, vec![0; 32]).check().map_err(|e| server_error(&e.into()))
+pub fn check_settings(context: &Context) -> Result<Vec<String>> {
+    let settings = &context.settings.server;
+    let mut warnings = Vec::new();
+    // What stands in for a missing secret: only its length is looked at.
+    let mut key_secret = vec![0; 32];
+    if !settings.keys.is_empty() {
+        match existing_secret(&settings.key_secret_file)? {
+            Some(secret) => key_secret = secret,
+            None => warnings.push(format!(
+                "no key will be right: server.keys are hashed with the secret in {}, which is missing; copy it from where \
+                 the keys were made, or make them anew with `tokenworks keys new NAME`",
+                settings.key_secret_file.display()
+            )),
+        }
+    }
+    can_listen(&server_config(context, key_secret))?;
+    Ok(warnings)
+}
+
+/// Whether the server can start with these settings: keys, origins, certificates, the address. For a moment it takes a
+/// free port in place of the real one, which may be in use by the server that is to be replaced.
+fn can_listen(config: &ServerConfig) -> Result<()> {
+    let config = ServerConfig { port: 0, ..config.clone() };
+    let bound = runtime()?.block_on(Server::bind(&config, Vec::new(), Arc::new(Meter::new())));
+    bound.map(drop).map_err(|e| server_error(&e))
 }
 
 fn server_config(context: &Context, key_secret: Vec<u8>) -> ServerConfig {
@@ -155,12 +183,18 @@ fn server_error(error: &ServerError) -> Error {
             Error::failure(format!("port {} is in use by another program", address.port()))
                 .hint("stop that program, or choose another port: tokenworks serve --port 8081 (0 takes a free one)")
         }
-        ServerError::Config(cause) => Error::usage("the server cannot start like this").because(chain(cause)).hint(
-            "correct tokenworks.toml, the environment or the flags; `tokenworks config show` tells what is set where",
+        ServerError::Config(cause) => {
+            let hint = match cause {
+                ConfigError::KeysNeeded { .. } => {
+                    "`tokenworks keys new NAME` prints an entry for tokenworks.toml; or set host = \"127.0.0.1\" under [server]"
+                }
+                ConfigError::Invalid { .. } => "`tokenworks config show` tells what is set where",
+            };
+            Error::usage("the server cannot start like this").because(chain(cause)).hint(hint)
+        }
+        ServerError::Tls(_) => Error::usage("TLS cannot start").because(chain(error)).hint(
+            "name two PEM files that belong together: tls_certificate = \"server.pem\" and tls_key = \"server.key\"",
         ),
-        ServerError::Tls(_) => Error::usage("TLS cannot start")
-            .because(chain(error))
-            .hint("check server.tls_certificate and server.tls_key"),
         ServerError::Host { .. } | ServerError::Bind { .. } => Error::failure("cannot listen")
             .because(chain(error))
             .hint("check server.host and server.port: 127.0.0.1 for this machine only, 0.0.0.0 for all addresses"),

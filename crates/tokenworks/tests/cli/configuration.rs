@@ -140,6 +140,85 @@ fn a_good_configuration_and_none() {
 }
 
 #[test]
+fn check_does_the_arithmetic_of_a_model_that_is_here() {
+    let sandbox = crate::tiny_model::sandbox();
+    sandbox.write("tokenworks.toml", "[models.tiny]\nsource = \"tiny.gguf\"\nkv_memory = \"1MiB\"\n");
+    let report = sandbox.run(&["config", "check", "--json"]).json();
+    assert_eq!((&report["good"], &report["problems"]), (&true.into(), &serde_json::json!([])));
+    let model = |name: &str| report["models"].as_array().unwrap().iter().find(|m| m["name"] == name).unwrap().clone();
+    assert_eq!((&model("tiny")["context_len"], &model("tiny")["kv_bytes"]), (&512.into(), &(1 << 20).into()));
+    assert_eq!(model("smollm2-135m")["path"], serde_json::Value::Null);
+    let shown = sandbox.run(&["config", "check"]).good();
+    assert!(shown.contains("model tiny: context 512 tokens, KV cache 1.0 MiB = "), "{shown}");
+    assert!(shown.contains("model smollm2-135m: not fetched yet"), "{shown}");
+    let long = "kv_memory = \"1MiB\"\ncontext_len = 1024";
+    for (own, code, parts) in [
+        ("kv_memory = \"1KiB\"", 2, vec!["too small", "512 tokens needs", "set models.tiny.kv_memory to at least \""]),
+        ("kv_memory = \"900TiB\"", 2, vec!["does not fit into memory", "set models.tiny.kv_memory lower"]),
+        (long, 2, vec!["models.tiny.context_len is 1024", "at most 512"]),
+        ("aliases = [\"a\", \"a\"]", 2, vec!["answer to the name a", "aliases under [models.tiny]"]),
+    ] {
+        sandbox.write("tokenworks.toml", format!("[models.tiny]\nsource = \"tiny.gguf\"\n{own}\n"));
+        // What the check refuses, the server refuses in the same words.
+        for command in [vec!["config", "check"], vec!["serve", "tiny", "--port", "0"]] {
+            let error = sandbox.run(&command).bad(code);
+            for part in &parts {
+                assert!(error.contains(part), "{command:?} {own}: {part} in {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn check_reports_every_problem_and_as_json() {
+    let sandbox = Sandbox::new();
+    sandbox.write("text.gguf", "no model");
+    sandbox.write(
+        "tokenworks.toml",
+        "[server]\nhost = \"0.0.0.0\"\n[models.nothing]\ncontext_len = 64\n[models.gone]\nsource = \"gone.gguf\"\n\
+         [models.text]\nsource = \"text.gguf\"\n",
+    );
+    let ended = sandbox.run(&["config", "check", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["good"], false);
+    let problems: Vec<String> = report["problems"].as_array().unwrap().iter().map(ToString::to_string).collect();
+    let expected = ["there is no file ./gone.gguf", "models.nothing: unknown model", "text.gguf", "server.keys"];
+    assert_eq!(problems.len(), expected.len(), "{problems:?}");
+    for (problem, part) in problems.iter().zip(expected) {
+        assert!(problem.contains(part) && !problem.contains("\"hint\":null"), "{part} in {problem}");
+    }
+    assert!(problems[1].contains("add source = "), "{problems:?}");
+    let error = ended.bad(2);
+    for part in expected {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    // What is no configuration at all is reported alike.
+    sandbox.write("tokenworks.toml", "[server]\nprot = 1\n");
+    let ended = sandbox.run(&["config", "check", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert!(report["problems"][0]["what"].as_str().unwrap().contains("unknown key server.prot"), "{report}");
+    ended.bad(2);
+}
+
+#[test]
+fn check_looks_at_certificates_and_the_secret() {
+    let sandbox = Sandbox::new();
+    sandbox.write("a.pem", "no certificate");
+    let hash = "0".repeat(64);
+    let entry = format!(
+        "[server]\ntls_certificate = \"a.pem\"\ntls_key = \"b.pem\"\n[[server.keys]]\nname = \"a\"\nhash = \"{hash}\"\n"
+    );
+    let file = sandbox.write("tokenworks.toml", entry);
+    let error = sandbox.run(&["config", "check"]).bad(2);
+    assert!(error.contains("a.pem") && error.contains("tls_certificate = "), "{error}");
+    std::fs::write(file, format!("[[server.keys]]\nname = \"a\"\nhash = \"{hash}\"\n")).unwrap();
+    // Keys are hashed with a secret that stays in this folder: without it none can be right.
+    let report = sandbox.run(&["config", "check", "--json"]).json();
+    assert!(report["warnings"][0].as_str().unwrap().contains("no key will be right"), "{report}");
+    assert!(!sandbox.path(".local/share/tokenworks").exists(), "a check writes nothing");
+}
+
+#[test]
 fn the_example_is_good() {
     let sandbox = Sandbox::new();
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/tokenworks.toml");
