@@ -35,7 +35,7 @@ pub struct Global {
     /// Compute threads [default: one for each processor]
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<String>,
-    /// error, warn, info, debug or trace, also for single parts: info,server=debug
+    /// off, error, warn, info, debug or trace, also for single parts: info,server=debug
     #[arg(long, global = true, value_name = "FILTER")]
     pub log_level: Option<String>,
     /// text or json

@@ -10,8 +10,6 @@ pub enum Kind {
     Failure,
     /// The command line or the configuration is wrong: exit code 2.
     Usage,
-    /// The person interrupted: exit code 130, nothing is printed.
-    Interrupted,
     /// Whoever read our output has gone (`tokenworks run … | head`): exit code 0, nothing is printed.
     OutputClosed,
 }
@@ -45,12 +43,6 @@ impl Error {
         Self { kind: Kind::Usage, ..Self::failure(what) }
     }
 
-    /// The person pressed Ctrl-C (exit code 130).
-    #[must_use]
-    pub fn interrupted() -> Self {
-        Self { kind: Kind::Interrupted, ..Self::failure("interrupted") }
-    }
-
     /// Writing to standard output failed; a closed pipe is not an error.
     #[must_use]
     pub fn output(error: &io::Error) -> Self {
@@ -78,7 +70,6 @@ impl Error {
         match self.kind {
             Kind::Failure => 1,
             Kind::Usage => 2,
-            Kind::Interrupted => 130,
             Kind::OutputClosed => 0,
         }
     }
@@ -121,7 +112,6 @@ mod tests {
     fn exit_codes() {
         assert_eq!(Error::failure("x").exit_code(), 1);
         assert_eq!(Error::usage("x").exit_code(), 2);
-        assert_eq!(Error::interrupted().exit_code(), 130);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use environment::Environment;
 use error::Result;
 use output::Output;
 
-/// Runs the program and gives its exit code: 0 done, 1 failed, 2 wrong command line or configuration, 130 interrupted.
+/// Runs the program and gives its exit code: 0 done, 1 failed, 2 wrong command line or configuration.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -78,7 +78,7 @@ impl Output {
 
     /// Reports an error on standard error: what, cause, hint.
     pub fn error(&self, error: &Error) {
-        if matches!(error.kind, Kind::Interrupted | Kind::OutputClosed) {
+        if error.kind == Kind::OutputClosed {
             return;
         }
         let label = paint(self.colour_stderr, Style::new().bold().fg_color(Some(AnsiColor::Red.into())), "error:");

@@ -10,7 +10,7 @@ use super::{Context, serve};
 use crate::assembly;
 use crate::catalogue::{ModelRef, Source};
 use crate::cli;
-use crate::config::{self, Checked, FlagValue, KEYS, Loaded, variable};
+use crate::config::{self, API_KEY_KEYS, Checked, Entry, FlagValue, KEYS, Key, Layers, Loaded, MODEL_KEYS, variable};
 use crate::environment::Environment;
 use crate::error::{Error, Result, chain};
 use crate::memory::KvDemand;
@@ -157,11 +157,42 @@ fn show_report(output: Output, report: &Report) -> Result<()> {
 /// A row of `config show --json`.
 #[derive(Serialize)]
 struct Row {
-    key: &'static str,
+    key: String,
     value: Value,
     origin: String,
-    variable: String,
+    /// The environment variable that sets it; those of models and API keys have none.
+    variable: Option<String>,
     meaning: &'static str,
+}
+
+impl Row {
+    fn new(name: String, key: &Key, entry: Option<&Entry>) -> Self {
+        Self {
+            key: name,
+            value: entry.map_or(Value::Null, |e| shown(&e.value)),
+            origin: entry.map_or_else(|| "default".to_owned(), |e| e.origin.to_string()),
+            variable: None,
+            meaning: key.meaning,
+        }
+    }
+}
+
+/// Every key, then those that are set of each model and API key.
+fn rows(layers: &Layers) -> Vec<Row> {
+    let plain = KEYS.iter().map(|key| Row {
+        variable: Some(variable(key.name)),
+        ..Row::new(key.name.to_owned(), key, layers.entries.get(key.name))
+    });
+    let models = layers.models.iter().map(|(name, entries)| (format!("models.{name}"), MODEL_KEYS, entries));
+    let api_keys = layers.api_keys.iter().enumerate();
+    let api_keys = api_keys.map(|(i, (entries, _))| (format!("server.keys[{i}]"), API_KEY_KEYS, entries));
+    let tables = models.chain(api_keys).flat_map(|(table, keys, entries)| {
+        keys.iter().filter_map(move |key| {
+            let entry = entries.get(key.name)?;
+            Some(Row::new(format!("{table}.{}", key.name), key, Some(entry)))
+        })
+    });
+    plain.chain(tables).collect()
 }
 
 /// Runs `config show`.
@@ -169,26 +200,14 @@ struct Row {
 /// # Errors
 /// Standard output cannot be written.
 pub fn show(context: &Context, loaded: &Loaded, json: bool) -> Result<()> {
-    let rows: Vec<Row> = KEYS
-        .iter()
-        .map(|key| {
-            let entry = loaded.layers.entries.get(key.name);
-            Row {
-                key: key.name,
-                value: entry.map_or(Value::Null, |e| shown(&e.value)),
-                origin: entry.map_or_else(|| "default".to_owned(), |e| e.origin.to_string()),
-                variable: variable(key.name),
-                meaning: key.meaning,
-            }
-        })
-        .collect();
+    let rows = rows(&loaded.layers);
     if json {
         return context.output.json(&rows);
     }
     let mut cells = vec![["KEY", "VALUE", "SET BY", "MEANING"].map(str::to_owned).to_vec()];
     for row in rows {
         let value = if row.value.is_null() { "-".to_owned() } else { row.value.to_string() };
-        cells.push(vec![row.key.to_owned(), value, row.origin, row.meaning.to_owned()]);
+        cells.push(vec![row.key, value, row.origin, row.meaning.to_owned()]);
     }
     context.output.text(table(&cells))
 }

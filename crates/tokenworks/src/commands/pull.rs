@@ -80,8 +80,7 @@ pub fn models(context: &Context, args: &cli::Models) -> Result<()> {
         if BUILTINS.iter().any(|b| b.name == name) {
             continue;
         }
-        let Ok(model) = ModelRef::parse(name, &context.settings) else { continue };
-        rows.push(configured_row(context, &model));
+        rows.push(configured_row(context, name));
     }
     if args.json {
         return context.output.json(&rows);
@@ -112,7 +111,16 @@ fn builtin_row(context: &Context, builtin: &'static Builtin) -> Row {
     }
 }
 
-fn configured_row(context: &Context, model: &ModelRef) -> Row {
+fn configured_row(context: &Context, name: &str) -> Row {
+    let model = match ModelRef::parse(name, &context.settings) {
+        Ok(model) => model,
+        // The list stays of use; `config check` says more.
+        Err(e) => {
+            let about = format!("cannot be used: {}", e.what);
+            let source = context.settings.models.get(name).and_then(|own| own.source.clone()).unwrap_or_default();
+            return Row { name: name.to_owned(), source, about, license: None, bytes: None, path: None };
+        }
+    };
     let (source, about) = match &model.source {
         Source::Builtin(builtin) => (builtin.name.to_owned(), builtin.about.to_owned()),
         Source::Hub { repo, file } => (format!("hf:{repo}/{file}"), format!("from the configuration: {repo}")),
@@ -120,7 +128,7 @@ fn configured_row(context: &Context, model: &ModelRef) -> Row {
     };
     let path = here(context, &model.source);
     let bytes = path.as_ref().and_then(|p| std::fs::metadata(p).ok()).map(|m| m.len());
-    Row { name: model.name.clone(), source, about, license: None, bytes, path }
+    Row { name: model.name, source, about, license: None, bytes, path }
 }
 
 fn here(context: &Context, source: &Source) -> Option<String> {

@@ -78,8 +78,9 @@ fn models(context: &Context, names: &[String]) -> Result<Vec<ModelRef>> {
             return Err(Error::usage(format!("{} is given twice", model.name)).hint("name each model once"));
         }
         if models.iter().any(|m| m.name == model.name) {
-            return Err(Error::usage(format!("two models would both be called {}", model.name))
-                .hint("give one of them another name: [models.NAME] with source in tokenworks.toml"));
+            return Err(Error::usage(format!("two models would both be called {}", model.name)).hint(
+                "name one of them in tokenworks.toml: [models.other] and under it source = \"other/model.gguf\"",
+            ));
         }
         models.push(model);
     }

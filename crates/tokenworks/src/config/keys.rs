@@ -84,7 +84,7 @@ pub const KEYS: &[Key] = &[
 
 /// The keys of `[models.NAME]`.
 #[rustfmt::skip]
-pub(super) const MODEL_KEYS: &[Key] = &[
+pub const MODEL_KEYS: &[Key] = &[
     unset("source", Kind::Text, "\"hf:owner/repo/model-Q4_0.gguf\"", "where the model comes from: a built-in name, hf:owner/repo/file or a path"),
     list("aliases", "[\"small\"]", "other names the API answers to"),
     unset("chat_template", Kind::Text, TEMPLATE, "a chat template in place of the model's own (Jinja)"),
@@ -95,7 +95,7 @@ pub(super) const MODEL_KEYS: &[Key] = &[
 
 /// The keys of each `[[server.keys]]`.
 #[rustfmt::skip]
-pub(super) const API_KEY_KEYS: &[Key] = &[
+pub const API_KEY_KEYS: &[Key] = &[
     unset("name", Kind::Text, "\"team-a\"", "shown in logs and usage records"),
     unset("hash", Kind::Text, HASH, "the hashed key, as `tokenworks keys new NAME` prints it"),
     set("max_priority", Kind::Whole(-1_000_000, 1_000_000), "0", "highest priority its requests may ask for; 0 for callers without a key"),

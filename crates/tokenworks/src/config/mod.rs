@@ -8,7 +8,7 @@ mod value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-pub use keys::{KEYS, Key, Kind, nearest, variable};
+pub use keys::{API_KEY_KEYS, KEYS, Key, Kind, MODEL_KEYS, nearest, variable};
 pub use layers::{CONFIG_VARIABLE, Entry, Layers, Origin};
 pub use settings::{ApiKey, EngineSettings, LogSettings, ModelSettings, ServerSettings, Settings, TemplateSource};
 pub use value::{Checked, parse_size};

@@ -121,6 +121,29 @@ fn errors_name_file_key_and_fix() {
 }
 
 #[test]
+fn show_lists_models_and_keys_too() {
+    let sandbox = Sandbox::new();
+    let hash = "0".repeat(64);
+    let keys = format!("[[server.keys]]\nname = \"a\"\nhash = \"{hash}\"\n");
+    sandbox.write("tokenworks.toml", format!("{keys}[models.mine]\nsource = \"m.gguf\"\nkv_memory = \"1MiB\"\n"));
+    let rows = sandbox.run(&["config", "show", "--json"]).json();
+    let rows: Vec<(&str, &serde_json::Value, &str)> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["variable"].is_null())
+        .map(|row| (row["key"].as_str().unwrap(), &row["value"], row["origin"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("models.mine.source", &"m.gguf".into(), "./tokenworks.toml line 5"),
+        ("models.mine.kv_memory", &(1 << 20).into(), "./tokenworks.toml line 6"),
+        ("server.keys[0].name", &"a".into(), "./tokenworks.toml line 2"),
+        ("server.keys[0].hash", &hash.into(), "./tokenworks.toml line 3"),
+    ];
+    assert_eq!(rows, expected);
+}
+
+#[test]
 fn an_unknown_variable_is_refused() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command(&["config", "check"]);
@@ -255,6 +278,9 @@ fn models_lists_what_there_is() {
     assert_eq!(row("smollm2-135m")["path"], serde_json::Value::Null);
     assert_eq!(row("gemma3-270m")["license"], "Gemma Terms of Use");
     assert_eq!(row("mine")["bytes"], 1);
+    sandbox.write("tokenworks.toml", "[models.nothing]\ncontext_len = 64\n");
+    let rows = sandbox.run(&["models", "--json"]).json();
+    assert!(rows[2]["about"].as_str().unwrap().contains("cannot be used: unknown model \"nothing\""), "{rows}");
     let table = sandbox.run(&["models"]).good();
     assert!(table.starts_with("NAME") && table.contains("smollm2-135m"), "{table}");
 }
