@@ -15,6 +15,8 @@ enum Mood {
     Honest,
     /// Breaks the connection in the middle of the file.
     BreaksOff,
+    /// Sends nothing more in the middle of the file.
+    Stalls,
     /// Sends other bytes than its checksum says.
     Lies,
     /// Knows nothing.
@@ -115,6 +117,11 @@ fn answer(stream: TcpStream, mood: &Mutex<Mood>, seen: &Seen) -> std::io::Result
         match mood {
             Mood::BreaksOff if to - from > 1 => {
                 out.write_all(&FILE[from..from + BROKEN_OFF_BYTES])?;
+                return Ok(());
+            }
+            Mood::Stalls if to - from > 1 => {
+                out.write_all(&FILE[from..from + BROKEN_OFF_BYTES])?;
+                reader.read_line(&mut String::new())?;
                 return Ok(());
             }
             Mood::Lies => out.write_all(&vec![8; to - from])?,
@@ -304,6 +311,29 @@ fn devices_and_pipes_are_refused_without_waiting() {
             assert!(error.contains(&format!("{path} is not a regular file")), "{command:?}: {error}");
         }
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pull_that_is_ended_leaves_nothing_under_the_name() {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Stdio;
+    let (sandbox, hub) = (Sandbox::new(), Hub::start());
+    hub.set(Mood::Stalls);
+    let mut command = sandbox.command(&["pull", NAME]);
+    command.env("HF_ENDPOINT", &hub.url).env("HF_HOME", sandbox.path("hf")).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("fetching sub/model.gguf"), "{line}");
+    // Not Ctrl-C's signal: shells let background jobs, which tests may be, ignore that one.
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("/bin/kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().signal(), Some(15));
+    assert!(!snapshot(&sandbox).exists());
+    hub.set(Mood::Honest);
+    pull(&sandbox, &hub.url, None).good();
+    assert_eq!(std::fs::read(snapshot(&sandbox)).unwrap(), *FILE);
 }
 
 /// Files that may not grow beyond a limit stand for a disk that fills up.
