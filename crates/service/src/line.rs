@@ -154,11 +154,15 @@ pub trait Line: Send + Sync {
     /// When the line has no tokenizer of its own.
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenText>, LineError>;
 
-    /// A chat, rendered by the template, to ids.
+    /// A chat, rendered by the template, to ids. Off the caller's thread: a template is a program.
     ///
     /// # Errors
-    /// No template, or the template failed.
-    fn tokenize_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<TokenText>, LineError>;
+    /// No template, the template failed, or too many chats wait for it.
+    fn tokenize_chat(
+        &self,
+        messages: Vec<Message>,
+        add_generation_prompt: bool,
+    ) -> BoxFuture<'_, Result<Vec<TokenText>, LineError>>;
 
     /// Ids to text (special tokens in their written form).
     ///

@@ -1,14 +1,15 @@
 //! A line in this process: tokenizer, chat template and engine.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use inference::{CancelToken, Control, Engine, Request, RequestId, SubmitError, TokenId};
 use metering::{Meter, Rejection, UsageRecord};
-use tokenizer::{ChatTemplate, Tokenizer};
-use tokio::sync::{Semaphore, mpsc};
+use tokenizer::{TemplateRenderer, Tokenizer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::account::{Account, Opening};
 use crate::assembly::{Assembly, Echo, Plan};
@@ -21,8 +22,10 @@ use crate::{
 
 /// Text longer than this is tokenized off the async runtime's threads.
 const LONG_TEXT_BYTES: usize = 8 * 1024;
-/// Long texts that are tokenized at the same time; further ones wait their turn.
-const LONG_TEXTS_AT_ONCE: usize = 2;
+/// Long texts that are tokenized at the same time, and chats; further ones wait their turn.
+const TEXTS_AT_ONCE: usize = 2;
+/// How long a chat may wait for its turn; it comes at once unless others are very long or the template is very slow.
+const CHAT_WAIT: Duration = Duration::from_secs(10);
 /// Most bytes of a caller's word (key, user) that a usage record keeps.
 const MAX_LABEL_BYTES: usize = 256;
 
@@ -41,12 +44,14 @@ pub struct LocalLineConfig {
 pub struct LocalLine {
     card: ModelCard,
     tokenizer: Arc<Tokenizer>,
-    template: Option<Arc<ChatTemplate>>,
+    template: Option<Arc<dyn TemplateRenderer>>,
     engine: Arc<dyn Engine>,
     meter: Arc<Meter>,
     next_id: AtomicU64,
     open: AtomicBool,
-    long_texts: Semaphore,
+    long_texts: Arc<Semaphore>,
+    chats: Arc<Semaphore>,
+    chats_waiting: Semaphore,
 }
 
 impl LocalLine {
@@ -55,7 +60,7 @@ impl LocalLine {
     pub fn new(
         config: LocalLineConfig,
         tokenizer: Tokenizer,
-        template: Option<ChatTemplate>,
+        template: Option<Arc<dyn TemplateRenderer>>,
         engine: Arc<dyn Engine>,
         meter: Arc<Meter>,
     ) -> Self {
@@ -71,12 +76,14 @@ impl LocalLine {
         Self {
             card,
             tokenizer: Arc::new(tokenizer),
-            template: template.map(Arc::new),
+            template,
             engine,
             meter,
             next_id: AtomicU64::new(0),
             open: AtomicBool::new(true),
-            long_texts: Semaphore::new(LONG_TEXTS_AT_ONCE),
+            long_texts: Arc::new(Semaphore::new(TEXTS_AT_ONCE)),
+            chats: Arc::new(Semaphore::new(TEXTS_AT_ONCE)),
+            chats_waiting: Semaphore::new(limits.max_waiting.min(Semaphore::MAX_PERMITS)),
         }
     }
 
@@ -134,30 +141,51 @@ impl LocalLine {
         if waiting >= limits.max_waiting { Err(self.queue_full(waiting)) } else { Ok(()) }
     }
 
-    /// The prompt's ids; long texts are tokenized on a thread of their own. Takes the prompt's text only then, and
-    /// gives it back.
+    /// The prompt's ids. Long texts and chats leave the prompt for a blocking thread; a text comes back.
     async fn encode(&self, generation: &mut Generation) -> Result<Vec<TokenId>, LineError> {
-        let template = self.template();
-        if prompt::text_bytes(&generation.prompt) <= LONG_TEXT_BYTES {
-            let template = template.as_deref().map_err(Clone::clone);
-            return prompt::encode(&self.tokenizer, template, &generation.prompt, &generation.template_variables);
+        match &mut generation.prompt {
+            Prompt::Ids(ids) => Ok(ids.clone()),
+            Prompt::Text(text) if text.len() <= LONG_TEXT_BYTES => Ok(self.tokenizer.encode(text, true, true)),
+            Prompt::Text(text) => {
+                let turn = Arc::clone(&self.long_texts).acquire_owned().await;
+                let turn = turn.map_err(|error| LineError::internal(error.to_string()))?;
+                let (tokenizer, long) = (Arc::clone(&self.tokenizer), std::mem::take(text));
+                let (ids, long) = off_thread(turn, move || (tokenizer.encode(&long, true, true), long)).await?;
+                *text = long;
+                Ok(ids)
+            }
+            Prompt::Chat(messages) => {
+                let messages = std::mem::take(messages);
+                self.encode_chat(messages, true, std::mem::take(&mut generation.template_variables)).await
+            }
         }
-        let _turn = self.long_texts.acquire().await.map_err(|error| LineError::internal(error.to_string()))?;
-        let tokenizer = Arc::clone(&self.tokenizer);
-        let text = std::mem::replace(&mut generation.prompt, Prompt::Ids(Vec::new()));
-        let variables = std::mem::take(&mut generation.template_variables);
-        let encoded = tokio::task::spawn_blocking(move || {
-            let template = template.as_deref().map_err(Clone::clone);
-            let ids = prompt::encode(&tokenizer, template, &text, &variables);
-            (ids, text)
-        });
-        let (ids, text) = encoded.await.map_err(|error| LineError::internal(format!("tokenizing failed: {error}")))?;
-        generation.prompt = text;
-        ids
     }
 
-    fn template(&self) -> Result<Arc<ChatTemplate>, LineError> {
-        self.template.clone().ok_or_else(|| LineError::NoChatTemplate { model: self.card.id.clone() })
+    /// A template is a program that may run as long as its renderer lets it: never on the async runtime's threads.
+    async fn encode_chat(
+        &self,
+        messages: Vec<Message>,
+        add_generation_prompt: bool,
+        variables: BTreeMap<String, serde_json::Value>,
+    ) -> Result<Vec<TokenId>, LineError> {
+        let Some(template) = self.template.clone() else {
+            return Err(LineError::NoChatTemplate { model: self.card.id.clone() });
+        };
+        let turn = self.chat_turn().await?;
+        let tokenizer = Arc::clone(&self.tokenizer);
+        let work =
+            move || prompt::encode_chat(&tokenizer, template.as_ref(), messages, add_generation_prompt, &variables);
+        off_thread(turn, work).await?
+    }
+
+    /// Waits for a chat's turn. As many may wait for it as for the engine, and none for long.
+    async fn chat_turn(&self) -> Result<OwnedSemaphorePermit, LineError> {
+        let waiting = || self.engine.limits().max_waiting.saturating_sub(self.chats_waiting.available_permits());
+        let Ok(_place) = self.chats_waiting.try_acquire() else { return Err(self.queue_full(waiting())) };
+        match tokio::time::timeout(CHAT_WAIT, Arc::clone(&self.chats).acquire_owned()).await {
+            Ok(turn) => turn.map_err(|error| LineError::internal(error.to_string())),
+            Err(_) => Err(self.queue_full(waiting())),
+        }
     }
 
     fn echo(&self, generation: &Generation, ids: &[TokenId]) -> Echo {
@@ -247,11 +275,15 @@ impl Line for LocalLine {
         Ok(prompt::token_texts(self.tokenizer.as_ref(), &ids))
     }
 
-    fn tokenize_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<TokenText>, LineError> {
-        let template = self.template()?;
-        let none = std::collections::BTreeMap::new();
-        let ids = prompt::encode_chat(&self.tokenizer, &template, messages, add_generation_prompt, &none)?;
-        Ok(prompt::token_texts(self.tokenizer.as_ref(), &ids))
+    fn tokenize_chat(
+        &self,
+        messages: Vec<Message>,
+        add_generation_prompt: bool,
+    ) -> BoxFuture<'_, Result<Vec<TokenText>, LineError>> {
+        Box::pin(async move {
+            let ids = self.encode_chat(messages, add_generation_prompt, BTreeMap::new()).await?;
+            Ok(prompt::token_texts(self.tokenizer.as_ref(), &ids))
+        })
     }
 
     fn detokenize(&self, ids: &[TokenId]) -> Result<String, LineError> {
@@ -286,6 +318,18 @@ fn controls(candidates: u32, pieces: &Arc<dyn Pieces>, stops: &Arc<StopSet>) -> 
     }
     let control = |_| Box::new(StopControl::new(Arc::clone(pieces), Arc::clone(stops))) as Box<dyn Control>;
     (0..candidates).map(control).collect()
+}
+
+/// Works on a blocking thread. The turn ends with the work, also when nobody waits for it any more.
+async fn off_thread<T: Send + 'static>(
+    turn: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, LineError> {
+    let work = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    work.await.map_err(|error| LineError::internal(format!("tokenizing failed: {error}")))
 }
 
 /// At most [`MAX_LABEL_BYTES`] of a caller's word.

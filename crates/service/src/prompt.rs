@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use inference::{EngineLimits, TokenId};
-use tokenizer::{ChatMessage, ChatTemplate, Tokenizer};
+use tokenizer::{ChatMessage, TemplateError, TemplateRenderer, Tokenizer};
 
 use crate::pieces::Pieces;
 use crate::{Generation, LineError, Message, Prompt, TokenText};
@@ -35,39 +35,24 @@ pub(crate) fn text_bytes(prompt: &Prompt) -> usize {
     }
 }
 
-/// The ids of a prompt.
-pub(crate) fn encode(
-    tokenizer: &Tokenizer,
-    template: Result<&ChatTemplate, LineError>,
-    prompt: &Prompt,
-    variables: &BTreeMap<String, serde_json::Value>,
-) -> Result<Vec<TokenId>, LineError> {
-    match prompt {
-        Prompt::Chat(messages) => encode_chat(tokenizer, template?, messages, true, variables),
-        Prompt::Text(text) => Ok(tokenizer.encode(text, true, true)),
-        Prompt::Ids(ids) => Ok(ids.clone()),
-    }
-}
-
 /// The ids of a chat.
 pub(crate) fn encode_chat(
     tokenizer: &Tokenizer,
-    template: &ChatTemplate,
-    messages: &[Message],
+    template: &dyn TemplateRenderer,
+    messages: Vec<Message>,
     add_generation_prompt: bool,
     variables: &BTreeMap<String, serde_json::Value>,
 ) -> Result<Vec<TokenId>, LineError> {
     let messages: Vec<_> = messages
-        .iter()
-        .map(|message| ChatMessage {
-            role: message.role.clone(),
-            content: message.content.clone(),
-            name: message.name.clone(),
-        })
+        .into_iter()
+        .map(|Message { role, content, name }| ChatMessage { role, content, name })
         .collect();
     tokenizer
         .encode_chat(template, &messages, add_generation_prompt, variables)
-        .map_err(|error| LineError::TemplateFailed { message: error.to_string() })
+        .map_err(|error| match error {
+            TemplateError::Unavailable { .. } => LineError::internal(error.to_string()),
+            _ => LineError::TemplateFailed { message: error.to_string() },
+        })
 }
 
 /// Checks what can be checked before the prompt's tokens are known.

@@ -6,14 +6,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::special::Fragment;
-use crate::template::{ChatTemplate, TemplateInput};
+use crate::template::{TemplateInput, TemplateRenderer};
 use crate::{TemplateError, Tokenizer};
 
 /// One message of a chat.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
     /// `system`, `user`, `assistant` or what the template knows.
     pub role: String,
@@ -31,7 +32,7 @@ impl Tokenizer {
     /// [`TemplateError`] when the template refuses the messages, fails, or runs or writes too long.
     pub fn encode_chat(
         &self,
-        template: &ChatTemplate,
+        template: &dyn TemplateRenderer,
         messages: &[ChatMessage],
         add_generation_prompt: bool,
         variables: &BTreeMap<String, Value>,
@@ -62,7 +63,7 @@ impl Tokenizer {
     /// As [`Tokenizer::encode_chat`].
     pub fn render_chat(
         &self,
-        template: &ChatTemplate,
+        template: &dyn TemplateRenderer,
         messages: &[ChatMessage],
         add_generation_prompt: bool,
         variables: &BTreeMap<String, Value>,

@@ -1,6 +1,7 @@
 //! What can be wrong with a tokenizer's metadata or a chat template.
 
 use formats::FormatError;
+use serde::{Deserialize, Serialize};
 
 /// Why a tokenizer cannot be made from a model file.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +41,7 @@ pub enum TokenizerError {
 }
 
 /// Why a chat template cannot be compiled or rendered.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
     /// Its source is not a template.
@@ -61,10 +62,16 @@ pub enum TemplateError {
         /// What and where.
         message: String,
     },
-    /// It did not come to an end, or wrote without end.
+    /// It did not come to an end, wrote without end, or needed too much memory.
     #[error("the chat template was stopped: {message}")]
     Exhausted {
         /// Which limit it met.
+        message: String,
+    },
+    /// Not its fault: what renders it does not work.
+    #[error("the chat template cannot be rendered: {message}")]
+    Unavailable {
+        /// What does not work.
         message: String,
     },
 }

@@ -21,5 +21,5 @@ mod vocabulary;
 pub use chat::ChatMessage;
 pub use error::{TemplateError, TokenizerError};
 pub use stream::StreamDecoder;
-pub use template::{ChatTemplate, TemplateInput};
+pub use template::{ChatTemplate, TemplateInput, TemplateRenderer};
 pub use tokenizer::Tokenizer;

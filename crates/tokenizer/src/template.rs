@@ -21,7 +21,20 @@ const OUTPUT_BYTES: usize = 4 << 20;
 /// Macros calling macros; real templates stay under ten.
 const RECURSION_MAX: usize = 64;
 
-/// A compiled chat template.
+/// A chat template that can be rendered, wherever that happens.
+pub trait TemplateRenderer: std::fmt::Debug + Send + Sync {
+    /// The source it was compiled from.
+    fn source(&self) -> &str;
+
+    /// Renders messages to the text that the model continues.
+    ///
+    /// # Errors
+    /// [`TemplateError`] when the template refuses the messages, fails, or needs more than it may.
+    fn render(&self, input: &TemplateInput<'_>) -> Result<String, TemplateError>;
+}
+
+/// A chat template compiled in this process. Steps, depth and the length of the result are bounded here, the memory and
+/// time of a single step are not: a template that is not trusted belongs into a process with limits.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -29,7 +42,7 @@ pub struct ChatTemplate {
 }
 
 /// What a template is given.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct TemplateInput<'a> {
     /// The conversation, in order.
     pub messages: &'a [ChatMessage],
@@ -76,17 +89,14 @@ impl ChatTemplate {
             .map_err(|error| TemplateError::Compile { message: describe(&error) })?;
         Ok(Self { environment, source: source.to_owned() })
     }
+}
 
-    /// The source it was compiled from.
-    pub fn source(&self) -> &str {
+impl TemplateRenderer for ChatTemplate {
+    fn source(&self) -> &str {
         &self.source
     }
 
-    /// Renders messages to the text that the model continues.
-    ///
-    /// # Errors
-    /// [`TemplateError`] when the template refuses the messages, fails, or runs or writes too long.
-    pub fn render(&self, input: &TemplateInput<'_>) -> Result<String, TemplateError> {
+    fn render(&self, input: &TemplateInput<'_>) -> Result<String, TemplateError> {
         let mut variables: BTreeMap<&str, Value> =
             input.variables.iter().map(|(name, value)| (name.as_str(), Value::from_serialize(value))).collect();
         for absent in ["tools", "documents"] {

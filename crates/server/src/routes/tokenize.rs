@@ -64,7 +64,7 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> R
         }
         Tokenize::Chat { messages, add_generation_prompt, strings } => {
             check_text("messages", messages.iter().map(|message| message.content.len()).sum())?;
-            (off_thread(line, move |line| line.tokenize_chat(&messages, add_generation_prompt)).await?, strings)
+            (line.tokenize_chat(messages, add_generation_prompt).await?, strings)
         }
     };
     Ok(Json(TokenizeReply {

@@ -112,12 +112,16 @@ impl Line for ScriptedLine {
         Ok(pieces(&bytes))
     }
 
-    fn tokenize_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<TokenText>, LineError> {
+    fn tokenize_chat(
+        &self,
+        messages: Vec<Message>,
+        add_generation_prompt: bool,
+    ) -> BoxFuture<'_, Result<Vec<TokenText>, LineError>> {
         let mut text: String = messages.iter().map(|m| format!("<{}>{}", m.role, m.content)).collect();
         if add_generation_prompt {
             text.push_str("<assistant>");
         }
-        Ok(pieces(text.as_bytes()))
+        Box::pin(async move { Ok(pieces(text.as_bytes())) })
     }
 
     fn detokenize(&self, ids: &[TokenId]) -> Result<String, LineError> {

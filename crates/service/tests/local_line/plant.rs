@@ -124,7 +124,7 @@ impl Plant {
         let engine = Arc::new(LocalEngine::start(Box::new(ScriptRunner(script, shape)), config).unwrap());
         let meter = Arc::new(Meter::new());
         let name = LocalLineConfig { id: "m".to_owned(), ..LocalLineConfig::default() };
-        let template = template.map(|source| ChatTemplate::compile(source).unwrap());
+        let template = template.map(|source| Arc::new(ChatTemplate::compile(source).unwrap()) as _);
         let line = LocalLine::new(name, tokenizer(), template, Arc::clone(&engine) as _, Arc::clone(&meter));
         Self { line, engine, meter }
     }

@@ -42,7 +42,7 @@ async fn a_model_without_template_says_so() {
     assert_eq!(error.kind(), ErrorKind::NoChatTemplate);
     assert!(error.to_string().contains("chat template") && error.to_string().contains("'m'"), "{error}");
     assert!(!plant.line.card().has_chat_template);
-    assert_eq!(plant.line.tokenize_chat(&[], true).unwrap_err().kind(), ErrorKind::NoChatTemplate);
+    assert_eq!(plant.line.tokenize_chat(vec![], true).await.unwrap_err().kind(), ErrorKind::NoChatTemplate);
 }
 
 #[tokio::test]

@@ -25,13 +25,15 @@ const HELP: &str =
 pub fn chat(context: &Context, args: &cli::Chat) -> Result<()> {
     let model = context.model(args.model.as_deref())?;
     let production = start_line(context, &model)?;
+    let runtime = runtime()?;
     // Asks nothing, but finds out whether the model can chat before the person has typed anything.
-    production.line.tokenize_chat(&[message("user", "hello")], true).map_err(|e| refused(&e))?;
+    let hello = vec![message("user", "hello")];
+    runtime.block_on(production.line.tokenize_chat(hello, true)).map_err(|e| refused(&e))?;
     let mut talk = Talk {
         context,
         args,
         production: &production,
-        runtime: runtime()?,
+        runtime,
         interactive: std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
         messages: Vec::new(),
     };
