@@ -43,16 +43,12 @@ pub(crate) fn encode_chat(
     add_generation_prompt: bool,
     variables: &BTreeMap<String, serde_json::Value>,
 ) -> Result<Vec<TokenId>, LineError> {
-    let messages: Vec<_> = messages
-        .into_iter()
-        .map(|Message { role, content, name }| ChatMessage { role, content, name })
-        .collect();
-    tokenizer
-        .encode_chat(template, &messages, add_generation_prompt, variables)
-        .map_err(|error| match error {
-            TemplateError::Unavailable { .. } => LineError::internal(error.to_string()),
-            _ => LineError::TemplateFailed { message: error.to_string() },
-        })
+    let messages: Vec<_> =
+        messages.into_iter().map(|Message { role, content, name }| ChatMessage { role, content, name }).collect();
+    tokenizer.encode_chat(template, &messages, add_generation_prompt, variables).map_err(|error| match error {
+        TemplateError::Unavailable { .. } => LineError::internal(error.to_string()),
+        _ => LineError::TemplateFailed { message: error.to_string() },
+    })
 }
 
 /// Checks what can be checked before the prompt's tokens are known.

@@ -10,13 +10,14 @@ use kernels::ThreadPool;
 use metering::Meter;
 use model::{Batch, BlockId, Model};
 use service::{LocalLine, LocalLineConfig};
-use tokenizer::{ChatTemplate, Tokenizer};
+use tokenizer::{TemplateError, TemplateRenderer, Tokenizer};
 
 use crate::catalogue::{Consent, ModelRef};
 use crate::commands::Context;
 use crate::config::{ModelSettings, TemplateSource};
 use crate::error::{Error, Result, chain};
 use crate::memory::{KvBudget, KvDemand};
+use crate::renderer::ProcessRenderer;
 
 /// Templates longer than this are no templates.
 const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
@@ -34,7 +35,7 @@ pub struct LoadedModel {
     /// The tokenizer.
     pub tokenizer: Tokenizer,
     /// The chat template, if the configuration or the model has one.
-    pub template: Option<ChatTemplate>,
+    pub template: Option<Arc<dyn TemplateRenderer>>,
     /// Its own settings.
     pub settings: ModelSettings,
 }
@@ -106,7 +107,7 @@ pub fn load(context: &Context, model: &ModelRef, pool: &Arc<ThreadPool>, consent
     let gguf = open(context, model, consent)?;
     let settings = context.settings.models.get(&model.name).cloned().unwrap_or_default();
     let tokenizer = read_tokenizer(&gguf)?;
-    let template = template(&model.name, &settings, &tokenizer)?;
+    let template = template(context, &model.name, &settings, &tokenizer)?;
     let weights = Model::load(&gguf, pool).map_err(|e| file_error(gguf.path(), &e))?;
     Ok(LoadedModel {
         name: model.name.clone(),
@@ -124,13 +125,19 @@ fn file_error(path: &Path, error: &dyn std::error::Error) -> Error {
         .hint("if the file was damaged, remove it and fetch it again; `tokenworks models` lists what is known to work")
 }
 
-fn template(name: &str, settings: &ModelSettings, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>> {
+fn template(
+    context: &Context,
+    name: &str,
+    settings: &ModelSettings,
+    tokenizer: &Tokenizer,
+) -> Result<Option<Arc<dyn TemplateRenderer>>> {
     if let Some(source) = &settings.chat_template {
-        return compile_template(name, source).map(Some);
+        return Ok(Some(Arc::new(compile_template(context, name, source)?)));
     }
     let Some(source) = tokenizer.chat_template() else { return Ok(None) };
-    match ChatTemplate::compile(source) {
-        Ok(template) => Ok(Some(template)),
+    match ProcessRenderer::start(&context.environment.program, source) {
+        Ok(template) => Ok(Some(Arc::new(template))),
+        Err(error @ TemplateError::Unavailable { .. }) => Err(template_worker_error(&error)),
         Err(error) => {
             // Completions still work, and the configuration can give another template.
             tracing::warn!(model = name, error = chain(&error), "the model's own chat template cannot be used");
@@ -143,7 +150,7 @@ fn template(name: &str, settings: &ModelSettings, tokenizer: &Tokenizer) -> Resu
 ///
 /// # Errors
 /// The file cannot be read, or it is no template.
-pub fn compile_template(name: &str, source: &TemplateSource) -> Result<ChatTemplate> {
+pub fn compile_template(context: &Context, name: &str, source: &TemplateSource) -> Result<ProcessRenderer> {
     let (key, text) = match source {
         TemplateSource::Inline(text) => (format!("models.{name}.chat_template"), text.clone()),
         TemplateSource::File(path) => {
@@ -154,8 +161,16 @@ pub fn compile_template(name: &str, source: &TemplateSource) -> Result<ChatTempl
             (key, text)
         }
     };
-    ChatTemplate::compile(&text)
-        .map_err(|e| Error::usage(format!("{key} is no chat template")).because(chain(&e)).hint("correct the template"))
+    ProcessRenderer::start(&context.environment.program, &text).map_err(|e| match e {
+        TemplateError::Unavailable { .. } => template_worker_error(&e),
+        _ => Error::usage(format!("{key} is no chat template")).because(chain(&e)).hint("correct the template"),
+    })
+}
+
+fn template_worker_error(error: &TemplateError) -> Error {
+    Error::failure("cannot start the process that renders chat templates")
+        .because(chain(error))
+        .hint("allow this program to start itself as another process")
 }
 
 fn read_template(path: &Path) -> std::io::Result<String> {

@@ -86,6 +86,9 @@ pub enum Command {
         after_help = "Example:\n  tokenworks completions bash > ~/.local/share/bash-completion/completions/tokenworks"
     )]
     Completions(Completions),
+    /// Renders chat templates for another process of this program
+    #[command(name = crate::renderer::COMMAND, hide = true)]
+    TemplateWorker,
 }
 
 /// `serve`
@@ -343,7 +346,7 @@ mod tests {
         fn check(command: &clap::Command) {
             if command.has_subcommands() {
                 command.get_subcommands().for_each(check);
-            } else if command.get_name() != "help" {
+            } else if command.get_name() != "help" && !command.is_hide_set() {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Example"), "{}", command.get_name());
             }

@@ -16,6 +16,8 @@ pub struct Environment {
     pub hub: HubEnvironment,
     /// The user's folders.
     pub folders: Folders,
+    /// This program's executable file.
+    pub program: PathBuf,
 }
 
 /// The Hugging Face tools' own variables.
@@ -76,6 +78,21 @@ impl Environment {
                 data: strategy.data_dir().join("tokenworks"),
                 config: strategy.config_dir().join("tokenworks"),
             },
+            program: program(),
         })
     }
+}
+
+/// The executable file of this process, also after it was replaced or removed where the system allows.
+fn program() -> PathBuf {
+    #[cfg(target_os = "linux")]
+    {
+        // Leads a child to its parent's file, not to a name.
+        let own = PathBuf::from("/proc/self/exe");
+        if own.exists() {
+            return own;
+        }
+    }
+    // Where it cannot be found, starting it says so.
+    std::env::current_exe().unwrap_or_default()
 }

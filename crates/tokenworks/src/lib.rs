@@ -13,7 +13,9 @@ pub mod error;
 pub mod logs;
 pub mod memory;
 pub mod output;
+pub mod renderer;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -21,7 +23,7 @@ use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
 use commands::Context;
 use environment::Environment;
-use error::Result;
+use error::{Error, Result};
 use output::Output;
 
 /// Runs the program and gives its exit code: 0 done, 1 failed, 2 wrong command line or configuration.
@@ -46,9 +48,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, output: Output) -> Result<()> {
-    if let Command::Completions(args) = &cli.command {
-        // Needs nothing of the configuration, which may be broken.
-        return completions(args, output);
+    // These need nothing of the configuration, which may be broken.
+    match &cli.command {
+        Command::Completions(args) => return completions(args, output),
+        Command::TemplateWorker => return template_worker(),
+        _ => {}
     }
     let environment = Environment::read()?;
     if let Command::Config(cli::Config::Check(args)) = &cli.command {
@@ -73,8 +77,13 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
         Command::Bench(args) => commands::bench::bench(&context, args),
         Command::Eval(cli::Eval::Perplexity(args)) => commands::perplexity::run(&context, args),
         // Done above.
-        Command::Completions(_) | Command::Config(cli::Config::Check(_)) => Ok(()),
+        Command::Completions(_) | Command::TemplateWorker | Command::Config(cli::Config::Check(_)) => Ok(()),
     }
+}
+
+fn template_worker() -> Result<()> {
+    let worked = renderer::work(io::stdin().lock(), io::stdout().lock());
+    worked.map_err(|e| Error::failure("cannot render chat templates").because(e))
 }
 
 fn completions(args: &cli::Completions, output: Output) -> Result<()> {

@@ -136,6 +136,13 @@ pub fn total() -> Option<u64> {
     field(&meminfo, "MemTotal:").map(|kib| kib.saturating_mul(1024))
 }
 
+/// Bytes of addresses that this process has taken.
+#[cfg(target_os = "linux")]
+pub(crate) fn address_space() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    field(&status, "VmSize:").map(|kib| kib.saturating_mul(1024))
+}
+
 /// What is left below the limit of this process's control group (version 2), when it has one.
 fn group_room() -> Option<u64> {
     let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok();

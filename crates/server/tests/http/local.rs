@@ -37,7 +37,8 @@ async fn start(config: EngineConfig, template: bool) -> Tiny {
     let runner = ModelRunner::new(model, 128).unwrap();
     let engine = Arc::new(LocalEngine::start(Box::new(runner), config).unwrap());
     let meter = Arc::new(Meter::new());
-    let template = template.then(|| Arc::new(ChatTemplate::compile(source.chat_template.as_deref().unwrap()).unwrap()) as _);
+    let template =
+        template.then(|| Arc::new(ChatTemplate::compile(source.chat_template.as_deref().unwrap()).unwrap()) as _);
     let card = LocalLineConfig { id: "tiny".into(), aliases: vec![], created: 1 };
     let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
     let line: Arc<dyn Line> = Arc::new(LocalLine::new(card, tokenizer, template, engine, Arc::clone(&meter)));

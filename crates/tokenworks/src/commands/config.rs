@@ -102,7 +102,7 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     serve::check_names(std::slice::from_ref(&model), settings)?;
     let own = settings.models.get(&model.name).cloned().unwrap_or_default();
     if let Some(template) = &own.chat_template {
-        assembly::compile_template(&model.name, template)?;
+        assembly::compile_template(context, &model.name, template)?;
     }
     let mut report =
         ModelReport { name: model.name.clone(), path: None, context_len: None, kv_bytes: None, kv_tokens: None };

@@ -5,4 +5,5 @@ mod catalogue;
 mod configuration;
 mod serving;
 mod support;
+mod templates;
 mod tiny_model;

@@ -11,7 +11,7 @@ use crate::support::Sandbox;
 use crate::tiny_model::sandbox;
 
 /// A running server; ended when dropped.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     output: BufReader<ChildStdout>,
     banner: String,
@@ -19,7 +19,7 @@ struct Serving {
 }
 
 impl Serving {
-    fn start(sandbox: &Sandbox, arguments: &[&str]) -> Self {
+    pub(crate) fn start(sandbox: &Sandbox, arguments: &[&str]) -> Self {
         let mut child = sandbox
             .command(&[&["serve", "--port", "0"], arguments].concat())
             .stdout(Stdio::piped())
@@ -35,7 +35,7 @@ impl Serving {
         Self { child, output, banner, address }
     }
 
-    fn request(&self, head: &str, body: &str) -> String {
+    pub(crate) fn request(&self, head: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(
             stream,
@@ -47,6 +47,11 @@ impl Serving {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     #[cfg(unix)]
