@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use metering::Meter;
 use serde_json::json;
@@ -21,9 +20,6 @@ use crate::config::Settings;
 use crate::error::{Error, Result, chain};
 use crate::memory;
 use crate::output::{bytes, grouped};
-
-/// How long work off the serving threads may go on after the drain.
-const RUNTIME_END: Duration = Duration::from_secs(2);
 
 /// Runs `serve`.
 ///
@@ -61,8 +57,6 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     for production in &productions {
         production.end();
     }
-    // Work that never comes to an end (a chat template can be written so) must not keep the process.
-    runtime.shutdown_timeout(RUNTIME_END);
     result
 }
 
