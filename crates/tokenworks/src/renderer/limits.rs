@@ -35,8 +35,8 @@ pub(super) fn memory(more_bytes: u64) -> io::Result<()> {
 #[cfg(unix)]
 pub(super) fn time(more: Duration) -> io::Result<()> {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).tv_sec;
-    // The limit has whole seconds; one more, so that it never comes before the deadline of a watching parent.
-    set(Resource::Cpu, u64::try_from(used).unwrap_or(0).saturating_add(more.as_secs() + 2))
+    // In whole seconds, and those used are rounded down: one more, so that a parent who watches is always first.
+    set(Resource::Cpu, u64::try_from(used).unwrap_or(0).saturating_add(more.as_secs() + 1))
 }
 
 /// Sets a limit that can be raised again, within what the system allows.
