@@ -1,3 +1,5 @@
+//! What a process that starts again finds, whatever cut the last one off.
+
 use super::*;
 
 const INTERVAL: Duration = Duration::from_millis(5);
