@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &["formats", "kernels"]),
     ("engine", &["inference", "model"]),
     ("metering", &[]),
+    ("economics", &["metering"]),
     ("service", &["inference", "metering", "tokenizer"]),
     // Of inference and metering the server uses plain data only (sampling parameters, gauges, the usage record).
     ("server", &["inference", "metering", "protocol", "service"]),

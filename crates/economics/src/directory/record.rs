@@ -1,0 +1,331 @@
+//! What the directory keeps: each change is one document of the ledger.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::key::KeyHash;
+use crate::limits::Limits;
+use crate::plan::Budget;
+use crate::price::PriceSpec;
+use crate::{Invalid, Nano, Plan, window};
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Ask models.
+    Inference,
+    /// Read usage and invoices of its organisation.
+    Usage,
+    /// Change teams, projects, keys and members of its organisation.
+    Manage,
+    /// Everything, for every organisation.
+    Plant,
+}
+
+/// What a person may do in an organisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything within the organisation.
+    Admin,
+    /// Ask models and read usage.
+    Member,
+    /// Read usage.
+    Viewer,
+}
+
+impl Role {
+    /// Most that keys of a person in this role may do.
+    #[must_use]
+    pub fn allows(self, scope: Scope) -> bool {
+        match self {
+            Self::Admin => scope != Scope::Plant,
+            Self::Member => matches!(scope, Scope::Inference | Scope::Usage),
+            Self::Viewer => scope == Scope::Usage,
+        }
+    }
+}
+
+/// Bounds of one party.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bounds {
+    /// Per minute and at one time.
+    pub limits: Limits,
+    /// Money per window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+}
+
+impl Bounds {
+    fn check(&self) -> Result<(), Invalid> {
+        self.limits.check().map_err(|error| error.within("limits"))?;
+        self.budget.as_ref().map_or(Ok(()), Budget::check).map_err(|error| error.within("budget"))
+    }
+}
+
+/// A customer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Organisation {
+    /// Its id.
+    pub id: String,
+    /// Its name on invoices.
+    pub name: String,
+    /// Its plan.
+    pub plan: String,
+    /// How far its money account may go below 0: "0" = prepaid; none = no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit: Option<Nano>,
+    /// Bounds of all of it.
+    #[serde(default)]
+    pub bounds: Bounds,
+    /// Bounds of each end user without its own.
+    #[serde(default)]
+    pub end_user_bounds: Bounds,
+    /// Its keys are refused.
+    #[serde(default)]
+    pub suspended: bool,
+}
+
+/// A team of an organisation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Team {
+    /// Its id.
+    pub id: String,
+    /// Its organisation.
+    pub organisation: String,
+    /// Its name.
+    pub name: String,
+    /// Its bounds.
+    #[serde(default)]
+    pub bounds: Bounds,
+}
+
+/// A project: what keys belong to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Project {
+    /// Its id.
+    pub id: String,
+    /// Its organisation.
+    pub organisation: String,
+    /// Its team, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Its bounds.
+    #[serde(default)]
+    pub bounds: Bounds,
+    /// Its keys are refused.
+    #[serde(default)]
+    pub suspended: bool,
+}
+
+/// The hash a key had before it was rotated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Previous {
+    /// The old hash.
+    pub hash: KeyHash,
+    /// It is valid until here (exclusive).
+    #[serde(with = "window::rfc3339")]
+    pub until: i64,
+}
+
+/// A key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// Its id.
+    pub id: String,
+    /// Its project.
+    pub project: String,
+    /// Its name.
+    pub name: String,
+    /// The readable beginning of its text.
+    pub prefix: String,
+    /// The hash of its text.
+    pub hash: KeyHash,
+    /// The hash before the last rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+    /// What it may do.
+    pub scopes: BTreeSet<Scope>,
+    /// The person it belongs to; it never may do more than that person's role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Refused from here.
+    #[serde(default, with = "window::rfc3339_option", skip_serializing_if = "Option::is_none")]
+    pub expires: Option<i64>,
+    /// Refused, at once and for good.
+    #[serde(default)]
+    pub revoked: bool,
+    /// Its bounds.
+    #[serde(default)]
+    pub bounds: Bounds,
+    /// Highest priority of its requests.
+    #[serde(default)]
+    pub max_priority: i32,
+}
+
+impl Key {
+    /// The key with a new text; the old one stays valid until `grace_until_ms`.
+    #[must_use]
+    pub fn rotated(&self, prefix: String, hash: KeyHash, grace_until_ms: i64) -> Self {
+        let previous = Some(Previous { hash: self.hash, until: grace_until_ms });
+        Self { prefix, hash, previous, ..self.clone() }
+    }
+}
+
+/// An end user with bounds of its own, known by the `user` field of requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndUser {
+    /// The organisation whose requests name it.
+    pub organisation: String,
+    /// The text in the `user` field.
+    pub user: String,
+    /// Its bounds.
+    #[serde(default)]
+    pub bounds: Bounds,
+    /// Its requests are refused.
+    #[serde(default)]
+    pub blocked: bool,
+}
+
+/// A person's role in an organisation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// The organisation.
+    pub organisation: String,
+    /// The person's id, e.g. an e-mail address.
+    pub person: String,
+    /// What it may do; none = no longer a member.
+    pub role: Option<Role>,
+}
+
+/// One document of the directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A customer.
+    Organisation(Organisation),
+    /// A team.
+    Team(Team),
+    /// A project.
+    Project(Project),
+    /// A key.
+    Key(Key),
+    /// An end user.
+    EndUser(EndUser),
+    /// A person's role.
+    Member(Member),
+    /// A plan.
+    Plan(Plan),
+    /// One version of a price.
+    Price(PriceSpec),
+}
+
+macro_rules! record_kinds {
+    ($($kind:literal $variant:ident $word:literal |$record:ident| $key:expr;)*) => {
+        impl Record {
+            /// Kinds of its documents.
+            pub const KINDS: &'static [u16] = &[$($kind),*];
+
+            /// The kind of its document.
+            #[must_use]
+            pub fn kind(&self) -> u16 {
+                match self { $(Self::$variant(_) => $kind),* }
+            }
+
+            /// The word for its kind.
+            #[must_use]
+            pub fn word(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $word),* }
+            }
+
+            /// The key of its document, unique within the kind.
+            #[must_use]
+            pub fn key(&self) -> String {
+                match self { $(Self::$variant($record) => $key),* }
+            }
+
+            /// The body of its document: JSON.
+            #[must_use]
+            pub fn body(&self) -> Vec<u8> {
+                // Plain data with text keys always has a JSON form.
+                match self { $(Self::$variant(record) => serde_json::to_vec(record).unwrap_or_default()),* }
+            }
+
+            /// Reads a document.
+            ///
+            /// # Errors
+            /// When the kind is unknown or the body is not of that kind.
+            pub fn read(kind: u16, key: &str, body: &[u8]) -> Result<Self, Invalid> {
+                let damaged = |word: &str, error: serde_json::Error| {
+                    Invalid::new(format!("{word} {key}"), error.to_string(), "compare with the documentation of the field")
+                };
+                match kind {
+                    $($kind => serde_json::from_slice(body).map(Self::$variant).map_err(|error| damaged($word, error)),)*
+                    _ => Err(Invalid::new(format!("document {key}"), format!("kind {kind} is unknown"), "use a newer program")),
+                }
+            }
+        }
+    };
+}
+record_kinds! {
+    1 Organisation "organisation" |r| r.id.clone();
+    2 Team "team" |r| r.id.clone();
+    3 Project "project" |r| r.id.clone();
+    4 Key "key" |r| r.id.clone();
+    5 EndUser "end user" |r| format!("{}/{}", r.organisation, r.user);
+    6 Member "member" |r| format!("{}/{}", r.organisation, r.person);
+    7 Plan "plan" |r| r.id.clone();
+    8 Price "price" |r| r.key();
+}
+
+impl Record {
+    /// What is wrong with it by itself.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self::Organisation(r) => {
+                check_id(&r.id)?;
+                if r.credit.is_some_and(|credit| credit < Nano::ZERO) {
+                    return Err(Invalid::new("credit", "negative", "use 0 for prepaid customers"));
+                }
+                r.end_user_bounds.check().map_err(|error| error.within("end_user_bounds"))?;
+                r.bounds.check().map_err(|error| error.within("bounds"))
+            }
+            Self::Team(r) => check_id(&r.id).and_then(|()| r.bounds.check().map_err(|error| error.within("bounds"))),
+            Self::Project(r) => check_id(&r.id).and_then(|()| r.bounds.check().map_err(|error| error.within("bounds"))),
+            Self::Key(r) => check_id(&r.id).and_then(|()| r.bounds.check().map_err(|error| error.within("bounds"))),
+            Self::EndUser(r) => {
+                check_text("user", &r.user)?;
+                r.bounds.check().map_err(|error| error.within("bounds"))
+            }
+            Self::Member(r) => check_text("person", &r.person),
+            Self::Plan(r) => check_id(&r.id),
+            Self::Price(_) => Ok(()),
+        }
+    }
+}
+
+fn check_id(id: &str) -> Result<(), Invalid> {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+    if id.is_empty() || id.len() > 64 || !id.bytes().all(good) {
+        return Err(Invalid::new("id", format!("`{id}` is no id"), "use 1 to 64 of a-z, 0-9, `-`, `_`, `.`"));
+    }
+    Ok(())
+}
+
+fn check_text(field: &str, text: &str) -> Result<(), Invalid> {
+    if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
+        return Err(Invalid::new(field, "empty, longer than 256 bytes or with control characters", "shorten it"));
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+use super::*;
+use crate::Nano;
+use crate::window::Period;
+
+fn rate() -> Rate {
+    "10 per 1M".parse().unwrap()
+}
+
+fn organisation(id: &str) -> Organisation {
+    Organisation {
+        id: id.into(),
+        name: "Acme 有限公司".into(),
+        plan: "basic".into(),
+        credit: Some(Nano::ZERO),
+        bounds: Bounds::default(),
+        end_user_bounds: Bounds::default(),
+        suspended: false,
+    }
+}
+
+fn project(id: &str, team: Option<&str>) -> Project {
+    Project {
+        id: id.into(),
+        organisation: "acme".into(),
+        team: team.map(Into::into),
+        name: "Web".into(),
+        bounds: Bounds::default(),
+        suspended: false,
+    }
+}
+
+fn hash(text: &str) -> KeyHash {
+    KeyHash::of(b"plant", text)
+}
+
+fn key(id: &str, text: &str) -> Key {
+    Key {
+        id: id.into(),
+        project: "web".into(),
+        name: id.to_uppercase(),
+        prefix: key::shown_prefix(text),
+        hash: hash(text),
+        previous: None,
+        scopes: [Scope::Inference, Scope::Usage].into(),
+        owner: None,
+        expires: None,
+        revoked: false,
+        bounds: Bounds::default(),
+        max_priority: 3,
+    }
+}
+
+fn directory() -> Directory {
+    let team = Team { id: "red".into(), organisation: "acme".into(), name: "Red".into(), bounds: Bounds::default() };
+    let other = Team { id: "far".into(), organisation: "other".into(), name: "Far".into(), bounds: Bounds::default() };
+    let mut directory = Directory::default();
+    for record in [
+        Record::Price(PriceSpec::flat("standard", "m", rate(), rate())),
+        Record::Plan(Plan::plain("basic")),
+        Record::Organisation(organisation("acme")),
+        Record::Organisation(organisation("other")),
+        Record::Team(team),
+        Record::Team(other),
+        Record::Project(project("web", Some("red"))),
+        Record::Key(key("k1", "tw_one")),
+    ] {
+        directory.apply(record).unwrap();
+    }
+    directory
+}
+
+#[test]
+fn a_key_leads_to_all_levels() {
+    let mut directory = directory();
+    let budget = Budget { amount: Nano(5), period: Period::Month, soft: false, alert_percent: vec![] };
+    let mut changed = key("k1", "tw_one");
+    changed.bounds.budget = Some(budget);
+    directory.apply(Record::Key(changed)).unwrap();
+    let mut identity = directory.identify(&hash("tw_one"), 0).unwrap();
+    directory.for_end_user(&mut identity, "ann@example").unwrap();
+    let levels: Vec<_> = identity.limits.iter().map(|(subject, _)| (subject.level, &*subject.id)).collect();
+    assert_eq!(
+        levels,
+        [
+            (Level::Organisation, "acme"),
+            (Level::Team, "red"),
+            (Level::Project, "web"),
+            (Level::Organisation, "acme/plan"),
+            (Level::Key, "k1"),
+            (Level::EndUser, "acme/ann@example"),
+        ]
+    );
+    assert_eq!(identity.budgets.len(), 1);
+    assert_eq!((identity.key_name.as_deref(), identity.max_priority), (Some("K1"), 3));
+}
+
+#[test]
+fn keys_expire_rotate_and_are_revoked_at_once() {
+    let mut directory = directory();
+    let rotated = key("k1", "tw_one").rotated("tw_two".into(), hash("tw_two"), 1_000);
+    directory.apply(Record::Key(rotated.clone())).unwrap();
+    assert!(directory.identify(&hash("tw_one"), 999).is_ok());
+    assert_eq!(directory.identify(&hash("tw_one"), 1_000).unwrap_err(), Unidentified::Expired("K1".into()));
+    assert!(directory.identify(&hash("tw_two"), 1_000).is_ok());
+    directory.apply(Record::Key(Key { expires: Some(2_000), ..rotated.clone() })).unwrap();
+    assert!(directory.identify(&hash("tw_two"), 1_999).is_ok());
+    assert!(matches!(directory.identify(&hash("tw_two"), 2_000), Err(Unidentified::Expired(_))));
+    directory.apply(Record::Key(Key { revoked: true, ..rotated.clone() })).unwrap();
+    for text in ["tw_one", "tw_two"] {
+        assert_eq!(directory.identify(&hash(text), 0).unwrap_err(), Unidentified::Revoked("K1".into()));
+    }
+    let error = directory.apply(Record::Key(rotated)).unwrap_err().to_string();
+    assert!(error.contains("stays revoked"), "{error}");
+    assert_eq!(directory.identify(&hash("tw_three"), 0).unwrap_err(), Unidentified::Unknown);
+}
+
+#[test]
+fn a_role_bounds_the_keys_of_its_person() {
+    let mut directory = directory();
+    let member = |role| Record::Member(Member { organisation: "acme".into(), person: "ann".into(), role });
+    let owned = |scopes: &[Scope]| {
+        Record::Key(Key { owner: Some("ann".into()), scopes: scopes.iter().copied().collect(), ..key("k2", "tw_ann") })
+    };
+    assert!(directory.apply(owned(&[Scope::Usage])).unwrap_err().to_string().contains("owner: there is no `ann`"));
+    directory.apply(member(Some(record::Role::Member))).unwrap();
+    assert!(directory.apply(owned(&[Scope::Manage])).unwrap_err().to_string().contains("Manage is more"));
+    directory.apply(owned(&[Scope::Inference, Scope::Usage])).unwrap();
+    let scopes = |directory: &Directory| directory.identify(&hash("tw_ann"), 0).unwrap().scopes;
+    assert_eq!(scopes(&directory), [Scope::Inference, Scope::Usage].into());
+    directory.apply(member(Some(record::Role::Viewer))).unwrap();
+    assert_eq!(scopes(&directory), [Scope::Usage].into());
+    directory.apply(member(None)).unwrap();
+    assert_eq!(scopes(&directory), [].into());
+}
+
+#[test]
+fn records_that_refer_to_nothing_are_refused() {
+    let mut directory = directory();
+    let before = format!("{directory:?}");
+    for (bad, part) in [
+        (
+            Record::Organisation(Organisation { plan: "gold".into(), ..organisation("x") }),
+            "organisation x.plan: there is no `gold`",
+        ),
+        (Record::Organisation(organisation("Ä")), "id: `Ä` is no id"),
+        (Record::Organisation(Organisation { credit: Some(Nano(-1)), ..organisation("x") }), "credit: negative"),
+        (Record::Project(project("p", Some("blue"))), "team: there is no `blue`"),
+        (Record::Project(project("p", Some("far"))), "team: there is no `far`"),
+        (Record::Project(Project { organisation: "other".into(), ..project("web", None) }), "belongs to `acme`"),
+        (Record::Key(Key { project: "p".into(), ..key("k9", "tw_x") }), "project: there is no `p`"),
+        (Record::Key(key("k9", "tw_one")), "hash: another key has it"),
+        (Record::Plan(Plan { price_list: "gold".into(), ..Plan::plain("g") }), "plan g.price_list"),
+        (Record::Price(PriceSpec::flat("standard", "m", rate(), rate())), "overlaps version 1"),
+        (
+            Record::EndUser(EndUser {
+                organisation: "acme".into(),
+                user: "\n".into(),
+                bounds: Bounds::default(),
+                blocked: true,
+            }),
+            "user: empty",
+        ),
+    ] {
+        let error = directory.apply(bad).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(format!("{directory:?}"), before);
+}
+
+#[test]
+fn suspended_parties_and_blocked_users_are_refused() {
+    let mut directory = directory();
+    directory.apply(Record::Project(Project { suspended: true, ..project("web", Some("red")) })).unwrap();
+    assert_eq!(directory.identify(&hash("tw_one"), 0).unwrap_err(), Unidentified::Suspended("Web".into()));
+    directory.apply(Record::Project(project("web", None))).unwrap();
+    let blocked = EndUser { organisation: "acme".into(), user: "bob".into(), bounds: Bounds::default(), blocked: true };
+    directory.apply(Record::EndUser(blocked)).unwrap();
+    let mut identity = directory.identify(&hash("tw_one"), 0).unwrap();
+    assert_eq!(directory.for_end_user(&mut identity, "bob"), Err(Unidentified::Blocked));
+    assert_eq!(directory.for_end_user(&mut identity, "ann"), Ok(()));
+    directory.apply(Record::Organisation(Organisation { suspended: true, ..organisation("acme") })).unwrap();
+    assert!(matches!(directory.identify(&hash("tw_one"), 0), Err(Unidentified::Suspended(_))));
+}
+
+#[test]
+fn the_house_has_an_explicit_zero_price_for_each_model() {
+    let mut directory = directory();
+    assert_eq!(directory.house().unwrap_err(), Unidentified::Unknown);
+    let models = ["a".to_owned(), "b".to_owned()];
+    for record in directory.missing_house_records(&models) {
+        directory.apply(record).unwrap();
+    }
+    let identity = directory.house().unwrap();
+    assert_eq!(identity.organisation.id, HOUSE);
+    for model in &models {
+        let price = directory.prices().freeze(&identity.plan.price_list, model, 0).unwrap();
+        assert_eq!(price.ceiling(9, (9, 9), 0), Nano::ZERO);
+    }
+    assert!(directory.prices().freeze("standard", "a", 0).is_err(), "free for the house alone");
+    assert!(directory.missing_house_records(&models).is_empty());
+    assert_eq!(directory.missing_house_records(&["c".to_owned()]).len(), 1);
+}
+
+#[test]
+fn documents_round_trip_and_rebuild_the_directory() {
+    let directory = directory();
+    let mut records: Vec<Record> = directory.prices().all().map(|(_, spec)| Record::Price(spec.clone())).collect();
+    records.extend(directory.plans().cloned().map(Record::Plan));
+    records.extend(directory.organisations().cloned().map(Record::Organisation));
+    records.extend(directory.organisations().flat_map(|o| directory.teams(&o.id)).cloned().map(Record::Team));
+    records.extend(directory.projects("acme").cloned().map(Record::Project));
+    records.extend(directory.keys("web").cloned().map(Record::Key));
+    let mut rebuilt = Directory::default();
+    for record in records {
+        let read = Record::read(record.kind(), &record.key(), &record.body()).unwrap();
+        assert_eq!(read, record);
+        rebuilt.apply(read).unwrap();
+    }
+    assert_eq!(format!("{rebuilt:?}"), format!("{directory:?}"));
+    assert!(Record::read(99, "x", b"{}").unwrap_err().to_string().contains("kind 99 is unknown"));
+    let error = Record::read(7, "p", br#"{"id":"p","pool":{"tokens":-5}}"#).unwrap_err().to_string();
+    assert!(error.starts_with("plan p: ") && error.contains("-5"), "{error}");
+}

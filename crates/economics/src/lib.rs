@@ -1,0 +1,26 @@
+//! What quantities cost and who may use them: prices, plans, windows, limits and customers.
+//!
+//! Everything here is a function of its arguments: no clock, no randomness, no HTTP. Times are milliseconds since the
+//! epoch, amounts are integers ([`Nano`]), rates are integers ([`Rate`]).
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![deny(clippy::float_arithmetic)]
+
+pub mod directory;
+pub mod invalid;
+pub mod limits;
+pub mod meters;
+pub mod money;
+pub mod plan;
+pub mod price;
+pub mod terms;
+pub mod window;
+
+pub use directory::Directory;
+pub use invalid::Invalid;
+pub use meters::{Meter, Quantities};
+pub use money::{Currency, Nano, Rate};
+pub use plan::Plan;
+pub use price::{FrozenPrice, PriceBook};
+pub use terms::{Charge, ChargeLine, Terms};
+pub use window::Window;

@@ -1,0 +1,406 @@
+//! Limits per minute and on requests at one time, for every level at once: all are reserved or none.
+//!
+//! Each count keeps one slot per second. What is counted for a second leaves only when the whole second lies a minute
+//! back, so that no window of sixty seconds ever lets more than its limit through (a refilled bucket would let up to
+//! twice as much).
+
+mod ring;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Invalid;
+use ring::Ring;
+
+/// Most subjects counted at one time; idle ones are dropped first.
+pub const MAX_SUBJECTS: usize = 65_536;
+/// What to say in `Retry-After` when too many requests run at one time.
+const CONCURRENCY_RETRY_MS: u64 = 1_000;
+
+/// Bounds of one subject; `None` = no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Requests a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u64>,
+    /// Prompt tokens a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_tokens_per_minute: Option<u64>,
+    /// Answer tokens a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_tokens_per_minute: Option<u64>,
+    /// All tokens a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_tokens_per_minute: Option<u64>,
+    /// Requests at one time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrent_requests: Option<u32>,
+}
+
+impl Limits {
+    fn per_minute(&self) -> [Option<u64>; 4] {
+        [
+            self.requests_per_minute,
+            self.input_tokens_per_minute,
+            self.output_tokens_per_minute,
+            self.total_tokens_per_minute,
+        ]
+    }
+
+    /// Refuses bounds that let nothing through.
+    ///
+    /// # Errors
+    /// Names the field and the fix.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let zero = Counted::ALL.into_iter().zip(self.per_minute()).find(|(_, limit)| *limit == Some(0));
+        let field = zero.map(|(counted, _)| counted.field());
+        let field = field.or_else(|| (self.concurrent_requests == Some(0)).then_some("concurrent_requests"));
+        field.map_or(Ok(()), |field| {
+            Err(Invalid::new(field, "0 lets nothing through", "suspend the customer or revoke the key instead"))
+        })
+    }
+}
+
+/// Who is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// One key.
+    Key,
+    /// A project.
+    Project,
+    /// A team.
+    Team,
+    /// An organisation.
+    Organisation,
+    /// An end user of an organisation.
+    EndUser,
+}
+
+impl Level {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Project => "project",
+            Self::Team => "team",
+            Self::Organisation => "organisation",
+            Self::EndUser => "end user",
+        }
+    }
+}
+
+/// One limited party.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Subject {
+    /// Its level.
+    pub level: Level,
+    /// Its id, unique within the level.
+    pub id: Arc<str>,
+}
+
+/// What is counted per minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Requests.
+    Requests,
+    /// Prompt tokens.
+    Input,
+    /// Answer tokens.
+    Output,
+    /// All tokens.
+    Total,
+}
+
+impl Counted {
+    const ALL: [Self; 4] = [Self::Requests, Self::Input, Self::Output, Self::Total];
+
+    /// The field of [`Limits`] that bounds it.
+    #[must_use]
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Requests => "requests_per_minute",
+            Self::Input => "input_tokens_per_minute",
+            Self::Output => "output_tokens_per_minute",
+            Self::Total => "total_tokens_per_minute",
+        }
+    }
+}
+
+/// Tokens of a request, expected or actual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Prompt tokens.
+    pub input: u64,
+    /// Answer tokens.
+    pub output: u64,
+}
+
+impl Demand {
+    fn counts(self) -> [u64; 4] {
+        [1, self.input, self.output, self.input.saturating_add(self.output)]
+    }
+}
+
+/// What the `x-ratelimit-*` headers say: the bound nearest to being reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The bound.
+    pub limit: u64,
+    /// What is left of it now.
+    pub remaining: u64,
+    /// Milliseconds until all of it is there again.
+    pub reset_ms: u64,
+}
+
+/// Standings for requests and for tokens; `None` where nothing is bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standings {
+    /// Requests a minute.
+    pub requests: Option<Standing>,
+    /// Tokens a minute, of whichever bound is nearest.
+    pub tokens: Option<Standing>,
+}
+
+/// Why nothing was reserved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Limited {
+    /// A bound per minute is reached.
+    #[error("the {} limit {} of {limit} is reached", subject.level.as_str(), counted.field())]
+    Rate {
+        /// Whose bound.
+        subject: Subject,
+        /// Which one.
+        counted: Counted,
+        /// The bound.
+        limit: u64,
+        /// When enough is free again, if nobody else takes it.
+        retry_after_ms: u64,
+        /// For the headers.
+        standings: Standings,
+    },
+    /// The request alone is larger than a bound: waiting does not help.
+    #[error("the request needs {needed}, more than the {} limit {} of {limit}", subject.level.as_str(), counted.field())]
+    TooLarge {
+        /// Whose bound.
+        subject: Subject,
+        /// Which one.
+        counted: Counted,
+        /// The bound.
+        limit: u64,
+        /// What the request needs.
+        needed: u64,
+    },
+    /// Too many requests run at one time.
+    #[error("{limit} requests of this {} run already", subject.level.as_str())]
+    Concurrency {
+        /// Whose bound.
+        subject: Subject,
+        /// The bound.
+        limit: u32,
+        /// A wait worth trying.
+        retry_after_ms: u64,
+    },
+    /// More parties are active than are counted.
+    #[error("more than {MAX_SUBJECTS} limited keys, projects and users are active")]
+    Crowded {
+        /// A wait worth trying.
+        retry_after_ms: u64,
+    },
+}
+
+#[derive(Default)]
+struct Counts {
+    /// A ring for each bounded count.
+    rings: [Option<Box<Ring>>; 4],
+    running: u32,
+}
+
+impl Counts {
+    fn is_idle(&mut self, now_ms: i64) -> bool {
+        self.running == 0 && self.rings.iter_mut().flatten().all(|ring| ring.sum(now_ms) == 0)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    subjects: HashMap<Subject, Counts>,
+    swept_s: Option<i64>,
+}
+
+impl State {
+    /// Makes room for `new` more subjects, looking for idle ones at most once a second.
+    fn make_room(&mut self, new: usize, now_ms: i64) -> Result<(), Limited> {
+        let full = |state: &Self| state.subjects.len().saturating_add(new) > MAX_SUBJECTS;
+        if full(self) && self.swept_s != Some(now_ms.div_euclid(1_000)) {
+            self.swept_s = Some(now_ms.div_euclid(1_000));
+            self.subjects.retain(|_, counts| !counts.is_idle(now_ms));
+        }
+        if full(self) { Err(Limited::Crowded { retry_after_ms: CONCURRENCY_RETRY_MS }) } else { Ok(()) }
+    }
+}
+
+/// Counts of all subjects.
+#[derive(Default)]
+pub struct Limiter {
+    state: Mutex<State>,
+}
+
+impl Limiter {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reserves `demand` and one running request for every subject, or nothing.
+    ///
+    /// # Errors
+    /// The first bound that is reached.
+    pub fn reserve(
+        self: &Arc<Self>,
+        now_ms: i64,
+        subjects: &[(Subject, Limits)],
+        demand: Demand,
+    ) -> Result<Admitted, Limited> {
+        let bounded: Vec<&(Subject, Limits)> = subjects.iter().filter(|(_, l)| *l != Limits::default()).collect();
+        let mut state = self.lock();
+        let new = bounded.iter().filter(|(subject, _)| !state.subjects.contains_key(subject)).count();
+        if new > 0 {
+            state.make_room(new, now_ms)?;
+        }
+        let standings = standings(&mut state, &bounded, now_ms);
+        for (subject, limits) in &bounded {
+            if let Some(counts) = state.subjects.get_mut(subject) {
+                check_running(subject, limits, counts)?;
+            }
+            check_rates(subject, limits, state.subjects.get_mut(subject), demand, (now_ms, standings))?;
+        }
+        let mut marks = Vec::with_capacity(bounded.len());
+        for (subject, limits) in &bounded {
+            let counts = state.subjects.entry(subject.clone()).or_default();
+            counts.running = counts.running.saturating_add(1);
+            let mut mark = [None; 4];
+            let places = counts.rings.iter_mut().zip(limits.per_minute()).zip(demand.counts()).zip(&mut mark);
+            for (((ring, limit), count), place) in places {
+                if limit.is_some() {
+                    *place = Some(ring.get_or_insert_default().add(now_ms, count));
+                }
+            }
+            marks.push((subject.clone(), mark));
+        }
+        let standings = self::standings(&mut state, &bounded, now_ms);
+        Ok(Admitted { limiter: Arc::clone(self), marks, counted: demand, standings })
+    }
+
+    /// How many subjects are counted now.
+    #[must_use]
+    pub fn subjects(&self) -> usize {
+        self.lock().subjects.len()
+    }
+}
+
+fn check_running(subject: &Subject, limits: &Limits, counts: &Counts) -> Result<(), Limited> {
+    match limits.concurrent_requests {
+        Some(limit) if counts.running >= limit => {
+            Err(Limited::Concurrency { subject: subject.clone(), limit, retry_after_ms: CONCURRENCY_RETRY_MS })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_rates(
+    subject: &Subject,
+    limits: &Limits,
+    mut counts: Option<&mut Counts>,
+    demand: Demand,
+    (now_ms, standings): (i64, Standings),
+) -> Result<(), Limited> {
+    for (index, counted) in Counted::ALL.into_iter().enumerate() {
+        let (Some(Some(limit)), Some(needed)) =
+            (limits.per_minute().get(index).copied(), demand.counts().get(index).copied())
+        else {
+            continue;
+        };
+        if needed > limit {
+            return Err(Limited::TooLarge { subject: subject.clone(), counted, limit, needed });
+        }
+        let ring = counts.as_mut().and_then(|counts| counts.rings.get_mut(index)).and_then(Option::as_mut);
+        let wait = ring.and_then(|ring| ring.wait_until(now_ms, limit - needed));
+        if let Some(retry_after_ms) = wait {
+            return Err(Limited::Rate { subject: subject.clone(), counted, limit, retry_after_ms, standings });
+        }
+    }
+    Ok(())
+}
+
+fn standings(state: &mut State, bounded: &[&(Subject, Limits)], now_ms: i64) -> Standings {
+    let mut nearest = Standings::default();
+    for (subject, limits) in bounded {
+        let mut counts = state.subjects.get_mut(subject);
+        for (index, limit) in limits.per_minute().into_iter().enumerate() {
+            let Some(limit) = limit else { continue };
+            let ring = counts.as_mut().and_then(|counts| counts.rings.get_mut(index)).and_then(Option::as_mut);
+            let (used, reset_ms) =
+                ring.map_or((0, 0), |ring| (ring.sum(now_ms), ring.wait_until(now_ms, 0).unwrap_or(0)));
+            let standing = Standing { limit, remaining: limit.saturating_sub(used), reset_ms };
+            let place = if index == 0 { &mut nearest.requests } else { &mut nearest.tokens };
+            if place.is_none_or(|known| standing.remaining < known.remaining) {
+                *place = Some(standing);
+            }
+        }
+    }
+    nearest
+}
+
+/// A reservation. Dropping it ends the running request; what was counted stays unless [`Admitted::settle`] corrects it.
+pub struct Admitted {
+    limiter: Arc<Limiter>,
+    marks: Vec<(Subject, [Option<ring::Mark>; 4])>,
+    counted: Demand,
+    /// How the bounds stand with this request.
+    pub standings: Standings,
+}
+
+impl Admitted {
+    /// Corrects what was counted to what was used; what was too much is free again at once.
+    pub fn settle(&mut self, actual: Demand) {
+        let (counted, actual_counts) = (self.counted.counts(), actual.counts());
+        self.correct(counted, actual_counts);
+        self.counted = actual;
+    }
+
+    /// Takes everything back: the request was refused elsewhere and never ran.
+    pub fn cancel(mut self) {
+        let counted = self.counted.counts();
+        self.correct(counted, [0; 4]);
+    }
+
+    fn correct(&mut self, from: [u64; 4], to: [u64; 4]) {
+        let mut state = self.limiter.lock();
+        for (subject, mark) in &self.marks {
+            let Some(counts) = state.subjects.get_mut(subject) else { continue };
+            for (((ring, mark), from), to) in counts.rings.iter_mut().zip(mark).zip(from).zip(to) {
+                if let (Some(ring), Some(mark)) = (ring, mark) {
+                    ring.correct(*mark, from, to);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut state = self.limiter.lock();
+        for (subject, _) in &self.marks {
+            if let Some(counts) = state.subjects.get_mut(subject) {
+                counts.running = counts.running.saturating_sub(1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
