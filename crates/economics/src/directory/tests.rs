@@ -1,3 +1,5 @@
+//! Tests of `directory`.
+
 use super::*;
 use crate::Nano;
 use crate::window::Period;

@@ -1,3 +1,5 @@
+//! Tests of `limits`.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;

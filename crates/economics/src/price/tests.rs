@@ -1,3 +1,5 @@
+//! Tests of `price`.
+
 use super::*;
 
 fn tier(prompt_from: u64, volume_from: u64, input: i64, output: i64) -> Tier {

@@ -1,3 +1,5 @@
+//! Tests of `terms`.
+
 use proptest::prelude::*;
 
 use super::*;
