@@ -3,19 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{StopInput, StreamOptions, Usage};
+use crate::{GenerationOptions, Usage};
 
 /// Body of `POST /v1/completions`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct CompletionRequest {
-    /// The model's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = true)]
-    pub model: Option<String>,
     /// What to go on from. Special tokens written in a text are read as such.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = true)]
@@ -35,70 +29,9 @@ pub struct CompletionRequest {
     /// Give each token's log-probability (with `echo` the prompt's as well) and those of the likeliest tokens, 0 to 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u8>,
-    /// Write tokens in log-probabilities as `token_id:N` (default false).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub return_tokens_as_token_ids: Option<bool>,
-    /// 0 (always the likeliest token) to 2; default 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub temperature: Option<f64>,
-    /// Above 0, up to 1 (all tokens, the default).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub top_p: Option<f64>,
-    /// Choose among the k likeliest; 0 or -1 (the default): all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub top_k: Option<i64>,
-    /// Least share of the likeliest token's probability, 0 (off, the default) to 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_p: Option<f64>,
-    /// -2 to 2, default 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub frequency_penalty: Option<f64>,
-    /// -2 to 2, default 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub presence_penalty: Option<f64>,
-    /// Above 0; 1 (the default) is off.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub repetition_penalty: Option<f64>,
-    /// From token id (as a string) to a value added to its logit, -100 to 100.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub logit_bias: Option<BTreeMap<String, f64>>,
-    /// Strings that end a choice; not part of its text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stop: Option<StopInput>,
-    /// The same seed and request give the same answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seed: Option<i64>,
-    /// Answer as server-sent events.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stream: Option<bool>,
-    /// Only with `stream`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stream_options: Option<StreamOptions>,
-    /// Go on past the model's end tokens (default false).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ignore_eos: Option<bool>,
-    /// Higher runs first; capped by the key's `max_priority`, and by 0 without a key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub priority: Option<i32>,
-    /// The end user, for the usage record.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// Accepted; does not change the answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub metadata: Option<BTreeMap<String, Value>>,
-    /// Accepted; nothing is stored.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub store: Option<bool>,
-    /// Accepted; does not change the answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub service_tier: Option<String>,
-    /// Accepted; does not change the answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub safety_identifier: Option<String>,
-    /// Accepted; prefixes are shared without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prompt_cache_key: Option<String>,
+    /// The fields both kinds of completions take.
+    #[serde(flatten)]
+    pub options: GenerationOptions,
 }
 
 /// One prompt or several, as text or as token ids.

@@ -1,7 +1,8 @@
 //! Wire types of the OpenAI API (and of vLLM's `/tokenize`): requests, replies, stream frames and error bodies.
 //!
-//! Plain data for `serde` and `utoipa`; no other crate of the workspace is known here. Both sides use them: the server
-//! reads requests and writes replies, a client does the opposite. Requests refuse fields they do not know.
+//! Plain data for `serde` and `utoipa`; no other crate of the workspace is known here. Requests are for clients
+//! to write and for the description of the API; the server reads them field by field, so that its errors can name the
+//! place. Replies are written by the server and read by clients.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -10,7 +11,7 @@ mod chat;
 mod completions;
 mod error;
 mod models;
-mod sampling;
+mod options;
 pub mod sse;
 mod tokenize;
 mod usage;
@@ -22,6 +23,6 @@ pub use chat::{
 pub use completions::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptInput};
 pub use error::{ErrorBody, ErrorDetail};
 pub use models::{Model, ModelList};
-pub use sampling::{StopInput, StreamOptions};
+pub use options::{GenerationOptions, StopInput, StreamOptions};
 pub use tokenize::{DetokenizeReply, DetokenizeRequest, TokenizeReply, TokenizeRequest};
 pub use usage::{CompletionTokensDetails, Measured, PromptTokensDetails, Usage};

@@ -16,6 +16,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::ServerConfig;
 use crate::app::App;
+use crate::body;
 use crate::error::ApiError;
 
 /// Who calls; put into the request by [`check`].
@@ -187,7 +188,10 @@ pub(crate) async fn check(State(app): State<Arc<App>>, mut request: Request, nex
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => {
+            body::discard(request, &app.limits);
+            error.into_response()
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Request bodies: bounded in bytes, in time and in the number of JSON values, then an object.
 
 use std::fmt;
+use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Limits;
 use crate::error::ApiError;
+use crate::fields::short;
 
 /// Most JSON values in one body: each costs memory many times its bytes. Enough for a long prompt given as ids.
 const MAX_VALUES: usize = 1 << 18;
@@ -20,6 +22,7 @@ const MAX_VALUES: usize = 1 << 18;
 const OBJECT_COST: usize = 16;
 /// How much of a body that is too large is read and thrown away, so that the client hears why.
 const MAX_DISCARD_BYTES: usize = 64 << 20;
+const MAX_DISCARD_TIME: Duration = Duration::from_secs(10);
 
 /// Reads the body as one JSON object. `budget` counts the bytes of all bodies held at once.
 pub(crate) async fn read_object(
@@ -27,16 +30,12 @@ pub(crate) async fn read_object(
     limits: &Limits,
     budget: &Semaphore,
 ) -> Result<Map<String, Value>, ApiError> {
-    let expects_continue = request.headers().contains_key(header::EXPECT);
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    let mut body = request.into_body();
     let max = limits.max_body_bytes;
-    if length.is_some_and(|length| length > max as u64) {
-        if !expects_continue {
-            discard(&mut body, limits).await;
-        }
-        return Err(ApiError::too_large(max));
+    if let Err(error) = check_head(request.headers(), max) {
+        discard(request, limits);
+        return Err(error);
     }
+    let mut body = request.into_body();
     let mut bytes = Vec::new();
     let mut permits: Option<SemaphorePermit<'_>> = None;
     let deadline = Instant::now() + limits.body_timeout;
@@ -46,7 +45,7 @@ pub(crate) async fn read_object(
         let frame = frame.map_err(|error| ApiError::bad_request(format!("the body could not be read: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > max {
-            discard(&mut body, limits).await;
+            discard_rest(body, limits);
             return Err(ApiError::too_large(max));
         }
         let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
@@ -62,18 +61,43 @@ pub(crate) async fn read_object(
     parse_object(&bytes)
 }
 
-async fn discard(body: &mut Body, limits: &Limits) {
-    let all = async {
+/// What the head says about the body.
+fn check_head(headers: &HeaderMap, max: usize) -> Result<(), ApiError> {
+    for encoding in headers.get_all(header::CONTENT_ENCODING) {
+        if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
+            return Err(ApiError::encoded(&short(&String::from_utf8_lossy(encoding.as_bytes()))));
+        }
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > max as u64) {
+        return Err(ApiError::too_large(max));
+    }
+    Ok(())
+}
+
+/// Throws the body of a refused request away, while the answer is sent already: a connection closed on unread bytes
+/// would take the answer with it.
+pub(crate) fn discard(request: Request, limits: &Limits) {
+    // Reading would ask for a body that is held back.
+    if !request.headers().contains_key(header::EXPECT) {
+        discard_rest(request.into_body(), limits);
+    }
+}
+
+fn discard_rest(mut body: Body, limits: &Limits) {
+    if body.is_end_stream() {
+        return;
+    }
+    let limit = limits.body_timeout.min(MAX_DISCARD_TIME);
+    tokio::spawn(timeout(limit, async move {
         let mut seen = 0_usize;
         while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, |data| data.len());
+            seen += frame.data_ref().map_or(0, Bytes::len);
             if seen > MAX_DISCARD_BYTES {
                 break;
             }
         }
-    };
-    // Too slow: the answer is sent anyway, and the connection closed.
-    let _ = timeout(limits.body_timeout.min(std::time::Duration::from_secs(10)), all).await;
+    }));
 }
 
 /// JSON text to an object, with errors a person can act on.
@@ -85,12 +109,12 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError>
     if text.trim().is_empty() {
         return Err(ApiError::bad_request("the body is empty; send a JSON object").with_code("invalid_json"));
     }
-    let mut left = MAX_VALUES;
+    let mut state = State { left: MAX_VALUES, place: Vec::new() };
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = BoundedValue { left: &mut left }
+    let value = BoundedValue(&mut state)
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
-        .map_err(|error| describe(text, &error))?;
+        .map_err(|error| describe(text, &error, &state.place()))?;
     match value {
         Value::Object(object) => Ok(object),
         other => Err(ApiError::bad_request(format!("the body must be a JSON object, not {}", type_name(&other)))
@@ -98,22 +122,23 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError>
     }
 }
 
-fn describe(text: &str, error: &serde_json::Error) -> ApiError {
-    let before = text_before(text, error.line(), error.column());
-    let word = ["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf", "Inf"]
-        .into_iter()
-        .find(|word| ends_inside(text, before.len(), word));
-    let mut result = match word {
-        Some(word) => ApiError::bad_request(format!("the body is not valid JSON: {word} is no JSON number")),
-        None => ApiError::bad_request(format!("the body is not valid JSON: {error}")),
+/// Says what is wrong with the JSON; `place` is the value it was found in, empty for the body itself.
+fn describe(text: &str, error: &serde_json::Error, place: &str) -> ApiError {
+    let at = text_before(text, error.line(), error.column()).len();
+    let said = error.to_string();
+    let not_a_number = ["NaN", "Infinity", "nan", "inf", "Inf"].into_iter().any(|word| ends_inside(text, at, word));
+    let wrong = if not_a_number || said.starts_with("number out of range") {
+        "must be a finite JSON number"
+    } else if said.contains("hex escape") {
+        "holds half of a surrogate pair (`\\ud800` to `\\udfff`), which is no character; send both halves, or U+FFFD"
+    } else {
+        return ApiError::bad_request(format!("the body is not valid JSON: {said}")).with_code("invalid_json");
     };
-    if (word.is_some() || error.to_string().starts_with("number out of range"))
-        && let Some(key) = last_key(before)
-    {
-        let message = format!("`{key}` must be a finite JSON number");
-        result = ApiError::field(key, message);
-    }
-    result.with_code("invalid_json")
+    let error = match place {
+        "" => ApiError::bad_request(format!("the body {wrong}")),
+        place => ApiError::field(place, format!("`{place}` {wrong}")),
+    };
+    error.with_code("invalid_json")
 }
 
 /// The text up to the place an error names (line and column count from 1, columns in bytes).
@@ -132,16 +157,6 @@ fn ends_inside(text: &str, at: usize, word: &str) -> bool {
     (from..=at).any(|start| text.get(start..).is_some_and(|rest| rest.starts_with(word)))
 }
 
-/// The key whose value the text breaks off in.
-fn last_key(before: &str) -> Option<String> {
-    let colon = before.rfind(':')?;
-    let head = before.get(..colon)?.trim_end().strip_suffix('"')?;
-    let start = head.rfind('"')? + 1;
-    let key = head.get(start..)?;
-    (!key.is_empty() && key.len() <= 64 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
-        .then(|| key.to_owned())
-}
-
 /// The JSON type of a value, with an article.
 pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
@@ -154,16 +169,29 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// Reads any JSON value, but only so many in all.
-struct BoundedValue<'a> {
-    left: &'a mut usize,
+/// How far the reading came.
+struct State {
+    /// Values that may still come.
+    left: usize,
+    /// After an error: the steps to the value it was found in, innermost first.
+    place: Vec<String>,
 }
+
+impl State {
+    fn place(&self) -> String {
+        let place: String = self.place.iter().rev().map(String::as_str).collect();
+        place.strip_prefix('.').unwrap_or(&place).to_owned()
+    }
+}
+
+/// Reads any JSON value, but only so many in all.
+struct BoundedValue<'a>(&'a mut State);
 
 impl BoundedValue<'_> {
     fn take<E: serde::de::Error>(&mut self, cost: usize) -> Result<(), E> {
-        match self.left.checked_sub(cost) {
+        match self.0.left.checked_sub(cost) {
             Some(left) => {
-                *self.left = left;
+                self.0.left = left;
                 Ok(())
             }
             None => Err(E::custom(format!("more than {MAX_VALUES} values"))),
@@ -217,20 +245,31 @@ impl<'de> Visitor<'de> for BoundedValue<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(value) = seq.next_element_seed(BoundedValue { left: &mut *self.left })? {
-            list.push(value);
+        loop {
+            match seq.next_element_seed(BoundedValue(self.0)) {
+                Ok(Some(value)) => list.push(value),
+                Ok(None) => return Ok(Value::Array(list)),
+                Err(error) => {
+                    self.0.place.push(format!("[{}]", list.len()));
+                    return Err(error);
+                }
+            }
         }
-        Ok(Value::Array(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
         self.take(OBJECT_COST)?;
         let mut object = Map::new();
         while let Some(key) = map.next_key::<String>()? {
-            let value = map.next_value_seed(BoundedValue { left: &mut *self.left })?;
+            let value = match map.next_value_seed(BoundedValue(self.0)) {
+                Ok(value) => value,
+                Err(error) => {
+                    self.0.place.push(format!(".{}", short(&key)));
+                    return Err(error);
+                }
+            };
             if object.contains_key(&key) {
-                let shown: String = key.chars().take(64).collect();
-                return Err(A::Error::custom(format!("`{shown}` is given twice")));
+                return Err(A::Error::custom(format!("`{}` is given twice", short(&key))));
             }
             object.insert(key, value);
         }
@@ -274,7 +313,7 @@ mod tests {
             (b"{\"a\": 1", "EOF"),
             (b"{} x", "trailing"),
             (b"{\"a\": \"\xff\"}", "UTF-8 (at byte 7)"),
-            (b"{\"a\": \"\\ud800\"}", "not valid JSON"),
+            (b"{\"a\": \"\\ud800\"}", "surrogate"),
             (b"{\"a\": 1, \"a\": 2}", "given twice"),
         ] {
             let (message, _) = error(body);

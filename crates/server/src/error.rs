@@ -40,6 +40,14 @@ impl ApiError {
         Self { code: Some(code), ..self }
     }
 
+    /// The line calls every input `prompt`; this is the name the client knows it by.
+    pub(crate) fn with_prompt_as(mut self, name: &str) -> Self {
+        if self.param.as_deref() == Some("prompt") {
+            self.param = Some(name.to_owned());
+        }
+        self
+    }
+
     pub(crate) fn model_not_found(model: &str) -> Self {
         let shown: String = model.chars().take(200).collect();
         Self {
@@ -74,6 +82,12 @@ impl ApiError {
 
     pub(crate) fn not_json() -> Self {
         let message = "the body must be JSON: send `Content-Type: application/json`";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", message)
+            .with_code("unsupported_media_type")
+    }
+
+    pub(crate) fn encoded(encoding: &str) -> Self {
+        let message = format!("bodies are taken as they are, not as `Content-Encoding: {encoding}`; send plain JSON");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", message)
             .with_code("unsupported_media_type")
     }

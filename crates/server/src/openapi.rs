@@ -1,7 +1,10 @@
 //! The description of the API, generated from the code.
 
+use protocol::GenerationOptions;
+use utoipa::openapi::schema::{AdditionalProperties, Object, Schema};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use utoipa::openapi::{OpenApi as Document, RefOr};
+use utoipa::{Modify, OpenApi, ToSchema};
 
 use crate::routes;
 
@@ -23,7 +26,7 @@ use crate::routes;
         routes::state::metrics,
         routes::state::openapi
     ),
-    modifiers(&Keys),
+    modifiers(&Keys, &SharedFields),
     security((), ("key" = []))
 )]
 struct Api;
@@ -32,10 +35,33 @@ struct Api;
 struct Keys;
 
 impl Modify for Keys {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+    fn modify(&self, openapi: &mut Document) {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("key", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The fields both kinds of completions share, written out in each of them: a reader sees one list, and no other field is
+/// taken.
+struct SharedFields;
+
+impl Modify for SharedFields {
+    fn modify(&self, openapi: &mut Document) {
+        let schemas = &mut openapi.components.get_or_insert_default().schemas;
+        let shared = schemas.remove(GenerationOptions::name().as_ref());
+        for schema in schemas.values_mut() {
+            let RefOr::T(Schema::AllOf(parts)) = schema else { continue };
+            let mut whole = Object::new();
+            whole.description = parts.description.take();
+            whole.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+            for part in shared.iter().chain(&parts.items) {
+                let RefOr::T(Schema::Object(part)) = part else { continue };
+                whole.required.extend_from_slice(&part.required);
+                whole.properties.extend(part.properties.clone());
+            }
+            *schema = RefOr::T(Schema::Object(whole));
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{SelectAll, StreamExt, select_all, unfold};
+use futures_util::stream::{SelectAll, select_all, unfold};
 use protocol::sse;
 use serde::Serialize;
 use service::{LineEvent, Reply};
@@ -72,61 +72,30 @@ impl Frames {
     }
 
     /// Ends the stream well.
-    async fn done(&self) -> Result<(), Gone> {
+    pub(crate) async fn done(&self) -> Result<(), Gone> {
         self.push(Item::Frame(Bytes::from_static(sse::DONE.as_bytes()))).await?;
         self.push(Item::End).await
     }
 
     /// Ends the stream with an error.
-    async fn fail(&self, error: &ApiError) -> Result<(), Gone> {
+    pub(crate) async fn fail(&self, error: &ApiError) -> Result<(), Gone> {
         self.send(&error.body()).await?;
         self.push(Item::End).await
     }
-
-    /// Completes when the client is gone.
-    async fn gone(&self) {
-        self.sender.closed().await;
-    }
 }
 
-/// What turns events into frames. `Ok(false)` ends the stream well, `Ok(true)` goes on.
-pub(crate) trait Writer: Send + 'static {
-    /// Frames that come before any event.
-    fn open(&mut self, frames: &Frames) -> impl Future<Output = Result<(), Gone>> + Send;
-    /// Frames of one event.
-    fn event(
-        &mut self,
-        number: u32,
-        event: LineEvent,
-        frames: &Frames,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
-    /// Frames after the last event.
-    fn close(&mut self, frames: &Frames) -> impl Future<Output = Result<(), Gone>> + Send;
-}
-
-/// Why a stream ended early.
-pub(crate) enum Failure {
-    /// Nobody reads any more.
-    Gone,
-    /// The work failed.
-    Error(ApiError),
-}
-
-impl From<Gone> for Failure {
-    fn from(Gone: Gone) -> Self {
-        Self::Gone
-    }
-}
-
-/// Answers with a stream: a task of its own reads the events and makes the frames.
-pub(crate) fn respond(events: Events, writer: impl Writer, ticket: Ticket, reader_idle: Duration) -> Response {
+/// Answers with a stream: a task of its own writes the frames. Dropping the work of `write` cancels what it waits for.
+pub(crate) fn respond<W>(ticket: Ticket, reader_idle: Duration, write: impl FnOnce(Frames) -> W) -> Response
+where
+    W: Future<Output = Result<(), Gone>> + Send + 'static,
+{
     let (sender, receiver) = mpsc::channel(FRAMES);
-    let frames = Frames { sender, reader_idle };
+    let client = sender.clone();
+    let written = write(Frames { sender, reader_idle });
     tokio::spawn(async move {
         tokio::select! {
-            // Dropping the run drops the replies, which cancels the work.
-            () = frames.gone() => {}
-            _ = run(events, writer, &frames) => {}
+            () = client.closed() => {}
+            _ = written => {}
         }
     });
     // The ticket lives as long as the body, so that a drain waits for the last frame to be taken.
@@ -150,17 +119,4 @@ pub(crate) fn respond(events: Events, writer: impl Writer, ticket: Ticket, reade
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     (headers, Body::from_stream(body)).into_response()
-}
-
-async fn run(mut events: Events, mut writer: impl Writer, frames: &Frames) -> Result<(), Gone> {
-    writer.open(frames).await?;
-    while let Some((number, event)) = events.next().await {
-        match writer.event(number, event, frames).await {
-            Ok(()) => {}
-            Err(Failure::Gone) => return Err(Gone),
-            Err(Failure::Error(error)) => return frames.fail(&error).await,
-        }
-    }
-    writer.close(frames).await?;
-    frames.done().await
 }

@@ -2,15 +2,17 @@
 
 mod chat;
 mod completions;
-mod expected;
+mod options;
 mod refused;
-mod sampling;
 mod tokenize;
 
 use inference::TokenId;
+use serde_json::Value;
 use service::{Generation, ModelCard};
 
 use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::fields::wrong;
 
 pub(crate) use chat::parse_chat;
 pub(crate) use completions::parse_completion;
@@ -18,6 +20,10 @@ pub(crate) use tokenize::{Tokenize, parse_detokenize, parse_tokenize};
 
 /// Who asks, of which model, within which bounds.
 pub(crate) struct Context<'a> {
+    /// The id of the request and of its answer.
+    pub(crate) id: &'a str,
+    /// The route, e.g. `/v1/completions`.
+    pub(crate) route: &'static str,
     /// The model's facts.
     pub(crate) card: &'a ModelCard,
     /// The caller.
@@ -48,14 +54,14 @@ pub(crate) struct ReplyStyle {
     pub(crate) token_ids: bool,
 }
 
-/// An id of the vocabulary, or why not.
-fn in_vocabulary(id: TokenId, card: &ModelCard) -> Result<(), String> {
-    if (id as usize) < card.vocab_size {
-        return Ok(());
-    }
-    Err(format!(
-        "token id {id} is outside the vocabulary of `{}` (0 to {})",
-        card.id,
-        card.vocab_size.saturating_sub(1)
-    ))
+/// What a token id of this model is, in words for errors.
+fn token_id_of(card: &ModelCard) -> String {
+    format!("a token id of `{}` (an integer from 0 to {})", card.id, card.vocab_size.saturating_sub(1))
+}
+
+/// A list of token ids, each within the vocabulary; `at` is the list's place.
+fn token_ids(list: Vec<Value>, at: &str, card: &ModelCard) -> Result<Vec<TokenId>, ApiError> {
+    let id = |value: &Value| value.as_u64().filter(|id| *id < card.vocab_size as u64).and_then(|id| id.try_into().ok());
+    let ids = list.iter().enumerate();
+    ids.map(|(i, value)| id(value).ok_or_else(|| wrong(&format!("{at}[{i}]"), &token_id_of(card), value))).collect()
 }

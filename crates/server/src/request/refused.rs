@@ -1,9 +1,10 @@
 //! Fields of the OpenAI API that would change the answer and are not supported: refused by name, unless their value
 //! asks for nothing.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::error::ApiError;
+use crate::fields::Fields;
 
 /// A field, and whether a value of it asks for nothing.
 type Rule = (&'static str, fn(&Value) -> bool);
@@ -57,22 +58,19 @@ fn is_text_only(value: &Value) -> bool {
 }
 
 /// Takes such fields out of a request, or refuses it.
-pub(crate) fn strip_request(object: &mut Map<String, Value>) -> Result<(), ApiError> {
-    strip(object, "", BOTH)
+pub(crate) fn strip_request(fields: &mut Fields) -> Result<(), ApiError> {
+    strip(fields, BOTH)
 }
 
-/// Takes such fields out of a message, or refuses it. `at` is its place, e.g. `messages[2].`.
-pub(crate) fn strip_message(object: &mut Map<String, Value>, at: &str) -> Result<(), ApiError> {
-    strip(object, at, MESSAGE)
+/// Takes such fields out of a message, or refuses it.
+pub(crate) fn strip_message(fields: &mut Fields) -> Result<(), ApiError> {
+    strip(fields, MESSAGE)
 }
 
-fn strip(object: &mut Map<String, Value>, at: &str, rules: &[Rule]) -> Result<(), ApiError> {
+fn strip(fields: &mut Fields, rules: &[Rule]) -> Result<(), ApiError> {
     for (name, asks_nothing) in rules {
-        if let Some(value) = object.remove(*name)
-            && !value.is_null()
-            && !asks_nothing(&value)
-        {
-            let param = format!("{at}{name}");
+        if fields.take(name).is_some_and(|value| !asks_nothing(&value)) {
+            let param = fields.path(name);
             let message = format!("`{param}` is not supported yet; remove it");
             return Err(ApiError::unsupported(param, message));
         }

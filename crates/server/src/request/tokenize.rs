@@ -1,15 +1,13 @@
 //! `/tokenize` and `/detokenize`: the bodies.
 
 use inference::TokenId;
-use protocol::{DetokenizeRequest, TokenizeRequest};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use service::{Message, ModelCard};
 
-use super::chat::{check_messages, messages};
-use super::expected::{expected, expected_tokenize};
-use super::in_vocabulary;
-use crate::decode::decode;
+use super::chat::messages;
+use super::token_ids;
 use crate::error::ApiError;
+use crate::fields::{Fields, missing, wrong};
 
 /// What to tokenize.
 #[derive(Debug)]
@@ -21,52 +19,44 @@ pub(crate) enum Tokenize {
 }
 
 /// Reads the body of `POST /tokenize`.
-pub(crate) fn parse_tokenize(mut object: Map<String, Value>) -> Result<Tokenize, ApiError> {
-    check_messages(&mut object)?;
-    let request: TokenizeRequest = decode(&object, "", expected_tokenize)?;
-    let strings = request.return_token_strs.unwrap_or(false);
+pub(crate) fn parse_tokenize(mut fields: Fields) -> Result<Tokenize, ApiError> {
+    let prompt = fields.string("prompt")?;
+    let messages = messages(&mut fields)?;
+    let add_special = fields.boolean("add_special_tokens")?;
+    let parse_special = fields.boolean("parse_special")?;
+    let add_generation_prompt = fields.boolean("add_generation_prompt")?;
+    let strings = fields.boolean("return_token_strs")?.unwrap_or(false);
+    fields.finish()?;
     let only = |param: &str, given: bool, with: &str| {
         if given {
             return Err(ApiError::field(param, format!("`{param}` is only for requests with `{with}`; remove it")));
         }
         Ok(())
     };
-    match (request.prompt, request.messages) {
+    match (prompt, messages) {
         (Some(text), None) => {
-            only("add_generation_prompt", request.add_generation_prompt.is_some(), "messages")?;
-            Ok(Tokenize::Text {
-                text,
-                add_special: request.add_special_tokens.unwrap_or(true),
-                parse_special: request.parse_special.unwrap_or(false),
-                strings,
-            })
+            only("add_generation_prompt", add_generation_prompt.is_some(), "messages")?;
+            let (add_special, parse_special) = (add_special.unwrap_or(true), parse_special.unwrap_or(false));
+            Ok(Tokenize::Text { text, add_special, parse_special, strings })
         }
-        (None, Some(wire)) => {
+        (None, Some(messages)) => {
             // The template writes the special tokens of a chat.
-            only("add_special_tokens", request.add_special_tokens == Some(true), "prompt")?;
-            only("parse_special", request.parse_special.is_some(), "prompt")?;
-            let messages = messages(wire)?;
-            if messages.is_empty() {
-                return Err(ApiError::field("messages", "`messages` must hold at least one message"));
-            }
-            Ok(Tokenize::Chat {
-                messages,
-                add_generation_prompt: request.add_generation_prompt.unwrap_or(true),
-                strings,
-            })
+            only("add_special_tokens", add_special == Some(true), "prompt")?;
+            only("parse_special", parse_special.is_some(), "prompt")?;
+            Ok(Tokenize::Chat { messages, add_generation_prompt: add_generation_prompt.unwrap_or(true), strings })
         }
         _ => Err(ApiError::field("prompt", "give either `prompt` (a string) or `messages`")),
     }
 }
 
 /// Reads the body of `POST /detokenize`.
-pub(crate) fn parse_detokenize(object: &Map<String, Value>, card: &ModelCard) -> Result<Vec<TokenId>, ApiError> {
-    let request: DetokenizeRequest = decode(object, "", expected)?;
-    let Some(ids) = request.tokens else {
-        return Err(ApiError::field("tokens", "`tokens` is missing; it must be a list of token ids"));
+pub(crate) fn parse_detokenize(mut fields: Fields, card: &ModelCard) -> Result<Vec<TokenId>, ApiError> {
+    const TOKENS: &str = "a list of token ids";
+    let tokens = match fields.take("tokens") {
+        None => None,
+        Some(Value::Array(list)) => Some(token_ids(list, "tokens", card)?),
+        Some(other) => return Err(wrong("tokens", TOKENS, &other)),
     };
-    for id in &ids {
-        in_vocabulary(*id, card).map_err(|message| ApiError::field("tokens", message))?;
-    }
-    Ok(ids)
+    fields.finish()?;
+    tokens.ok_or_else(|| missing("tokens", TOKENS))
 }

@@ -1,5 +1,6 @@
 //! The handlers.
 
+mod answer;
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod models;
@@ -13,16 +14,14 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
-use inference::FinishReason;
-use serde_json::{Map, Value};
-use service::{Generation, Line, Reply};
+use serde_json::Value;
+use service::Line;
 
-use crate::app::App;
+use crate::app::{App, Ticket};
 use crate::auth::Caller;
 use crate::body;
-use crate::decode::wrong;
 use crate::error::ApiError;
-use crate::request::Context;
+use crate::fields::{Fields, wrong};
 
 /// 404 in OpenAI's form.
 pub(crate) async fn not_found(uri: Uri) -> ApiError {
@@ -41,50 +40,28 @@ pub(crate) fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
     ApiError::internal("the server failed on this request; its log says more").into_response()
 }
 
-/// The caller, then the body as an object.
-async fn read(app: &App, mut request: Request) -> Result<(Caller, Map<String, Value>), ApiError> {
+/// The right to work on the request, the caller, and the body's fields.
+async fn read(app: &App, mut request: Request) -> Result<(Ticket, Caller, Fields), ApiError> {
+    let ticket = match app.admit() {
+        Ok(ticket) => ticket,
+        Err(error) => {
+            body::discard(request, &app.limits);
+            return Err(error);
+        }
+    };
     let caller = request.extensions_mut().remove::<Caller>().unwrap_or_default();
     let object = body::read_object(request, &app.limits, &app.body_budget).await?;
-    Ok((caller, object))
+    Ok((ticket, caller, Fields::new(object)))
 }
 
 /// The line that `model` names. It may be left out only where `optional` and one line is served.
-fn find_line<'a>(app: &'a App, object: &Map<String, Value>, optional: bool) -> Result<&'a Arc<dyn Line>, ApiError> {
-    match object.get("model") {
-        Some(Value::String(name)) => app.line(name),
-        Some(value) if !value.is_null() => Err(wrong("model", "a string, the name of a model", value)),
-        _ => {
-            let missing = || ApiError::field("model", "`model` is missing; GET /v1/models lists the names");
-            if optional { app.only_line().ok_or_else(missing) } else { Err(missing()) }
-        }
+fn find_line<'a>(app: &'a App, fields: &mut Fields, optional: bool) -> Result<&'a Arc<dyn Line>, ApiError> {
+    match fields.take("model") {
+        Some(Value::String(name)) => app.line(&name),
+        Some(value) => Err(wrong("model", "a string, the name of a model", &value)),
+        None => app
+            .only_line()
+            .filter(|_| optional)
+            .ok_or_else(|| ApiError::field("model", "`model` is missing; GET /v1/models lists the names")),
     }
-}
-
-/// The bounds for a request to `line`.
-fn context<'a>(app: &App, line: &'a dyn Line, caller: &'a Caller) -> Context<'a> {
-    let limits = line.status().limits;
-    Context { card: line.card(), caller, max_candidates: limits.max_candidates, max_choices: app.limits.max_choices }
-}
-
-/// Submits all or none: when one is refused, those accepted before are cancelled by the drop.
-async fn submit(line: &dyn Line, generations: Vec<Generation>) -> Result<Vec<Reply>, ApiError> {
-    let mut replies = Vec::with_capacity(generations.len());
-    for generation in generations {
-        replies.push(line.submit(generation).await?);
-    }
-    Ok(replies)
-}
-
-/// The word of the API.
-fn finish_word(reason: FinishReason) -> &'static str {
-    match reason {
-        FinishReason::Stop => "stop",
-        FinishReason::Length | FinishReason::Allowance => "length",
-        FinishReason::Cancelled => "abort",
-    }
-}
-
-/// Changes with the program or the model.
-fn fingerprint(card: &service::ModelCard) -> String {
-    format!("tokenworks-{}-{}", env!("CARGO_PKG_VERSION"), card.created)
 }

@@ -53,10 +53,9 @@ async fn off_thread<T: Send + 'static>(
     responses((status = 200, body = TokenizeReply, description = "The answer"), (status = 400, body = ErrorBody, description = "A field is wrong; `param` names it"), (status = 404, body = ErrorBody, description = "The model is not served here"))
 )]
 pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<Json<TokenizeReply>, ApiError> {
-    let _ticket = app.admit()?;
-    let (_, object) = read(&app, request).await?;
-    let line = find_line(&app, &object, true)?;
-    let asked = parse_tokenize(object)?;
+    let (_ticket, _, mut fields) = read(&app, request).await?;
+    let line = find_line(&app, &mut fields, true)?;
+    let asked = parse_tokenize(fields)?;
     let (tokens, strings): (Vec<TokenText>, bool) = match asked {
         Tokenize::Text { text, add_special, parse_special, strings } => {
             check_text("prompt", text.len())?;
@@ -87,10 +86,9 @@ pub(crate) async fn detokenize(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Json<DetokenizeReply>, ApiError> {
-    let _ticket = app.admit()?;
-    let (_, object) = read(&app, request).await?;
-    let line = find_line(&app, &object, true)?;
-    let ids = parse_detokenize(&object, line.card())?;
+    let (_ticket, _, mut fields) = read(&app, request).await?;
+    let line = find_line(&app, &mut fields, true)?;
+    let ids = parse_detokenize(fields, line.card())?;
     let prompt = off_thread(line, move |line| line.detokenize(&ids)).await?;
     Ok(Json(DetokenizeReply { prompt }))
 }

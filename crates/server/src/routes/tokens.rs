@@ -62,13 +62,9 @@ impl Offset {
     }
 }
 
-/// Appends tokens in the shape of completions.
-pub(crate) fn push_completion_logprobs(
-    into: &mut CompletionLogprobs,
-    tokens: Vec<TokenText>,
-    offset: &mut Offset,
-    token_ids: bool,
-) {
+/// The shape of completions; `offset` is where the tokens begin, and goes past them.
+pub(crate) fn completion_logprobs(tokens: Vec<TokenText>, offset: &mut Offset, token_ids: bool) -> CompletionLogprobs {
+    let mut into = CompletionLogprobs::default();
     for token in tokens {
         into.text_offset.push(offset.advance(&token.bytes));
         into.tokens.push(shown(token.id, &token.bytes, "bytes:", token_ids));
@@ -82,6 +78,7 @@ pub(crate) fn push_completion_logprobs(
             top
         }));
     }
+    into
 }
 
 #[cfg(test)]
@@ -94,11 +91,10 @@ mod tests {
 
     #[test]
     fn offsets_count_characters_across_split_ones() {
-        let mut logprobs = CompletionLogprobs::default();
         let mut offset = Offset::default();
         let pieces = [&b"a"[..], "é".as_bytes(), &[0xE9], &[0xBB, 0x91], b"z"];
         let tokens = (0..).zip(pieces).map(|(id, bytes)| token(id, bytes)).collect();
-        push_completion_logprobs(&mut logprobs, tokens, &mut offset, false);
+        let logprobs = completion_logprobs(tokens, &mut offset, false);
         assert_eq!(logprobs.text_offset, [0, 1, 2, 3, 3]);
         assert_eq!(logprobs.tokens, ["a", "é", "bytes:\\xe9", "bytes:\\xbb\\x91", "z"]);
     }

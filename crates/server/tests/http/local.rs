@@ -122,6 +122,9 @@ async fn prompts_that_do_not_fit_and_models_without_a_template() {
     let body = json!({"model": "tiny", "prompt": "hello ".repeat(4000)});
     let answer = post(tiny.address, COMPLETIONS, &body).await;
     assert_eq!((answer.status, answer.error().code.as_deref()), (400, Some("context_length_exceeded")));
+    assert_eq!(answer.error().param.as_deref(), Some("prompt"));
+    let answer = post(tiny.address, COMPLETIONS, &json!({"model": "tiny", "prompt": vec![1; 4000]})).await;
+    assert_eq!(answer.error().param.as_deref(), Some("prompt"));
     let answer = post(tiny.address, CHAT, &chat("hello", 5)).await;
     assert_eq!((answer.status, answer.error().code.as_deref()), (400, Some("no_chat_template")));
     assert!(answer.error().message.contains("tiny"));

@@ -4,6 +4,7 @@
 
 mod access;
 mod client;
+mod fields;
 mod life;
 mod local;
 mod plant;

@@ -29,7 +29,12 @@ async fn check_refused(plant: &Plant, path: &str, body: &Value, param: &str) {
     assert_eq!(answer.status, 400, "{shown}: {}", answer.text());
     let error = answer.error();
     assert_eq!(error.param.as_deref(), Some(param), "{shown}: {}", error.message);
-    assert!(error.message.contains(param.split(['.', '[']).next().unwrap()), "{shown}: {}", error.message);
+    assert!(error.message.contains(&format!("`{param}`")), "{shown}: {}", error.message);
+}
+
+/// The field of the request that a place such as `stop[1]` is in.
+fn top(param: &str) -> &str {
+    param.split(['.', '[']).next().unwrap()
 }
 
 async fn check_accepted(plant: &Plant, path: &str, body: &Value) {
@@ -64,16 +69,17 @@ fn bad_shared() -> Vec<(&'static str, Value)> {
         ("n", json!(9)),
         ("n", json!("two")),
         ("logit_bias", json!([1])),
-        ("logit_bias", json!({"a": 1})),
-        ("logit_bias", json!({"-1": 1})),
-        ("logit_bias", json!({"256": 1})),
-        ("logit_bias", json!({"1": 101})),
-        ("logit_bias", json!({"1": "x"})),
-        ("logit_bias", json!({"1": 1, "01": 2})),
+        ("logit_bias.a", json!({"a": 1})),
+        ("logit_bias.-1", json!({"-1": 1})),
+        ("logit_bias.256", json!({"256": 1})),
+        ("logit_bias.1", json!({"1": 101})),
+        ("logit_bias.5", json!({"5": "x"})),
+        ("logit_bias.1", json!({"1": 1, "01": 2})),
         ("stop", json!("")),
-        ("stop", json!(["a", ""])),
+        ("stop[1]", json!(["a", ""])),
+        ("stop[0]", json!([null])),
         ("stop", json!(vec!["a"; 17])),
-        ("stop", json!([1])),
+        ("stop[0]", json!([1])),
         ("stop", json!("x".repeat(5000))),
         ("seed", json!(1.5)),
         ("seed", json!(18_446_744_073_709_551_615_u64)),
@@ -114,12 +120,13 @@ fn bad_shared() -> Vec<(&'static str, Value)> {
 #[tokio::test]
 async fn wrong_fields_are_named() {
     let plant = Plant::hello().await;
-    for (field, value) in bad_shared() {
-        check_refused(&plant, CHAT, &with(&chat(), field, value.clone()), field).await;
-        check_refused(&plant, COMPLETIONS, &with(&completion(), field, value), field).await;
+    for (param, value) in bad_shared() {
+        let field = top(param);
+        check_refused(&plant, CHAT, &with(&chat(), field, value.clone()), param).await;
+        check_refused(&plant, COMPLETIONS, &with(&completion(), field, value), param).await;
     }
     let streamed = with(&chat(), "stream", json!(true));
-    check_refused(&plant, CHAT, &with(&streamed, "stream_options", json!({"x": 1})), "stream_options").await;
+    check_refused(&plant, CHAT, &with(&streamed, "stream_options", json!({"x": 1})), "stream_options.x").await;
     assert!(plant.line.submitted.lock().unwrap().is_empty(), "nothing wrong reached the line");
 }
 
@@ -173,12 +180,16 @@ async fn wrong_completions_are_named() {
         ("prompt", json!(null)),
         ("prompt", json!(5)),
         ("prompt", json!([])),
-        ("prompt", json!([[]])),
-        ("prompt", json!(["a", 1])),
-        ("prompt", json!([-1])),
-        ("prompt", json!([256])),
-        ("prompt", json!([[1], [256]])),
-        ("prompt", json!([[[1]]])),
+        ("prompt[0]", json!([[]])),
+        ("prompt[1]", json!(["a", 1])),
+        ("prompt[0]", json!([1.5])),
+        ("prompt[0]", json!([-1])),
+        ("prompt[2]", json!([1, 2, 256])),
+        ("prompt[1]", json!([1, "a"])),
+        ("prompt[1][0]", json!([[1], [256]])),
+        ("prompt[1]", json!([[1], 2])),
+        ("prompt[0][0]", json!([[[1]]])),
+        ("prompt[0]", json!([null])),
         ("prompt", json!(vec!["a"; 129])),
         ("best_of", json!(2)),
         ("logprobs", json!(21)),
@@ -186,7 +197,7 @@ async fn wrong_completions_are_named() {
         ("echo", json!("yes")),
         ("messages", json!([])),
     ] {
-        check_refused(&plant, COMPLETIONS, &with(&completion(), field, value), field).await;
+        check_refused(&plant, COMPLETIONS, &with(&completion(), top(field), value), field).await;
     }
     let many = json!({"model": "scripted", "prompt": vec!["a"; 65], "n": 2});
     check_refused(&plant, COMPLETIONS, &many, "prompt").await;
@@ -328,6 +339,8 @@ async fn a_line_that_refuses() {
         let answer = post(plant.address, CHAT, &with(&chat(), "user", json!(user))).await;
         assert_eq!(answer.status, status, "{user}: {}", answer.text());
         assert_eq!(answer.error().code.as_deref(), Some(code), "{user}");
+        let at_fault = (status == 400).then_some("messages");
+        assert_eq!(answer.error().param.as_deref(), at_fault, "{user}");
         assert_eq!(answer.header("retry-after"), retry, "{user}");
         assert!(answer.header("x-request-id").is_some_and(|id| id.starts_with("req-")), "{user}");
     }

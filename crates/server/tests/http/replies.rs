@@ -225,7 +225,7 @@ async fn tokens_of_texts_and_chats() {
     let answer = post(plant.address, "/detokenize", &json!({"tokens": [104, 105]})).await;
     assert_eq!(answer.json(), json!({"prompt": "hi"}));
     for (path, body, param) in [
-        ("/detokenize", json!({"tokens": [256]}), "tokens"),
+        ("/detokenize", json!({"tokens": [256]}), "tokens[0]"),
         ("/detokenize", json!({"tokens": "x"}), "tokens"),
         ("/detokenize", json!({}), "tokens"),
         ("/tokenize", json!({}), "prompt"),
