@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &["formats", "kernels"]),
     ("engine", &["inference", "model"]),
     ("metering", &[]),
+    ("ledger", &[]),
     ("economics", &["metering"]),
     ("service", &["inference", "metering", "tokenizer"]),
     // Of inference and metering the server uses plain data only (sampling parameters, gauges, the usage record).
@@ -38,6 +39,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("clap", &["tokenworks", "bench"]),
     ("minijinja", &["tokenizer"]),
     ("libc", &["kernels"]),
+    ("rusqlite", &["ledger"]),
 ];
 
 /// Nothing of these may reach the engine or what it stands on: no async, no HTTP, no JSON.

@@ -1,0 +1,148 @@
+//! A group of decided batches, written in one transaction.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::book::{Account, Decision};
+use crate::error::StoreError;
+use crate::ledger::Summary;
+use crate::pack;
+use crate::store::{
+    self, ACCOUNT, DOCUMENT, ENTRY, HOLD, Head, META, Sql, TALLY, Value, WRITER, account_seal, id_value, whole,
+};
+use crate::types::{AccountId, Entry, EntryId, Hold};
+
+/// Sums by key.
+pub(crate) type Sums = BTreeMap<Vec<u8>, Vec<i128>>;
+
+/// Adds what one entry counts for.
+pub(crate) fn tally(summary: &dyn Summary, entry: &Entry, sums: &mut Sums) {
+    summary.tally(entry, &mut |key, more| {
+        let sums = sums.entry(key.to_vec()).or_default();
+        sums.resize(sums.len().max(more.len()), 0);
+        for (sum, &more) in sums.iter_mut().zip(more) {
+            *sum = sum.saturating_add(more.into());
+        }
+    });
+}
+
+/// What one transaction changes: later states replace earlier ones, a hold that came and went leaves no trace.
+#[derive(Default)]
+pub(crate) struct Group {
+    entries: Vec<(Arc<Entry>, Vec<u8>, pack::Hash)>,
+    accounts: HashMap<AccountId, Account>,
+    holds: HashMap<EntryId, (bool, Option<Arc<Hold>>)>,
+    sums: Sums,
+    account_count: Option<u64>,
+}
+
+impl Group {
+    /// Takes the next decision; `head` is its writer's and moves on.
+    pub(crate) fn add(&mut self, decision: Decision, head: &mut Head, summary: Option<&dyn Summary>) {
+        for (id, account) in decision.accounts {
+            self.account_count = self.account_count.max(id.0.checked_add(1));
+            self.accounts.insert(id, account);
+        }
+        for change in decision.holds {
+            self.holds.entry(change.id).or_insert((change.fresh, None)).1 = change.now;
+        }
+        for entry in decision.entries {
+            if let Some(summary) = summary {
+                tally(summary, &entry, &mut self.sums);
+            }
+            let packed = pack::entry(&entry);
+            head.hash = pack::link(&head.hash, entry.seq, entry.id, &packed);
+            head.seq = entry.seq;
+            self.entries.push((entry, packed, head.hash));
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.accounts.is_empty() && self.holds.is_empty()
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.iter().map(|(entry, _, _)| entry)
+    }
+
+    /// Writes everything; the caller begins and commits.
+    pub(crate) fn write(&self, sql: &mut dyn Sql, writer: u32, head: &Head) -> Result<(), StoreError> {
+        self.write_entries(sql)?;
+        let mut accounts = Vec::with_capacity(self.accounts.len().saturating_mul(ACCOUNT.columns.len()));
+        for (&id, account) in &self.accounts {
+            accounts.extend(account_row(id, account));
+        }
+        sql.put(&ACCOUNT, &accounts)?;
+        let (mut open, mut ended) = (Vec::new(), Vec::new());
+        for (&id, (fresh, hold)) in &self.holds {
+            match hold {
+                Some(hold) => open.extend([id_value(id), Value::Bytes(pack::hold(hold).into())]),
+                None if *fresh => {}
+                None => ended.push(id_value(id)),
+            }
+        }
+        sql.put(&HOLD, &open)?;
+        sql.delete(&HOLD, &ended)?;
+        add_sums(sql, &self.sums)?;
+        if let Some((last, _, _)) = self.entries.last() {
+            sql.put(&META, &[Value::Text("seq".into()), whole(last.seq)])?;
+        }
+        if let Some(count) = self.account_count {
+            let stored = store::meta(sql, "accounts")?;
+            sql.put(&META, &[Value::Text("accounts".into()), whole(count.max(stored))])?;
+        }
+        let hash = Value::Bytes(head.hash.as_slice().into());
+        sql.put(&WRITER, &[Value::Int(writer.into()), whole(head.seq), whole(head.turn), hash])
+    }
+
+    fn write_entries(&self, sql: &mut dyn Sql) -> Result<(), StoreError> {
+        let mut rows = Vec::with_capacity(self.entries.len().saturating_mul(ENTRY.columns.len()));
+        let mut documents = Vec::new();
+        for (entry, packed, hash) in &self.entries {
+            let id = entry.id.as_ref().map_or(Value::Null, |id| Value::Bytes(id.0.as_slice().into()));
+            rows.extend([whole(entry.seq), id, Value::Bytes(packed.into()), Value::Bytes(hash.as_slice().into())]);
+            if let Some(document) = pack::unpack_document(entry) {
+                let key = Value::Text(document.key.into());
+                documents.extend([Value::Int(document.kind.into()), key, whole(document.version), whole(entry.seq)]);
+            }
+        }
+        sql.put(&ENTRY, &rows)?;
+        sql.put(&DOCUMENT, &documents)
+    }
+}
+
+fn account_row(id: AccountId, account: &Account) -> [Value<'_>; 9] {
+    let optional = |floor: Option<i64>| floor.map_or(Value::Null, Value::Int);
+    let (spec, balance) = (&account.spec, &account.balance);
+    [
+        whole(id.0),
+        Value::Text(spec.name.as_str().into()),
+        Value::Int(spec.kind.code().into()),
+        Value::Int(spec.unit.0.into()),
+        optional(spec.floor),
+        optional(balance.floor),
+        Value::Int(balance.posted),
+        Value::Int(balance.held),
+        Value::Int(account_seal(id, account)),
+    ]
+}
+
+/// Adds sums to those that are stored.
+pub(crate) fn add_sums(sql: &mut dyn Sql, sums: &Sums) -> Result<(), StoreError> {
+    let keys: Vec<_> = sums.keys().map(|key| Value::Bytes(key.into())).collect();
+    let mut stored = HashMap::new();
+    for row in sql.find(&TALLY, 0, &keys)? {
+        let tally = store::tally(&row)?;
+        stored.insert(tally.key, tally.sums);
+    }
+    let mut rows = Vec::with_capacity(sums.len().saturating_mul(2));
+    for (key, more) in sums {
+        let mut total = stored.remove(key).unwrap_or_default();
+        total.resize(total.len().max(more.len()), 0);
+        for (sum, &more) in total.iter_mut().zip(more) {
+            *sum = sum.saturating_add(more);
+        }
+        rows.extend([Value::Bytes(key.into()), Value::Bytes(pack::sums(&total).into())]);
+    }
+    sql.put(&TALLY, &rows)
+}

@@ -1,0 +1,187 @@
+//! The embedded store: one SQLite file, one writing process.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
+
+use crate::error::{OpenError, StoreError};
+use crate::store::{Row, Sql, Table, Value};
+
+/// A connection to the file.
+pub(crate) struct Sqlite(Connection);
+
+/// "TwLb", so that a foreign database is not taken for a ledger.
+const APPLICATION_ID: i64 = 0x5477_4c62;
+
+/// How long a statement waits for another connection.
+const BUSY_LIMIT: Duration = Duration::from_secs(5);
+
+impl Sqlite {
+    /// The one connection that writes. Every commit is on the disk when it returns.
+    pub(crate) fn writer(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut store = Self(Connection::open_with_flags(path, flags)?);
+        store.0.busy_timeout(BUSY_LIMIT)?;
+        let (id, tables) =
+            (store.number("PRAGMA application_id")?, store.number("SELECT count(*) FROM sqlite_schema")?);
+        if id != APPLICATION_ID && (id != 0 || tables != 0) {
+            return Err(StoreError::Damaged(format!("{} is a database, but no ledger", path.display())));
+        }
+        store.run(&format!(
+            "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;
+             PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
+             PRAGMA application_id = {APPLICATION_ID};"
+        ))?;
+        Ok(store)
+    }
+
+    /// A connection that only reads.
+    pub(crate) fn reader(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut store = Self(Connection::open_with_flags(path, flags)?);
+        store.0.busy_timeout(BUSY_LIMIT)?;
+        store.run("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -16384;")?;
+        Ok(store)
+    }
+
+    /// Structure of the whole file.
+    pub(crate) fn quick_check(&mut self) -> Result<(), StoreError> {
+        let found: String = self.0.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if found == "ok" { Ok(()) } else { Err(StoreError::Damaged(found)) }
+    }
+
+    fn number(&mut self, query: &str) -> Result<i64, StoreError> {
+        Ok(self.0.query_row(query, [], |row| row.get(0))?)
+    }
+}
+
+impl Sql for Sqlite {
+    fn run(&mut self, script: &str) -> Result<(), StoreError> {
+        Ok(self.0.execute_batch(script)?)
+    }
+
+    fn rows(&mut self, query: &str, arguments: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        let mut statement = self.0.prepare_cached(query)?;
+        let columns = statement.column_count();
+        let mut rows = statement.query(rusqlite::params_from_iter(arguments))?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let values = (0..columns).map(|column| value(row.get_ref(column)?));
+            all.push(values.collect::<Result<Row, StoreError>>()?);
+        }
+        Ok(all)
+    }
+
+    fn put(&mut self, table: &Table, values: &[Value<'_>]) -> Result<(), StoreError> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        let mut statement = self.0.prepare_cached(&upsert(table))?;
+        for row in values.chunks(table.columns.len()) {
+            statement.execute(rusqlite::params_from_iter(row))?;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, table: &Table, keys: &[Value<'_>]) -> Result<(), StoreError> {
+        let Some((column, _)) = table.columns.first() else { return Ok(()) };
+        let mut statement = self.0.prepare_cached(&format!("DELETE FROM {} WHERE {column} = $1", table.name))?;
+        for key in keys {
+            statement.execute([key])?;
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, table: &Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        let names: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
+        let Some(column) = names.get(column) else { return Ok(Vec::new()) };
+        let query = format!("SELECT {} FROM {} WHERE {column} = $1", names.join(", "), table.name);
+        let mut all = Vec::new();
+        for key in keys {
+            all.extend(self.rows(&query, std::slice::from_ref(key))?);
+        }
+        Ok(all)
+    }
+}
+
+fn upsert(table: &Table) -> String {
+    let names: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
+    let places: Vec<_> = (1..=names.len()).map(|place| format!("${place}")).collect();
+    let mut sql = format!("INSERT INTO {} ({}) VALUES ({})", table.name, names.join(", "), places.join(", "));
+    if table.replace {
+        let (keys, rest) = names.split_at(table.key);
+        let sets: Vec<_> = rest.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+        let _ = write!(sql, " ON CONFLICT ({}) DO UPDATE SET {}", keys.join(", "), sets.join(", "));
+    }
+    sql
+}
+
+impl ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Int(value) => ValueRef::Integer(*value),
+            Self::Bytes(value) => ValueRef::Blob(value),
+            Self::Text(value) => ValueRef::Text(value.as_bytes()),
+        }))
+    }
+}
+
+fn value(found: ValueRef<'_>) -> Result<Value<'static>, StoreError> {
+    Ok(match found {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(value) => Value::Int(value),
+        ValueRef::Blob(value) => Value::Bytes(Cow::Owned(value.to_vec())),
+        ValueRef::Text(value) => match str::from_utf8(value) {
+            Ok(text) => Value::Text(Cow::Owned(text.to_owned())),
+            Err(error) => return Err(StoreError::Damaged(format!("a text is not UTF-8: {error}"))),
+        },
+        ValueRef::Real(_) => return Err(StoreError::Damaged("a number is not whole".to_owned())),
+    })
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let text = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(text),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
+            _ => Self::Failed(text),
+        }
+    }
+}
+
+/// Held while the store is open; the operating system drops it when the process dies, whatever way.
+pub(crate) struct Lock(#[expect(dead_code, reason = "open as long as the ledger is")] File);
+
+impl Lock {
+    pub(crate) fn take(path: &Path) -> Result<Self, OpenError> {
+        let failed = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", lock_path(path).display()));
+        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(lock_path(path));
+        let file = file.as_mut().map_err(|error| failed(std::io::Error::new(error.kind(), error.to_string())))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut by = String::new();
+                let _ = file.take(100).read_to_string(&mut by);
+                return Err(OpenError::InUse { path: path.to_owned(), by: by.trim().to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error).into()),
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+        writeln!(file, "process {}", std::process::id()).map_err(failed)?;
+        Ok(Self(file.try_clone().map_err(failed)?))
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}

@@ -1,0 +1,263 @@
+//! Recomputes a ledger from its entries and compares.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::book::Account;
+use crate::error::StoreError;
+use crate::group::{self, Sums};
+use crate::ledger::{StoreSpec, Summary};
+use crate::pack::{self, Hash};
+use crate::sqlite::Sqlite;
+use crate::store::{self, Sql, Stored};
+use crate::types::{AccountId, Balance, Entry, Unit, kind};
+
+/// What was checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Each hashed into its chain.
+    pub entries: u64,
+    /// Each equal to the fold of the entries.
+    pub accounts: u64,
+    /// Each on accounts that say so, and not ended.
+    pub holds: u64,
+    /// Versions of documents.
+    pub documents: u64,
+    /// Each recomputed; 0 without a summary.
+    pub tallies: u64,
+    /// The last hash of each writer's chain: who keeps these can tell later that nothing before was changed.
+    pub heads: Vec<(u32, [u8; 32])>,
+}
+
+/// The first thing found wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// An entry.
+    #[error("entry {seq}: {what}")]
+    Entry {
+        /// Its number.
+        seq: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// Something else than an entry.
+    #[error("{0}")]
+    State(String),
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Recomputes chain, balances, holds, documents and tallies of a store, open or not, from one state of it. Without the
+/// store's summary the tallies are not checked.
+///
+/// # Errors
+/// The first fault found.
+pub fn verify(spec: &StoreSpec, summary: Option<&dyn Summary>) -> Result<Report, Fault> {
+    let StoreSpec::Sqlite(path) = spec;
+    let mut sql = Sqlite::reader(path)?;
+    sql.quick_check()?;
+    check(&mut sql, summary)
+}
+
+fn check(sql: &mut dyn Sql, summary: Option<&dyn Summary>) -> Result<Report, Fault> {
+    sql.run("BEGIN")?;
+    let mut fold = Fold::default();
+    loop {
+        let page = store::entries(sql, fold.seq.saturating_add(1), store::PAGE)?;
+        if page.is_empty() {
+            break;
+        }
+        for stored in &page {
+            let seq = fold.seq.saturating_add(1);
+            fold.add(stored, summary).map_err(|what| Fault::Entry { seq, what })?;
+        }
+    }
+    let mut report = Report { entries: fold.seq, documents: fold.documents, ..Report::default() };
+    fold.check_heads(sql)?;
+    report.heads = fold.chains.iter().map(|(&writer, &hash)| (writer, hash)).collect();
+    report.heads.sort_unstable();
+    report.accounts = fold.check_accounts(sql)?;
+    report.holds = check_holds(sql)?;
+    fold.check_documents(sql)?;
+    if let Some(summary) = summary {
+        report.tallies = fold.check_tallies(sql, summary)?;
+    }
+    sql.run("COMMIT")?;
+    Ok(report)
+}
+
+/// What the entries come to.
+#[derive(Default)]
+struct Fold {
+    seq: u64,
+    chains: HashMap<u32, Hash>,
+    accounts: Vec<Account>,
+    versions: HashMap<(u16, String), u64>,
+    documents: u64,
+    sums: Sums,
+}
+
+impl Fold {
+    fn add(&mut self, stored: &Stored, summary: Option<&dyn Summary>) -> Result<(), String> {
+        let Stored { entry, hash } = stored;
+        self.seq = self.seq.saturating_add(1);
+        if entry.seq != self.seq {
+            return Err("is missing".to_owned());
+        }
+        let chain = self.chains.entry(entry.writer).or_default();
+        if pack::link(chain, entry.seq, entry.id, &pack::entry(entry)) != *hash {
+            return Err("its hash does not follow from its content and the entry before".to_owned());
+        }
+        *chain = *hash;
+        match entry.kind {
+            kind::OPENED => self.open(entry)?,
+            kind::FLOOR => {
+                let (id, floor) = pack::unpack_floor(&entry.detail).ok_or("its detail cannot be read")?;
+                self.account(id)?.balance.floor = floor;
+            }
+            kind::DOCUMENT => self.document(entry)?,
+            _ => {}
+        }
+        self.post(entry)?;
+        if let Some(summary) = summary {
+            group::tally(summary, entry, &mut self.sums);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, entry: &Entry) -> Result<(), String> {
+        let (id, spec) = pack::unpack_opened(&entry.detail).ok_or("its detail cannot be read")?;
+        if usize::try_from(id.0) != Ok(self.accounts.len()) {
+            return Err(format!("it opens account {} out of order", id.0));
+        }
+        let balance = Balance { posted: 0, held: 0, floor: spec.floor };
+        self.accounts.push(Account { spec: Arc::new(spec), balance });
+        Ok(())
+    }
+
+    fn document(&mut self, entry: &Entry) -> Result<(), String> {
+        let document = pack::unpack_document(entry).ok_or("its detail cannot be read")?;
+        let version = self.versions.entry((document.kind, document.key)).or_default();
+        if version.checked_add(1) != Some(document.version) {
+            return Err(format!("it puts version {} after version {version}", document.version));
+        }
+        *version = document.version;
+        self.documents = self.documents.saturating_add(1);
+        Ok(())
+    }
+
+    fn post(&mut self, entry: &Entry) -> Result<(), String> {
+        let mut sums: Vec<(Unit, i128)> = Vec::new();
+        for leg in &entry.legs {
+            let account = self.account(leg.account)?;
+            let balance = &mut account.balance.posted;
+            *balance = balance.checked_add(leg.amount).ok_or("a balance leaves the range of 64 bits")?;
+            let unit = account.spec.unit;
+            match sums.iter_mut().find(|(other, _)| *other == unit) {
+                Some((_, sum)) => *sum = sum.saturating_add(leg.amount.into()),
+                None => sums.push((unit, leg.amount.into())),
+            }
+        }
+        match sums.into_iter().find(|(_, sum)| *sum != 0) {
+            Some((unit, sum)) => Err(format!("its legs sum to {sum} in unit {}, not to zero", unit.0)),
+            None => Ok(()),
+        }
+    }
+
+    fn account(&mut self, id: AccountId) -> Result<&mut Account, String> {
+        let place = usize::try_from(id.0).unwrap_or(usize::MAX);
+        self.accounts.get_mut(place).ok_or_else(|| format!("it names account {}, which does not exist", id.0))
+    }
+
+    fn check_heads(&self, sql: &mut dyn Sql) -> Result<(), Fault> {
+        let stored = store::heads(sql)?;
+        // A writer that has written holds only has no chain yet.
+        for (writer, head) in &stored {
+            if self.chains.get(writer).copied().unwrap_or_default() != head.hash {
+                return Err(Fault::State(format!("writer {writer}'s chain does not end where it should")));
+            }
+        }
+        let known = |writer: &u32| stored.iter().any(|(other, _)| other == writer);
+        if self.chains.keys().all(known) && store::meta(sql, "seq")? == self.seq {
+            Ok(())
+        } else {
+            Err(Fault::State("the last entries are missing".to_owned()))
+        }
+    }
+
+    fn check_accounts(&self, sql: &mut dyn Sql) -> Result<u64, Fault> {
+        let book = store::load(sql, 0)?;
+        for (id, account) in (0..).map(AccountId).zip(&self.accounts) {
+            let same = |stored: &Account| {
+                stored.spec == account.spec && Balance { held: 0, ..stored.balance } == account.balance
+            };
+            if !book.accounts.get(&id).is_some_and(same) {
+                let name = &account.spec.name;
+                return Err(Fault::State(format!("account {name:?} is not what its entries come to")));
+            }
+        }
+        if book.accounts.len() == self.accounts.len() {
+            Ok(book.account_count)
+        } else {
+            Err(Fault::State("an account was never opened".to_owned()))
+        }
+    }
+
+    fn check_documents(&mut self, sql: &mut dyn Sql) -> Result<(), Fault> {
+        let rows = sql.rows("SELECT COUNT(*) FROM document", &[])?;
+        let count = rows.first().map_or(Ok(0), |row| store::natural(row, 0))?;
+        let query = "SELECT kind, key, MAX(version), COUNT(*) FROM document GROUP BY kind, key";
+        for row in sql.rows(query, &[])? {
+            let (newest, versions) = (store::natural(&row, 2)?, store::natural(&row, 3)?);
+            let key = (store::number(&row, 0)?, store::text(&row, 1)?.to_owned());
+            if self.versions.remove(&key) != Some(newest) || newest != versions {
+                return Err(Fault::State(format!("the versions of document {:?} are not those of its entries", key.1)));
+            }
+        }
+        if self.versions.is_empty() && count == self.documents {
+            Ok(())
+        } else {
+            Err(Fault::State("documents are missing".to_owned()))
+        }
+    }
+
+    fn check_tallies(&mut self, sql: &mut dyn Sql, summary: &dyn Summary) -> Result<u64, Fault> {
+        if store::meta(sql, "summary")? != summary.version().into() {
+            return Err(Fault::State("the tallies are of another version; open the ledger once".to_owned()));
+        }
+        let mut count = 0_u64;
+        let query = "SELECT key, sums FROM tally WHERE key > $1 ORDER BY key LIMIT $2";
+        let mut after = Vec::new();
+        loop {
+            let page = sql.rows(query, &[store::Value::Bytes(after.into()), store::Value::Int(store::PAGE)])?;
+            for row in &page {
+                let tally = store::tally(row)?;
+                if self.sums.remove(&tally.key).as_ref() != Some(&tally.sums) {
+                    let key = tally.key.escape_ascii();
+                    return Err(Fault::State(format!("tally \"{key}\" is not what its entries come to")));
+                }
+                count = count.saturating_add(1);
+            }
+            let Some(last) = page.last() else { break };
+            after = store::bytes(last, 0)?.to_vec();
+        }
+        if self.sums.is_empty() { Ok(count) } else { Err(Fault::State("tallies are missing".to_owned())) }
+    }
+}
+
+/// No hold is open that an entry has ended. That holds and accounts agree is checked with the accounts.
+fn check_holds(sql: &mut dyn Sql) -> Result<u64, Fault> {
+    let holds = store::holds(sql)?;
+    for hold in &holds {
+        if let Some(entry) = sql.find(&store::ENTRY, 1, &[store::id_value(hold.id)])?.first() {
+            return Err(Fault::Entry {
+                seq: store::natural(entry, 0)?,
+                what: format!("hold {} is still open", hold.id),
+            });
+        }
+    }
+    Ok(u64::try_from(holds.len()).unwrap_or(u64::MAX))
+}
