@@ -17,6 +17,7 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::ServerConfig;
 use crate::app::App;
 use crate::body;
+use crate::connection::check_head;
 use crate::error::ApiError;
 
 /// Who calls; put into the request by [`check`].
@@ -183,7 +184,8 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// Middleware: lets a request through with its [`Caller`], or answers why not.
 pub(crate) async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    match app.gate.admit(request.method(), request.uri(), request.headers()) {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    match check_head(uri, headers).and_then(|()| app.gate.admit(method, uri, headers)) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await

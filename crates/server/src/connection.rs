@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{HeaderMap, Request, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,15 +21,25 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use crate::Limits;
+use crate::error::ApiError;
 
 /// For the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request's head; more gets 431.
-const MAX_HEAD_BYTES: usize = 64 << 10;
+/// A request's head; more gets 431 with a body that says so.
+const MAX_HEAD_BYTES: usize = 32 << 10;
+/// What the library reads of a head; it answers 431 itself, without a body, to heads beyond that or of over 100 headers.
+const MAX_BUFFER_BYTES: usize = 64 << 10;
 
 /// The other end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Refuses heads that are too large.
+pub(crate) fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if fields + target > MAX_HEAD_BYTES { Err(ApiError::head_too_large(MAX_HEAD_BYTES)) } else { Ok(()) }
+}
 
 /// What all connections share.
 #[derive(Clone)]
@@ -66,7 +76,7 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, pee
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(plan.limits.header_timeout)
-        .max_buf_size(MAX_HEAD_BYTES)
+        .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let mut told = false;

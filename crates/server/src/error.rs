@@ -98,6 +98,13 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message).with_code("request_too_large")
     }
 
+    pub(crate) fn head_too_large(limit: usize) -> Self {
+        let message =
+            format!("the request line and the headers have more than {limit} bytes; send fewer or shorter ones");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request_error", message)
+            .with_code("headers_too_large")
+    }
+
     pub(crate) fn body_too_slow() -> Self {
         let message = "the body did not arrive in time";
         Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", message).with_code("request_timeout")

@@ -11,3 +11,4 @@ mod plant;
 mod refusals;
 mod replies;
 mod streams;
+mod wire;
