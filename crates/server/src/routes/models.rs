@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::http::Uri;
 use protocol::{ErrorBody, Model, ModelList};
 use service::ModelCard;
 
@@ -37,6 +39,12 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
     params(("id" = String, Path, description = "The model's name")),
     responses((status = 200, body = Model, description = "The answer"), (status = 404, body = ErrorBody, description = "The model is not served here"))
 )]
-pub(crate) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
+pub(crate) async fn one(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Model>, ApiError> {
+    // Percent escapes that are no UTF-8 name nothing.
+    let Path(id) = id.map_err(|_rejected| ApiError::route_not_found(uri.path()))?;
     Ok(Json(wire(app.line(&id)?.card())))
 }

@@ -114,6 +114,19 @@ async fn a_failure_under_way_is_the_last_frame() {
 }
 
 #[tokio::test]
+async fn an_answer_without_an_end_is_no_good_end() {
+    let line = ScriptedLine::new(|_| Script::Events(vec![text(0, "Hel"), finished(0, FinishReason::Stop)]));
+    let plant = Plant::start(line, |_| {}).await;
+    let mut body = chat();
+    body["n"] = json!(2);
+    let frames = post(plant.address, CHAT, &body).await.frames();
+    let last: Value = serde_json::from_str(frames.last().unwrap()).unwrap();
+    assert_eq!(last["error"]["code"], "internal_error");
+    body["stream"] = json!(false);
+    assert_eq!(post(plant.address, CHAT, &body).await.status, 500);
+}
+
+#[tokio::test]
 async fn frames_leave_as_they_are_made() {
     let plant = Plant::start(ScriptedLine::new(|_| Script::Hang(vec![text(0, "first")])), |_| {}).await;
     let mut stream = TcpStream::connect(plant.address).await.unwrap();

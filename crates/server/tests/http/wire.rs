@@ -89,6 +89,12 @@ async fn faults_of_http_itself() {
     // What the library does not read, it answers itself.
     assert_eq!(send(plant.address, "GET", "/v1/models", &["A: b"; 120], b"").await.status, 431);
     assert_eq!(raw(plant.address, b"no HTTP at all\r\n\r\n").await.status, 400);
+    for path in ["/v1/models/%ff", "/v1/models/", "/v1/completions/"] {
+        let answer = get(plant.address, path).await;
+        assert_eq!((answer.status, answer.error().code.as_deref()), (404, Some("not_found")), "{path}");
+    }
+    let answer = send(plant.address, "HEAD", "/v1/models", &[], b"").await;
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
     for (method, path) in [("DELETE", "/v1/models"), ("PUT", COMPLETIONS), ("PATCH", "/health")] {
         let answer = send(plant.address, method, path, &[], b"").await;
         assert_eq!((answer.status, answer.error().code.as_deref()), (405, Some("method_not_allowed")), "{path}");
