@@ -2,7 +2,7 @@
 //!
 //! A template comes with the model file and is a program: one line of it can ask for all memory or never end. So it is
 //! compiled and rendered by a second process of this program, [`work`], which limits its own memory and is ended by
-//! [`ProcessRenderer`] when it takes too long. The two speak in [frames] over the worker's standard input and output:
+//! [`ProcessRenderer`] when it takes too long. The two speak in frames over the worker's standard input and output:
 //! first the source, then one JSON request for each chat; each is answered by a JSON `Result<String, TemplateError>`.
 
 mod frames;

@@ -13,7 +13,7 @@ use super::{COMMAND, MEMORY_BYTES, TIME, frames, too_long};
 
 /// A chat template that one worker process renders, chat by chat. A worker that fails is replaced for the next chat.
 ///
-/// A call takes at most twice [`TIME`] for itself (a new worker compiles first), and as long for each caller before it.
+/// A call takes at most twice `TIME` for itself (a new worker compiles first), and as long for each caller before it.
 #[derive(Debug)]
 pub struct ProcessRenderer {
     program: PathBuf,
