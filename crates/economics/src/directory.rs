@@ -213,6 +213,14 @@ impl Directory {
     /// As [`Directory::check`]; nothing is changed then.
     pub fn apply(&mut self, record: Record) -> Result<(), Invalid> {
         self.check(&record)?;
+        self.insert(record)
+    }
+
+    /// Takes in a record that was checked when it was written: what it refers to may come later.
+    ///
+    /// # Errors
+    /// When a price contradicts the ones before.
+    pub(crate) fn insert(&mut self, record: Record) -> Result<(), Invalid> {
         match record {
             Record::Organisation(r) => drop(self.organisations.insert(r.id.clone(), r)),
             Record::Team(r) => drop(self.teams.insert(r.id.clone(), r)),

@@ -1,21 +1,26 @@
-//! What quantities cost and who may use them: prices, plans, windows, limits and customers.
+//! What quantities cost and who may use them: prices, plans, windows, limits, customers, and the books that admit and
+//! charge requests over the ledger.
 //!
-//! Everything here is a function of its arguments: no clock, no randomness, no HTTP. Times are milliseconds since the
-//! epoch, amounts are integers ([`Nano`]), rates are integers ([`Rate`]).
+//! No clock, no randomness, no HTTP: times are arguments in milliseconds since the epoch, amounts are integers
+//! ([`Nano`]), rates are integers ([`Rate`]).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![deny(clippy::float_arithmetic)]
 
+pub mod books;
 pub mod directory;
 pub mod invalid;
 pub mod limits;
 pub mod meters;
 pub mod money;
+mod pack;
 pub mod plan;
 pub mod price;
+pub mod rollup;
 pub mod terms;
 pub mod window;
 
+pub use books::Books;
 pub use directory::Directory;
 pub use invalid::Invalid;
 pub use meters::{Meter, Quantities};

@@ -292,7 +292,8 @@ impl Limiter {
             marks.push((subject.clone(), mark));
         }
         let standings = self::standings(&mut state, &bounded, now_ms);
-        Ok(Admitted { limiter: Arc::clone(self), marks, counted: demand, standings })
+        let counted = demand.counts();
+        Ok(Admitted { limiter: Arc::clone(self), marks, counted, marked: counted, standings })
     }
 
     /// How many subjects are counted now.
@@ -324,6 +325,9 @@ fn check_rates(
         else {
             continue;
         };
+        if needed == 0 {
+            continue; // A request that takes none of it need not wait for it.
+        }
         if needed > limit {
             return Err(Limited::TooLarge { subject: subject.clone(), counted, limit, needed });
         }
@@ -359,34 +363,66 @@ fn standings(state: &mut State, bounded: &[&(Subject, Limits)], now_ms: i64) -> 
 pub struct Admitted {
     limiter: Arc<Limiter>,
     marks: Vec<(Subject, [Option<ring::Mark>; 4])>,
-    counted: Demand,
-    /// How the bounds stand with this request.
+    /// All that was counted.
+    counted: [u64; 4],
+    /// What was counted at the marks: the most that can be given back.
+    marked: [u64; 4],
+    /// How the bounds stood with this request.
     pub standings: Standings,
 }
 
 impl Admitted {
+    /// Counts further answer tokens of the running request. They are never refused: what was begun is finished, and
+    /// later requests wait for it.
+    pub fn count_output(&mut self, now_ms: i64, tokens: u64) {
+        self.mark(now_ms, [0, 0, tokens, tokens]);
+    }
+
     /// Corrects what was counted to what was used; what was too much is free again at once.
-    pub fn settle(&mut self, actual: Demand) {
-        let (counted, actual_counts) = (self.counted.counts(), actual.counts());
-        self.correct(counted, actual_counts);
-        self.counted = actual;
+    pub fn settle(&mut self, now_ms: i64, actual: Demand) {
+        self.correct(now_ms, actual.counts());
     }
 
     /// Takes everything back: the request was refused elsewhere and never ran.
     pub fn cancel(mut self) {
-        let counted = self.counted.counts();
-        self.correct(counted, [0; 4]);
+        self.correct(0, [0; 4]);
     }
 
-    fn correct(&mut self, from: [u64; 4], to: [u64; 4]) {
+    fn mark(&mut self, now_ms: i64, more: [u64; 4]) {
         let mut state = self.limiter.lock();
-        for (subject, mark) in &self.marks {
+        for (subject, marks) in &mut self.marks {
             let Some(counts) = state.subjects.get_mut(subject) else { continue };
-            for (((ring, mark), from), to) in counts.rings.iter_mut().zip(mark).zip(from).zip(to) {
-                if let (Some(ring), Some(mark)) = (ring, mark) {
-                    ring.correct(*mark, from, to);
+            for ((ring, mark), more) in counts.rings.iter_mut().zip(marks).zip(more) {
+                if let (Some(ring), true) = (ring, mark.is_some() && more > 0) {
+                    *mark = Some(ring.add(now_ms, more));
                 }
             }
+        }
+        drop(state);
+        for ((counted, marked), more) in self.counted.iter_mut().zip(&mut self.marked).zip(more) {
+            *counted = counted.saturating_add(more);
+            *marked = if more > 0 { more } else { *marked };
+        }
+    }
+
+    fn correct(&mut self, now_ms: i64, to: [u64; 4]) {
+        let more: [u64; 4] = std::array::from_fn(|i| to[i].saturating_sub(self.counted[i]));
+        let less: [u64; 4] = std::array::from_fn(|i| self.counted[i].saturating_sub(to[i]).min(self.marked[i]));
+        let mut state = self.limiter.lock();
+        for (subject, marks) in &self.marks {
+            let Some(counts) = state.subjects.get_mut(subject) else { continue };
+            for ((ring, mark), less) in counts.rings.iter_mut().zip(marks).zip(less) {
+                if let (Some(ring), Some(mark)) = (ring, mark) {
+                    ring.take_back(*mark, less);
+                }
+            }
+        }
+        drop(state);
+        (self.counted, self.marked) = (to, [0; 4]);
+        if more != [0; 4] {
+            let settled = self.counted;
+            self.mark(now_ms, more);
+            self.counted = settled;
         }
     }
 }

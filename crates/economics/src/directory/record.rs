@@ -290,6 +290,9 @@ record_kinds! {
 }
 
 impl Record {
+    /// Kind of the documents of which every version counts.
+    pub(crate) const PRICE_KIND: u16 = 8;
+
     /// What is wrong with it by itself.
     pub(super) fn check(&self) -> Result<(), Invalid> {
         match self {

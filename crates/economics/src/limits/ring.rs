@@ -70,12 +70,11 @@ impl Ring {
         Mark { second, epoch: self.epoch }
     }
 
-    /// Replaces `from`, counted at `mark`, by `to`, if that second still counts.
-    pub(super) fn correct(&mut self, mark: Mark, from: u64, to: u64) {
-        let counts = mark.epoch == self.epoch && self.newest.saturating_sub(mark.second) < SPAN_S;
-        if counts {
+    /// Takes back `count`, counted at `mark`, if that second still counts.
+    pub(super) fn take_back(&mut self, mark: Mark, count: u64) {
+        if mark.epoch == self.epoch && self.newest.saturating_sub(mark.second) < SPAN_S {
             let slot = self.slot(mark.second);
-            *slot = slot.saturating_sub(from).saturating_add(to);
+            *slot = slot.saturating_sub(count);
         }
     }
 

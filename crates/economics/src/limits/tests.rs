@@ -39,7 +39,7 @@ fn what_was_too_much_is_free_at_once() {
     let mut first = limiter.reserve(0, &subjects, Demand { input: 10, output: 80 }).unwrap();
     let more = Demand { input: 10, output: 20 };
     assert!(limiter.reserve(10, &subjects, more).is_err());
-    first.settle(Demand { input: 10, output: 5 });
+    first.settle(15, Demand { input: 10, output: 5 });
     let second = limiter.reserve(20, &subjects, more).unwrap();
     assert_eq!(second.standings.tokens.unwrap().remaining, 55);
     second.cancel();
@@ -47,6 +47,26 @@ fn what_was_too_much_is_free_at_once() {
     assert_eq!(third.standings.tokens.unwrap().remaining, 0);
     let large = limiter.reserve(99_000, &subjects, Demand { input: 101, output: 0 }).map(drop).unwrap_err();
     assert!(matches!(large, Limited::TooLarge { needed: 101, limit: 100, .. }), "{large}");
+}
+
+#[test]
+fn a_running_request_is_counted_while_it_grows() {
+    let limiter = Arc::new(Limiter::default());
+    let limits = Limits { output_tokens_per_minute: Some(100), ..Limits::default() };
+    let subjects = [(subject(Level::Key, "k"), limits)];
+    let remaining = |now_ms| {
+        let probe = limiter.reserve(now_ms, &subjects, NONE).unwrap();
+        probe.standings.tokens.unwrap().remaining
+    };
+    let mut running = limiter.reserve(0, &subjects, Demand { input: 5, output: 40 }).unwrap();
+    running.count_output(70_000, 90);
+    assert_eq!(remaining(70_000), 10, "the first 40 are long past");
+    running.count_output(71_000, 50);
+    assert_eq!(remaining(71_000), 0);
+    running.settle(72_000, Demand { input: 5, output: 135 });
+    assert_eq!(remaining(72_000), 5, "45 of the last 50 were not used");
+    running.settle(73_000, Demand { input: 5, output: 137 });
+    assert_eq!(remaining(73_000), 3);
 }
 
 #[test]

@@ -1,0 +1,293 @@
+//! The books of a plant: who may ask, what it may cost, what it did cost, over one ledger.
+//!
+//! A request is admitted by one hold over all its accounts (money, pool, budgets of every level), extended while it
+//! streams, and ends by one entry that posts what it used. See [`Books::admit`] and [`Ticket`].
+
+mod accounts;
+mod admin;
+mod admit;
+pub mod detail;
+mod funds;
+mod recover;
+mod ticket;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use ledger::{Batch, Command, EntryId, Ledger, NotDurable, OpenError, Options, Refused, StoreError, StoreSpec};
+use sha2::{Digest, Sha256};
+
+use crate::directory::key::KeyHash;
+use crate::directory::record::{Record, Scope};
+use crate::directory::{HOUSE, Identity, Unidentified};
+use crate::limits::{Level, Limiter};
+use crate::rollup::Rollup;
+use crate::{Currency, Directory, Invalid, Nano};
+
+pub use accounts::unit;
+pub use admin::{Act, ChangeError, PostError, Standing};
+pub use admit::{Admission, AdmitError};
+pub use detail::End;
+pub use recover::{RecoverError, Recovered};
+pub use ticket::{Extension, SettleError, Settled, Ticket};
+
+/// Document that names the book currency.
+const CURRENCY_KIND: u16 = 100;
+/// How long an act of administration waits for the disk.
+const DURABLE_WAIT: Duration = Duration::from_secs(30);
+
+/// How many answer tokens are held at a time: small steps leave the money to others, large ones cost fewer extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steps {
+    /// Held at admission beside the whole prompt.
+    pub first: u64,
+    /// Further tokens of each extension.
+    pub next: u64,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self { first: 256, next: 256 }
+    }
+}
+
+/// A key of the configuration: an admin of the plant that belongs to the house.
+#[derive(Clone, Debug)]
+pub struct BootstrapKey {
+    /// Its name.
+    pub name: String,
+    /// The hash of its text.
+    pub hash: KeyHash,
+    /// Highest priority of its requests.
+    pub max_priority: i32,
+}
+
+/// How to open the books.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the ledger is.
+    pub store: StoreSpec,
+    /// Number of this process among those that share the ledger.
+    pub writer: u32,
+    /// The book currency; must stay the same.
+    pub currency: Currency,
+    /// The plant's secret, under which keys are hashed.
+    pub secret: Vec<u8>,
+    /// Keys of the configuration.
+    pub bootstrap: Vec<BootstrapKey>,
+    /// Sizes of holds.
+    pub steps: Steps,
+}
+
+/// The latest version of each document, by kind and key.
+type Versions = HashMap<(u16, String), u64>;
+
+/// Why the books were not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum BooksError {
+    /// The ledger's reason.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The first entries could not be written.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The first entries are not on the disk.
+    #[error(transparent)]
+    NotDurable(#[from] NotDurable),
+    /// A document cannot be read, or the configuration contradicts it.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+/// A threshold of a budget that was passed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Alert {
+    /// The level of the budget.
+    pub level: Level,
+    /// Whose budget.
+    pub id: String,
+    /// The first day of its window.
+    pub window: String,
+    /// The threshold, in percent.
+    pub percent: u16,
+    /// The budget.
+    pub amount: Nano,
+    /// What was spent when it was passed.
+    pub spent: Nano,
+}
+
+/// The open books. Shared by all requests.
+pub struct Books {
+    ledger: Ledger,
+    writer: u32,
+    currency: Currency,
+    secret: Vec<u8>,
+    bootstrap: Vec<BootstrapKey>,
+    steps: Steps,
+    plant: accounts::Plant,
+    directory: RwLock<Directory>,
+    /// Versions of the directory's documents; locked for the whole of a change.
+    versions: Mutex<Versions>,
+    limiter: Arc<Limiter>,
+    /// Held while a settlement that depends on the ones before it (volume, alerts) is decided.
+    ordered: Mutex<()>,
+}
+
+impl Books {
+    /// Opens the books and rebuilds the directory. Requests that a crash left open are not yet settled: see
+    /// [`Books::recover`].
+    ///
+    /// # Errors
+    /// The ledger cannot be opened, a document is damaged, or the currency is another than before.
+    pub fn open(settings: Settings, now_ms: i64) -> Result<Arc<Self>, BooksError> {
+        let options = Options { writer: settings.writer, summary: Some(Arc::new(Rollup)), ..Options::default() };
+        let ledger = Ledger::open(&settings.store, &options)?;
+        fix_currency(&ledger, &settings.currency, now_ms)?;
+        let plant = accounts::Plant::open(&ledger, now_ms)?;
+        let (directory, versions) = load(&ledger)?;
+        Ok(Arc::new(Self {
+            ledger,
+            writer: settings.writer,
+            currency: settings.currency,
+            secret: settings.secret,
+            bootstrap: settings.bootstrap,
+            steps: Steps { first: settings.steps.first.max(1), next: settings.steps.next.max(1) },
+            plant,
+            directory: RwLock::new(directory),
+            versions: Mutex::new(versions),
+            limiter: Arc::new(Limiter::default()),
+            ordered: Mutex::new(()),
+        }))
+    }
+
+    /// The ledger below, for verification, export and backup.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The book currency.
+    #[must_use]
+    pub fn currency(&self) -> &Currency {
+        &self.currency
+    }
+
+    /// The directory as it is now. Hold it briefly: changes wait.
+    pub fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn directory_mut(&self) -> RwLockWriteGuard<'_, Directory> {
+        self.directory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The hash under which a key's text is kept.
+    #[must_use]
+    pub fn hash_key(&self, text: &str) -> KeyHash {
+        KeyHash::of(&self.secret, text)
+    }
+
+    /// Who calls with the key `text`, on behalf of the end user `user` (empty: none).
+    ///
+    /// # Errors
+    /// When the key is unknown, expired, revoked or suspended, or the end user is blocked.
+    pub fn identify(&self, text: &str, user: &str, now_ms: i64) -> Result<Identity, Unidentified> {
+        let hash = self.hash_key(text);
+        // All are compared, each in constant time.
+        let found = self.bootstrap.iter().fold(None, |found, key| if key.hash == hash { Some(key) } else { found });
+        let directory = self.directory();
+        let mut identity = match found {
+            None => directory.identify(&hash, now_ms)?,
+            Some(key) => Identity {
+                key: Some(format!("config/{}", key.name)),
+                key_name: Some(key.name.clone()),
+                scopes: [Scope::Inference, Scope::Usage, Scope::Manage, Scope::Plant].into(),
+                max_priority: key.max_priority,
+                ..directory.house()?
+            },
+        };
+        if !user.is_empty() {
+            directory.for_end_user(&mut identity, user)?;
+        }
+        Ok(identity)
+    }
+
+    /// The house, for callers of this machine without keys.
+    ///
+    /// # Errors
+    /// When the house is suspended or was never set up (see [`Books::serve_models`]).
+    pub fn identify_house(&self, user: &str) -> Result<Identity, Unidentified> {
+        let directory = self.directory();
+        let mut identity = directory.house()?;
+        if !user.is_empty() {
+            directory.for_end_user(&mut identity, user)?;
+        }
+        Ok(identity)
+    }
+
+    /// Makes sure that the house has an explicit zero price for each of `models`.
+    ///
+    /// # Errors
+    /// As [`Books::change`].
+    pub fn serve_models(&self, models: &[String], now_ms: i64) -> Result<(), ChangeError> {
+        let missing = self.directory().missing_house_records(models);
+        missing.into_iter().try_for_each(|record| self.change(record, HOUSE, now_ms).map(drop))
+    }
+}
+
+/// The first 16 bytes of a hash over `parts`: the idempotency id of what they name.
+fn id_of(parts: &[&str]) -> EntryId {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    EntryId(hash.finalize().first_chunk().copied().unwrap_or_default())
+}
+
+/// Writes the currency at the first start; refuses another one later.
+fn fix_currency(ledger: &Ledger, currency: &Currency, now_ms: i64) -> Result<(), BooksError> {
+    if let Some(known) = ledger.documents(CURRENCY_KIND)?.pop() {
+        if known.body != currency.code.as_bytes() {
+            let problem = format!("the books are in {}, not {}", String::from_utf8_lossy(&known.body), currency.code);
+            return Err(
+                Invalid::new("currency", problem, "keep the currency, or begin new books in another file").into()
+            );
+        }
+        return Ok(());
+    }
+    let put = Command::Put {
+        id: id_of(&["currency"]),
+        kind: CURRENCY_KIND,
+        key: "currency".to_owned(),
+        version: 1,
+        actor: HOUSE.to_owned(),
+        body: currency.code.clone().into_bytes(),
+    };
+    ledger.submit(&Batch { at_ms: now_ms, commands: vec![put] })?.wait_durable(DURABLE_WAIT)?;
+    Ok(())
+}
+
+/// Folds the documents.
+fn load(ledger: &Ledger) -> Result<(Directory, Versions), BooksError> {
+    let (mut directory, mut versions) = (Directory::default(), Versions::new());
+    for kind in Record::KINDS {
+        for latest in ledger.documents(*kind)? {
+            versions.insert((*kind, latest.key.clone()), latest.version);
+            // Of a price every version counts, of the others the latest.
+            let is_price = *kind == Record::PRICE_KIND;
+            let all = if is_price { ledger.document_history(*kind, &latest.key)? } else { vec![latest] };
+            for document in all {
+                directory.insert(Record::read(*kind, &document.key, &document.body)?)?;
+            }
+        }
+    }
+    Ok((directory, versions))
+}
+
+#[cfg(test)]
+mod tests;

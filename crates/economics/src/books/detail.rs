@@ -1,0 +1,350 @@
+//! What entries and holds say beside their amounts, packed. The first byte names the form, so that older ones stay
+//! readable.
+
+use ledger::{AccountId, Entry};
+
+use crate::pack::{Pack, Unpack};
+use crate::plan::{PoolEnd, Weights};
+use crate::terms::ChargeLine;
+use crate::{Charge, Meter, Nano, Quantities};
+
+/// Kinds of the entries that economics posts.
+pub mod entry_kind {
+    /// The charge of a request; its id is the request's.
+    pub const SETTLED: u16 = 1;
+    /// A credit note for a request.
+    pub const CREDITED: u16 = 2;
+    /// A payment of a customer.
+    pub const PAID: u16 = 3;
+}
+
+const FORM: u8 = 1;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// By itself.
+    #[default]
+    Stop,
+    /// At `max_tokens` or the context's end.
+    Length,
+    /// At the last token that was paid for.
+    Budget,
+    /// Cancelled, or the client went away.
+    Cancelled,
+    /// The plant could not finish it.
+    Failed,
+    /// The plant ended under way; charged at the next start.
+    Crashed,
+}
+
+impl End {
+    const ALL: [Self; 6] = [Self::Stop, Self::Length, Self::Budget, Self::Cancelled, Self::Failed, Self::Crashed];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Budget => "budget",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+            Self::Crashed => "crashed",
+        }
+    }
+
+    fn code(self) -> u8 {
+        Self::ALL.iter().zip(0..).find(|(end, _)| **end == self).map_or(0, |(_, code)| code)
+    }
+}
+
+/// Who asked for what, under which price.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The organisation.
+    pub organisation: String,
+    /// The project.
+    pub project: String,
+    /// The key; empty without keys.
+    pub key: String,
+    /// The price list.
+    pub list: String,
+    /// The model.
+    pub model: String,
+    /// The version of its price.
+    pub price_version: u32,
+    /// The start of the customer's window, in which it is invoiced.
+    pub window_ms: i64,
+    /// The request's tag; may be empty.
+    pub tag: String,
+    /// The request's end user; may be empty.
+    pub user: String,
+}
+
+impl Context {
+    fn pack(&self, pack: &mut Pack) {
+        pack.text(&self.organisation).text(&self.project).text(&self.key).text(&self.list).text(&self.model);
+        pack.u64(self.price_version.into()).i64(self.window_ms).text(&self.tag).text(&self.user);
+    }
+
+    fn unpack(from: &mut Unpack<'_>) -> Option<Self> {
+        Some(Self {
+            organisation: from.text()?,
+            project: from.text()?,
+            key: from.text()?,
+            list: from.text()?,
+            model: from.text()?,
+            price_version: from.u32()?,
+            window_ms: from.i64()?,
+            tag: from.text()?,
+            user: from.text()?,
+        })
+    }
+}
+
+/// One line of a settled charge; its rate is that of the price version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledLine {
+    /// What was counted.
+    pub meter: Meter,
+    /// Index of the price's tier.
+    pub tier: u8,
+    /// How many tokens.
+    pub tokens: u64,
+    /// The amount.
+    pub nano: Nano,
+}
+
+/// Detail of a settlement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settlement {
+    /// Who and what.
+    pub context: Context,
+    /// How it ended.
+    pub end: End,
+    /// All tokens.
+    pub quantities: Quantities,
+    /// Those the pool paid.
+    pub pooled: Quantities,
+    /// Pool units taken.
+    pub pool_units: i64,
+    /// The rest, line by line.
+    pub lines: Vec<SettledLine>,
+    /// Taken off the sum of the lines.
+    pub discount: Nano,
+}
+
+impl Settlement {
+    pub(super) fn new(context: Context, end: End, charge: &Charge) -> Self {
+        let line = |line: &ChargeLine| {
+            let ChargeLine { meter, tier, tokens, nano, .. } = *line;
+            SettledLine { meter, tier, tokens, nano }
+        };
+        Self {
+            context,
+            end,
+            quantities: charge.quantities,
+            pooled: charge.pooled,
+            pool_units: charge.pool_units,
+            lines: charge.lines.iter().map(line).collect(),
+            discount: charge.discount,
+        }
+    }
+
+    /// Sum of the lines.
+    #[must_use]
+    pub fn list(&self) -> Nano {
+        self.lines.iter().fold(Nano::ZERO, |sum, line| sum.saturating_add(line.nano))
+    }
+
+    fn is_pooled(&self) -> bool {
+        self.pooled != Quantities::default()
+    }
+
+    /// The bytes of it.
+    #[must_use]
+    pub fn pack(&self) -> Vec<u8> {
+        let mut pack = Pack::default();
+        pack.byte(FORM).byte(self.end.code());
+        self.context.pack(&mut pack);
+        pack.quantities(&self.quantities).byte(u8::from(self.is_pooled()));
+        if self.is_pooled() {
+            pack.i64(self.pool_units).quantities(&self.pooled);
+        }
+        pack.i64(self.discount.0).u64(self.lines.len() as u64);
+        for line in &self.lines {
+            let meter = Meter::ALL.iter().zip(0..).find(|(meter, _)| **meter == line.meter).map_or(0, |(_, code)| code);
+            pack.byte(meter).byte(line.tier).u64(line.tokens).i64(line.nano.0);
+        }
+        pack.0
+    }
+
+    /// From the detail of an entry; `None` when it is no settlement of a known form.
+    #[must_use]
+    pub fn read(entry: &Entry) -> Option<Self> {
+        (entry.kind == entry_kind::SETTLED).then(|| Self::unpack(&entry.detail)).flatten()
+    }
+
+    fn unpack(bytes: &[u8]) -> Option<Self> {
+        let mut from = Unpack(bytes);
+        if from.byte()? != FORM {
+            return None;
+        }
+        let end = *End::ALL.get(usize::from(from.byte()?))?;
+        let context = Context::unpack(&mut from)?;
+        let quantities = from.quantities()?;
+        let (pool_units, pooled) = match from.byte()? {
+            0 => (0, Quantities::default()),
+            1 => (from.i64()?, from.quantities()?),
+            _ => return None,
+        };
+        let discount = Nano(from.i64()?);
+        let lines = from.many(|from| {
+            let meter = *Meter::ALL.get(usize::from(from.byte()?))?;
+            Some(SettledLine { meter, tier: from.byte()?, tokens: from.u64()?, nano: Nano(from.i64()?) })
+        })?;
+        from.end(Self { context, end, quantities, pooled, pool_units, lines, discount })
+    }
+}
+
+/// Detail of a credit note.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreditNote {
+    /// Who and what, of the request it is for.
+    pub context: Context,
+    /// The id of the request it is for.
+    pub request: [u8; 16],
+    /// What is given back.
+    pub amount: Nano,
+    /// Why.
+    pub reason: String,
+    /// Who gave it.
+    pub actor: String,
+}
+
+impl CreditNote {
+    /// The bytes of it.
+    #[must_use]
+    pub fn pack(&self) -> Vec<u8> {
+        let mut pack = Pack::default();
+        pack.byte(FORM);
+        self.context.pack(&mut pack);
+        pack.0.extend_from_slice(&self.request);
+        pack.i64(self.amount.0).text(&self.reason).text(&self.actor);
+        pack.0
+    }
+
+    /// From the detail of an entry; `None` when it is no credit note of a known form.
+    #[must_use]
+    pub fn read(entry: &Entry) -> Option<Self> {
+        let mut from = Unpack(&entry.detail);
+        if entry.kind != entry_kind::CREDITED || from.byte()? != FORM {
+            return None;
+        }
+        let context = Context::unpack(&mut from)?;
+        let (request, rest) = from.0.split_first_chunk()?;
+        from.0 = rest;
+        let note =
+            Self { context, request: *request, amount: Nano(from.i64()?), reason: from.text()?, actor: from.text()? };
+        from.end(note)
+    }
+}
+
+/// What a hold (and the journal's page) says: enough to charge the request after a crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Opening {
+    /// The ledger's writer that took it.
+    pub(super) writer: u32,
+    pub(super) context: Context,
+    pub(super) input: u64,
+    pub(super) pool: Option<(Weights, PoolEnd)>,
+    pub(super) discount_permille: u16,
+    pub(super) accounts: Accounts,
+}
+
+/// The accounts of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Accounts {
+    pub(super) money: AccountId,
+    pub(super) pool: Option<AccountId>,
+    pub(super) volume: Option<AccountId>,
+    /// Each with whether it is a hard bound.
+    pub(super) budgets: Vec<(AccountId, bool)>,
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self { money: AccountId(0), pool: None, volume: None, budgets: Vec::new() }
+    }
+}
+
+impl Opening {
+    pub(super) fn pack(&self) -> Vec<u8> {
+        let mut pack = Pack::default();
+        pack.byte(FORM).u64(self.writer.into());
+        self.context.pack(&mut pack);
+        pack.u64(self.input).u64(self.discount_permille.into());
+        match &self.pool {
+            None => pack.byte(0),
+            Some((weights, then)) => {
+                pack.byte(if *then == PoolEnd::Stop { 2 } else { 1 });
+                Meter::ALL.into_iter().fold(&mut pack, |pack, meter| pack.u64(weights.get(meter).into()))
+            }
+        };
+        // Account numbers are shifted by one; 0 = none.
+        let optional = |account: Option<AccountId>| account.map_or(0, |account| account.0.saturating_add(1));
+        let Accounts { money, pool, volume, budgets } = &self.accounts;
+        pack.u64(money.0).u64(optional(*pool)).u64(optional(*volume)).u64(budgets.len() as u64);
+        for (account, hard) in budgets {
+            pack.byte(u8::from(*hard)).u64(account.0);
+        }
+        pack.0
+    }
+
+    pub(super) fn unpack(bytes: &[u8]) -> Option<Self> {
+        let mut from = Unpack(bytes);
+        if from.byte()? != FORM {
+            return None;
+        }
+        let (writer, context) = (from.u32()?, Context::unpack(&mut from)?);
+        let (input, discount_permille) = (from.u64()?, u16::try_from(from.u64()?).ok()?);
+        let pool = match from.byte()? {
+            0 => None,
+            then @ (1 | 2) => {
+                let (input, cached_input, output, reasoning) = (from.u32()?, from.u32()?, from.u32()?, from.u32()?);
+                let then = if then == 2 { PoolEnd::Stop } else { PoolEnd::Overage };
+                Some((Weights { input, cached_input, output, reasoning }, then))
+            }
+            _ => return None,
+        };
+        let optional = |number: u64| number.checked_sub(1).map(AccountId);
+        let accounts = Accounts {
+            money: AccountId(from.u64()?),
+            pool: optional(from.u64()?),
+            volume: optional(from.u64()?),
+            budgets: from.many(|from| {
+                let hard = from.byte()? == 1;
+                Some((AccountId(from.u64()?), hard))
+            })?,
+        };
+        from.end(Self { writer, context, input, pool, discount_permille, accounts })
+    }
+}
+
+/// Progress of a request, as journaled.
+pub(super) fn pack_progress(used: &Quantities) -> Vec<u8> {
+    let mut pack = Pack::default();
+    pack.byte(FORM).quantities(used);
+    pack.0
+}
+
+/// The reverse of [`pack_progress`].
+pub(super) fn unpack_progress(bytes: &[u8]) -> Option<Quantities> {
+    let mut from = Unpack(bytes);
+    let used = (from.byte()? == FORM).then(|| from.quantities()).flatten()?;
+    from.end(used)
+}
+
+#[cfg(test)]
+mod tests;

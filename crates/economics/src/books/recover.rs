@@ -1,0 +1,157 @@
+//! After a crash: what was delivered is charged, what was not is void.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::{Batch, Command, EntryId, Hold, NotDurable, Refusal, Refused, StoreError};
+use metering::Unfinished;
+
+use super::Books;
+use super::detail::{End, Opening, unpack_progress};
+use super::ticket::SettleError;
+use crate::{Nano, Quantities, Terms};
+
+/// How long recovery waits for the disk.
+const DURABLE_WAIT: Duration = Duration::from_secs(60);
+
+/// What recovery did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Charged for what the journal says was delivered.
+    pub settled: u64,
+    /// The sum of these charges.
+    pub charged: Nano,
+    /// Nothing was delivered: nothing is charged.
+    pub voided: u64,
+    /// Ended before the crash already.
+    pub already: u64,
+    /// Could not be charged, with the reason; nothing was posted for them.
+    pub failed: Vec<(EntryId, String)>,
+}
+
+/// Why recovery stopped. It may be run again: nothing is charged twice.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger took nothing more.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// What was decided is not on the disk.
+    #[error(transparent)]
+    NotDurable(#[from] NotDurable),
+}
+
+/// A page with something to charge.
+struct Due {
+    id: EntryId,
+    opening: Opening,
+    used: Quantities,
+    /// Pool units its hold has; `None`: holds are written behind, and the crash lost this one.
+    held_pool: Option<i64>,
+}
+
+impl Books {
+    /// Settles the requests that the journal left unfinished and voids the other holds of this writer. To be called
+    /// before requests are admitted; the journal's files may go when it returns.
+    ///
+    /// # Errors
+    /// The ledger cannot be read or written; run it again then.
+    pub fn recover(&self, unfinished: &[Unfinished], now_ms: i64) -> Result<Recovered, RecoverError> {
+        let mut recovered = Recovered::default();
+        let holds: HashMap<EntryId, Arc<Hold>> = self.ledger.holds()?.into_iter().map(|hold| (hold.id, hold)).collect();
+        let mut due = Vec::new();
+        for page in unfinished {
+            due.extend(self.read_page(page, &holds, &mut recovered)?);
+        }
+        // Money that nobody needs is given back first.
+        for hold in holds.values().filter(|hold| due.iter().all(|due| due.id != hold.id)) {
+            if Opening::unpack(&hold.detail).is_some_and(|opening| opening.writer == self.writer) {
+                self.void(hold.id, now_ms)?;
+                recovered.voided += 1;
+            }
+        }
+        // Requests without their hold come first, since they take only what the holds of the others leave.
+        due.sort_by_key(|due| due.held_pool.is_some());
+        loop {
+            let before = due.len();
+            let mut refused = Vec::new();
+            for request in due {
+                if let Some(reason) = self.charge_page(&request, now_ms, &mut recovered)? {
+                    refused.push((request, reason));
+                }
+            }
+            // What was refused may pass once others have given back what they held too much.
+            if refused.is_empty() || refused.len() == before {
+                for (request, reason) in refused {
+                    self.void(request.id, now_ms)?;
+                    recovered.failed.push((request.id, reason));
+                }
+                self.ledger.flush(DURABLE_WAIT)?;
+                return Ok(recovered);
+            }
+            due = refused.into_iter().map(|(request, _)| request).collect();
+        }
+    }
+
+    /// What a page has to charge, if anything.
+    fn read_page(
+        &self,
+        page: &Unfinished,
+        holds: &HashMap<EntryId, Arc<Hold>>,
+        recovered: &mut Recovered,
+    ) -> Result<Option<Due>, RecoverError> {
+        let id = EntryId(page.id);
+        if self.ledger.entry_by_id(id)?.is_some() {
+            recovered.already += 1;
+            return Ok(None);
+        }
+        let Some(progress) = &page.progress else { return Ok(None) };
+        let (Some(opening), Some(used)) = (Opening::unpack(&page.start), unpack_progress(progress)) else {
+            recovered.failed.push((id, "its page in the journal cannot be read".to_owned()));
+            return Ok(None);
+        };
+        let held_pool = holds.get(&id).map(|hold| {
+            let pool = hold.reserves.iter().find(|reserve| Some(reserve.account) == opening.accounts.pool);
+            pool.map_or(0, |reserve| reserve.amount)
+        });
+        Ok(Some(Due { id, opening, used, held_pool }))
+    }
+
+    /// Charges one request; gives the reason when it is refused.
+    fn charge_page(&self, due: &Due, now_ms: i64, recovered: &mut Recovered) -> Result<Option<String>, RecoverError> {
+        let Due { id, opening, used, held_pool } = due;
+        if held_pool.is_none() {
+            // Opened anew, with nothing reserved.
+            let (reserves, detail) = (Vec::new(), opening.pack());
+            let hold = Command::Hold { id: *id, reserves, expires_ms: i64::MAX, detail };
+            self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![hold] })?;
+        }
+        let context = &opening.context;
+        let version = self.directory().prices().version(&context.list, &context.model, context.price_version);
+        let Some(price) = version else {
+            return Ok(Some(format!("the price of `{}` has no version {}", context.model, context.price_version)));
+        };
+        let terms = Terms { price, pool: opening.pool, discount_permille: opening.discount_permille };
+        let own_pool = held_pool.unwrap_or(0);
+        match self.settle(*id, (opening, &terms, own_pool), (used, End::Crashed), now_ms) {
+            Ok(settled) => {
+                recovered.settled += 1;
+                recovered.charged = recovered.charged.saturating_add(settled.charge.total());
+                Ok(None)
+            }
+            Err(SettleError::Refused(Refused { refusal: refusal @ Refusal::Unavailable { .. }, index })) => {
+                Err(Refused { index, refusal }.into())
+            }
+            Err(SettleError::Store(error)) => Err(error.into()),
+            Err(error) => Ok(Some(error.to_string())),
+        }
+    }
+
+    fn void(&self, id: EntryId, now_ms: i64) -> Result<(), Refused> {
+        self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![Command::Void { id }] })?;
+        Ok(())
+    }
+}

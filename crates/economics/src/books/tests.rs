@@ -1,0 +1,141 @@
+//! Tests of the books over a real ledger in a folder of their own.
+
+mod admission;
+mod bounds;
+mod crash;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::directory::record::{Bounds, Key, Organisation, Project};
+use crate::plan::{Budget, Plan, Pool, PoolEnd, Weights};
+use crate::price::{PriceSpec, Tier};
+use crate::window::Period;
+use crate::{Quantities, Rate};
+
+/// 15 November 2026, 12:00 UTC.
+const NOW: i64 = 1_794_744_000_000;
+const MODEL: &str = "gpt-4-turbo";
+/// Price of the example: 10,000 nano a prompt token, 30,000 an answer token.
+const IN: i64 = 10_000;
+const OUT: i64 = 30_000;
+
+pub(super) struct Plant {
+    pub(super) books: Arc<Books>,
+    folder: TempDir,
+}
+
+fn settings(path: &Path) -> Settings {
+    Settings {
+        store: StoreSpec::Sqlite(path.to_owned()),
+        writer: 0,
+        currency: Currency::of("USD").unwrap(),
+        secret: b"plant".to_vec(),
+        bootstrap: vec![BootstrapKey { name: "ops".into(), hash: KeyHash::of(b"plant", "tw-config"), max_priority: 9 }],
+        steps: Steps { first: 16, next: 16 },
+    }
+}
+
+fn organisation(credit: Option<Nano>) -> Organisation {
+    Organisation {
+        id: "acme".into(),
+        name: "Acme".into(),
+        plan: "basic".into(),
+        credit,
+        bounds: Bounds::default(),
+        end_user_bounds: Bounds::default(),
+        suspended: false,
+    }
+}
+
+fn key(bounds: Bounds) -> Key {
+    Key {
+        id: "k1".into(),
+        project: "web".into(),
+        name: "web".into(),
+        prefix: "tw_one".into(),
+        hash: KeyHash::of(b"plant", "tw_one"),
+        previous: None,
+        scopes: [Scope::Inference].into(),
+        owner: None,
+        expires: None,
+        revoked: false,
+        bounds,
+        max_priority: 0,
+    }
+}
+
+fn budget(nano: i64) -> Bounds {
+    let budget = Budget { amount: Nano(nano), period: Period::Month, soft: false, alert_percent: vec![50, 100] };
+    Bounds { budget: Some(budget), ..Bounds::default() }
+}
+
+/// Plant with the example's price, one customer on `plan` and one key with `bounds`.
+fn plant_with(tiers: Vec<Tier>, plan: Plan, bounds: Bounds) -> Plant {
+    let folder = tempfile::tempdir().unwrap();
+    let books = Books::open(settings(&folder.path().join("books.db")), NOW).unwrap();
+    let project = Project {
+        id: "web".into(),
+        organisation: "acme".into(),
+        team: None,
+        name: "Web".into(),
+        bounds: Bounds::default(),
+        suspended: false,
+    };
+    let price = PriceSpec { tiers, ..PriceSpec::flat("standard", MODEL, Rate::ZERO, Rate::ZERO) };
+    for record in [
+        Record::Price(price),
+        Record::Plan(plan),
+        Record::Organisation(organisation(None)),
+        Record::Project(project),
+        Record::Key(key(bounds)),
+    ] {
+        books.change(record, "admin", NOW).unwrap();
+    }
+    Plant { books, folder }
+}
+
+fn example_tier() -> Tier {
+    Tier::flat("0.01 per 1K".parse().unwrap(), "0.03 per 1K".parse().unwrap())
+}
+
+fn plant(bounds: Bounds) -> Plant {
+    plant_with(vec![example_tier()], Plan::plain("basic"), bounds)
+}
+
+fn next_id() -> EntryId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    EntryId(id)
+}
+
+impl Plant {
+    fn admit(&self, input: u64, max_output: u64) -> Result<Ticket, AdmitError> {
+        let identity = self.books.identify("tw_one", "", NOW).unwrap();
+        let id = next_id();
+        let identity = &identity;
+        let (tag, user) = ("test", "");
+        self.books.admit(Admission { id, identity, model: MODEL, input, max_output, tag, user, now_ms: NOW })
+    }
+
+    fn balance(&self, name: &str) -> ledger::Balance {
+        let account = self.books.ledger().account(name).unwrap().unwrap_or_else(|| panic!("no account {name}"));
+        self.books.ledger().balance(account).unwrap().unwrap()
+    }
+
+    /// Everything that must hold whenever no request runs.
+    fn check(&self) {
+        self.books.ledger().flush(DURABLE_WAIT).unwrap();
+        assert!(self.books.ledger().holds().unwrap().is_empty());
+        let report = self.books.ledger().verify().unwrap();
+        assert!(report.tallies > 0 || report.entries < 20, "{report:?}");
+    }
+}
+
+fn used(input: u64, output: u64) -> Quantities {
+    Quantities { in_uncached: input, out_visible: output, ..Quantities::default() }
+}

@@ -1,0 +1,98 @@
+//! After a crash: images of the store's files, opened elsewhere.
+
+use metering::Unfinished;
+
+use super::*;
+
+/// What a crash would leave now: the files of the store as they are.
+fn image(plant: &Plant) -> Plant {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["books.db", "books.db-wal"] {
+        let from = plant.folder.path().join(name);
+        if from.exists() {
+            std::fs::copy(from, folder.path().join(name)).unwrap();
+        }
+    }
+    let books = Books::open(settings(&folder.path().join("books.db")), NOW).unwrap();
+    Plant { books, folder }
+}
+
+fn page(ticket: &Ticket, progress: Option<Vec<u8>>) -> Unfinished {
+    Unfinished { id: ticket.id().0, start: ticket.page(), progress }
+}
+
+#[test]
+fn delivered_tokens_are_charged_once_and_nothing_else() {
+    let plant = plant(budget(1_000_000 * OUT));
+    let mut pages = Vec::new();
+    // Settled before the crash, but its page was not closed.
+    let mut settled = plant.admit(10, 10).unwrap();
+    let progress = settled.progress(&used(10, 9));
+    pages.push(page(&settled, Some(progress)));
+    settled.settle(&used(10, 10), End::Stop, NOW).unwrap().receipt.wait_durable(DURABLE_WAIT).unwrap();
+    // Half delivered; nothing delivered; admitted without a page.
+    let mut half = plant.admit(20, 50).unwrap();
+    let _first = half.progress(&used(20, 5));
+    let progress = half.progress(&used(20, 11));
+    pages.push(page(&half, Some(progress)));
+    let silent = plant.admit(30, 50).unwrap();
+    pages.push(page(&silent, None));
+    let pageless = plant.admit(40, 50).unwrap();
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let after = image(&plant);
+    // Its page was written, its hold did not come to the disk.
+    let mut lost = plant.admit(5, 50).unwrap();
+    let progress = lost.progress(&used(5, 2));
+    pages.push(page(&lost, Some(progress)));
+
+    let recovered = after.books.recover(&pages, NOW + 1_000).unwrap();
+    let charged = Nano(20 * IN + 11 * OUT + 5 * IN + 2 * OUT);
+    assert_eq!((recovered.settled, recovered.charged, recovered.already), (2, charged, 1));
+    assert_eq!((recovered.voided, recovered.failed.as_slice()), (2, [].as_slice()));
+    let spent = -(10 * IN + 10 * OUT) - charged.0;
+    assert_eq!(after.balance("org/acme/money").posted, spent);
+    assert_eq!(
+        after.balance("budget/key/k1/month/2026-11-01"),
+        ledger::Balance { posted: spent, held: 0, floor: Some(-1_000_000 * OUT) }
+    );
+    after.check();
+    // A crash during recovery: the same pages again change nothing.
+    let again = after.books.recover(&pages, NOW + 2_000).unwrap();
+    assert_eq!((again.settled, again.voided, again.already), (0, 0, 4));
+    assert_eq!(after.balance("org/acme/money").posted, spent);
+    drop((half, silent, pageless, lost));
+}
+
+#[test]
+fn a_lost_hold_is_charged_even_when_it_lived_on_what_others_gave_back() {
+    // The budget pays for 20 answer tokens. On the disk: one hold over 16. Lost: its settlement with 2 tokens, and a
+    // second request that made 16 of what was left.
+    let plant = plant(budget(20 * OUT));
+    let mut first = plant.admit(0, 16).unwrap();
+    let progress = first.progress(&used(0, 2));
+    let first_page = page(&first, Some(progress));
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let after = image(&plant);
+    first.settle(&used(0, 2), End::Stop, NOW).unwrap();
+    let mut second = plant.admit(0, 16).unwrap();
+    let progress = second.progress(&used(0, 16));
+    let second_page = page(&second, Some(progress));
+    let recovered = after.books.recover(&[second_page, first_page], NOW).unwrap();
+    assert_eq!((recovered.settled, recovered.charged, recovered.failed.len()), (2, Nano(18 * OUT), 0));
+    after.check();
+}
+
+#[test]
+fn pages_that_cannot_be_charged_are_named_and_stop_nothing() {
+    let plant = plant(Bounds::default());
+    let mut ticket = plant.admit(10, 10).unwrap();
+    let progress = ticket.progress(&used(10, 3));
+    let good = page(&ticket, Some(progress.clone()));
+    let damaged = Unfinished { id: [1; 16], start: vec![9, 9], progress: Some(progress.clone()) };
+    let torn = Unfinished { id: [2; 16], start: ticket.page(), progress: Some(vec![1]) };
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let after = image(&plant);
+    let recovered = after.books.recover(&[damaged, torn, good], NOW).unwrap();
+    assert_eq!((recovered.settled, recovered.failed.len()), (1, 2));
+    after.check();
+}

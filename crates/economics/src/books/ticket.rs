@@ -1,0 +1,285 @@
+//! An admitted request, from its hold to its charge.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use ledger::{AccountId, Batch, Command, EntryId, Leg, Receipt, Refusal, Refused, StoreError};
+
+use super::accounts::Watch;
+use super::detail::{Accounts, End, Opening, Settlement, entry_kind, pack_progress};
+use super::funds::{Held, Short};
+use super::{Alert, Books};
+use crate::limits::{Admitted, Demand, Standings};
+use crate::terms::Ask;
+use crate::{Charge, Nano, Quantities, Terms};
+
+/// How often a settlement is tried while others change the same accounts; then it takes from the pool only what it holds.
+const TRIES: u32 = 64;
+
+/// What an extension brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// So many answer tokens may be made in all.
+    Granted(u64),
+    /// Nothing more: what is left is held by other requests, which may give some back.
+    Held,
+    /// Nothing more: the money is spent, or `max_output` is reached. Stop at the allowance.
+    Spent,
+    /// The ledger takes no new work now.
+    Unavailable(String),
+}
+
+/// Why a settlement was not decided. The hold stays and can be settled again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettleError {
+    /// It was ended before.
+    #[error("the request was settled or voided before")]
+    Ended,
+    /// The ledger's reason.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A decided settlement.
+#[derive(Debug)]
+pub struct Settled {
+    /// What was charged.
+    pub charge: Charge,
+    /// Thresholds that it passed.
+    pub alerts: Vec<Alert>,
+    /// Tells when it is on the disk.
+    pub receipt: Receipt,
+}
+
+/// An admitted request. Dropped without an end it is charged for what was journaled, or voided when nothing was.
+pub struct Ticket {
+    books: Arc<Books>,
+    id: EntryId,
+    opening: Opening,
+    terms: Terms,
+    watches: Vec<Watch>,
+    held: Held,
+    max_output: u64,
+    limit: Admitted,
+    used: Option<Quantities>,
+    last_ms: i64,
+    ended: bool,
+}
+
+impl Ticket {
+    pub(super) fn new(
+        books: Arc<Books>,
+        (id, opening, terms): (EntryId, Opening, Terms),
+        watches: Vec<Watch>,
+        (held, max_output): (Held, u64),
+        limit: Admitted,
+    ) -> Self {
+        Self { books, id, opening, terms, watches, held, max_output, limit, used: None, last_ms: 0, ended: false }
+    }
+
+    pub(super) fn at(mut self, now_ms: i64) -> Self {
+        self.last_ms = now_ms;
+        self
+    }
+
+    /// The request's id.
+    #[must_use]
+    pub fn id(&self) -> EntryId {
+        self.id
+    }
+
+    /// How many answer tokens are paid for, all candidates together.
+    #[must_use]
+    pub fn allowance(&self) -> u64 {
+        self.held.ask.output
+    }
+
+    /// How the rate limits stand.
+    #[must_use]
+    pub fn standings(&self) -> Standings {
+        self.limit.standings
+    }
+
+    /// What the journal's page of this request begins with; [`Books::recover`] reads it.
+    #[must_use]
+    pub fn page(&self) -> Vec<u8> {
+        self.opening.pack()
+    }
+
+    /// Notes what will have been used once the next piece is delivered, and gives the bytes to journal before.
+    #[must_use]
+    pub fn progress(&mut self, used: &Quantities) -> Vec<u8> {
+        self.used = Some(*used);
+        pack_progress(used)
+    }
+
+    /// Holds the next answer tokens. When not all are paid for, exactly as many as are.
+    pub fn extend(&mut self, now_ms: i64) -> Extension {
+        self.last_ms = now_ms;
+        let before = self.held.ask.output;
+        let output = before.saturating_add(self.books.steps.next).min(self.max_output);
+        if self.ended || output <= before {
+            return Extension::Spent;
+        }
+        let ask = Ask { output, ..self.held.ask };
+        let parts = (self.id, &self.opening.accounts, &self.terms);
+        match self.books.hold(parts, self.held, (ask, before + 1), &None, now_ms) {
+            Ok(held) => {
+                self.held = held;
+                self.limit.count_output(now_ms, held.ask.output - before);
+                Extension::Granted(held.ask.output)
+            }
+            Err(Short::Spent { later: true }) => Extension::Held,
+            Err(Short::Spent { later: false }) => Extension::Spent,
+            Err(Short::Refused(refusal)) => Extension::Unavailable(refusal.to_string()),
+            Err(Short::Store(error)) => Extension::Unavailable(error.to_string()),
+        }
+    }
+
+    /// Ends the request: posts what it used and releases the rest, in one entry. Tokens beyond the prompt's length or
+    /// the allowance were never paid for and are not charged.
+    ///
+    /// # Errors
+    /// The ledger did not take it; the hold is still there, and it may be tried again.
+    pub fn settle(&mut self, used: &Quantities, end: End, now_ms: i64) -> Result<Settled, SettleError> {
+        self.last_ms = now_ms;
+        if self.ended {
+            return Err(SettleError::Ended);
+        }
+        let used = cap(used, self.held.ask);
+        self.limit.settle(now_ms, Demand { input: used.input(), output: used.output() });
+        let order = (self.opening.accounts.volume.is_some() || !self.watches.is_empty()).then(|| self.books.in_order());
+        let settled =
+            self.books.settle(self.id, (&self.opening, &self.terms, self.held.need.pool), (&used, end), now_ms)?;
+        let alerts = self.alerts(settled.charge.total());
+        drop(order);
+        self.ended = true;
+        Ok(Settled { alerts, ..settled })
+    }
+
+    /// Thresholds passed by the settlement just decided; nothing else changed the budgets since.
+    fn alerts(&self, total: Nano) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        for Watch { account, subject, budget, window } in &self.watches {
+            // An account that cannot be read raises no alert; the settlement is decided all the same.
+            let Ok(Some(balance)) = self.books.ledger.balance(*account) else { continue };
+            let spent = Nano(balance.posted.saturating_neg());
+            alerts.extend(budget.alerts(spent.saturating_sub(total), spent).into_iter().map(|percent| Alert {
+                level: subject.level,
+                id: subject.id.to_string(),
+                window: window.clone(),
+                percent,
+                amount: budget.amount,
+                spent,
+            }));
+        }
+        alerts
+    }
+
+    /// Ends the request without a charge: nothing of it was delivered.
+    ///
+    /// # Errors
+    /// As [`Ticket::settle`].
+    pub fn void(&mut self, now_ms: i64) -> Result<Receipt, SettleError> {
+        if self.ended {
+            return Err(SettleError::Ended);
+        }
+        let void = Command::Void { id: self.id };
+        let receipt = self.books.ledger.submit(&Batch { at_ms: now_ms, commands: vec![void] })?;
+        self.limit.settle(now_ms, Demand::default());
+        self.ended = true;
+        Ok(receipt)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        // What fails here stays held; the journal's page, still open, settles it at the next start.
+        let _ = match self.used {
+            Some(used) => self.settle(&used, End::Failed, self.last_ms).map(|settled| settled.receipt),
+            None => self.void(self.last_ms),
+        };
+    }
+}
+
+/// `used`, cut to what is held.
+fn cap(used: &Quantities, held: Ask) -> Quantities {
+    let in_cached = used.in_cached.min(held.input);
+    let out_visible = used.out_visible.min(held.output);
+    Quantities {
+        in_cached,
+        in_uncached: used.in_uncached.min(held.input - in_cached),
+        out_visible,
+        out_reasoning: used.out_reasoning.min(held.output - out_visible),
+    }
+}
+
+impl Books {
+    fn in_order(&self) -> MutexGuard<'_, ()> {
+        self.ordered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rates and posts what a request used. The volume before it is that of the ledger's order: when another settlement
+    /// comes in between, this one is rated anew.
+    pub(super) fn settle(
+        &self,
+        id: EntryId,
+        (opening, terms, own_pool): (&Opening, &Terms, i64),
+        (used, end): (&Quantities, End),
+        now_ms: i64,
+    ) -> Result<Settled, SettleError> {
+        let accounts = &opening.accounts;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let pool = if tries < TRIES { self.pool_left(accounts, own_pool)? } else { own_pool };
+            let volume = self.volume(accounts)?;
+            let charge = terms.charge(used, volume, pool);
+            let expect = accounts.volume.map(|account| Command::Expect { account, posted: volume.cast_signed() });
+            let detail = Settlement::new(opening.context.clone(), end, &charge).pack();
+            let settle = Command::Settle { id, kind: entry_kind::SETTLED, legs: self.legs(accounts, &charge), detail };
+            let commands = expect.into_iter().chain([settle]).collect();
+            match self.ledger.submit(&Batch { at_ms: now_ms, commands }) {
+                Ok(receipt) => return Ok(Settled { charge, alerts: Vec::new(), receipt }),
+                // A quicker settlement means progress, so this ends.
+                Err(Refused { refusal: Refusal::Changed { .. }, .. }) => {}
+                Err(Refused { refusal: Refusal::Insufficient { .. }, .. }) if tries < TRIES => {}
+                Err(refused) => return Err(refused.into()),
+            }
+        }
+    }
+
+    /// The postings of a charge.
+    fn legs(&self, accounts: &Accounts, charge: &Charge) -> Vec<Leg> {
+        let (total, plant) = (charge.total().0, &self.plant);
+        let tokens = i64::try_from(charge.quantities.total()).unwrap_or(i64::MAX);
+        let mut legs = Vec::new();
+        let mut post = |account: AccountId, amount: i64| {
+            if amount != 0 {
+                legs.push(Leg { account, amount });
+            }
+        };
+        post(accounts.money, -total);
+        post(plant.revenue, charge.list.0);
+        post(plant.discount, -charge.discount.0);
+        for (account, _) in &accounts.budgets {
+            post(*account, -total);
+        }
+        let budgets = i64::try_from(accounts.budgets.len()).unwrap_or(i64::MAX);
+        post(plant.budget, total.saturating_mul(budgets));
+        if let Some(account) = accounts.pool {
+            post(account, -charge.pool_units);
+            post(plant.pool, charge.pool_units);
+        }
+        if let Some(account) = accounts.volume {
+            post(account, tokens);
+            post(plant.volume, -tokens);
+        }
+        legs
+    }
+}
