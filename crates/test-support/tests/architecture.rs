@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &["inference", "model"]),
     ("metering", &[]),
     ("ledger", &[]),
-    ("economics", &["metering"]),
+    ("economics", &["ledger", "metering"]),
     ("service", &["inference", "metering", "tokenizer"]),
     // Of inference and metering the server uses plain data only (sampling parameters, gauges, the usage record).
     ("server", &["inference", "metering", "protocol", "service"]),
