@@ -51,11 +51,11 @@ enum Before {
     Entry(Arc<Entry>),
 }
 
-/// A change of one account by one command.
+/// A change of one account by one command. Wider than a balance, so that only what it comes to must fit.
 struct Move {
     account: AccountId,
-    posted: i64,
-    held: i64,
+    posted: i128,
+    held: i128,
 }
 
 /// Accounts, open holds, versions of documents and the latest entries. Embedded it is the whole state; over a shared
@@ -205,7 +205,7 @@ impl Book {
         self.check_sums(legs)?;
         let mut moves = Vec::with_capacity(legs.len());
         for leg in legs {
-            add_move(&mut moves, Move { account: leg.account, posted: leg.amount, held: 0 })?;
+            add_move(&mut moves, Move { account: leg.account, posted: leg.amount.into(), held: 0 })?;
         }
         if let Some(hold) = hold {
             self.release(&hold, &mut moves)?;
@@ -237,10 +237,11 @@ impl Book {
             if reserve.amount < 0 {
                 return Err(Refusal::Invalid("a reserve must not be negative"));
             }
-            add_move(&mut moves, Move { account: reserve.account, posted: 0, held: reserve.amount })?;
+            add_move(&mut moves, Move { account: reserve.account, posted: 0, held: reserve.amount.into() })?;
         }
         self.shift(&moves)?;
         for Move { account, held, .. } in moves {
+            let held = in_range(held)?;
             match hold.reserves.iter_mut().find(|reserve| reserve.account == account) {
                 Some(reserve) => reserve.amount = reserve.amount.checked_add(held).ok_or(Refusal::Overflow)?,
                 None => hold.reserves.push(Reserve { account, amount: held }),
@@ -296,7 +297,7 @@ impl Book {
     /// Takes a hold out of the open ones; its reserves go into `moves`.
     fn release(&mut self, hold: &Arc<Hold>, moves: &mut Vec<Move>) -> Result<(), Refusal> {
         for reserve in &hold.reserves {
-            let held = reserve.amount.checked_neg().ok_or(Refusal::Overflow)?;
+            let held = i128::from(reserve.amount).checked_neg().ok_or(Refusal::Overflow)?;
             add_move(moves, Move { account: reserve.account, posted: 0, held })?;
         }
         self.holds.remove(&hold.id);
@@ -309,21 +310,21 @@ impl Book {
         for step in moves {
             let account = self.account(step.account)?;
             let old = account.balance;
-            let posted = old.posted.checked_add(step.posted).ok_or(Refusal::Overflow)?;
-            let held = old.held.checked_add(step.held).ok_or(Refusal::Overflow)?;
+            let posted = in_range(step.posted.saturating_add(old.posted.into()))?;
+            let held = in_range(step.held.saturating_add(old.held.into()))?;
             let new = Balance { posted, held, floor: old.floor };
             if let (Some(before), Some(after)) = (spendable(&old), spendable(&new))
                 && after < 0
                 && after < before
             {
                 // Of a settlement: its own reserves count as available.
-                let available = before.saturating_add(step.held.min(0).saturating_neg().into());
+                let available = before.max(0).saturating_add(step.held.min(0).saturating_neg());
                 let needed = step.held.max(0).saturating_sub(step.posted);
                 return Err(Refusal::Insufficient {
                     account: step.account,
                     name: account.spec.name.clone(),
                     available: clamp(available),
-                    needed,
+                    needed: clamp(needed),
                 });
             }
             self.set_balance(step.account, new)?;
@@ -439,6 +440,10 @@ fn restore<K, V>(place: hash_map::Entry<'_, K, V>, before: Option<V>) {
 fn spendable(balance: &Balance) -> Option<i128> {
     let free = i128::from(balance.posted).checked_sub(balance.held.into())?;
     free.checked_sub(balance.floor?.into())
+}
+
+fn in_range(value: i128) -> Result<i64, Refusal> {
+    i64::try_from(value).ok().ok_or(Refusal::Overflow)
 }
 
 fn clamp(value: i128) -> i64 {

@@ -152,7 +152,10 @@ impl Writer {
         while self.wait() {
             self.gather();
             while let Err(error) = self.commit() {
-                if !self.pause(&error) {
+                self.report(&error);
+                if !self.pause() {
+                    let queued = std::mem::take(&mut self.desk.lock().queue);
+                    self.fates.extend(queued.into_iter().map(|job| job.fate));
                     let lost = Err(NotDurable::Lost(error.to_string()));
                     self.fates.drain(..).for_each(|fate| fate.end(lost.clone()));
                     return;
@@ -214,10 +217,14 @@ impl Writer {
         Ok(())
     }
 
-    /// After a failed commit: says so, waits. `false`: the ledger closes, so this was the last try.
-    fn pause(&self, error: &StoreError) -> bool {
-        let mut state = self.desk.lock();
-        state.trouble = Some(error.to_string());
+    /// After a failed commit: no new work.
+    pub(crate) fn report(&self, error: &StoreError) {
+        self.desk.lock().trouble = Some(error.to_string());
+    }
+
+    /// Waits before the next try. `false`: the ledger closes, so this was the last one.
+    fn pause(&self) -> bool {
+        let state = self.desk.lock();
         let open = |state: &mut State| !state.closed;
         let waited = self.desk.wake.wait_timeout_while(state, RETRY, open).unwrap_or_else(PoisonError::into_inner);
         !waited.0.closed

@@ -207,7 +207,7 @@ impl Ledger {
 }
 
 /// Makes the tallies anew when they are of another summary.
-fn check_summary(sql: &mut dyn Sql, summary: Option<&dyn Summary>) -> Result<(), StoreError> {
+pub(crate) fn check_summary(sql: &mut dyn Sql, summary: Option<&dyn Summary>) -> Result<(), StoreError> {
     let version = summary.map_or(0, Summary::version);
     if store::meta(sql, "summary")? == version.into() {
         return Ok(());

@@ -21,6 +21,8 @@ mod pack;
 mod receipt;
 mod sqlite;
 mod store;
+#[cfg(test)]
+mod tests;
 mod types;
 mod verify;
 

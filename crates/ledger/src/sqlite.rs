@@ -33,11 +33,13 @@ impl Sqlite {
         if id != APPLICATION_ID && (id != 0 || tables != 0) {
             return Err(StoreError::Damaged(format!("{} is a database, but no ledger", path.display())));
         }
-        store.run(&format!(
+        store.run(
             "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;
-             PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
-             PRAGMA application_id = {APPLICATION_ID};"
-        ))?;
+             PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;",
+        )?;
+        if id == 0 {
+            store.run(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;
+        }
         Ok(store)
     }
 

@@ -95,6 +95,8 @@ struct Fold {
     seq: u64,
     chains: HashMap<u32, Hash>,
     accounts: Vec<Account>,
+    /// Balances; between two legs of one entry they may be out of a balance's range.
+    posted: Vec<i128>,
     versions: HashMap<(u16, String), u64>,
     documents: u64,
     sums: Sums,
@@ -135,6 +137,7 @@ impl Fold {
         }
         let balance = Balance { posted: 0, held: 0, floor: spec.floor };
         self.accounts.push(Account { spec: Arc::new(spec), balance });
+        self.posted.push(0);
         Ok(())
     }
 
@@ -152,10 +155,10 @@ impl Fold {
     fn post(&mut self, entry: &Entry) -> Result<(), String> {
         let mut sums: Vec<(Unit, i128)> = Vec::new();
         for leg in &entry.legs {
-            let account = self.account(leg.account)?;
-            let balance = &mut account.balance.posted;
-            *balance = balance.checked_add(leg.amount).ok_or("a balance leaves the range of 64 bits")?;
-            let unit = account.spec.unit;
+            let unit = self.account(leg.account)?.spec.unit;
+            if let Some(posted) = usize::try_from(leg.account.0).ok().and_then(|place| self.posted.get_mut(place)) {
+                *posted = posted.saturating_add(leg.amount.into());
+            }
             match sums.iter_mut().find(|(other, _)| *other == unit) {
                 Some((_, sum)) => *sum = sum.saturating_add(leg.amount.into()),
                 None => sums.push((unit, leg.amount.into())),
@@ -190,9 +193,11 @@ impl Fold {
 
     fn check_accounts(&self, sql: &mut dyn Sql) -> Result<u64, Fault> {
         let book = store::load(sql, 0)?;
-        for (id, account) in (0..).map(AccountId).zip(&self.accounts) {
+        for ((id, account), &posted) in (0..).map(AccountId).zip(&self.accounts).zip(&self.posted) {
             let same = |stored: &Account| {
-                stored.spec == account.spec && Balance { held: 0, ..stored.balance } == account.balance
+                let floor = account.balance.floor;
+                stored.spec == account.spec
+                    && (i128::from(stored.balance.posted), stored.balance.floor) == (posted, floor)
             };
             if !book.accounts.get(&id).is_some_and(same) {
                 let name = &account.spec.name;

@@ -1,0 +1,6 @@
+//! Tests of what is not visible from outside.
+
+mod auditor;
+mod book;
+mod full;
+mod simulation;

@@ -1,0 +1,142 @@
+//! The embedded store as a file: in use, of another program, newer, damaged, full.
+
+#![expect(clippy::unwrap_used, reason = "a test's own helper may fail the test")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use ledger::{
+    AccountId, AccountKind, AccountSpec, Batch, Command, EntryId, Fault, Ledger, Leg, OpenError, Options, Outcome,
+    StoreError, StoreSpec, Unit, verify,
+};
+
+const WAIT: Duration = Duration::from_secs(60);
+
+fn open(path: &Path) -> Result<Ledger, OpenError> {
+    Ledger::open(&StoreSpec::Sqlite(path.to_owned()), &Options::default())
+}
+
+fn submit(ledger: &Ledger, command: Command) -> Vec<Outcome> {
+    let receipt = ledger.submit(&Batch { at_ms: 0, commands: vec![command] }).unwrap();
+    receipt.wait_durable(WAIT).unwrap();
+    receipt.outcomes
+}
+
+fn post(number: u8, amount: i64) -> Command {
+    let legs = vec![Leg { account: AccountId(0), amount: -amount }, Leg { account: AccountId(1), amount }];
+    Command::Post { id: EntryId([number; 16]), kind: 1, legs, detail: vec![number; 500] }
+}
+
+fn fill(path: &Path) {
+    let ledger = open(path).unwrap();
+    for name in ["bank", "customer"] {
+        let name = name.to_owned();
+        submit(&ledger, Command::Open(AccountSpec { name, kind: AccountKind::Contra, unit: Unit(0), floor: None }));
+    }
+    for number in 0..100 {
+        submit(&ledger, post(number, 1 + i64::from(number)));
+    }
+}
+
+fn execute(path: &Path, script: &str) {
+    rusqlite::Connection::open(path).unwrap().execute_batch(script).unwrap();
+}
+
+#[test]
+fn the_second_opener_is_refused_and_told_by_whom() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("books.db");
+    let first = open(&path).unwrap();
+    match open(&path) {
+        Err(OpenError::InUse { by, .. }) => assert_eq!(by, format!("process {}", std::process::id())),
+        other => panic!("{:?}", other.err()),
+    }
+    drop(first);
+    open(&path).unwrap();
+}
+
+#[test]
+fn a_newer_or_foreign_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("books.db");
+    fill(&path);
+    execute(&path, "UPDATE meta SET value = 99 WHERE name = 'schema'");
+    assert!(matches!(open(&path), Err(OpenError::Newer { found: 99, known: 1 })));
+    let foreign = folder.path().join("foreign.db");
+    execute(&foreign, "CREATE TABLE notes (text TEXT)");
+    assert!(matches!(open(&foreign), Err(OpenError::Store(StoreError::Damaged(_)))));
+    let text = folder.path().join("text.db");
+    std::fs::write(&text, "not a database".repeat(1_000)).unwrap();
+    assert!(matches!(open(&text), Err(OpenError::Store(StoreError::Damaged(_)))));
+}
+
+/// What a person with a database tool could do, and what says so.
+#[test]
+fn changed_rows_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good.db");
+    fill(&good);
+    let cases = [
+        (
+            "UPDATE account SET posted = posted + 1 WHERE id = 1",
+            "account 1 (\"customer\") does not match its seal",
+            true,
+        ),
+        ("DELETE FROM account WHERE id = 0", "account 0 is missing", true),
+        ("UPDATE entry SET body = CAST(body || X'01' AS BLOB) WHERE seq = 50", "entry 50", true),
+        ("DELETE FROM entry WHERE seq = 102", "the last entries are missing", true),
+        (
+            "DELETE FROM entry WHERE seq = 102; UPDATE meta SET value = 101 WHERE name = 'seq'",
+            "the last entries are missing",
+            true,
+        ),
+        ("DELETE FROM entry WHERE seq = 7", "entry 7", true),
+        ("UPDATE writer SET hash = zeroblob(32)", "entry 102", true),
+        ("INSERT INTO tally VALUES (X'01', X'02')", "", false),
+        ("INSERT INTO document VALUES (1, 'x', 1, 5)", "document", false),
+    ];
+    for (script, expected, refused) in cases {
+        let path = folder.path().join("changed.db");
+        std::fs::copy(&good, &path).unwrap();
+        execute(&path, script);
+        let found = match open(&path) {
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        assert_eq!(found.is_some(), refused, "{script}: {found:?}");
+        assert!(found.is_none_or(|found| found.contains(expected)), "{script}");
+        match verify(&StoreSpec::Sqlite(path), None) {
+            Ok(_) => assert_eq!(expected, "", "{script}"),
+            Err(fault) => assert!(!expected.is_empty() && !fault.to_string().is_empty(), "{script}: {fault}"),
+        }
+    }
+    assert!(matches!(verify(&StoreSpec::Sqlite(folder.path().join("none.db")), None), Err(Fault::Store(_))));
+}
+
+/// Whatever byte is wrong: either the ledger says so or its balances are right.
+#[test]
+fn damaged_bytes_never_give_wrong_balances() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good.db");
+    fill(&good);
+    let bytes = std::fs::read(&good).unwrap();
+    let (mut refused, mut opened, mut unharmed) = (0, 0, 0);
+    // A prime step visits each page at many places.
+    for place in (0..bytes.len()).step_by(397) {
+        let path = folder.path().join("damaged.db");
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 0x55;
+        std::fs::write(&path, damaged).unwrap();
+        match open(&path) {
+            Err(_) => refused += 1,
+            Ok(ledger) => {
+                let balances = [0, 1].map(|id| ledger.balance(AccountId(id)).unwrap().unwrap().posted);
+                assert_eq!(balances, [-5050, 5050], "byte {place}");
+                opened += 1;
+                unharmed += i32::from(ledger.verify().is_ok_and(|report| report.entries == 102));
+            }
+        }
+    }
+    println!("{refused} refused, {opened} opened, of which {unharmed} verify");
+    assert!(refused > 50, "{refused} refused, {opened} opened");
+}
