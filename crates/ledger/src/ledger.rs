@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::book::Account;
 use crate::embedded::{Desk, Thread, Writer};
 use crate::error::{NotDurable, OpenError, Refused, StoreError};
 use crate::group;
+use crate::postgres::Postgres;
 use crate::receipt::Receipt;
+use crate::shared::Shared;
 use crate::sqlite::{Lock, Sqlite};
 use crate::store::{self, META, Sql, Value, whole};
 use crate::types::{AccountId, AccountSpec, Balance, Batch, Document, Entry, EntryId, Hold};
@@ -18,6 +21,9 @@ use crate::verify::{Fault, Report, verify};
 pub enum StoreSpec {
     /// A file of this process alone, and its `.lock` and `-wal` beside it; made when it is not there.
     Sqlite(PathBuf),
+    /// A database that several writers, each with its own number, may share: a connection string or URL, without TLS.
+    /// Every call may block on the network, so none may be made on the thread of an async runtime.
+    Postgres(String),
 }
 
 /// How to open a ledger.
@@ -63,39 +69,46 @@ pub struct Tally {
 pub struct Ledger(Arc<Inner>);
 
 struct Inner {
-    desk: Arc<Desk>,
-    // Dropped in this order: the writer ends, then others may open the file.
-    _thread: Thread,
+    engine: Engine,
     reader: Mutex<Box<dyn Sql>>,
-    _lock: Lock,
     spec: StoreSpec,
     summary: Option<Arc<dyn Summary>>,
 }
 
+/// Who decides.
+enum Engine {
+    // Dropped in this order: the writer ends, then others may open the file.
+    Embedded { desk: Arc<Desk>, _thread: Thread, _lock: Lock },
+    Shared(Shared),
+}
+
 impl Ledger {
-    /// Opens or makes a ledger and checks it: the file's structure, every account and hold, the end of the chain.
+    /// Opens or makes a ledger and checks it: the file's structure, every account and hold, the end of the chain. (Over
+    /// PostgreSQL: the end of the chain; rows are checked as they are read.)
     ///
     /// # Errors
     /// See [`OpenError`]: in use, newer, damaged, not to be read.
     pub fn open(spec: &StoreSpec, options: &Options) -> Result<Self, OpenError> {
-        let StoreSpec::Sqlite(path) = spec;
-        let lock = Lock::take(path)?;
-        let mut sql = Sqlite::writer(path)?;
-        sql.quick_check()?;
-        store::migrate(&mut sql, store::MIGRATIONS)?;
-        check_summary(&mut sql, options.summary.as_deref())?;
-        let writer = Writer::open(Box::new(sql), Box::new(Sqlite::reader(path)?), options)?;
-        let reader: Box<dyn Sql> = Box::new(Sqlite::reader(path)?);
-        let desk = Arc::clone(&writer.desk);
-        let thread = Thread::start(writer)?;
-        Ok(Self(Arc::new(Inner {
-            desk,
-            _thread: thread,
-            reader: Mutex::new(reader),
-            _lock: lock,
-            spec: spec.clone(),
-            summary: options.summary.clone(),
-        })))
+        let engine = match spec {
+            StoreSpec::Sqlite(path) => {
+                let lock = Lock::take(path)?;
+                let mut sql = Sqlite::writer(path)?;
+                sql.quick_check()?;
+                prepare(&mut sql, options)?;
+                let writer = Writer::open(Box::new(sql), Box::new(Sqlite::reader(path)?), options)?;
+                Engine::Embedded { desk: Arc::clone(&writer.desk), _thread: Thread::start(writer)?, _lock: lock }
+            }
+            StoreSpec::Postgres(url) => {
+                let mut sql = Postgres::connect(url, Some(options.writer))?;
+                sql.rows("SELECT pg_advisory_lock($1)", &[Value::Int(PREPARE_LOCK)])?;
+                let prepared = prepare(&mut sql, options);
+                sql.rows("SELECT pg_advisory_unlock($1)", &[Value::Int(PREPARE_LOCK)])?;
+                prepared?;
+                Engine::Shared(Shared::open(Box::new(sql), options)?)
+            }
+        };
+        let (reader, summary) = (Mutex::new(reader(spec)?), options.summary.clone());
+        Ok(Self(Arc::new(Inner { engine, reader, spec: spec.clone(), summary })))
     }
 
     /// Applies a batch, all or none. When it returns, the batch is decided: everyone sees it, and it is written in the
@@ -104,7 +117,10 @@ impl Ledger {
     /// # Errors
     /// [`Refused`] names the command and why; nothing was done.
     pub fn submit(&self, batch: &Batch) -> Result<Receipt, Refused> {
-        self.0.desk.submit(batch)
+        match &self.0.engine {
+            Engine::Embedded { desk, .. } => desk.submit(batch),
+            Engine::Shared(shared) => shared.submit(batch),
+        }
     }
 
     /// Waits until everything decided so far is on the disk.
@@ -121,7 +137,10 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn account(&self, name: &str) -> Result<Option<AccountId>, StoreError> {
-        Ok(self.0.desk.lock().book.names.get(name).copied())
+        match self.desk() {
+            Some(desk) => Ok(desk.lock().book.names.get(name).copied()),
+            None => Ok(self.stored_account(1, &Value::Text(name.into()))?.map(|(id, _)| id)),
+        }
     }
 
     /// What an account was opened as.
@@ -129,7 +148,7 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn account_spec(&self, id: AccountId) -> Result<Option<Arc<AccountSpec>>, StoreError> {
-        Ok(self.0.desk.lock().book.accounts.get(&id).map(|account| Arc::clone(&account.spec)))
+        Ok(self.account_state(id)?.map(|account| account.spec))
     }
 
     /// What an account stands at, with all that is decided.
@@ -137,7 +156,7 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn balance(&self, id: AccountId) -> Result<Option<Balance>, StoreError> {
-        Ok(self.0.desk.lock().book.accounts.get(&id).map(|account| account.balance))
+        Ok(self.account_state(id)?.map(|account| account.balance))
     }
 
     /// All open holds.
@@ -145,7 +164,10 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn holds(&self) -> Result<Vec<Arc<Hold>>, StoreError> {
-        Ok(self.0.desk.lock().book.holds.values().cloned().collect())
+        match self.desk() {
+            Some(desk) => Ok(desk.lock().book.holds.values().cloned().collect()),
+            None => Ok(store::holds(self.reader().as_mut())?.into_iter().map(Arc::new).collect()),
+        }
     }
 
     /// The latest version of each document of a kind, in the order in which they were put. Only what is on the disk.
@@ -178,7 +200,7 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn entry_by_id(&self, id: EntryId) -> Result<Option<Entry>, StoreError> {
-        let recent = self.0.desk.lock().book.recent.get(&id).cloned();
+        let recent = self.desk().and_then(|desk| desk.lock().book.recent.get(&id).cloned());
         match recent {
             Some(entry) => Ok(Some((*entry).clone())),
             None => Ok(store::entries_by_id(self.reader().as_mut(), &[id])?.pop()),
@@ -201,9 +223,46 @@ impl Ledger {
         verify(&self.0.spec, self.0.summary.as_deref())
     }
 
+    /// Where decisions are made in memory.
+    fn desk(&self) -> Option<&Desk> {
+        match &self.0.engine {
+            Engine::Embedded { desk, .. } => Some(desk),
+            Engine::Shared(_) => None,
+        }
+    }
+
+    fn account_state(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
+        match self.desk() {
+            Some(desk) => Ok(desk.lock().book.accounts.get(&id).cloned()),
+            None => Ok(self.stored_account(0, &whole(id.0))?.map(|(_, account)| account)),
+        }
+    }
+
+    fn stored_account(&self, column: usize, key: &Value<'_>) -> Result<Option<(AccountId, Account)>, StoreError> {
+        let rows = self.reader().find(&store::ACCOUNT, column, std::slice::from_ref(key))?;
+        rows.first().map(store::account).transpose()
+    }
+
     fn reader(&self) -> MutexGuard<'_, Box<dyn Sql>> {
         self.0.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One at a time brings a shared database up to date.
+const PREPARE_LOCK: i64 = 0x5477_4c62;
+
+/// Schema and tallies of this program's versions.
+fn prepare(sql: &mut dyn Sql, options: &Options) -> Result<(), OpenError> {
+    store::migrate(sql, store::MIGRATIONS)?;
+    Ok(check_summary(sql, options.summary.as_deref())?)
+}
+
+/// A connection that only reads.
+pub(crate) fn reader(spec: &StoreSpec) -> Result<Box<dyn Sql>, StoreError> {
+    Ok(match spec {
+        StoreSpec::Sqlite(path) => Box::new(Sqlite::reader(path)?),
+        StoreSpec::Postgres(url) => Box::new(Postgres::connect(url, None)?),
+    })
 }
 
 /// Makes the tallies anew when they are of another summary.
@@ -212,7 +271,7 @@ pub(crate) fn check_summary(sql: &mut dyn Sql, summary: Option<&dyn Summary>) ->
     if store::meta(sql, "summary")? == version.into() {
         return Ok(());
     }
-    sql.run("BEGIN")?;
+    sql.run("BEGIN IMMEDIATE")?;
     sql.run("DELETE FROM tally")?;
     if let Some(summary) = summary {
         let mut next = 1;

@@ -6,7 +6,8 @@
 //! chain of hashes; balances and roll-ups are folds of the entries, and [`Ledger::verify`] recomputes them.
 //!
 //! Embedded, decisions are made in memory under one mutex and written behind by one thread in groups; a caller that
-//! needs to know that its batch is on the disk waits for its [`Receipt`].
+//! needs to know that its batch is on the disk waits for its [`Receipt`]. Over PostgreSQL the same book decides on the
+//! rows that a group of batches touches, in one transaction.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 // The tests' own sums need no such care; the same code is also checked without `cfg(test)`.
@@ -18,7 +19,9 @@ mod error;
 mod group;
 mod ledger;
 mod pack;
+mod postgres;
 mod receipt;
+mod shared;
 mod sqlite;
 mod store;
 #[cfg(test)]

@@ -86,7 +86,7 @@ pub(crate) fn unpack_entry(seq: u64, id: Option<EntryId>, packed: &[u8]) -> Resu
     read(&mut from).ok_or_else(|| StoreError::Damaged(format!("entry {seq} cannot be read")))
 }
 
-/// Everything of a hold but its id.
+/// Everything of a hold but its id, after a seal: no hash chain guards holds.
 pub(crate) fn hold(hold: &Hold) -> Vec<u8> {
     let mut out = Vec::with_capacity(64_usize.saturating_add(hold.detail.len()));
     put_i64(&mut out, hold.at_ms);
@@ -94,18 +94,25 @@ pub(crate) fn hold(hold: &Hold) -> Vec<u8> {
     put_reserves(&mut out, &hold.asked);
     put_reserves(&mut out, &hold.reserves);
     out.extend_from_slice(&hold.detail);
+    let seal = hold_seal(hold.id, &out);
+    out.splice(..0, seal);
     out
 }
 
 /// The reverse of [`hold`].
 pub(crate) fn unpack_hold(id: EntryId, packed: &[u8]) -> Result<Hold, StoreError> {
-    let mut from = Unpack(packed);
-    let read = |from: &mut Unpack<'_>| {
+    let read = || {
+        let (seal, packed) = packed.split_first_chunk::<8>()?;
+        let mut from = Some(Unpack(packed)).filter(|_| *seal == hold_seal(id, packed))?;
         let (at_ms, expires_ms) = (from.i64()?, from.i64()?);
         let (asked, reserves) = (from.reserves()?, from.reserves()?);
         Some(Hold { id, at_ms, expires_ms, asked, reserves, detail: from.0.to_vec() })
     };
-    read(&mut from).ok_or_else(|| StoreError::Damaged(format!("hold {id} cannot be read")))
+    read().ok_or_else(|| StoreError::Damaged(format!("hold {id} does not match its seal")))
+}
+
+fn hold_seal(id: EntryId, packed: &[u8]) -> [u8; 8] {
+    seal(&[&id.0, packed].concat()).to_be_bytes()
 }
 
 /// Detail of a [`kind::OPENED`] entry.

@@ -65,6 +65,10 @@ impl Fate {
         Arc::new(Self { state: Mutex::new(State::Open(None)), ended: Condvar::new() })
     }
 
+    pub(crate) fn durable() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State::Ended(Ok(()))), ended: Condvar::new() })
+    }
+
     pub(crate) fn end(&self, result: Result<(), NotDurable>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *state, State::Ended(result.clone()));

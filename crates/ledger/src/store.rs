@@ -42,7 +42,8 @@ pub(crate) struct Table {
 /// A connection to a store. Statements use the words that SQLite and PostgreSQL share, arguments are `$1`, `$2` in the
 /// order in which they first appear.
 pub(crate) trait Sql: Send {
-    /// Runs statements without arguments: transactions, schema.
+    /// Runs statements without arguments: schema, `BEGIN` (one state to read), `BEGIN IMMEDIATE` (the one who writes),
+    /// `COMMIT`, `ROLLBACK`.
     fn run(&mut self, script: &str) -> Result<(), StoreError>;
     /// All rows of a query. The query has a `LIMIT`, or its table is small.
     fn rows(&mut self, query: &str, arguments: &[Value<'_>]) -> Result<Vec<Row>, StoreError>;
@@ -125,7 +126,7 @@ pub(crate) fn migrate(sql: &mut dyn Sql, scripts: &[&str]) -> Result<(), OpenErr
     }
     for (version, script) in (1_i64..).zip(scripts) {
         if version > found {
-            sql.run("BEGIN")?;
+            sql.run("BEGIN IMMEDIATE")?;
             sql.run(script)?;
             sql.put(&META, &[Value::Text("schema".into()), Value::Int(version)])?;
             sql.run("COMMIT")?;

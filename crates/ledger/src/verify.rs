@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::book::Account;
 use crate::error::StoreError;
 use crate::group::{self, Sums};
-use crate::ledger::{StoreSpec, Summary};
+use crate::ledger::{self, StoreSpec, Summary};
 use crate::pack::{self, Hash};
 use crate::sqlite::Sqlite;
 use crate::store::{self, Sql, Stored};
@@ -56,10 +56,10 @@ pub enum Fault {
 /// # Errors
 /// The first fault found.
 pub fn verify(spec: &StoreSpec, summary: Option<&dyn Summary>) -> Result<Report, Fault> {
-    let StoreSpec::Sqlite(path) = spec;
-    let mut sql = Sqlite::reader(path)?;
-    sql.quick_check()?;
-    check(&mut sql, summary)
+    if let StoreSpec::Sqlite(path) = spec {
+        Sqlite::reader(path)?.quick_check()?;
+    }
+    check(ledger::reader(spec)?.as_mut(), summary)
 }
 
 fn check(sql: &mut dyn Sql, summary: Option<&dyn Summary>) -> Result<Report, Fault> {

@@ -39,6 +39,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("clap", &["tokenworks", "bench"]),
     ("minijinja", &["tokenizer"]),
     ("libc", &["kernels"]),
+    ("postgres", &["ledger"]),
     ("rusqlite", &["ledger"]),
 ];
 

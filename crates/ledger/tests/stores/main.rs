@@ -1,8 +1,10 @@
 //! One suite for all stores: each scenario runs on each store that the ledger knows.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's own helper may fail the test")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test's own helper may fail the test")]
 
+mod cluster;
 mod scenarios;
+mod several;
 
 use std::time::Duration;
 
@@ -13,19 +15,18 @@ use ledger::{
 
 const WAIT: Duration = Duration::from_secs(60);
 
+fn options(writer: u32) -> Options {
+    Options { writer, summary: Some(std::sync::Arc::new(ByKind)), ..Options::default() }
+}
+
 /// A fresh store, opened as often as a scenario likes.
 struct Place {
     spec: StoreSpec,
 }
 
 impl Place {
-    fn try_open(&self) -> Result<Ledger, OpenError> {
-        let options = Options { summary: Some(std::sync::Arc::new(ByKind)), ..Options::default() };
-        Ledger::open(&self.spec, &options)
-    }
-
     fn open(&self) -> Ledger {
-        self.try_open().unwrap()
+        Ledger::open(&self.spec, &options(0)).unwrap()
     }
 }
 
@@ -50,6 +51,18 @@ fn sqlite() {
         let folder = tempfile::tempdir().unwrap();
         scenario(&Place { spec: StoreSpec::Sqlite(folder.path().join("books.db")) });
     }
+}
+
+#[test]
+fn postgres() {
+    let cluster = cluster::Cluster::start();
+    for (number, (name, scenario)) in scenarios::ALL.iter().enumerate() {
+        println!("scenario {name}");
+        scenario(&Place { spec: cluster.database(&format!("books{number}")) });
+    }
+    several::writers_share_a_database(&cluster.database("several"));
+    several::what_was_changed_is_found(&cluster.database("changed"));
+    several::a_server_that_dies_loses_nothing(&cluster, &cluster.database("dies"));
 }
 
 /// The id of a number.
