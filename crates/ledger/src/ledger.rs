@@ -1,17 +1,19 @@
 //! The handle of an open ledger.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::book::Account;
 use crate::embedded::{Desk, Thread, Writer};
 use crate::error::{NotDurable, OpenError, Refused, StoreError};
+use crate::export::{Format, export};
 use crate::group;
 use crate::postgres::Postgres;
 use crate::receipt::Receipt;
 use crate::shared::Shared;
-use crate::sqlite::{Lock, Sqlite};
+use crate::sqlite::{Lock, Sqlite, copy};
 use crate::store::{self, META, Sql, Value, whole};
 use crate::types::{AccountId, AccountSpec, Balance, Batch, Document, Entry, EntryId, Hold};
 use crate::verify::{Fault, Report, verify};
@@ -223,6 +225,26 @@ impl Ledger {
         verify(&self.0.spec, self.0.summary.as_deref())
     }
 
+    /// Copies one state of the embedded store to a new file, while it goes on working. What is decided and not yet on
+    /// the disk may be missing: [`Ledger::flush`] first.
+    ///
+    /// # Errors
+    /// The store's; that `to` exists; that the store is a database, which has its own tools.
+    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        match &self.0.spec {
+            StoreSpec::Sqlite(from) => copy(from, to),
+            StoreSpec::Postgres(_) => Err(StoreError::Failed("back up a PostgreSQL database with pg_dump".to_owned())),
+        }
+    }
+
+    /// Writes all entries that are on the disk: see [`export`].
+    ///
+    /// # Errors
+    /// As [`export`].
+    pub fn export(&self, format: Format, out: &mut dyn Write) -> Result<u64, StoreError> {
+        export(&self.0.spec, format, out)
+    }
+
     /// Where decisions are made in memory.
     fn desk(&self) -> Option<&Desk> {
         match &self.0.engine {
@@ -248,6 +270,20 @@ impl Ledger {
     }
 }
 
+/// Makes a store of a backup, after verifying it. `to` must not exist.
+///
+/// # Errors
+/// What is wrong with the backup, or why `to` could not be made.
+pub fn restore(from: &Path, to: &Path, summary: Option<&dyn Summary>) -> Result<Report, Fault> {
+    let _lock = Lock::take(to).map_err(|error| match error {
+        OpenError::Store(error) => error,
+        other => StoreError::Failed(other.to_string()),
+    })?;
+    let report = verify(&StoreSpec::Sqlite(from.to_owned()), summary)?;
+    copy(from, to)?;
+    Ok(report)
+}
+
 /// One at a time brings a shared database up to date.
 const PREPARE_LOCK: i64 = 0x5477_4c62;
 
@@ -268,7 +304,7 @@ pub(crate) fn reader(spec: &StoreSpec) -> Result<Box<dyn Sql>, StoreError> {
 /// Makes the tallies anew when they are of another summary.
 pub(crate) fn check_summary(sql: &mut dyn Sql, summary: Option<&dyn Summary>) -> Result<(), StoreError> {
     let version = summary.map_or(0, Summary::version);
-    if store::meta(sql, "summary")? == version.into() {
+    if store::meta(sql, "summary")? == u64::from(version) {
         return Ok(());
     }
     sql.run("BEGIN IMMEDIATE")?;

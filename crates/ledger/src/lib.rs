@@ -16,6 +16,7 @@
 mod book;
 mod embedded;
 mod error;
+mod export;
 mod group;
 mod ledger;
 mod pack;
@@ -30,7 +31,8 @@ mod types;
 mod verify;
 
 pub use error::{NotDurable, OpenError, Refusal, Refused, StoreError};
-pub use ledger::{Ledger, Options, StoreSpec, Summary, Tally};
+pub use export::{Format, export};
+pub use ledger::{Ledger, Options, StoreSpec, Summary, Tally, restore};
 pub use receipt::Receipt;
 pub use types::{
     AccountId, AccountKind, AccountSpec, Balance, Batch, Command, Document, Entry, EntryId, Hold, Leg, Outcome,

@@ -134,8 +134,8 @@ impl Writer {
 
     fn write(&mut self, batches: &[&Batch]) -> Result<(Vec<Answer>, u64), StoreError> {
         let summary = self.summary.clone();
-        if store::meta(self.sql.as_mut(), "summary")? != summary.as_ref().map_or(0, |summary| summary.version()).into()
-        {
+        let version = summary.as_ref().map_or(0, |summary| summary.version());
+        if store::meta(self.sql.as_mut(), "summary")? != u64::from(version) {
             return Err(StoreError::Failed(
                 "another program has changed the roll-ups; open the ledger again".to_owned(),
             ));

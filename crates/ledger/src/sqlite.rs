@@ -182,8 +182,34 @@ impl Lock {
     }
 }
 
+/// A compact copy of one state of a store, which may be in use meanwhile. There is the whole copy or none.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let failed = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", to.display()));
+    // A log left by another file of this name would be taken for the copy's own.
+    for path in [to.to_owned(), beside(to, "-wal")] {
+        if path.try_exists().map_err(failed)? {
+            return Err(StoreError::Failed(format!("{} exists already; move it away", path.display())));
+        }
+    }
+    let part = beside(to, ".part");
+    if part.try_exists().map_err(failed)? {
+        std::fs::remove_file(&part).map_err(failed)?;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let target = part.to_str().ok_or_else(|| StoreError::Failed(format!("{} is not UTF-8", part.display())))?;
+    Connection::open_with_flags(from, flags)?.execute("VACUUM INTO ?1", [target])?;
+    File::open(&part).and_then(|file| file.sync_all()).map_err(failed)?;
+    std::fs::rename(&part, to).map_err(failed)?;
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
 fn lock_path(path: &Path) -> PathBuf {
+    beside(path, ".lock")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
+    name.push(ending);
     name.into()
 }

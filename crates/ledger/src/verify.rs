@@ -230,7 +230,7 @@ impl Fold {
     }
 
     fn check_tallies(&mut self, sql: &mut dyn Sql, summary: &dyn Summary) -> Result<u64, Fault> {
-        if store::meta(sql, "summary")? != summary.version().into() {
+        if store::meta(sql, "summary")? != u64::from(summary.version()) {
             return Err(Fault::State("the tallies are of another version; open the ledger once".to_owned()));
         }
         let mut count = 0_u64;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ledger::{
     AccountId, AccountKind, AccountSpec, Batch, Command, EntryId, Fault, Ledger, Leg, OpenError, Options, Outcome,
-    StoreError, StoreSpec, Unit, verify,
+    StoreError, StoreSpec, Unit, restore, verify,
 };
 
 const WAIT: Duration = Duration::from_secs(60);
@@ -139,4 +139,65 @@ fn damaged_bytes_never_give_wrong_balances() {
     }
     println!("{refused} refused, {opened} opened, of which {unharmed} verify");
     assert!(refused > 50, "{refused} refused, {opened} opened");
+}
+
+#[test]
+fn a_backup_under_load_restores_to_a_ledger_that_verifies() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, backup, restored] = ["books.db", "backup.db", "restored.db"].map(|name| folder.path().join(name));
+    fill(&path);
+    let ledger = &open(&path).unwrap();
+    std::thread::scope(|scope| {
+        let (send, receive) = std::sync::mpsc::channel();
+        let writer = scope.spawn(move || {
+            for number in 100..200 {
+                submit(ledger, post(number, 1));
+                send.send(number).unwrap();
+            }
+        });
+        assert_eq!(receive.recv(), Ok(100));
+        ledger.backup(&backup).unwrap();
+        writer.join().unwrap();
+    });
+    assert!(ledger.backup(&backup).unwrap_err().to_string().contains("exists already"));
+    let report = restore(&backup, &restored, None).unwrap();
+    assert!((103..=202).contains(&report.entries), "{report:?}");
+    let copy = open(&restored).unwrap();
+    assert_eq!(copy.verify().unwrap(), report);
+    // The copy goes on by itself, and does not overwrite.
+    submit(&copy, post(250, 1));
+    assert!(restore(&backup, &restored, None).unwrap_err().to_string().contains("in use"));
+    drop(copy);
+    assert!(restore(&backup, &restored, None).unwrap_err().to_string().contains("exists already"));
+    execute(&backup, "UPDATE account SET posted = 0");
+    let other = folder.path().join("other.db");
+    assert!(restore(&backup, &other, None).unwrap_err().to_string().contains("seal"));
+    assert!(!other.exists());
+}
+
+#[test]
+fn tallies_are_made_anew_for_another_summary() {
+    struct Count(u32);
+    impl ledger::Summary for Count {
+        fn version(&self) -> u32 {
+            self.0
+        }
+        fn tally(&self, entry: &ledger::Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
+            if entry.kind == 1 {
+                add(b"posts", &[i64::from(self.0)]);
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("books.db");
+    fill(&path);
+    for version in [1, 2, 2, 1] {
+        let options = Options { summary: Some(std::sync::Arc::new(Count(version))), ..Options::default() };
+        let ledger = Ledger::open(&StoreSpec::Sqlite(path.clone()), &options).unwrap();
+        let found = ledger.tallies(b"", b"z", 10).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].sums, [100 * i128::from(version)]);
+        ledger.verify().unwrap();
+    }
+    assert!(open(&path).unwrap().tallies(b"", b"z", 10).unwrap().is_empty());
 }

@@ -1,5 +1,7 @@
 //! What every store must do.
 
+use ledger::Format;
+
 use super::*;
 
 type Scenario = fn(&Place);
@@ -12,6 +14,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("documents", documents),
     ("tallies", tallies),
     ("callbacks", callbacks),
+    ("export", export),
     ("many at once never overspend", many_at_once),
 ];
 
@@ -243,4 +246,36 @@ fn many_at_once(place: &Place) {
     assert_eq!((balance.posted, balance.held), (1_000 - 5 * i64::try_from(passed).unwrap(), 0));
     assert!(balance.posted >= 0);
     ledger.verify().unwrap();
+}
+
+fn export(place: &Place) {
+    let ledger = place.open();
+    let bank = open_account(&ledger, "=bank \"1\", main", None);
+    let acme = open_account(&ledger, "acme", Some(0));
+    submit(&ledger, vec![grant(1, bank, acme, 100), hold(2, acme, 9), Command::Void { id: id(2) }]).unwrap();
+    submit(&ledger, vec![put(3, "plan/\u{4e2d}", 1, "{}\n")]).unwrap();
+    let write = |format| {
+        let mut out = Vec::new();
+        assert_eq!(ledger.export(format, &mut out), Ok(5));
+        String::from_utf8(out).unwrap()
+    };
+    let csv = write(Format::Csv);
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines[0], "seq,writer,at_ms,kind,id,account,account_kind,unit,amount,detail,hash");
+    assert_eq!(lines.len(), 1 + 2 + 2 + 1 + 1);
+    let id1 = "00000000000000010000000000000000";
+    let start = format!("3,0,1000,1,{id1},\"'=bank \"\"1\"\", main\",customer,0,-100,6772616e74,");
+    assert!(lines[3].starts_with(&start), "{}", lines[3]);
+    assert!(lines[4].starts_with(&format!("3,0,1000,1,{id1},\"acme\",customer,0,100,")), "{}", lines[4]);
+    assert!(lines[5].starts_with("4,0,1000,void,"), "{}", lines[5]);
+    let json: Vec<serde_json::Value> =
+        write(Format::JsonLines).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(json[2]["legs"][0]["account"], "=bank \"1\", main");
+    assert_eq!(json[2]["legs"][1]["amount"], 100);
+    assert_eq!(json[3]["kind"], "void");
+    assert_eq!(json[4]["document"]["key"], "plan/\u{4e2d}");
+    assert_eq!(json[4]["document"]["body"], "{}\n");
+    let head = ledger.verify().unwrap().heads[0].1;
+    let head = head.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!(json[4]["hash"].as_str(), Some(head.as_str()));
 }
