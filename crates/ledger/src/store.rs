@@ -56,7 +56,7 @@ pub(crate) trait Sql: Send {
 }
 
 /// How many rows are read at a time when a table is walked.
-pub(crate) const PAGE: i64 = 2_000;
+pub(crate) const PAGE: i64 = 500;
 
 pub(crate) const META: Table =
     Table { name: "meta", columns: &[("name", Type::Text), ("value", Type::Int)], key: 1, replace: true };
@@ -386,7 +386,7 @@ fn check_sums(book: &Book) -> Result<(), StoreError> {
 }
 
 /// How many of the last entries are checked at open.
-const TAIL: u64 = 1_000;
+const TAIL: u64 = 200;
 
 /// The head of the chain: its last entries hash to where the writers say they are.
 pub(crate) fn check_tail(sql: &mut dyn Sql, last: u64) -> Result<(), StoreError> {

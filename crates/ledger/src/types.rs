@@ -15,7 +15,7 @@ pub mod limit {
     /// Bytes of the detail of a hold or posting.
     pub const DETAIL: usize = 16 * 1024;
     /// Bytes of a document.
-    pub const BODY: usize = 1024 * 1024;
+    pub const BODY: usize = 256 * 1024;
 }
 
 /// Kinds of entries. Callers number theirs below [`kind::RESERVED`].

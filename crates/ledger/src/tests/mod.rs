@@ -3,4 +3,5 @@
 mod auditor;
 mod book;
 mod full;
+mod migration;
 mod simulation;
