@@ -132,6 +132,7 @@ pub struct Books {
     directory: RwLock<Directory>,
     /// Versions of the directory's documents; locked for the whole of a change.
     versions: Mutex<Versions>,
+    account_changes: accounts::AccountChanges,
     limiter: Arc<Limiter>,
     /// Held while a settlement that depends on the ones before it (volume, alerts) is decided.
     ordered: Mutex<()>,
@@ -148,6 +149,7 @@ impl Books {
         let ledger = Ledger::open(&settings.store, &options)?;
         fix_currency(&ledger, &settings.currency, now_ms)?;
         let plant = accounts::Plant::open(&ledger, now_ms)?;
+        ledger.flush(DURABLE_WAIT)?;
         let (directory, versions) = load(&ledger)?;
         Ok(Arc::new(Self {
             ledger,
@@ -159,6 +161,7 @@ impl Books {
             plant,
             directory: RwLock::new(directory),
             versions: Mutex::new(versions),
+            account_changes: accounts::AccountChanges::default(),
             limiter: Arc::new(Limiter::default()),
             ordered: Mutex::new(()),
         }))

@@ -4,6 +4,7 @@
 //! back, so that no window of sixty seconds ever lets more than its limit through (a refilled bucket would let up to
 //! twice as much).
 
+mod admitted;
 mod ring;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::Invalid;
+pub use admitted::Admitted;
 use ring::Ring;
 
 /// Most subjects counted at one time; idle ones are dropped first.
@@ -293,7 +295,7 @@ impl Limiter {
         }
         let standings = self::standings(&mut state, &bounded, now_ms);
         let counted = demand.counts();
-        Ok(Admitted { limiter: Arc::clone(self), marks, counted, marked: counted, standings })
+        Ok(Admitted::new(Arc::clone(self), marks, counted, standings))
     }
 
     /// How many subjects are counted now.
@@ -357,85 +359,6 @@ fn standings(state: &mut State, bounded: &[&(Subject, Limits)], now_ms: i64) -> 
         }
     }
     nearest
-}
-
-/// A reservation. Dropping it ends the running request; what was counted stays unless [`Admitted::settle`] corrects it.
-pub struct Admitted {
-    limiter: Arc<Limiter>,
-    marks: Vec<(Subject, [Option<ring::Mark>; 4])>,
-    /// All that was counted.
-    counted: [u64; 4],
-    /// What was counted at the marks: the most that can be given back.
-    marked: [u64; 4],
-    /// How the bounds stood with this request.
-    pub standings: Standings,
-}
-
-impl Admitted {
-    /// Counts further answer tokens of the running request. They are never refused: what was begun is finished, and
-    /// later requests wait for it.
-    pub fn count_output(&mut self, now_ms: i64, tokens: u64) {
-        self.mark(now_ms, [0, 0, tokens, tokens]);
-    }
-
-    /// Corrects what was counted to what was used; what was too much is free again at once.
-    pub fn settle(&mut self, now_ms: i64, actual: Demand) {
-        self.correct(now_ms, actual.counts());
-    }
-
-    /// Takes everything back: the request was refused elsewhere and never ran.
-    pub fn cancel(mut self) {
-        self.correct(0, [0; 4]);
-    }
-
-    fn mark(&mut self, now_ms: i64, more: [u64; 4]) {
-        let mut state = self.limiter.lock();
-        for (subject, marks) in &mut self.marks {
-            let Some(counts) = state.subjects.get_mut(subject) else { continue };
-            for ((ring, mark), more) in counts.rings.iter_mut().zip(marks).zip(more) {
-                if let (Some(ring), true) = (ring, mark.is_some() && more > 0) {
-                    *mark = Some(ring.add(now_ms, more));
-                }
-            }
-        }
-        drop(state);
-        for ((counted, marked), more) in self.counted.iter_mut().zip(&mut self.marked).zip(more) {
-            *counted = counted.saturating_add(more);
-            *marked = if more > 0 { more } else { *marked };
-        }
-    }
-
-    fn correct(&mut self, now_ms: i64, to: [u64; 4]) {
-        let more: [u64; 4] = std::array::from_fn(|i| to[i].saturating_sub(self.counted[i]));
-        let less: [u64; 4] = std::array::from_fn(|i| self.counted[i].saturating_sub(to[i]).min(self.marked[i]));
-        let mut state = self.limiter.lock();
-        for (subject, marks) in &self.marks {
-            let Some(counts) = state.subjects.get_mut(subject) else { continue };
-            for ((ring, mark), less) in counts.rings.iter_mut().zip(marks).zip(less) {
-                if let (Some(ring), Some(mark)) = (ring, mark) {
-                    ring.take_back(*mark, less);
-                }
-            }
-        }
-        drop(state);
-        (self.counted, self.marked) = (to, [0; 4]);
-        if more != [0; 4] {
-            let settled = self.counted;
-            self.mark(now_ms, more);
-            self.counted = settled;
-        }
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        let mut state = self.limiter.lock();
-        for (subject, _) in &self.marks {
-            if let Some(counts) = state.subjects.get_mut(subject) {
-                counts.running = counts.running.saturating_sub(1);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

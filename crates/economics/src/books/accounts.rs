@@ -1,15 +1,18 @@
 //! Which accounts there are and what they are called.
 
 use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ledger::{
-    AccountId, AccountKind, AccountSpec, Batch, Command, EntryId, Ledger, Outcome, Refusal, Refused, StoreError, Unit,
+    AccountId, AccountKind, AccountSpec, Batch, Command, EntryId, Ledger, NotDurable, Outcome, Refusal, Refused,
+    StoreError, Unit,
 };
 use sha2::{Digest, Sha256};
 
-use super::Books;
 use super::admin::unknown;
 use super::detail::Accounts;
+use super::{Books, DURABLE_WAIT};
 use crate::directory::Identity;
 use crate::directory::record::Organisation;
 use crate::limits::Subject;
@@ -44,6 +47,19 @@ pub(super) struct Plant {
     pub(super) volume: AccountId,
 }
 
+/// Changes of accounts on their way to the disk.
+#[derive(Default)]
+pub(super) struct AccountChanges {
+    running: AtomicUsize,
+    turn: Mutex<()>,
+}
+
+impl AccountChanges {
+    fn one_by_one(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Why an account could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AccountError {
@@ -51,6 +67,8 @@ pub(super) enum AccountError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Refused(#[from] Refused),
+    #[error(transparent)]
+    NotDurable(#[from] NotDurable),
     #[error(transparent)]
     Invalid(#[from] Invalid),
 }
@@ -131,22 +149,41 @@ pub(super) struct Watch {
 
 impl Books {
     /// The account of that spec, opened at its first use; a floor that was changed meanwhile is changed in the ledger.
+    /// Both wait for the disk, so that what a crash leaves in the journal never names an account that was lost.
     pub(super) fn account(&self, spec: &AccountSpec, now_ms: i64) -> Result<AccountId, AccountError> {
-        let Some(id) = self.ledger.account(&spec.name)? else {
-            return match open(&self.ledger, spec, now_ms) {
-                // Another request opened it under another floor at the same moment: floors are compared next time.
-                Err(Refused { refusal: Refusal::AccountDiffers(_), .. }) => self
-                    .ledger
-                    .account(&spec.name)?
-                    .ok_or_else(|| StoreError::Damaged(format!("account {} vanished", spec.name)).into()),
-                result => Ok(result?),
-            };
-        };
-        let floor = self.ledger.balance(id)?.and_then(|balance| balance.floor);
-        if floor != spec.floor {
-            let command = Command::SetFloor { account: id, floor: spec.floor };
-            self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![command] })?;
+        if let Some(id) = self.known_account(spec)? {
+            // Read after the account: who changed it has counted itself before.
+            if self.account_changes.running.load(Ordering::SeqCst) > 0 {
+                drop(self.account_changes.one_by_one());
+            }
+            return Ok(id);
         }
+        self.account_changes.running.fetch_add(1, Ordering::SeqCst);
+        let result = self.change_account(spec, now_ms);
+        self.account_changes.running.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+
+    fn known_account(&self, spec: &AccountSpec) -> Result<Option<AccountId>, AccountError> {
+        let Some(id) = self.ledger.account(&spec.name)? else { return Ok(None) };
+        let floor = self.ledger.balance(id)?.and_then(|balance| balance.floor);
+        Ok((floor == spec.floor).then_some(id))
+    }
+
+    fn change_account(&self, spec: &AccountSpec, now_ms: i64) -> Result<AccountId, AccountError> {
+        let _turn = self.account_changes.one_by_one();
+        if let Some(id) = self.known_account(spec)? {
+            return Ok(id); // Another request was quicker.
+        }
+        let id = match self.ledger.account(&spec.name)? {
+            None => open(&self.ledger, spec, now_ms)?,
+            Some(account) => {
+                let command = Command::SetFloor { account, floor: spec.floor };
+                self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![command] })?;
+                account
+            }
+        };
+        self.ledger.flush(DURABLE_WAIT)?;
         Ok(id)
     }
 

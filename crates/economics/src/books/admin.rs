@@ -48,6 +48,7 @@ impl From<AccountError> for PostError {
         match error {
             AccountError::Store(error) => Self::Store(error),
             AccountError::Refused(error) => Self::Refused(error),
+            AccountError::NotDurable(error) => Self::NotDurable(error),
             AccountError::Invalid(error) => Self::Invalid(error),
         }
     }

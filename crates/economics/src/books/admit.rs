@@ -15,7 +15,7 @@ use crate::limits::{Demand, Limited};
 use crate::price::UnknownPrice;
 use crate::terms::Ask;
 use crate::window::Period;
-use crate::{Invalid, Quantities, Terms};
+use crate::{Invalid, Nano, Quantities, Terms};
 
 /// A hold that nobody ended is void after this long (its request cannot run any more).
 const HOLD_MS: i64 = 24 * 3_600_000;
@@ -59,8 +59,13 @@ pub enum AdmitError {
     #[error(transparent)]
     Limited(#[from] Limited),
     /// A budget, the pool or the account is spent: waiting does not help.
-    #[error("the budget, pool or balance does not pay for this request")]
-    Spent,
+    #[error("`{account}` does not pay for this request: {left} is left")]
+    Spent {
+        /// The name of the account that is spent.
+        account: String,
+        /// What is left of it.
+        left: Nano,
+    },
     /// What is left is held by running requests: it may be free again in a moment.
     #[error("what is left of the budget is held by running requests")]
     Held,
@@ -93,8 +98,8 @@ impl From<StoreError> for AdmitError {
 impl From<Short> for AdmitError {
     fn from(short: Short) -> Self {
         match short {
-            Short::Spent { later: false } => Self::Spent,
-            Short::Spent { later: true } => Self::Held,
+            Short::Spent { later: false, account, left } => Self::Spent { account, left },
+            Short::Spent { later: true, .. } => Self::Held,
             Short::Refused(Refusal::Conflict(_)) => Self::Duplicate,
             Short::Refused(refusal) => Self::Unavailable(refusal.to_string()),
             Short::Store(error) => error.into(),
@@ -105,7 +110,7 @@ impl From<Short> for AdmitError {
 impl Books {
     /// Admits a request: checks what its key may do, freezes the price, reserves within all rate limits, and takes one
     /// hold over money, pool and every budget for the whole prompt and the first answer tokens (fewer, if less is paid
-    /// for, but one at least).
+    /// for, but one at least). The first request of a customer's window waits for the disk, the others for nothing.
     ///
     /// # Errors
     /// Names what refuses it; nothing is reserved then.

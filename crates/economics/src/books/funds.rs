@@ -4,6 +4,7 @@ use ledger::{AccountId, Batch, Command, EntryId, Refusal, Refused, Reserve, Stor
 
 use super::Books;
 use super::detail::Accounts;
+use crate::plan::PoolEnd;
 use crate::terms::{Ask, Need};
 use crate::{Nano, Terms};
 
@@ -15,6 +16,8 @@ const TRIES: u32 = 64;
 struct Funds {
     pool: i64,
     money: Nano,
+    /// The account that has no more money than this.
+    tightest: AccountId,
     volume: u64,
 }
 
@@ -31,7 +34,7 @@ pub(super) struct Held {
 #[derive(Clone, Debug)]
 pub(super) enum Short {
     /// The money is spent; `later`: others hold some of it and may give it back.
-    Spent { later: bool },
+    Spent { later: bool, account: String, left: Nano },
     /// The ledger's reason.
     Refused(Refusal),
     /// The store could not be read.
@@ -64,10 +67,14 @@ impl Books {
             let Some(output) = affordable.filter(|output| *output >= least) else {
                 let all = self.funds(accounts, held.need, true)?;
                 let hoped = terms.affordable_output(ask.input, ask.output, all.volume, all.pool, all.money);
-                return Err(Short::Spent { later: hoped.is_some_and(|output| output >= least) });
+                let later = hoped.is_some_and(|output| output >= least);
+                return self.spent(later, &free, accounts, terms);
             };
             let ask = Ask { output, ..ask };
             let Some(need) = terms.need(ask, free.volume, free.pool) else { continue };
+            if need.money == Nano::MAX {
+                return Err(Short::Refused(Refusal::Overflow));
+            }
             let need = Need { pool: need.pool.max(held.need.pool), money: need.money.max(held.need.money) };
             let reserves = reserves(accounts, need.pool - held.need.pool, need.money.saturating_sub(held.need.money).0);
             let command = match new {
@@ -86,7 +93,16 @@ impl Books {
                 Err(refused) => return Err(Short::Refused(refused.refusal)),
             }
         }
-        Err(Short::Spent { later: true })
+        let free = self.funds(accounts, held.need, false)?;
+        self.spent(true, &free, accounts, terms)
+    }
+
+    /// Names the account that does not pay: the pool where its end is the end, else the one with the least money.
+    fn spent(&self, later: bool, free: &Funds, accounts: &Accounts, terms: &Terms) -> Result<Held, Short> {
+        let stops = terms.pool.is_some_and(|(_, then)| then == PoolEnd::Stop);
+        let account = accounts.pool.filter(|_| stops).unwrap_or(free.tightest);
+        let account = self.ledger.account_spec(account)?.map_or_else(String::new, |spec| spec.name.clone());
+        Err(Short::Spent { later, account, left: if stops { Nano::ZERO } else { free.money.max(Nano::ZERO) } })
     }
 
     /// What is free for a request that holds `own` already; `all`: what would be if no other request held anything.
@@ -97,12 +113,15 @@ impl Books {
             let held = if all { 0 } else { balance.held.saturating_sub(own) };
             Ok(balance.posted.saturating_sub(held).saturating_sub(floor))
         };
-        let mut money = free(accounts.money, own.money.0)?;
+        let (mut money, mut tightest) = (free(accounts.money, own.money.0)?, accounts.money);
         for (account, _) in accounts.budgets.iter().filter(|(_, hard)| *hard) {
-            money = money.min(free(*account, own.money.0)?);
+            let here = free(*account, own.money.0)?;
+            if here < money {
+                (money, tightest) = (here, *account);
+            }
         }
         let pool = accounts.pool.map_or(Ok(0), |pool| free(pool, own.pool))?;
-        Ok(Funds { pool: pool.max(own.pool), money: Nano(money), volume: self.volume(accounts)? })
+        Ok(Funds { pool: pool.max(own.pool), money: Nano(money), tightest, volume: self.volume(accounts)? })
     }
 
     /// Tokens of the model that the customer has used in the window.

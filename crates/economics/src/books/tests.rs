@@ -3,6 +3,7 @@
 mod admission;
 mod bounds;
 mod crash;
+mod simulation;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -138,4 +139,12 @@ impl Plant {
 
 fn used(input: u64, output: u64) -> Quantities {
     Quantities { in_uncached: input, out_visible: output, ..Quantities::default() }
+}
+
+/// The account that is spent.
+fn spent(result: Result<Ticket, AdmitError>) -> String {
+    match result.map(drop) {
+        Err(AdmitError::Spent { account, .. }) => account,
+        other => panic!("{other:?}"),
+    }
 }

@@ -60,7 +60,7 @@ pub struct Ticket {
     opening: Opening,
     terms: Terms,
     watches: Vec<Watch>,
-    held: Held,
+    pub(super) held: Held,
     max_output: u64,
     limit: Admitted,
     used: Option<Quantities>,
@@ -131,8 +131,8 @@ impl Ticket {
                 self.limit.count_output(now_ms, held.ask.output - before);
                 Extension::Granted(held.ask.output)
             }
-            Err(Short::Spent { later: true }) => Extension::Held,
-            Err(Short::Spent { later: false }) => Extension::Spent,
+            Err(Short::Spent { later: true, .. }) => Extension::Held,
+            Err(Short::Spent { later: false, .. }) => Extension::Spent,
             Err(Short::Refused(refusal)) => Extension::Unavailable(refusal.to_string()),
             Err(Short::Store(error)) => Extension::Unavailable(error.to_string()),
         }

@@ -61,7 +61,9 @@ fn what_cannot_run_is_refused_by_name_and_holds_nothing() {
     assert!(matches!(refuse(Admission { now_ms: -1, ..base }), AdmitError::UnknownPrice(_)), "before the price begins");
     assert!(matches!(refuse(Admission { tag: "a\nb", ..base }), AdmitError::Invalid(_)));
     assert!(matches!(refuse(Admission { input: u64::MAX, ..base }), AdmitError::Invalid(_)));
-    assert_eq!(refuse(Admission { input: 110, max_output: 5, ..base }), AdmitError::Spent);
+    let refused = refuse(Admission { input: 110, max_output: 5, ..base });
+    let AdmitError::Spent { account, left } = refused else { panic!("{refused}") };
+    assert_eq!((account.as_str(), left), ("budget/key/k1/month/2026-11-01", Nano(100 * IN + 3 * OUT)));
     let reader = Identity { scopes: [Scope::Usage].into(), ..identity.clone() };
     assert_eq!(refuse(Admission { identity: &reader, ..base }), AdmitError::Forbidden);
     let ticket = plant.books.admit(base).unwrap();
@@ -79,7 +81,7 @@ fn rate_limits_are_given_back_when_the_hold_is_refused() {
     let limits = Limits { requests_per_minute: Some(2), ..Limits::default() };
     let plant = plant(Bounds { limits, ..budget(10 * IN + OUT) });
     for _ in 0..5 {
-        assert_eq!(plant.admit(11, 1).map(drop).unwrap_err(), AdmitError::Spent);
+        spent(plant.admit(11, 1));
     }
     drop(plant.admit(1, 1).unwrap());
     drop(plant.admit(1, 1).unwrap());
@@ -111,7 +113,7 @@ fn tokens_beyond_the_allowance_are_not_charged() {
 fn payments_and_credit_notes_are_entries_and_count_once() {
     let plant = plant(Bounds::default());
     plant.books.change(Record::Organisation(organisation(Some(Nano::ZERO))), "admin", NOW).unwrap();
-    assert_eq!(plant.admit(1, 1).map(drop).unwrap_err(), AdmitError::Spent, "prepaid and nothing paid");
+    assert_eq!(spent(plant.admit(1, 1)), "org/acme/money", "prepaid and nothing paid");
     let paid = Nano(10 * IN + 2 * OUT);
     for _ in 0..2 {
         plant.books.pay("acme", paid, ("invoice 7", "admin"), NOW).unwrap();

@@ -10,7 +10,7 @@ fn stream(plant: &Plant, input: u64, want: u64) -> Option<(u64, End)> {
         match plant.admit(input, want) {
             Ok(ticket) => break ticket,
             Err(AdmitError::Held) => std::thread::yield_now(),
-            Err(AdmitError::Spent) => return None,
+            Err(AdmitError::Spent { .. }) => return None,
             Err(error) => panic!("{error}"),
         }
     };
@@ -35,11 +35,19 @@ fn stream(plant: &Plant, input: u64, want: u64) -> Option<(u64, End)> {
 }
 
 #[test]
+fn an_absurd_amount_is_refused_before_it_leaves_the_range() {
+    let plant = plant_with(vec![Tier::flat(Rate::MAX, Rate::MAX)], Plan::plain("basic"), Bounds::default());
+    let refused = plant.admit(Quantities::MAX_TOKENS - 1, 1).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("range of 64 bits"), "{refused}");
+    plant.check();
+}
+
+#[test]
 fn a_budget_stops_at_the_very_token() {
     let plant = plant(budget(10 * IN + 40 * OUT + OUT - 1));
     assert_eq!(stream(&plant, 10, 1_000), Some((40, End::Budget)));
     assert_eq!(plant.balance(BUDGET).posted, -(10 * IN + 40 * OUT));
-    assert_eq!(plant.admit(1, 1).map(drop).unwrap_err(), AdmitError::Spent);
+    assert_eq!(spent(plant.admit(1, 1)), BUDGET);
     // Money that is left still serves what it pays for.
     assert_eq!(plant.admit(2, 0).map(|ticket| ticket.allowance()).unwrap(), 0);
     plant.check();
@@ -122,7 +130,7 @@ fn a_pool_pays_first_and_its_border_splits_the_request() {
     assert_eq!(plant.books.standing("acme", december).unwrap().pool_units_left, Some(100_000));
     let hard = plant_with(vec![example_tier()], pool(100, PoolEnd::Stop), Bounds::default());
     assert_eq!(stream(&hard, 40, 500), Some((20, End::Budget)));
-    assert_eq!(hard.admit(1, 1).map(drop).unwrap_err(), AdmitError::Spent);
+    assert_eq!(spent(hard.admit(1, 1)), "org/acme/pool/2026-11-01");
     assert_eq!(hard.balance("org/acme/money").posted, 0);
     plant.check();
     hard.check();
@@ -185,7 +193,7 @@ fn a_changed_budget_holds_at_once() {
     let plant = plant(budget(10 * OUT));
     assert_eq!(stream(&plant, 0, 8), Some((8, End::Length)));
     plant.books.change(Record::Key(key(budget(3 * OUT))), "admin", NOW).unwrap();
-    assert_eq!(plant.admit(0, 1).map(drop).unwrap_err(), AdmitError::Spent);
+    assert_eq!(spent(plant.admit(0, 1)), BUDGET);
     plant.books.change(Record::Key(key(budget(9 * OUT))), "admin", NOW).unwrap();
     assert_eq!(stream(&plant, 0, 8), Some((1, End::Budget)));
     plant.check();

@@ -5,7 +5,7 @@ use metering::Unfinished;
 use super::*;
 
 /// What a crash would leave now: the files of the store as they are.
-fn image(plant: &Plant) -> Plant {
+pub(super) fn image(plant: &Plant) -> Plant {
     let folder = tempfile::tempdir().unwrap();
     for name in ["books.db", "books.db-wal"] {
         let from = plant.folder.path().join(name);
