@@ -134,7 +134,7 @@ pub struct Books {
     versions: Mutex<Versions>,
     account_changes: accounts::AccountChanges,
     limiter: Arc<Limiter>,
-    /// Held while a settlement that depends on the ones before it (volume, alerts) is decided.
+    /// Held while a settlement is decided that may pass a threshold, so that each alert is raised once.
     ordered: Mutex<()>,
 }
 

@@ -116,7 +116,11 @@ fn next_id() -> EntryId {
 
 impl Plant {
     fn admit(&self, input: u64, max_output: u64) -> Result<Ticket, AdmitError> {
-        let identity = self.books.identify("tw_one", "", NOW).unwrap();
+        self.admit_with("tw_one", input, max_output)
+    }
+
+    fn admit_with(&self, key: &str, input: u64, max_output: u64) -> Result<Ticket, AdmitError> {
+        let identity = self.books.identify(key, "", NOW).unwrap();
         let id = next_id();
         let identity = &identity;
         let (tag, user) = ("test", "");

@@ -150,7 +150,7 @@ impl Ticket {
         }
         let used = cap(used, self.held.ask);
         self.limit.settle(now_ms, Demand { input: used.input(), output: used.output() });
-        let order = (self.opening.accounts.volume.is_some() || !self.watches.is_empty()).then(|| self.books.in_order());
+        let order = (!self.watches.is_empty()).then(|| self.books.in_order());
         let settled =
             self.books.settle(self.id, (&self.opening, &self.terms, self.held.need.pool), (&used, end), now_ms)?;
         let alerts = self.alerts(settled.charge.total());

@@ -155,19 +155,26 @@ fn threads_share_a_pool_and_lose_no_unit() {
 
 #[test]
 fn volume_is_graduated_in_the_ledger_s_order_under_threads() {
+    // Every sixty tokens the price changes between 5 and 9 nano.
     let rate = |nano: i64| Rate::from_pico(nano * 1_000).unwrap();
-    let tier = |volume_from, nano| Tier { volume_from, ..Tier::flat(rate(nano), rate(nano)) };
-    let plant = plant_with(vec![tier(0, 9), tier(500, 5), tier(1_300, 2)], Plan::plain("basic"), Bounds::default());
+    let tier = |n: u64| {
+        let nano = if n.is_multiple_of(2) { 5 } else { 9 };
+        Tier { volume_from: n * 60, ..Tier::flat(rate(nano), rate(nano)) }
+    };
+    let plant = plant_with((0..60).map(tier).collect(), Plan::plain("basic"), Bounds::default());
     std::thread::scope(|scope| {
-        for n in 0..40 {
+        for n in 0..8 {
             let plant = &plant;
-            scope.spawn(move || stream(plant, 10 + n, 30));
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    stream(plant, n, 1).unwrap();
+                }
+            });
         }
     });
-    let tokens: i64 = (0..40).map(|n| 10 + n + 30).sum();
-    assert_eq!(plant.balance("org/acme/volume/standard/gpt-4-turbo/2026-11-01").posted, tokens);
-    // Whoever was first: the sum is that of all tokens in one row.
-    assert_eq!(plant.balance("plant/revenue").posted, 500 * 9 + 800 * 5 + (tokens - 1_300) * 2);
+    // Whoever was first: the sum is that of all 3,600 tokens in one row.
+    assert_eq!(plant.balance("org/acme/volume/standard/gpt-4-turbo/2026-11-01").posted, 3_600);
+    assert_eq!(plant.balance("plant/revenue").posted, 30 * 60 * (5 + 9));
     plant.check();
 }
 
@@ -186,6 +193,34 @@ fn a_soft_budget_only_raises_alerts_each_once() {
     }
     assert_eq!(percents, [vec![], vec![50], vec![100], vec![], vec![], vec![]]);
     assert_eq!(plant.balance(BUDGET).posted, -24 * OUT);
+}
+
+#[test]
+fn threads_raise_each_alert_once() {
+    let plant = plant(Bounds::default());
+    let thresholds = [12, 25, 37, 50, 62, 75, 87, 100];
+    for round in 0..40 {
+        // Each of eight settlements at one time passes one threshold.
+        let mut bounds = budget(8 * OUT);
+        if let Some(budget) = &mut bounds.budget {
+            budget.alert_percent = thresholds.to_vec();
+        }
+        let (text, id) = (format!("tw_{round}"), format!("k-{round}"));
+        let fresh = Key { id, hash: KeyHash::of(b"plant", &text), ..key(bounds) };
+        plant.books.change(Record::Key(fresh), "admin", NOW).unwrap();
+        let start = std::sync::Barrier::new(8);
+        let settle_one = || {
+            let mut ticket = plant.admit_with(&text, 0, 1).unwrap();
+            start.wait();
+            ticket.settle(&used(0, 1), End::Length, NOW).unwrap().alerts
+        };
+        let mut alerts: Vec<u16> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(settle_one)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).map(|alert| alert.percent).collect()
+        });
+        alerts.sort_unstable();
+        assert_eq!(alerts, thresholds);
+    }
 }
 
 #[test]

@@ -83,6 +83,31 @@ fn a_lost_hold_is_charged_even_when_it_lived_on_what_others_gave_back() {
 }
 
 #[test]
+fn a_lost_hold_gets_the_pool_that_it_held() {
+    let pool = Pool { tokens: 10, weights: Weights::default(), then: PoolEnd::Overage };
+    let plan = Plan { pool: Some(pool), ..Plan::plain("basic") };
+    let plant = plant_with(vec![example_tier()], plan, Bounds::default());
+    let poor = Key { id: "k2".into(), hash: KeyHash::of(b"plant", "tw_two"), ..key(budget(0)) };
+    plant.books.change(Record::Key(poor), "admin", NOW).unwrap();
+    // The first takes the pool and gives nine tokens of it back; the second, in between, holds money.
+    let mut first = plant.admit(0, 10).unwrap();
+    let mut second = plant.admit(0, 10).unwrap();
+    first.settle(&used(0, 1), End::Stop, NOW).unwrap();
+    // The third has no money: it lives on the nine tokens of the pool. Its accounts are known, its hold is lost.
+    drop(plant.admit_with("tw_two", 0, 9).unwrap());
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let after = image(&plant);
+    let mut third = plant.admit_with("tw_two", 0, 9).unwrap();
+    let pages = [&mut second, &mut third].map(|ticket| {
+        let progress = ticket.progress(&used(0, 9));
+        page(ticket, Some(progress))
+    });
+    let recovered = after.books.recover(&pages, NOW).unwrap();
+    assert_eq!((recovered.charged, recovered.failed.as_slice()), (Nano(9 * OUT), [].as_slice()));
+    after.check();
+}
+
+#[test]
 fn pages_that_cannot_be_charged_are_named_and_stop_nothing() {
     let plant = plant(Bounds::default());
     let mut ticket = plant.admit(10, 10).unwrap();
