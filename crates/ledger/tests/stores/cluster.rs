@@ -85,7 +85,11 @@ fn owner() -> Option<(u32, u32)> {
     }
     let number = |flag| -> u32 {
         let Output { stdout, .. } = Command::new("id").args([flag, "postgres"]).output().unwrap();
-        String::from_utf8(stdout).unwrap().trim().parse().expect("the user postgres exists")
+        String::from_utf8(stdout)
+            .unwrap()
+            .trim()
+            .parse()
+            .expect("as root this test needs the user postgres: install the package postgresql")
     };
     Some((number("-u"), number("-g")))
 }
