@@ -15,6 +15,7 @@ mod connection;
 mod error;
 mod fields;
 mod openapi;
+pub mod pdf;
 mod request;
 mod routes;
 mod serve;
