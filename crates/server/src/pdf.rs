@@ -16,8 +16,8 @@ use pdf_writer::writers::Resources;
 use pdf_writer::{Finish, Name, Pdf, Rect, Ref, TextStr};
 use serde::Deserialize;
 
-/// What stands on an invoice. Texts may hold any characters. Latin, Chinese, Japanese, Korean, Russian and
-/// unaccented Greek letters are shown, all others as `□`.
+/// What stands on an invoice. Texts may hold any characters. The Latin letters of Europe and Turkey, Chinese, Japanese,
+/// Korean, Russian and unaccented Greek are shown, all else as `□`; what is too long is cut, which `…` shows.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InvoiceDocument {
