@@ -203,6 +203,12 @@ impl Output {
         (starved, exhausted || now.saturating_sub(since) >= patience_ns)
     }
 
+    /// Reports that the prompt is done.
+    pub(crate) fn push_prefilled(&mut self) {
+        let cached = self.usage.input_cached_tokens;
+        self.push(Event::Prefilled { cached });
+    }
+
     /// Ends one candidate.
     pub(crate) fn finish(&mut self, index: u32, reason: FinishReason, dropped: u32) {
         let Some(candidate) = self.candidates.get_mut(index as usize) else { return };

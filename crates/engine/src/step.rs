@@ -338,6 +338,9 @@ impl Core {
         let Some(sequence) = self.scheduler.running().get(&rank) else { return };
         let Some(output) = self.requests.get_mut(&rank.arrival) else { return };
         let first = sequence.tokens.len() == sequence.prompt_len;
+        if first {
+            output.push_prefilled();
+        }
         let others = if first { output.candidates() } else { rank.candidate + 1 };
         // The sequence itself comes last: the others share its blocks while it still holds them.
         for candidate in (rank.candidate..others).rev() {

@@ -121,7 +121,8 @@ fn the_queue_is_bounded() {
     let (first, first_events) = ask(vec![1], 5);
     engine.submit(first).unwrap();
     open.send(()).unwrap();
-    assert!(matches!(first_events.recv_timeout(LIMIT), Ok(Event::Token { .. })), "the first one runs");
+    assert!(matches!(first_events.recv_timeout(LIMIT), Ok(Event::Prefilled { cached: 0 })), "the first one runs");
+    assert!(matches!(first_events.recv_timeout(LIMIT), Ok(Event::Token { .. })), "and makes tokens");
     let mut accepted = Vec::new();
     let refused = loop {
         let (request, events) = ask(vec![2], 1);

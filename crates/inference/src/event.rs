@@ -59,6 +59,11 @@ pub enum Event {
         /// One entry for each position.
         logprobs: Vec<TokenLogprobs>,
     },
+    /// The prompt is done, the first tokens follow; not sent when only the prompt is scored.
+    Prefilled {
+        /// Prompt tokens whose KV came from the prefix cache; the others were computed.
+        cached: u64,
+    },
     /// A candidate made a token.
     Token {
         /// Which candidate, from 0.

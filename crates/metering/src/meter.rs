@@ -20,13 +20,27 @@ pub enum Rejection {
     QueueFull,
     /// The line drains or has stopped.
     Closed,
+    /// A budget, pool or balance is spent.
+    Unpaid,
+    /// A rate limit is reached.
+    RateLimited,
+    /// The caller may not do it.
+    Forbidden,
     /// Something broke.
     Internal,
 }
 
 impl Rejection {
     /// All of them, in the order they are shown.
-    pub const ALL: [Self; 4] = [Self::Invalid, Self::QueueFull, Self::Closed, Self::Internal];
+    pub const ALL: [Self; 7] = [
+        Self::Invalid,
+        Self::QueueFull,
+        Self::Closed,
+        Self::Unpaid,
+        Self::RateLimited,
+        Self::Forbidden,
+        Self::Internal,
+    ];
 
     /// The label value.
     #[must_use]
@@ -35,6 +49,9 @@ impl Rejection {
             Self::Invalid => "invalid",
             Self::QueueFull => "queue_full",
             Self::Closed => "closed",
+            Self::Unpaid => "unpaid",
+            Self::RateLimited => "rate_limited",
+            Self::Forbidden => "forbidden",
             Self::Internal => "internal",
         }
     }

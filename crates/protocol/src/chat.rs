@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{GenerationOptions, Usage};
+use crate::{ChoiceNote, GenerationOptions, Usage};
 
 /// Body of `POST /v1/chat/completions`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
@@ -118,6 +118,9 @@ pub struct ChatChoice {
     pub logprobs: Option<ChatLogprobs>,
     /// `stop` or `length`.
     pub finish_reason: String,
+    /// Why it ended, where `finish_reason` has no word for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenworks: Option<ChoiceNote>,
 }
 
 /// The model's message.
@@ -196,6 +199,9 @@ pub struct ChatChunkChoice {
     pub logprobs: Option<ChatLogprobs>,
     /// `null` until the choice ends.
     pub finish_reason: Option<String>,
+    /// Why it ended, where `finish_reason` has no word for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenworks: Option<ChoiceNote>,
 }
 
 /// What is new.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{GenerationOptions, Usage};
+use crate::{ChoiceNote, GenerationOptions, Usage};
 
 /// Body of `POST /v1/completions`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
@@ -80,6 +80,9 @@ pub struct CompletionChoice {
     pub logprobs: Option<CompletionLogprobs>,
     /// `stop` or `length`; `null` in a stream until the choice ends.
     pub finish_reason: Option<String>,
+    /// Why it ended, where `finish_reason` has no word for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenworks: Option<ChoiceNote>,
 }
 
 /// Log-probabilities in parallel lists, one entry for each token.

@@ -25,4 +25,4 @@ pub use error::{ErrorBody, ErrorDetail};
 pub use models::{Model, ModelList};
 pub use options::{GenerationOptions, StopInput, StreamOptions};
 pub use tokenize::{DetokenizeReply, DetokenizeRequest, TokenizeReply, TokenizeRequest};
-pub use usage::{CompletionTokensDetails, Measured, PromptTokensDetails, Usage};
+pub use usage::{Charged, ChoiceNote, CompletionTokensDetails, Measured, PromptTokensDetails, Usage};

@@ -18,9 +18,30 @@ pub struct Usage {
     /// Parts of `completion_tokens`; absent when the model declares no reasoning markers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_tokens_details: Option<CompletionTokensDetails>,
+    /// What was charged (an addition to the OpenAI API); absent where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Charged>,
     /// What the plant measured while it made the answer (an addition to the OpenAI API).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
+}
+
+/// What a request was charged, exactly: decimal numbers as text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Charged {
+    /// Money, after the discount.
+    pub amount: String,
+    /// Its currency, by ISO 4217.
+    pub currency: String,
+    /// Tokens taken from the plan's pool, by their weights.
+    pub pool_tokens: String,
+}
+
+/// What this server says of a choice beside the OpenAI API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChoiceNote {
+    /// `budget`: the answer ends here because what may be spent is spent.
+    pub stop: String,
 }
 
 /// Parts of the prompt's tokens.

@@ -10,6 +10,7 @@ use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
+use economics::books::Books;
 use metering::Meter;
 use service::Line;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,6 +19,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::auth::Gate;
 use crate::config::Limits;
+use crate::serve::Plant;
 use crate::error::ApiError;
 use crate::{ServerConfig, access, auth, routes};
 
@@ -28,6 +30,7 @@ pub(crate) struct App {
     pub(crate) meter: Arc<Meter>,
     pub(crate) limits: Limits,
     pub(crate) gate: Gate,
+    pub(crate) books: Option<Arc<Books>>,
     requests: Arc<Semaphore>,
     /// Bytes of bodies that may still be taken.
     pub(crate) body_budget: Semaphore,
@@ -38,7 +41,8 @@ pub(crate) struct App {
 pub(crate) struct Ticket(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 impl App {
-    pub(crate) fn new(config: &ServerConfig, lines: Vec<Arc<dyn Line>>, meter: Arc<Meter>) -> Arc<Self> {
+    pub(crate) fn new(config: &ServerConfig, plant: Plant) -> Arc<Self> {
+        let Plant { lines, meter, books } = plant;
         let mut by_name = HashMap::new();
         // Names go before aliases, and the first line that claims one keeps it.
         for line in &lines {
@@ -54,7 +58,8 @@ impl App {
             lines,
             by_name,
             meter,
-            gate: Gate::new(config),
+            gate: Gate::new(config, books.clone()),
+            books,
             requests: Arc::new(Semaphore::new(limits.max_requests as usize)),
             body_budget: Semaphore::new(limits.max_bodies_bytes.min(Semaphore::MAX_PERMITS)),
             draining: AtomicBool::new(false),
@@ -115,10 +120,18 @@ impl App {
     }
 }
 
-/// A fresh id such as `chatcmpl-…`, unguessable enough for logs; it protects nothing.
+/// A fresh id such as `chatcmpl-…`: 48 bits of time, so that ids sort by it, and 80 random ones. Unguessable enough for
+/// logs; it protects nothing.
 pub(crate) fn new_id(prefix: &str) -> String {
     let random = || RandomState::new().build_hasher().finish();
-    format!("{prefix}{:016x}{:016x}", random(), random())
+    let ms = unix_ms() & 0xffff_ffff_ffff;
+    format!("{prefix}{ms:012x}{:04x}{:016x}", random() & 0xffff, random())
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Unix seconds.

@@ -8,6 +8,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, Uri, header, uri::Authority};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use economics::books::Books;
+use economics::directory::{Identity, Unidentified};
 use hmac::{Hmac, Mac};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
@@ -15,18 +17,29 @@ use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::ServerConfig;
-use crate::app::App;
+use crate::app::{App, unix_ms};
 use crate::body;
 use crate::connection::check_head;
 use crate::error::ApiError;
 
+/// What our keys begin with, those of customers and those of the configuration.
+const KEY_MARKS: [&str; 2] = ["tw_", "tw-"];
+
 /// Who calls; put into the request by [`check`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Caller {
     /// Name of the key; `None` without keys.
     pub(crate) key: Option<String>,
     /// Highest priority of the caller's requests.
     pub(crate) max_priority: i32,
+    /// Who pays, and what the caller may do; `None` without books.
+    pub(crate) identity: Option<Arc<Identity>>,
+}
+
+impl From<Arc<Identity>> for Caller {
+    fn from(identity: Arc<Identity>) -> Self {
+        Self { key: identity.key_name.clone(), max_priority: identity.max_priority, identity: Some(identity) }
+    }
 }
 
 /// Makes a new random key: `tw-` and 64 hexadecimal digits.
@@ -75,12 +88,14 @@ struct Key {
 pub(crate) struct Gate {
     keys: Vec<Key>,
     secret: Vec<u8>,
+    /// Knows the keys, those of the configuration too; `None`: only these.
+    books: Option<Arc<Books>>,
     cors_origins: Vec<String>,
     scheme: &'static str,
 }
 
 impl Gate {
-    pub(crate) fn new(config: &ServerConfig) -> Self {
+    pub(crate) fn new(config: &ServerConfig, books: Option<Arc<Books>>) -> Self {
         let keys = config.keys.iter().map(|key| Key {
             name: key.name.clone(),
             hash: key.hash.to_ascii_lowercase(),
@@ -89,6 +104,7 @@ impl Gate {
         Self {
             keys: keys.collect(),
             secret: config.key_secret.clone(),
+            books,
             cors_origins: config.cors_origins.clone(),
             scheme: if config.tls.is_some() { "https" } else { "http" },
         }
@@ -100,11 +116,13 @@ impl Gate {
         if matches!(uri.path(), "/health" | "/ready") {
             return Ok(Caller::default());
         }
-        let caller = if self.keys.is_empty() {
-            self.check_local(uri, headers)?;
-            Caller::default()
-        } else {
-            self.find_key(headers)?
+        let caller = match &self.books {
+            Some(books) => self.find_customer(books, uri, headers)?,
+            None if self.keys.is_empty() => {
+                self.check_local(uri, headers)?;
+                Caller::default()
+            }
+            None => self.find_key(presented(headers)?)?,
         };
         if *method == Method::POST && !is_json(headers) {
             return Err(ApiError::not_json());
@@ -112,15 +130,28 @@ impl Gate {
         Ok(caller)
     }
 
-    fn find_key(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        let missing = || ApiError::unauthorized("an API key is needed: send `Authorization: Bearer KEY`");
-        let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
-        let text = value.to_str().map_err(|_not_ascii| missing())?;
-        let (scheme, key) = text.split_once(' ').ok_or_else(missing)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(missing());
+    /// By the books. Where no key is configured, callers on this machine that show none of ours belong to the house
+    /// (OpenAI's clients always show some word).
+    fn find_customer(&self, books: &Books, uri: &Uri, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        let local = self.keys.is_empty();
+        if local {
+            self.check_local(uri, headers)?;
         }
-        let hash = hash_key(&self.secret, key.trim());
+        let house = || books.identify_house("").map(|house| Arc::new(house).into()).map_err(|error| ApiError::unauthorized(error.to_string()));
+        let key = match presented(headers) {
+            Ok(key) => key,
+            Err(_none) if local => return house(),
+            Err(error) => return Err(error),
+        };
+        match books.identify(key, "", unix_ms()) {
+            Ok(identity) => Ok(Arc::new(identity).into()),
+            Err(Unidentified::Unknown) if local && !KEY_MARKS.iter().any(|mark| key.starts_with(mark)) => house(),
+            Err(error) => Err(ApiError::unauthorized(error.to_string())),
+        }
+    }
+
+    fn find_key(&self, key: &str) -> Result<Caller, ApiError> {
+        let hash = hash_key(&self.secret, key);
         // All keys are compared, each in constant time, so that time tells nothing about them.
         let mut found = None;
         for known in &self.keys {
@@ -130,7 +161,7 @@ impl Gate {
             }
         }
         let known = found.ok_or_else(|| ApiError::unauthorized("this API key is not known here"))?;
-        Ok(Caller { key: Some(known.name.clone()), max_priority: known.max_priority })
+        Ok(Caller { key: Some(known.name.clone()), max_priority: known.max_priority, identity: None })
     }
 
     /// Without keys: the name in the address must be this machine's (a page whose own name was pointed at 127.0.0.1
@@ -162,6 +193,15 @@ impl Gate {
         }
         Ok(())
     }
+}
+
+/// The key a client shows.
+fn presented(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let missing = || ApiError::unauthorized("an API key is needed: send `Authorization: Bearer KEY`");
+    let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
+    let text = value.to_str().map_err(|_not_ascii| missing())?;
+    let (scheme, key) = text.split_once(' ').ok_or_else(missing)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(key.trim()) } else { Err(missing()) }
 }
 
 /// Whether `host` or `host:port` names this machine by a loopback address or as `localhost`.

@@ -1,7 +1,8 @@
 //! Errors as the client sees them: the status, the class and the code of each kind are decided here and nowhere else.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use economics::limits::Standings;
 use protocol::{ErrorBody, ErrorDetail};
 use service::{ErrorKind, LineError};
 
@@ -14,11 +15,12 @@ pub(crate) struct ApiError {
     param: Option<String>,
     code: Option<&'static str>,
     retry_after_s: Option<u32>,
+    standings: Standings,
 }
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into(), param: None, code: None, retry_after_s: None }
+        Self { status, kind, message: message.into(), param: None, code: None, retry_after_s: None, standings: Standings::default() }
     }
 
     /// 400 without a field.
@@ -116,6 +118,17 @@ impl ApiError {
         Self { retry_after_s: Some(1), ..error }
     }
 
+    /// 402: clients try again after a 429, which would not help here.
+    fn unpaid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYMENT_REQUIRED, "insufficient_quota", message).with_code("insufficient_quota")
+    }
+
+    /// 429: a limit of the caller's own.
+    fn rate_limited(message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message);
+        Self { retry_after_s: Some(1), ..error.with_code("rate_limit_exceeded") }
+    }
+
     /// 503: the server has no room, or drains.
     pub(crate) fn unavailable(message: impl Into<String>, code: &'static str) -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "service_unavailable", message).with_code(code);
@@ -146,6 +159,27 @@ impl ApiError {
     }
 }
 
+/// OpenAI's headers of the rate limits; durations as OpenAI writes them (`1.5s`).
+pub(crate) fn rate_headers(headers: &mut HeaderMap, standings: &Standings) {
+    let mut put = |name: &'static str, value: String| {
+        // Digits, dots and an `s` are always a value.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    };
+    let seconds = |ms: u64| format!("{}.{:03}s", ms / 1000, ms % 1000);
+    if let Some(standing) = standings.requests {
+        put("x-ratelimit-limit-requests", standing.limit.to_string());
+        put("x-ratelimit-remaining-requests", standing.remaining.to_string());
+        put("x-ratelimit-reset-requests", seconds(standing.reset_ms));
+    }
+    if let Some(standing) = standings.tokens {
+        put("x-ratelimit-limit-tokens", standing.limit.to_string());
+        put("x-ratelimit-remaining-tokens", standing.remaining.to_string());
+        put("x-ratelimit-reset-tokens", seconds(standing.reset_ms));
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if self.status.is_server_error() && self.status != StatusCode::SERVICE_UNAVAILABLE {
@@ -153,6 +187,7 @@ impl IntoResponse for ApiError {
         }
         let mut response = (self.status, axum::Json(self.body())).into_response();
         let headers = response.headers_mut();
+        rate_headers(headers, &self.standings);
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -176,11 +211,16 @@ impl From<LineError> for ApiError {
             ErrorKind::QueueFull => Self::queue_full(message),
             ErrorKind::Closed => Self::shutting_down(),
             ErrorKind::Internal => Self::internal(message),
+            ErrorKind::Forbidden => Self::forbidden(message, "not_allowed"),
+            ErrorKind::Unpaid => Self::unpaid(message),
+            ErrorKind::RateLimited => Self::rate_limited(message),
+            ErrorKind::BooksClosed => Self::unavailable(message, "books_closed"),
         };
         if let Some(after) = error.retry_after() {
-            result.retry_after_s = Some(u32::try_from(after.as_secs()).unwrap_or(u32::MAX).max(1));
+            result.retry_after_s = Some(u32::try_from(after.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1));
         }
         result.param = param.map(str::to_owned);
+        result.standings = error.standings().unwrap_or_default();
         result
     }
 }

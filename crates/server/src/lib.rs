@@ -26,4 +26,4 @@ mod usage;
 pub use auth::{generate_key, hash_key};
 pub use config::{ConfigError, KeyConfig, Limits, ServerConfig, TlsFiles};
 pub use openapi::openapi_json;
-pub use serve::{Server, ServerError};
+pub use serve::{Plant, Server, ServerError};

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use economics::books::Books;
 use metering::Meter;
 use service::Line;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
@@ -58,6 +59,24 @@ pub enum ServerError {
     },
 }
 
+/// What is served.
+pub struct Plant {
+    /// The models.
+    pub lines: Vec<Arc<dyn Line>>,
+    /// Counts what they do.
+    pub meter: Arc<Meter>,
+    /// Know the customers and are charged; `None`: the keys of the configuration, and nothing is charged.
+    pub books: Option<Arc<Books>>,
+}
+
+impl Plant {
+    /// Without books.
+    #[must_use]
+    pub fn new(lines: Vec<Arc<dyn Line>>, meter: Arc<Meter>) -> Self {
+        Self { lines, meter, books: None }
+    }
+}
+
 /// A server that listens and is ready to [`run`](Self::run).
 pub struct Server {
     listener: TcpListener,
@@ -73,11 +92,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`] names the setting or the file, and the fix.
-    pub async fn bind(
-        config: &ServerConfig,
-        lines: Vec<Arc<dyn Line>>,
-        meter: Arc<Meter>,
-    ) -> Result<Self, ServerError> {
+    pub async fn bind(config: &ServerConfig, plant: Plant) -> Result<Self, ServerError> {
         config.check()?;
         let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(|e| ServerError::Tls(e.to_string()))?;
         let host = config.host.as_str();
@@ -92,7 +107,7 @@ impl Server {
             Some((address, source)) => ServerError::Bind { address, source },
             None => no_address(io::ErrorKind::NotFound.into()),
         })?;
-        let app = App::new(config, lines, meter);
+        let app = App::new(config, plant);
         Ok(Self { listener, address, tls, app, cors_origins: config.cors_origins.clone() })
     }
 

@@ -1,7 +1,9 @@
 //! From usage records to the usage of a reply.
 
+use economics::plan::POOL_UNITS_PER_TOKEN;
+use economics::{Charge, Currency, Nano};
 use metering::UsageRecord;
-use protocol::{CompletionTokensDetails, Measured, PromptTokensDetails, Usage};
+use protocol::{Charged, CompletionTokensDetails, Measured, PromptTokensDetails, Usage};
 
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds up to 104 days are exact")]
 fn seconds(ns: u64) -> f64 {
@@ -31,6 +33,29 @@ pub(crate) fn add(total: &mut Usage, record: &UsageRecord) {
     measured.inter_token_seconds_max = measured.inter_token_seconds_max.max(seconds(record.gap_max_ns));
     measured.kv_block_seconds += seconds(record.kv_block_ns);
     measured.dropped_tokens += record.output_dropped_tokens;
+}
+
+/// What the generations of one request were charged, all together.
+#[derive(Default)]
+pub(crate) struct Charges {
+    total: Nano,
+    pool_units: i64,
+    any: bool,
+}
+
+impl Charges {
+    pub(crate) fn add(&mut self, charge: &Charge) {
+        self.total = self.total.saturating_add(charge.total());
+        self.pool_units = self.pool_units.saturating_add(charge.pool_units);
+        self.any = true;
+    }
+
+    /// Exact, as decimal text.
+    pub(crate) fn shown(&self, currency: &Currency) -> Option<Charged> {
+        let (whole, part) = (self.pool_units / POOL_UNITS_PER_TOKEN, self.pool_units % POOL_UNITS_PER_TOKEN);
+        let pool_tokens = if part == 0 { whole.to_string() } else { format!("{whole}.{part:03}") };
+        self.any.then(|| Charged { amount: self.total.to_string(), currency: currency.code.to_string(), pool_tokens })
+    }
 }
 
 /// The usage of a request that nothing was recorded for yet.

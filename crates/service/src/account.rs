@@ -6,7 +6,8 @@ use inference::{Event, EventSink, RequestFailure, TokenId, Usage};
 use metering::{FinishReason, Meter, Outcome, UsageRecord};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::LineError;
+use crate::charging::Bill;
+use crate::{Charge, LineError};
 
 /// The buckets are counted by the engine and rolled up by the meter: their bounds must be the same.
 const _: () = {
@@ -21,10 +22,17 @@ const _: () = {
 /// What goes from the engine's thread to the reader.
 #[derive(Debug)]
 pub(crate) enum Parcel {
-    /// An event of the engine; never its last one.
-    Event(Event),
-    /// The last one: why it failed, if it did, and what was used.
-    Ended(Option<LineError>, Box<UsageRecord>),
+    /// An event of the engine, never its last one, and what all candidates had made with it.
+    Event(Event, Made),
+    /// The last one: why it failed, if it did, what was used and what was charged for it.
+    Ended(Option<LineError>, Box<UsageRecord>, Option<Charge>),
+}
+
+/// Tokens made so far, all candidates together, those that a stop string cut off left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Made {
+    pub(crate) visible: u64,
+    pub(crate) reasoning: u64,
 }
 
 /// Counts the tokens of one candidate that stand between reasoning markers; the markers themselves don't count.
@@ -75,6 +83,8 @@ pub(crate) struct Opening {
     pub(crate) markers: Option<(TokenId, TokenId)>,
     /// Whether the prompt ends inside reasoning.
     pub(crate) inside: bool,
+    /// Who pays; `None` without books.
+    pub(crate) bill: Option<Arc<Bill>>,
 }
 
 struct State {
@@ -82,10 +92,11 @@ struct State {
     finished: Vec<Option<FinishReason>>,
     markers: Option<(TokenId, TokenId)>,
     reasoning: Vec<Reasoning>,
-    /// Tokens seen; used only if the engine never says what was used.
+    /// Tokens seen and not cut off.
     tokens: u64,
     reader: Option<UnboundedSender<Parcel>>,
     meter: Arc<Meter>,
+    bill: Option<Arc<Bill>>,
     /// The engine took the request.
     accepted: bool,
     /// The engine dropped the sink.
@@ -98,11 +109,15 @@ impl State {
         match event {
             Event::Token { candidate, id, .. } => {
                 self.tokens += 1;
+                if let Some(bill) = &self.bill {
+                    bill.token_made();
+                }
                 if let (Some(markers), Some(reasoning)) = (self.markers, self.reasoning.get_mut(*candidate as usize)) {
                     reasoning.take(*id, markers);
                 }
             }
             Event::Finished { candidate, reason, dropped } => {
+                self.tokens = self.tokens.saturating_sub(u64::from(*dropped));
                 if let Some(finished) = self.finished.get_mut(*candidate as usize) {
                     *finished = Some(finish_reason(*reason));
                 }
@@ -110,11 +125,21 @@ impl State {
                     reasoning.drop_last(u64::from(*dropped));
                 }
             }
-            Event::Prompt { .. } | Event::Done(_) | Event::Failed(..) => {}
+            Event::Prompt { .. } | Event::Prefilled { .. } | Event::Done(_) | Event::Failed(..) => {}
         }
     }
 
-    /// Makes the record, counts it, sends it to the reader; only the first call does.
+    fn made(&self) -> Made {
+        let reasoning = self.reasoning_tokens().unwrap_or(0);
+        Made { visible: self.tokens.saturating_sub(reasoning), reasoning }
+    }
+
+    /// `None` when the model declares no markers.
+    fn reasoning_tokens(&self) -> Option<u64> {
+        self.markers.map(|_| self.reasoning.iter().map(Reasoning::count).sum())
+    }
+
+    /// Makes the record, counts it, has it settled and sent to the reader; only the first call does.
     fn settle(&mut self, failure: Option<LineError>, usage: &Usage) {
         if std::mem::replace(&mut self.settled, true) {
             return;
@@ -129,11 +154,15 @@ impl State {
         } else {
             Outcome::Ok
         };
-        let reasoning = self.markers.map(|_| self.reasoning.iter().map(Reasoning::count).sum::<u64>());
-        fill(&mut record, usage, reasoning);
+        fill(&mut record, usage, self.reasoning_tokens());
         self.meter.record(&record);
-        self.send(Parcel::Ended(failure, Box::new(record)));
-        self.reader = None;
+        let (reader, record) = (self.reader.take(), Box::new(record));
+        if let Some(bill) = self.bill.take() {
+            bill.settle(record, failure, reader);
+        } else if let Some(reader) = reader {
+            // A reader that has gone needs nothing.
+            let _ = reader.send(Parcel::Ended(failure, record, None));
+        }
     }
 
     /// The engine let go of the request without a last word.
@@ -160,7 +189,7 @@ pub(crate) struct Account(Arc<Mutex<State>>);
 impl Account {
     /// An account and the sink that feeds it.
     pub(crate) fn open(opening: Opening, meter: Arc<Meter>, reader: UnboundedSender<Parcel>) -> (Self, AccountSink) {
-        let Opening { record, candidates, markers, inside } = opening;
+        let Opening { record, candidates, markers, inside, bill } = opening;
         let candidates = candidates as usize;
         let state = State {
             record,
@@ -170,6 +199,7 @@ impl Account {
             tokens: 0,
             reader: Some(reader),
             meter,
+            bill,
             accepted: false,
             abandoned: false,
             settled: false,
@@ -199,7 +229,10 @@ impl EventSink for AccountSink {
         match event {
             Event::Done(usage) => state.settle(None, &usage),
             Event::Failed(failure, usage) => state.settle(Some(line_error(failure)), &usage),
-            event => state.send(Parcel::Event(event)),
+            event => {
+                let made = state.made();
+                state.send(Parcel::Event(event, made));
+            }
         }
     }
 }
@@ -273,7 +306,7 @@ mod tests {
     fn open() -> (Account, AccountSink, Arc<Meter>, UnboundedReceiver<Parcel>) {
         let (meter, (sender, reader)) = (Arc::new(Meter::new()), unbounded_channel());
         let record = UsageRecord { model: "m".to_owned(), ..UsageRecord::default() };
-        let opening = Opening { record, candidates: 1, markers: None, inside: false };
+        let opening = Opening { record, candidates: 1, markers: None, inside: false, bill: None };
         let (account, sink) = Account::open(opening, Arc::clone(&meter), sender);
         (account, sink, meter, reader)
     }
@@ -303,8 +336,9 @@ mod tests {
         sink.push(Event::Token { candidate: 0, id: 7, logprobs: None });
         drop(sink);
         assert_eq!(counted(&meter), [0, 0, 1]);
-        assert!(matches!(reader.try_recv(), Ok(Parcel::Event(_))));
-        let Ok(Parcel::Ended(Some(_), record)) = reader.try_recv() else { panic!("no last parcel") };
+        let made = Made { visible: 1, reasoning: 0 };
+        assert!(matches!(reader.try_recv(), Ok(Parcel::Event(_, now)) if now == made));
+        let Ok(Parcel::Ended(Some(_), record, None)) = reader.try_recv() else { panic!("no last parcel") };
         assert_eq!((record.outcome, record.output_tokens), (Outcome::Failed, 1));
         assert!(reader.try_recv().is_err() && reader.is_closed());
     }
@@ -315,7 +349,7 @@ mod tests {
         drop(sink);
         account.accept();
         assert_eq!(counted(&meter), [0, 0, 1]);
-        assert!(matches!(reader.try_recv(), Ok(Parcel::Ended(Some(_), _))));
+        assert!(matches!(reader.try_recv(), Ok(Parcel::Ended(Some(_), _, None))));
     }
 
     #[test]
@@ -326,7 +360,7 @@ mod tests {
         drop(sink);
         account.accept();
         assert_eq!(counted(&meter).iter().sum::<u64>(), 1);
-        let Ok(Parcel::Ended(None, record)) = reader.try_recv() else { panic!("no last parcel") };
+        let Ok(Parcel::Ended(None, record, None)) = reader.try_recv() else { panic!("no last parcel") };
         assert_eq!(record.output_tokens, 3);
         assert!(reader.try_recv().is_err());
     }

@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use inference::{Event, TokenId, TokenLogprobs};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::account::Parcel;
+use crate::account::{Made, Parcel};
+use crate::charging::Bill;
 use crate::delivery::{Chunk, Delivery};
 use crate::pieces::Pieces;
 use crate::stop::StopSet;
@@ -23,6 +24,7 @@ pub(crate) struct Plan {
     /// Whether tokens are reported beside the text.
     pub(crate) wants_tokens: bool,
     pub(crate) echo: Option<Echo>,
+    pub(crate) bill: Option<Arc<Bill>>,
 }
 
 /// The prompt to be given back.
@@ -43,13 +45,17 @@ pub(crate) struct Assembly {
     echo: Option<Echo>,
     candidates: Vec<Delivery>,
     ready: VecDeque<LineEvent>,
+    bill: Option<Arc<Bill>>,
+    /// Prompt tokens from the prefix cache.
+    cached: u64,
 }
 
 impl Assembly {
     pub(crate) fn new(plan: Plan, parcels: UnboundedReceiver<Parcel>) -> Self {
-        let Plan { pieces, candidates, stops, end_ids, wants_tokens, echo } = plan;
+        let Plan { pieces, candidates, stops, end_ids, wants_tokens, echo, bill } = plan;
         let candidates = (0..candidates).map(|_| Delivery::new(Arc::clone(&stops))).collect();
-        let mut assembly = Self { parcels, pieces, end_ids, wants_tokens, echo, candidates, ready: VecDeque::new() };
+        let ready = VecDeque::new();
+        let mut assembly = Self { parcels, pieces, end_ids, wants_tokens, echo, candidates, ready, bill, cached: 0 };
         if assembly.echo.as_ref().is_some_and(|echo| echo.missing == 0) {
             assembly.give_echo();
         }
@@ -64,17 +70,31 @@ impl Assembly {
 
     fn take(&mut self, parcel: Parcel) {
         match parcel {
-            Parcel::Event(Event::Prompt { start, logprobs }) => self.take_prompt(start, &logprobs),
-            Parcel::Event(Event::Token { candidate, id, logprobs }) => self.take_token(candidate, id, logprobs),
-            Parcel::Event(Event::Finished { candidate, reason, .. }) => {
+            Parcel::Event(Event::Prompt { start, logprobs }, _) => self.take_prompt(start, &logprobs),
+            Parcel::Event(Event::Token { candidate, id, logprobs }, made) => {
+                self.take_token(candidate, id, logprobs);
+                self.note(made);
+            }
+            Parcel::Event(Event::Finished { candidate, reason, .. }, made) => {
                 self.give_echo();
                 let chunk = self.candidates.get_mut(candidate as usize).map(Delivery::finish).unwrap_or_default();
                 self.give(candidate, chunk);
+                self.note(made);
                 self.ready.push_back(LineEvent::Finished { candidate, reason });
             }
-            Parcel::Event(Event::Done(_) | Event::Failed(..)) => {} // always sent as `Ended`
-            Parcel::Ended(None, record) => self.ready.push_back(LineEvent::Done(record)),
-            Parcel::Ended(Some(error), record) => self.ready.push_back(LineEvent::Failed(error, record)),
+            Parcel::Event(Event::Prefilled { cached }, _) => self.cached = cached,
+            Parcel::Event(Event::Done(_) | Event::Failed(..), _) => {} // always sent as `Ended`
+            Parcel::Ended(None, record, charge) => self.ready.push_back(LineEvent::Done(record, charge)),
+            Parcel::Ended(Some(error), record, _) => self.ready.push_back(LineEvent::Failed(error, record)),
+        }
+    }
+
+    /// Text is about to leave: what it stands for is noted first, or nothing leaves.
+    fn note(&mut self, made: Made) {
+        let Some(bill) = &self.bill else { return };
+        if let Some(error) = self.ready.back().and_then(|_text| bill.note(made, self.cached).err()) {
+            self.ready.clear();
+            self.ready.push_back(LineEvent::Failed(error, Box::default()));
         }
     }
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use economics::books::AdmitError;
+use economics::limits::{Limited, Standings};
+
 /// What went wrong, as one word; each kind asks for another reaction of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -17,6 +20,14 @@ pub enum ErrorKind {
     QueueFull,
     /// The line drains or has stopped.
     Closed,
+    /// What may be spent is spent: pay, or wait for the next window.
+    Unpaid,
+    /// Too many requests or tokens in a minute, or at once: come back later.
+    RateLimited,
+    /// The caller may not do this.
+    Forbidden,
+    /// The books take nothing now (disk full): come back later.
+    BooksClosed,
     /// Something broke on this side.
     Internal,
     /// This line cannot do that at all.
@@ -71,6 +82,15 @@ pub enum LineError {
     /// The line drains or has stopped.
     #[error("the line takes no new requests: it is shutting down")]
     Closed,
+    /// The caller may not do this.
+    #[error("{message}")]
+    Forbidden {
+        /// What is not allowed.
+        message: String,
+    },
+    /// The books do not admit it.
+    #[error("{0}")]
+    Payment(AdmitError),
     /// Something broke on this side.
     #[error("internal error: {message}")]
     Internal {
@@ -96,6 +116,8 @@ impl LineError {
             Self::TemplateFailed { .. } => ErrorKind::TemplateFailed,
             Self::QueueFull { .. } => ErrorKind::QueueFull,
             Self::Closed => ErrorKind::Closed,
+            Self::Forbidden { .. } => ErrorKind::Forbidden,
+            Self::Payment(error) => payment_kind(error),
             Self::Internal { .. } => ErrorKind::Internal,
             Self::NotSupported { .. } => ErrorKind::NotSupported,
         }
@@ -117,6 +139,17 @@ impl LineError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::QueueFull { retry_after, .. } => Some(*retry_after),
+            Self::Payment(AdmitError::Limited(limited)) => limited.retry_after_ms().map(Duration::from_millis),
+            Self::Payment(AdmitError::Held) => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// How the caller's rate limits stand, where one of them refused.
+    #[must_use]
+    pub fn standings(&self) -> Option<Standings> {
+        match self {
+            Self::Payment(AdmitError::Limited(limited)) => Some(limited.standings()),
             _ => None,
         }
     }
@@ -129,5 +162,17 @@ impl LineError {
     /// A fault on this side.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::Internal { message: message.into() }
+    }
+}
+
+/// What the books' refusal asks of the caller.
+fn payment_kind(error: &AdmitError) -> ErrorKind {
+    match error {
+        AdmitError::Forbidden | AdmitError::NotInPlan(_) | AdmitError::UnknownPrice(_) => ErrorKind::Forbidden,
+        AdmitError::Limited(Limited::TooLarge { .. }) => ErrorKind::Invalid,
+        AdmitError::Limited(_) | AdmitError::Held => ErrorKind::RateLimited,
+        AdmitError::Spent { .. } => ErrorKind::Unpaid,
+        AdmitError::Duplicate | AdmitError::Invalid(_) => ErrorKind::Invalid,
+        AdmitError::Unavailable(_) => ErrorKind::BooksClosed,
     }
 }

@@ -8,6 +8,7 @@
 
 mod account;
 mod assembly;
+mod charging;
 mod delivery;
 mod error;
 mod line;
@@ -17,8 +18,10 @@ mod prompt;
 mod reply;
 mod stop;
 
+pub use charging::{Charging, entry_id};
+pub use economics::Charge;
 pub use error::{ErrorKind, LineError};
-pub use line::{BoxFuture, Generation, Labels, Line, LineEvent, LineStatus, Message, ModelCard, Prompt, TokenText};
+pub use line::{BoxFuture, Generation, Labels, Line, LineEvent, LineStatus, Message, ModelCard, Payer, Prompt, TokenText};
 pub use local::{LocalLine, LocalLineConfig};
 pub use reply::{EventSource, Reply};
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
+use economics::directory::Identity;
 use inference::{FinishReason, SamplingParams, TokenId};
 use metering::UsageRecord;
 
-use crate::{LineError, Reply};
+use crate::{Charge, LineError, Reply};
 
 /// One message of a chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub enum Prompt {
 }
 
 /// One request to a line.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Generation {
     /// The id shown to the client and in logs, e.g. `chatcmpl-…`.
     pub id: String,
@@ -57,6 +59,19 @@ pub struct Generation {
     pub template_variables: BTreeMap<String, serde_json::Value>,
     /// The caller's own words for logs and the usage record (never the prompt): key id, user, metadata.
     pub labels: Labels,
+    /// Who pays; needed where requests are charged.
+    pub payer: Option<Payer>,
+}
+
+/// Who pays for a request, and how it is delivered.
+#[derive(Clone, Debug)]
+pub struct Payer {
+    /// The customer's key, or the house.
+    pub identity: Arc<Identity>,
+    /// A word of the caller that reports are broken down by.
+    pub tag: Option<String>,
+    /// Whether parts of the answer leave before its end.
+    pub streamed: bool,
 }
 
 /// Who asked, for the usage record.
@@ -111,8 +126,8 @@ pub enum LineEvent {
         /// Why.
         reason: FinishReason,
     },
-    /// All ended.
-    Done(Box<UsageRecord>),
+    /// All ended: what was used, and what was charged for it (with books).
+    Done(Box<UsageRecord>, Option<Charge>),
     /// The request failed under way.
     Failed(LineError, Box<UsageRecord>),
 }

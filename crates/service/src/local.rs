@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use economics::books::Admission;
 use inference::{CancelToken, Control, Engine, Request, RequestId, SubmitError, TokenId};
+use ledger::EntryId;
 use metering::{Meter, Rejection, UsageRecord};
 use tokenizer::{TemplateRenderer, Tokenizer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::account::{Account, Opening};
 use crate::assembly::{Assembly, Echo, Plan};
+use crate::charging::{Bill, Charging, entry_id, now_ms};
 use crate::pieces::Pieces;
 use crate::prompt;
 use crate::stop::{StopControl, StopSet};
@@ -52,6 +55,7 @@ pub struct LocalLine {
     long_texts: Arc<Semaphore>,
     chats: Arc<Semaphore>,
     chats_waiting: Semaphore,
+    charging: Option<Arc<Charging>>,
 }
 
 impl LocalLine {
@@ -84,7 +88,14 @@ impl LocalLine {
             long_texts: Arc::new(Semaphore::new(TEXTS_AT_ONCE)),
             chats: Arc::new(Semaphore::new(TEXTS_AT_ONCE)),
             chats_waiting: Semaphore::new(limits.max_waiting.min(Semaphore::MAX_PERMITS)),
+            charging: None,
         }
+    }
+
+    /// The same line, with every request charged in these books.
+    #[must_use]
+    pub fn charged(self, charging: Arc<Charging>) -> Self {
+        Self { charging: Some(charging), ..self }
     }
 
     async fn accept(&self, mut generation: Generation) -> Result<Reply, LineError> {
@@ -94,6 +105,7 @@ impl LocalLine {
         prompt::check(&generation, &limits)?;
         let ids = self.encode(&mut generation).await?;
         let max_tokens = prompt::check_ids(&ids, generation.max_tokens, &limits)?;
+        let bill = self.admit(&generation, ids.len(), max_tokens)?;
         let echo = generation.echo.then(|| self.echo(&generation, &ids));
         let end_ids = if generation.ignore_eos { Vec::new() } else { self.tokenizer.end_ids().to_vec() };
         let stops = Arc::new(StopSet::new(&generation.stop));
@@ -105,17 +117,19 @@ impl LocalLine {
             end_ids,
             wants_tokens: generation.sampling.logprobs.is_some(),
             echo,
+            bill: bill.clone(),
         };
         let (sender, parcels) = mpsc::unbounded_channel();
-        let (account, sink) = Account::open(self.opening(&generation, &ids), Arc::clone(&self.meter), sender);
+        let (account, sink) = Account::open(self.opening(&generation, &ids, bill.clone()), Arc::clone(&self.meter), sender);
         let cancel = CancelToken::new();
         // Made before the request is handed over: if this future is dropped from here on, the work stops.
-        let reply = Reply::new(Box::new(Assembly::new(plan, parcels)), cancel.clone());
+        let standings = bill.as_ref().map(|bill| bill.standings()).unwrap_or_default();
+        let reply = Reply::new(Box::new(Assembly::new(plan, parcels)), cancel.clone()).with_standings(standings);
         let request = Request {
             id: RequestId(self.next_id.fetch_add(1, Ordering::Relaxed)),
             prompt: ids,
             max_tokens,
-            allowance: None,
+            allowance: bill.as_ref().filter(|_| max_tokens > 0).map(|bill| bill.allowance()),
             candidates: generation.candidates,
             stop_ids: self.tokenizer.end_ids().to_vec(),
             ignore_eos: generation.ignore_eos,
@@ -130,6 +144,35 @@ impl LocalLine {
         self.engine.submit(request).map_err(|error| self.refusal(error))?;
         account.accept();
         Ok(reply)
+    }
+
+    /// Takes the hold of a request, if requests are charged here.
+    fn admit(
+        &self,
+        generation: &Generation,
+        input_tokens: usize,
+        max_tokens: u32,
+    ) -> Result<Option<Arc<Bill>>, LineError> {
+        let Some(charging) = &self.charging else { return Ok(None) };
+        let payer = generation.payer.as_ref();
+        let payer = payer.ok_or_else(|| LineError::internal("a request came without one who pays"))?;
+        let user = generation.labels.user.as_deref().unwrap_or_default();
+        let mut identity = Cow::Borrowed(payer.identity.as_ref());
+        if !user.is_empty() {
+            let known = charging.books().directory().for_end_user(identity.to_mut(), user);
+            known.map_err(|error| LineError::Forbidden { message: error.to_string() })?;
+        }
+        let admission = Admission {
+            id: EntryId(entry_id(&generation.id)),
+            identity: &identity,
+            model: &self.card.id,
+            input: input_tokens as u64,
+            max_output: u64::from(max_tokens) * u64::from(generation.candidates),
+            tag: payer.tag.as_deref().unwrap_or_default(),
+            user,
+            now_ms: now_ms(),
+        };
+        charging.admit(admission, payer.streamed).map(Some)
     }
 
     /// Turns a request away before its text is tokenized if the engine would turn it away anyway.
@@ -206,7 +249,7 @@ impl LocalLine {
     }
 
     /// The usage record before anything was used.
-    fn opening(&self, generation: &Generation, ids: &[TokenId]) -> Opening {
+    fn opening(&self, generation: &Generation, ids: &[TokenId], bill: Option<Arc<Bill>>) -> Opening {
         let labels = &generation.labels;
         let markers = self.tokenizer.reasoning_markers();
         let record = UsageRecord {
@@ -217,7 +260,7 @@ impl LocalLine {
             user: labels.user.as_deref().map(|user| bounded(user).into_owned()),
             ..UsageRecord::default()
         };
-        Opening { record, candidates: generation.candidates, markers, inside: prompt::ends_inside(ids, markers) }
+        Opening { record, candidates: generation.candidates, markers, inside: prompt::ends_inside(ids, markers), bill }
     }
 
     fn refusal(&self, error: SubmitError) -> LineError {
@@ -243,7 +286,10 @@ impl LocalLine {
     fn count_refusal(&self, error: &LineError) {
         let rejection = match error.kind() {
             ErrorKind::QueueFull => Rejection::QueueFull,
-            ErrorKind::Closed => Rejection::Closed,
+            ErrorKind::Closed | ErrorKind::BooksClosed => Rejection::Closed,
+            ErrorKind::Unpaid => Rejection::Unpaid,
+            ErrorKind::RateLimited => Rejection::RateLimited,
+            ErrorKind::Forbidden => Rejection::Forbidden,
             ErrorKind::Internal => {
                 tracing::error!(model = self.card.id, "a request could not be taken: {error}");
                 Rejection::Internal

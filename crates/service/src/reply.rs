@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
+use economics::limits::Standings;
 use inference::CancelToken;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -26,6 +27,7 @@ impl EventSource for UnboundedReceiver<LineEvent> {
 pub struct Reply {
     source: Box<dyn EventSource>,
     cancel: CancelToken,
+    standings: Standings,
     ended: bool,
 }
 
@@ -33,7 +35,20 @@ impl Reply {
     /// A reply over its events and the token that stops their making.
     #[must_use]
     pub fn new(source: Box<dyn EventSource>, cancel: CancelToken) -> Self {
-        Self { source, cancel, ended: false }
+        Self { source, cancel, standings: Standings::default(), ended: false }
+    }
+
+    /// The same reply, with how the caller's rate limits stood when it was admitted.
+    #[must_use]
+    pub fn with_standings(mut self, standings: Standings) -> Self {
+        self.standings = standings;
+        self
+    }
+
+    /// How the caller's rate limits stood when it was admitted.
+    #[must_use]
+    pub fn standings(&self) -> Standings {
+        self.standings
     }
 
     /// The next event; `None` after `Done` or `Failed`. Safe to drop half-way: no event is lost.
@@ -47,7 +62,7 @@ impl Reply {
             return Poll::Ready(None);
         }
         let event = self.source.poll_next(cx);
-        if let Poll::Ready(None | Some(LineEvent::Done(_) | LineEvent::Failed(..))) = event {
+        if let Poll::Ready(None | Some(LineEvent::Done(..) | LineEvent::Failed(..))) = event {
             self.ended = true;
         }
         event

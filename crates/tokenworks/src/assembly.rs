@@ -9,7 +9,7 @@ use formats::gguf::Gguf;
 use kernels::ThreadPool;
 use metering::Meter;
 use model::{Batch, BlockId, Model};
-use service::{LocalLine, LocalLineConfig};
+use service::{Charging, LocalLine, LocalLineConfig};
 use tokenizer::{TemplateError, TemplateRenderer, Tokenizer};
 
 use crate::catalogue::{Consent, ModelRef};
@@ -181,11 +181,16 @@ fn read_template(path: &Path) -> std::io::Result<String> {
 }
 
 impl LoadedModel {
-    /// Starts the engine and the line. `metering` counts what they do.
+    /// Starts the engine and the line. `meter` counts what they do; `charging`: their requests are charged.
     ///
     /// # Errors
     /// The KV cache does not fit, or the engine cannot start.
-    pub fn start(self, context: &Context, meter: &Arc<Meter>) -> Result<Production> {
+    pub fn start(
+        self,
+        context: &Context,
+        meter: &Arc<Meter>,
+        charging: Option<&Arc<Charging>>,
+    ) -> Result<Production> {
         let settings = &context.settings.engine;
         let demand = KvDemand::of(&self.name, self.model.config(), &self.settings, settings)?;
         let kv = demand.budget()?;
@@ -222,6 +227,10 @@ impl LoadedModel {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let config = LocalLineConfig { id: self.name, aliases: self.settings.aliases, created };
         let line = LocalLine::new(config, self.tokenizer, self.template, Arc::clone(&engine) as _, Arc::clone(meter));
+        let line = match charging {
+            Some(charging) => line.charged(Arc::clone(charging)),
+            None => line,
+        };
         Ok(Production { line: Arc::new(line), engine, facts })
     }
 }

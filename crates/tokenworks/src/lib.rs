@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assembly;
+pub mod books;
 pub mod catalogue;
 pub mod cli;
 pub mod commands;

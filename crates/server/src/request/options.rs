@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use inference::{SamplingParams, TokenId};
 use serde_json::{Map, Value};
-use service::{Generation, Labels, ModelCard, Prompt};
+use service::{Generation, Labels, ModelCard, Payer, Prompt};
 
 use super::{Context, ReplyStyle, token_id_of};
 use crate::error::ApiError;
 use crate::fields::{Fields, number, short, wrong};
 
 const MAX_STOPS: usize = 16;
+const MAX_TAG_BYTES: usize = 64;
 const MAX_STOP_BYTES: usize = 4096;
 /// OpenAI's own bound.
 const MAX_LOGIT_BIAS: usize = 1024;
@@ -40,12 +41,15 @@ pub(super) fn options(
             .unwrap_or(0)
             .min(context.caller.max_priority),
         template_variables: BTreeMap::new(),
+        payer: None,
         labels: Labels { key: context.caller.key.clone(), user: fields.string("user")?, route: context.route },
     };
     let (stream, include_usage) = streaming(fields)?;
+    let tag = tag(fields)?;
+    let payer = context.caller.identity.clone().map(|identity| Payer { identity, tag, streamed: stream });
+    let generation = Generation { payer, ..generation };
     let token_ids = fields.boolean("return_tokens_as_token_ids")?.unwrap_or(false);
     // Accepted; they do not change the answer.
-    fields.object("metadata")?;
     fields.boolean("store")?;
     for name in ["service_tier", "safety_identifier", "prompt_cache_key"] {
         fields.string(name)?;
@@ -112,6 +116,16 @@ fn stop(value: Value, at: &str) -> Result<String, ApiError> {
         }
         Value::String(text) if !text.is_empty() => Ok(text),
         other => Err(wrong(at, "a string that is not empty", &other)),
+    }
+}
+
+/// `metadata.tag`, by which reports can be broken down; the rest of `metadata` is accepted and not kept.
+fn tag(fields: &mut Fields) -> Result<Option<String>, ApiError> {
+    let tag = fields.object("metadata")?.and_then(|mut metadata| metadata.remove("tag"));
+    match tag {
+        None => Ok(None),
+        Some(Value::String(tag)) if tag.len() <= MAX_TAG_BYTES => Ok(Some(tag)),
+        Some(other) => Err(wrong("metadata.tag", "a string of at most 64 bytes", &other)),
     }
 }
 

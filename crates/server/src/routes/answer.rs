@@ -6,9 +6,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use economics::Currency;
 use futures_util::StreamExt;
 use inference::FinishReason;
-use protocol::{ErrorBody, Usage};
+use protocol::{ChoiceNote, ErrorBody, Usage};
 use serde::Serialize;
 use service::{Generation, Line, LineEvent, ModelCard, Reply, TokenText};
 use utoipa::openapi::response::{Response as Described, ResponseBuilder};
@@ -17,11 +18,11 @@ use utoipa::{IntoResponses, ToSchema};
 
 use super::{find_line, read};
 use crate::app::{App, new_id, unix_seconds};
-use crate::error::ApiError;
+use crate::error::{ApiError, rate_headers};
 use crate::fields::Fields;
 use crate::request::{Context, Job, ReplyStyle};
 use crate::sse::{self, Events, Frames, Gone};
-use crate::usage;
+use crate::usage::{self, Charges};
 
 /// The facts that every part of an answer repeats.
 pub(super) struct Head {
@@ -33,6 +34,8 @@ pub(super) struct Head {
     pub(super) style: ReplyStyle,
     /// Candidates of each generation.
     candidates: u32,
+    /// In which charges are shown.
+    currency: Option<Currency>,
     /// Choices of the answer, all generations together.
     pub(super) choices: u32,
 }
@@ -42,7 +45,36 @@ pub(super) struct Head {
 pub(super) struct Choice {
     pub(super) text: String,
     pub(super) tokens: Vec<TokenText>,
-    pub(super) finish_reason: &'static str,
+    pub(super) ending: Option<Ending>,
+}
+
+/// Why a choice ended.
+#[derive(Clone, Copy)]
+pub(super) struct Ending {
+    finish_reason: &'static str,
+    /// What may be spent is spent.
+    budget: bool,
+}
+
+impl Ending {
+    pub(super) fn finish_reason(self) -> String {
+        self.finish_reason.to_owned()
+    }
+
+    pub(super) fn note(self) -> Option<ChoiceNote> {
+        self.budget.then(|| ChoiceNote { stop: "budget".to_owned() })
+    }
+}
+
+impl From<FinishReason> for Ending {
+    fn from(reason: FinishReason) -> Self {
+        let finish_reason = match reason {
+            FinishReason::Stop => "stop",
+            FinishReason::Length | FinishReason::Allowance => "length",
+            FinishReason::Cancelled => "abort",
+        };
+        Self { finish_reason, budget: reason == FinishReason::Allowance }
+    }
 }
 
 /// How one API writes its answers.
@@ -62,7 +94,7 @@ pub(super) trait Form: Send + 'static {
     /// More of a choice.
     fn text(&mut self, index: u32, text: String, tokens: Vec<TokenText>) -> Self::Frame;
     /// The end of a choice.
-    fn end(&self, index: u32, finish_reason: &'static str) -> Self::Frame;
+    fn end(&self, index: u32, ending: Ending) -> Self::Frame;
     /// The last frame, with `include_usage`.
     fn usage(&self, usage: Usage) -> Self::Frame;
     fn whole(self, choices: Vec<Choice>, usage: Usage) -> Self::Whole;
@@ -89,18 +121,24 @@ pub(super) async fn answer<F: Form>(app: &App, request: Request) -> Result<Respo
         fingerprint: fingerprint(card),
         style: job.reply,
         candidates: job.candidates,
+        currency: app.books.as_ref().map(|books| books.currency().clone()),
         choices: job.candidates.saturating_mul(u32::try_from(job.generations.len()).unwrap_or(u32::MAX)),
         id,
     };
     let replies = submit(line, job.generations).await.map_err(|error| error.with_prompt_as(F::PROMPT))?;
+    let standings = replies.last().map(Reply::standings).unwrap_or_default();
     let events = sse::join(replies);
     let form = F::new(head);
     if job.reply.stream {
-        return Ok(sse::respond(ticket, app.limits.reader_idle, |frames| stream(events, form, frames)));
+        let mut response = sse::respond(ticket, app.limits.reader_idle, |frames| stream(events, form, frames));
+        rate_headers(response.headers_mut(), &standings);
+        return Ok(response);
     }
     let whole = gather(events, form).await?;
     drop(ticket);
-    Ok(Json(whole).into_response())
+    let mut response = Json(whole).into_response();
+    rate_headers(response.headers_mut(), &standings);
+    Ok(response)
 }
 
 /// Changes with the program or the model.
@@ -120,12 +158,29 @@ async fn submit(line: &Arc<dyn Line>, generations: Vec<Generation>) -> Result<Ve
 /// What an event says about the choices of the answer.
 enum News {
     Text { index: u32, text: String, tokens: Vec<TokenText> },
-    End { index: u32, finish_reason: &'static str },
+    End { index: u32, ending: Ending },
+}
+
+/// What the generations of a request used so far.
+struct Used {
+    usage: Usage,
+    charges: Charges,
+}
+
+impl Used {
+    fn nothing() -> Self {
+        Self { usage: usage::none(), charges: Charges::default() }
+    }
 }
 
 impl Head {
+    fn shown(&self, used: Used) -> Usage {
+        let charged = self.currency.as_ref().and_then(|currency| used.charges.shown(currency));
+        Usage { charged, ..used.usage }
+    }
+
     /// Adds usage to `used`.
-    fn news(&self, number: u32, event: LineEvent, used: &mut Usage) -> Result<Vec<News>, ApiError> {
+    fn news(&self, number: u32, event: LineEvent, used: &mut Used) -> Result<Vec<News>, ApiError> {
         // Prompt-major.
         let index = |candidate: u32| number.saturating_mul(self.candidates).saturating_add(candidate);
         match event {
@@ -136,23 +191,15 @@ impl Head {
                 Ok(vec![News::Text { index: index(candidate), text, tokens }])
             }
             LineEvent::Finished { candidate, reason } => {
-                Ok(vec![News::End { index: index(candidate), finish_reason: finish_word(reason) }])
+                Ok(vec![News::End { index: index(candidate), ending: reason.into() }])
             }
-            LineEvent::Done(record) => {
-                usage::add(used, &record);
+            LineEvent::Done(record, charge) => {
+                usage::add(&mut used.usage, &record);
+                charge.iter().for_each(|charge| used.charges.add(charge));
                 Ok(Vec::new())
             }
             LineEvent::Failed(error, _) => Err(error.into()),
         }
-    }
-}
-
-/// The word of the API.
-fn finish_word(reason: FinishReason) -> &'static str {
-    match reason {
-        FinishReason::Stop => "stop",
-        FinishReason::Length | FinishReason::Allowance => "length",
-        FinishReason::Cancelled => "abort",
     }
 }
 
@@ -162,7 +209,7 @@ fn broke_off() -> ApiError {
 
 async fn gather<F: Form>(mut events: Events, form: F) -> Result<F::Whole, ApiError> {
     let mut choices: Vec<Choice> = (0..form.head().choices).map(|_| Choice::default()).collect();
-    let mut used = usage::none();
+    let mut used = Used::nothing();
     while let Some((number, event)) = events.next().await {
         for news in form.head().news(number, event, &mut used)? {
             let (News::Text { index, .. } | News::End { index, .. }) = news;
@@ -172,13 +219,14 @@ async fn gather<F: Form>(mut events: Events, form: F) -> Result<F::Whole, ApiErr
                     choice.text.push_str(&text);
                     choice.tokens.extend(tokens);
                 }
-                News::End { finish_reason, .. } => choice.finish_reason = finish_reason,
+                News::End { ending, .. } => choice.ending = Some(ending),
             }
         }
     }
-    if choices.iter().any(|choice| choice.finish_reason.is_empty()) {
+    if choices.iter().any(|choice| choice.ending.is_none()) {
         return Err(broke_off());
     }
+    let used = form.head().shown(used);
     Ok(form.whole(choices, used))
 }
 
@@ -189,7 +237,7 @@ async fn stream<F: Form>(mut events: Events, mut form: F, frames: Frames) -> Res
             frames.send(&frame).await?;
         }
     }
-    let mut used = usage::none();
+    let mut used = Used::nothing();
     let mut ended = 0;
     while let Some((number, event)) = events.next().await {
         let news = match form.head().news(number, event, &mut used) {
@@ -202,9 +250,9 @@ async fn stream<F: Form>(mut events: Events, mut form: F, frames: Frames) -> Res
                     continue;
                 }
                 News::Text { index, text, tokens } => form.text(index, text, tokens),
-                News::End { index, finish_reason } => {
+                News::End { index, ending } => {
                     ended += 1;
-                    form.end(index, finish_reason)
+                    form.end(index, ending)
                 }
             };
             frames.send(&frame).await?;
@@ -214,7 +262,7 @@ async fn stream<F: Form>(mut events: Events, mut form: F, frames: Frames) -> Res
         return frames.fail(&broke_off()).await;
     }
     if style.include_usage {
-        frames.send(&form.usage(used)).await?;
+        frames.send(&form.usage(form.head().shown(used))).await?;
     }
     frames.done().await
 }

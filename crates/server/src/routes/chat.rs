@@ -10,7 +10,7 @@ use protocol::{
 };
 use service::TokenText;
 
-use super::answer::{Choice, Form, Head, Refusals, answer};
+use super::answer::{Choice, Ending, Form, Head, Refusals, answer};
 use super::tokens::chat_logprobs;
 use crate::app::App;
 use crate::error::ApiError;
@@ -76,18 +76,19 @@ impl Form for Chat {
 
     fn opening(&self, index: u32) -> Option<ChatCompletionChunk> {
         let delta = Delta { role: Some("assistant".to_owned()), content: Some(String::new()) };
-        Some(self.chunk(vec![ChatChunkChoice { index, delta, logprobs: None, finish_reason: None }], None))
+        Some(self.chunk(vec![ChatChunkChoice { index, delta, logprobs: None, finish_reason: None, tokenworks: None }], None))
     }
 
     fn text(&mut self, index: u32, text: String, tokens: Vec<TokenText>) -> ChatCompletionChunk {
         let logprobs = (self.head.style.logprobs && !tokens.is_empty()).then(|| self.logprobs(tokens));
         let delta = Delta { role: None, content: Some(text) };
-        self.chunk(vec![ChatChunkChoice { index, delta, logprobs, finish_reason: None }], None)
+        self.chunk(vec![ChatChunkChoice { index, delta, logprobs, finish_reason: None, tokenworks: None }], None)
     }
 
-    fn end(&self, index: u32, finish_reason: &'static str) -> ChatCompletionChunk {
-        let finish_reason = Some(finish_reason.to_owned());
-        self.chunk(vec![ChatChunkChoice { index, delta: Delta::default(), logprobs: None, finish_reason }], None)
+    fn end(&self, index: u32, ending: Ending) -> ChatCompletionChunk {
+        let (finish_reason, tokenworks) = (Some(ending.finish_reason()), ending.note());
+        let delta = Delta::default();
+        self.chunk(vec![ChatChunkChoice { index, delta, logprobs: None, finish_reason, tokenworks }], None)
     }
 
     fn usage(&self, usage: Usage) -> ChatCompletionChunk {
@@ -99,7 +100,8 @@ impl Form for Chat {
             index,
             message: AssistantMessage { role: "assistant".to_owned(), content: Some(choice.text), refusal: None },
             logprobs: self.head.style.logprobs.then(|| self.logprobs(choice.tokens)),
-            finish_reason: choice.finish_reason.to_owned(),
+            finish_reason: choice.ending.map(Ending::finish_reason).unwrap_or_default(),
+            tokenworks: choice.ending.and_then(Ending::note),
         });
         ChatCompletion {
             choices: choices.collect(),

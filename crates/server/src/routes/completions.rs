@@ -7,7 +7,7 @@ use axum::response::Response;
 use protocol::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, Usage};
 use service::TokenText;
 
-use super::answer::{Choice, Form, Head, Refusals, answer};
+use super::answer::{Choice, Ending, Form, Head, Refusals, answer};
 use super::tokens::{Offset, completion_logprobs};
 use crate::app::App;
 use crate::error::ApiError;
@@ -85,12 +85,12 @@ impl Form for Text {
 
     fn text(&mut self, index: u32, text: String, tokens: Vec<TokenText>) -> Completion {
         let logprobs = if tokens.is_empty() { None } else { self.logprobs(index, tokens) };
-        self.frame(vec![CompletionChoice { index, text, logprobs, finish_reason: None }], None)
+        self.frame(vec![CompletionChoice { index, text, logprobs, finish_reason: None, tokenworks: None }], None)
     }
 
-    fn end(&self, index: u32, finish_reason: &'static str) -> Completion {
-        let finish_reason = Some(finish_reason.to_owned());
-        self.frame(vec![CompletionChoice { index, text: String::new(), logprobs: None, finish_reason }], None)
+    fn end(&self, index: u32, ending: Ending) -> Completion {
+        let (finish_reason, tokenworks) = (Some(ending.finish_reason()), ending.note());
+        self.frame(vec![CompletionChoice { index, text: String::new(), logprobs: None, finish_reason, tokenworks }], None)
     }
 
     fn usage(&self, usage: Usage) -> Completion {
@@ -102,7 +102,8 @@ impl Form for Text {
             index,
             text: choice.text,
             logprobs: self.logprobs(index, choice.tokens),
-            finish_reason: Some(choice.finish_reason.to_owned()),
+            finish_reason: choice.ending.map(Ending::finish_reason),
+            tokenworks: choice.ending.and_then(Ending::note),
         });
         let choices = choices.collect();
         self.completion(choices, Some(Some(usage)))

@@ -170,7 +170,7 @@ pub(crate) fn record() -> Box<UsageRecord> {
 }
 
 pub(crate) fn done() -> LineEvent {
-    LineEvent::Done(record())
+    LineEvent::Done(record(), None)
 }
 
 /// `Hello`, ` world`, for every candidate.
@@ -196,7 +196,7 @@ impl Plant {
         let mut config = ServerConfig { port: 0, ..ServerConfig::default() };
         change(&mut config);
         let lines: Vec<Arc<dyn Line>> = vec![Arc::clone(&line) as Arc<dyn Line>];
-        let server = Server::bind(&config, lines, Arc::new(Meter::new())).await.unwrap();
+        let server = Server::bind(&config, server::Plant::new(lines, Arc::new(Meter::new()))).await.unwrap();
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server.run(async move {

@@ -171,7 +171,7 @@ async fn several_prompts_are_numbered_prompt_first() {
             events.push(text(candidate, &format!("{prompt}{candidate}")));
             events.push(finished(candidate, FinishReason::Stop));
         }
-        events.push(LineEvent::Done(record()));
+        events.push(LineEvent::Done(record(), None));
         Script::Events(events)
     });
     let plant = Plant::start(line, |_| {}).await;

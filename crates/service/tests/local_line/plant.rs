@@ -181,6 +181,7 @@ pub(crate) fn generation(max_tokens: u32) -> Generation {
         echo: false,
         priority: 0,
         template_variables: BTreeMap::new(),
+        payer: None,
         labels: Labels { key: Some("k".to_owned()), user: Some("u".to_owned()), route: "/v1/completions" },
     }
 }
@@ -218,7 +219,7 @@ impl Answer {
                 LineEvent::Finished { candidate, reason } => {
                     assert!(answer.ends.insert(candidate, reason).is_none());
                 }
-                LineEvent::Done(record) => answer.record = *record,
+                LineEvent::Done(record, _) => answer.record = *record,
                 LineEvent::Failed(error, record) => {
                     (answer.failure, answer.record) = (Some(error), *record);
                 }

@@ -23,7 +23,7 @@ use crate::output::duration;
 pub fn start_line(context: &Context, model: &ModelRef) -> Result<Production> {
     let pool = assembly::thread_pool(context)?;
     let loaded = assembly::load(context, model, &pool, &|builtin| consent(context, builtin, false))?;
-    loaded.start(context, &Arc::new(Meter::new()))
+    loaded.start(context, &Arc::new(Meter::new()), None)
 }
 
 /// A runtime for one person: requests are few, the engine has its own threads.
@@ -60,6 +60,7 @@ pub fn generation(prompt: Prompt, sampling: &Sampling, stop: Vec<String>, route:
         echo: false,
         priority: 0,
         template_variables: std::collections::BTreeMap::new(),
+        payer: None,
         labels: Labels { key: None, user: None, route },
     }
 }
@@ -77,7 +78,7 @@ pub async fn ask(
     while let Some(event) = reply.next().await {
         match event {
             LineEvent::Text { text, .. } => each(&text)?,
-            LineEvent::Done(record) => return Ok(*record),
+            LineEvent::Done(record, _) => return Ok(*record),
             LineEvent::Failed(error, _) => return Err(refused(&error)),
             LineEvent::Echo { .. } | LineEvent::Finished { .. } => {}
         }

@@ -162,6 +162,7 @@ async fn logprobs(line: &dyn Line, window: Vec<TokenId>) -> Result<Vec<TokenText
         echo: true,
         priority: 0,
         template_variables: std::collections::BTreeMap::new(),
+        payer: None,
         labels: Labels { key: None, user: None, route: "eval" },
     };
     let mut reply = line.submit(generation).await.map_err(|e| refused(&e))?;
@@ -170,7 +171,7 @@ async fn logprobs(line: &dyn Line, window: Vec<TokenId>) -> Result<Vec<TokenText
         match event {
             LineEvent::Echo { tokens, .. } => scored = Some(tokens),
             LineEvent::Failed(error, _) => return Err(refused(&error)),
-            LineEvent::Text { .. } | LineEvent::Finished { .. } | LineEvent::Done(_) => {}
+            LineEvent::Text { .. } | LineEvent::Finished { .. } | LineEvent::Done(..) => {}
         }
     }
     scored.ok_or_else(|| Error::failure("the line gave no log-probabilities"))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use metering::Meter;
 use serde_json::json;
-use server::{ConfigError, KeyConfig, Limits, Server, ServerConfig, ServerError, TlsFiles};
+use server::{ConfigError, KeyConfig, Limits, Plant, Server, ServerConfig, ServerError, TlsFiles};
 use service::Line;
 
 use super::Context;
@@ -14,6 +14,7 @@ use super::answer::runtime;
 use super::keys::{existing_secret, secret};
 use super::pull::consent;
 use crate::assembly::{self, Facts};
+use crate::books;
 use crate::catalogue::ModelRef;
 use crate::cli;
 use crate::config::Settings;
@@ -27,19 +28,20 @@ use crate::output::{bytes, grouped};
 /// A setting that cannot work, a port in use, or a model that cannot be fetched, loaded or started.
 pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     let models = models(context, &args.models)?;
-    let keyed = !context.settings.server.keys.is_empty();
-    let key_secret = if keyed { secret(&context.settings.server.key_secret_file)? } else { Vec::new() };
-    let config = server_config(context, key_secret);
+    let key_secret = secret(&context.settings.server.key_secret_file)?;
+    let config = server_config(context, key_secret.clone());
     check_names(&models, &context.settings)?;
     can_listen(&config)?;
     probe(&config)?;
     let meter = Arc::new(Meter::new());
+    let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
+    let charging = books::open(context, &key_secret, &names)?;
     let pool = assembly::thread_pool(context)?;
     let mut productions = Vec::new();
     for model in &models {
         let accepted = args.accept_license;
         let loaded = assembly::load(context, model, &pool, &|builtin| consent(context, builtin, accepted))?;
-        productions.push(loaded.start(context, &meter)?);
+        productions.push(loaded.start(context, &meter, Some(&charging))?);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(context.settings.threads.clamp(1, 4))
@@ -48,7 +50,7 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
         .map_err(|e| Error::failure("cannot start the asynchronous runtime").because(e))?;
     let lines: Vec<Arc<dyn Line>> = productions.iter().map(|p| Arc::clone(&p.line) as Arc<dyn Line>).collect();
     let result = runtime.block_on(async {
-        let server = Server::bind(&config, lines, meter).await.map_err(|e| server_error(&e))?;
+        let server = Server::bind(&config, Plant { lines, meter, books: Some(Arc::clone(charging.books())) }).await.map_err(|e| server_error(&e))?;
         let facts: Vec<&Facts> = productions.iter().map(|p| &p.facts).collect();
         context.output.text(banner(&server.url(), server.local_addr(), &facts, &config))?;
         server.run(shutdown()).await;
@@ -126,7 +128,7 @@ pub fn check_settings(context: &Context) -> Result<Vec<String>> {
 /// free port in place of the real one, which may be in use by the server that is to be replaced.
 fn can_listen(config: &ServerConfig) -> Result<()> {
     let config = ServerConfig { port: 0, ..config.clone() };
-    let bound = runtime()?.block_on(Server::bind(&config, Vec::new(), Arc::new(Meter::new())));
+    let bound = runtime()?.block_on(Server::bind(&config, Plant::new(Vec::new(), Arc::new(Meter::new()))));
     bound.map(drop).map_err(|e| server_error(&e))
 }
 

@@ -1,0 +1,101 @@
+//! The plant's books: opened, recovered after a crash, and handed to the lines.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use economics::Currency;
+use economics::books::{Books, BooksError, BootstrapKey, Settings, Steps};
+use economics::directory::key::KeyHash;
+use ledger::{OpenError, StoreSpec};
+use metering::Journal;
+use service::Charging;
+
+use crate::commands::Context;
+use crate::error::{Error, Result, chain};
+use crate::output::grouped;
+
+/// The book currency.
+const CURRENCY: &str = "USD";
+/// What a power loss may take of the journal, in the customers' favour.
+const SYNC_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Opens the books in the data folder, charges what a crash left open, and makes sure that the house may use `models`.
+///
+/// # Errors
+/// The data folder, the ledger or the journal cannot be used; another server has them.
+pub fn open(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<Charging>> {
+    let folder = &context.settings.data_dir;
+    std::fs::create_dir_all(folder).map_err(|e| unusable(folder, &e))?;
+    let file = folder.join("books.db");
+    let bootstrap = context.settings.server.keys.iter().map(|key| {
+        let hash = key.hash.parse::<KeyHash>().map_err(|e| {
+            Error::usage(format!("the hash of the key {} cannot be used", key.name)).because(chain(&e))
+        })?;
+        Ok(BootstrapKey { name: key.name.clone(), hash, max_priority: key.max_priority })
+    });
+    let settings = Settings {
+        store: StoreSpec::Sqlite(file.clone()),
+        writer: 0,
+        currency: Currency::of(CURRENCY).map_err(|e| Error::failure("the currency is unknown").because(chain(&e)))?,
+        secret: secret.to_vec(),
+        bootstrap: bootstrap.collect::<Result<_>>()?,
+        steps: Steps::default(),
+    };
+    let books = Books::open(settings, now_ms()).map_err(|e| books_error(&file, &e))?;
+    let folder = folder.join("journal");
+    let (journal, recovery) = Journal::open(&folder, SYNC_INTERVAL).map_err(|e| unusable(&folder, &e))?;
+    recover(context, &books, recovery)?;
+    books.serve_models(models, now_ms()).map_err(|e| {
+        Error::failure("the books take no prices for the models").because(chain(&e)).hint("see the cause above")
+    })?;
+    let charging = Charging::start(books, journal)
+        .map_err(|e| Error::failure("cannot start the thread of the books").because(e))?;
+    Ok(Arc::new(charging))
+}
+
+/// Settles what was under way when the last server ended.
+fn recover(context: &Context, books: &Arc<Books>, recovery: metering::Recovery) -> Result<()> {
+    let recovered = books.recover(&recovery.unfinished, now_ms()).map_err(|e| {
+        Error::failure("what the last server left open cannot be charged").because(chain(&e)).hint(
+            "nothing is lost: make room on the disk or see the cause, then start again",
+        )
+    })?;
+    for (id, reason) in &recovered.failed {
+        tracing::error!("request {id} was delivered in part but can't be charged: {reason}");
+    }
+    if recovered.settled + recovered.voided > 0 {
+        context.output.note(format_args!(
+            "The last server ended with requests under way: {} charged ({}), {} released without charge.",
+            grouped(recovered.settled),
+            recovered.charged,
+            grouped(recovered.voided)
+        ));
+    }
+    recovery.done().map_err(|e| unusable(&context.settings.data_dir, &e))
+}
+
+fn unusable(folder: &Path, error: &std::io::Error) -> Error {
+    Error::failure(format!("cannot use the data folder {}", folder.display()))
+        .because(error)
+        .hint("set data_dir to a folder that this user can write")
+}
+
+fn books_error(file: &Path, error: &BooksError) -> Error {
+    let hint = match error {
+        BooksError::Open(OpenError::InUse { .. }) => {
+            "another server keeps these books; stop it, or give this one its own folder: --data-dir DIR"
+        }
+        BooksError::Open(OpenError::Store(_)) => {
+            "restore a backup: `tokenworks ledger restore FILE`; keep the damaged file"
+        }
+        _ => "see the cause above",
+    };
+    Error::failure(format!("cannot open the books in {}", file.display())).because(chain(error)).hint(hint)
+}
+
+/// Milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
