@@ -215,6 +215,28 @@ pub enum Limited {
     },
 }
 
+impl Limited {
+    /// When to try again; `None` where waiting does not help.
+    #[must_use]
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::Rate { retry_after_ms, .. }
+            | Self::Concurrency { retry_after_ms, .. }
+            | Self::Crowded { retry_after_ms } => Some(*retry_after_ms),
+            Self::TooLarge { .. } => None,
+        }
+    }
+
+    /// How the bounds stand, where they are known.
+    #[must_use]
+    pub fn standings(&self) -> Standings {
+        match self {
+            Self::Rate { standings, .. } => *standings,
+            _ => Standings::default(),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     /// A ring for each bounded count.
