@@ -14,6 +14,9 @@ use crate::cost::CostModel;
 use crate::kv_cache::{BlockCopy, KvBlocks, blocks_for};
 use crate::sequence::{Rank, Sequence};
 
+/// Prompts that may be under way together: a short one need not wait for a long one before it.
+const PREFILLS: usize = 8;
+
 /// Limits of the scheduler.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SchedulerConfig {
@@ -162,9 +165,9 @@ impl Scheduler {
     fn admit(&mut self, budget: usize, plan: &mut Plan) {
         while let Some((rank, head)) = self.waiting.first_key_value() {
             let rank = *rank;
-            let ahead: usize =
-                self.running.range(..rank).filter(|(_, s)| !s.decodes()).map(|(_, s)| s.remaining()).sum();
-            if ahead >= budget {
+            let ahead = || self.running.range(..rank).filter(|(_, s)| !s.decodes());
+            let enough = ahead().map(|(_, s)| s.remaining()).sum::<usize>() >= budget;
+            if enough && ahead().count() >= PREFILLS {
                 return;
             }
             let need = self.need(head);
@@ -234,6 +237,7 @@ impl Scheduler {
     /// Gives each running sequence its columns, best first, and the blocks for them.
     fn assign(&mut self, mut budget: usize, plan: &mut Plan) {
         let mut rows = self.config.scored_rows;
+        let (short, mut kept) = self.short_share(budget).unzip();
         let ranks: Vec<Rank> = self.running.keys().copied().collect();
         for rank in ranks {
             if self.running.get(&rank).is_none_or(|sequence| sequence.paused) {
@@ -243,10 +247,14 @@ impl Scheduler {
             let decodes = sequence.decodes();
             let mut columns = 1;
             if !decodes {
-                if budget > 0 {
+                if short == Some(rank) {
+                    kept = None;
+                }
+                let mine = budget - kept.unwrap_or(0).min(budget);
+                if mine > 0 {
                     self.take_cached(rank, &mut sequence, plan);
                 }
-                columns = sequence.remaining().min(budget);
+                columns = sequence.remaining().min(mine);
                 if sequence.scores() {
                     columns = columns.min(rows);
                 }
@@ -266,6 +274,17 @@ impl Scheduler {
             }
             plan.work.push(Work { rank, start, columns });
         }
+    }
+
+    /// The prompt with the least to do, and up to half of the budget kept for it: so it does not wait for all of a long
+    /// one that came first. `None` when it is first anyway, or of lower priority.
+    fn short_share(&self, budget: usize) -> Option<(Rank, usize)> {
+        let mut prompts = self.running.iter().filter(|(_, s)| !s.decodes() && !s.paused);
+        let (first, first_sequence) = prompts.next()?;
+        let same = prompts.take_while(|(rank, _)| rank.priority == first.priority);
+        let (rank, sequence) = same.min_by_key(|(_, sequence)| sequence.remaining())?;
+        let shorter = sequence.remaining() < first_sequence.remaining();
+        shorter.then(|| (*rank, sequence.remaining().min(budget / 2)))
     }
 
     /// Finds blocks for the next columns, preempting worse sequences if it must. The worst one itself rather waits a

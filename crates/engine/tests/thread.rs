@@ -174,8 +174,11 @@ fn cancelling_takes_effect_at_the_next_step() {
     let (request, events) = ask(vec![1; 10], 1000);
     let cancel = request.cancel.clone();
     engine.submit(request).unwrap();
-    for _ in 0..3 {
+    for step in 0..3 {
         open.send(()).unwrap();
+        if step == 0 {
+            assert!(matches!(events.recv_timeout(LIMIT), Ok(Event::Prefilled { .. })));
+        }
         assert!(matches!(events.recv_timeout(LIMIT), Ok(Event::Token { .. })));
     }
     cancel.cancel();

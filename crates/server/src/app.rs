@@ -19,8 +19,8 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::auth::Gate;
 use crate::config::Limits;
-use crate::serve::Plant;
 use crate::error::ApiError;
+use crate::serve::Plant;
 use crate::{ServerConfig, access, auth, routes};
 
 /// State shared by all handlers.

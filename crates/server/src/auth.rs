@@ -137,7 +137,12 @@ impl Gate {
         if local {
             self.check_local(uri, headers)?;
         }
-        let house = || books.identify_house("").map(|house| Arc::new(house).into()).map_err(|error| ApiError::unauthorized(error.to_string()));
+        let house = || {
+            books
+                .identify_house("")
+                .map(|house| Arc::new(house).into())
+                .map_err(|error| ApiError::unauthorized(error.to_string()))
+        };
         let key = match presented(headers) {
             Ok(key) => key,
             Err(_none) if local => return house(),

@@ -15,12 +15,13 @@ pub(crate) struct ApiError {
     param: Option<String>,
     code: Option<&'static str>,
     retry_after_s: Option<u32>,
-    standings: Standings,
+    /// How the rate limits stand, where one of them refused.
+    standings: Option<Box<Standings>>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into(), param: None, code: None, retry_after_s: None, standings: Standings::default() }
+        Self { status, kind, message: message.into(), param: None, code: None, retry_after_s: None, standings: None }
     }
 
     /// 400 without a field.
@@ -187,7 +188,9 @@ impl IntoResponse for ApiError {
         }
         let mut response = (self.status, axum::Json(self.body())).into_response();
         let headers = response.headers_mut();
-        rate_headers(headers, &self.standings);
+        if let Some(standings) = &self.standings {
+            rate_headers(headers, standings);
+        }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -220,7 +223,7 @@ impl From<LineError> for ApiError {
             result.retry_after_s = Some(u32::try_from(after.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1));
         }
         result.param = param.map(str::to_owned);
-        result.standings = error.standings().unwrap_or_default();
+        result.standings = error.standings().map(Box::new);
         result
     }
 }

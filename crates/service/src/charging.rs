@@ -220,7 +220,9 @@ impl Settling {
             Err(error) => (None, failure.or(Some(error))),
         };
         // A reader that has gone needs nothing.
-        let _ = reader.map(|reader| reader.send(Parcel::Ended(failure, record, charge)));
+        if let Some(reader) = reader {
+            let _ = reader.send(Parcel::Ended(failure, record, charge));
+        }
     }
 }
 
@@ -382,7 +384,7 @@ mod tests {
         assert_eq!(id[..4], [0x01, 0x93, 0x57, 0x0b]);
         assert_eq!(entry_id(&format!("{base}-0")), id);
         let third = entry_id(&format!("{base}-2"));
-        assert_eq!((id[15], third[15], &id[..15] == &third[..15]), (0x11, 0x13, true));
+        assert_eq!((id[15], third[15], id[..15] == third[..15]), (0x11, 0x13, true));
         for other in ["run", "", "chatcmpl-0193", "cmpl-é-1", &"g".repeat(40)] {
             assert_ne!(entry_id(other), id);
             assert_eq!(entry_id(other), hashed(other), "{other}");

@@ -21,7 +21,9 @@ mod stop;
 pub use charging::{Charging, entry_id};
 pub use economics::Charge;
 pub use error::{ErrorKind, LineError};
-pub use line::{BoxFuture, Generation, Labels, Line, LineEvent, LineStatus, Message, ModelCard, Payer, Prompt, TokenText};
+pub use line::{
+    BoxFuture, Generation, Labels, Line, LineEvent, LineStatus, Message, ModelCard, Payer, Prompt, TokenText,
+};
 pub use local::{LocalLine, LocalLineConfig};
 pub use reply::{EventSource, Reply};
 

@@ -105,7 +105,7 @@ impl LocalLine {
         prompt::check(&generation, &limits)?;
         let ids = self.encode(&mut generation).await?;
         let max_tokens = prompt::check_ids(&ids, generation.max_tokens, &limits)?;
-        let bill = self.admit(&generation, ids.len(), max_tokens)?;
+        let bill = self.admit(&generation, ids.len(), max_tokens).await?;
         let echo = generation.echo.then(|| self.echo(&generation, &ids));
         let end_ids = if generation.ignore_eos { Vec::new() } else { self.tokenizer.end_ids().to_vec() };
         let stops = Arc::new(StopSet::new(&generation.stop));
@@ -120,7 +120,8 @@ impl LocalLine {
             bill: bill.clone(),
         };
         let (sender, parcels) = mpsc::unbounded_channel();
-        let (account, sink) = Account::open(self.opening(&generation, &ids, bill.clone()), Arc::clone(&self.meter), sender);
+        let (account, sink) =
+            Account::open(self.opening(&generation, &ids, bill.clone()), Arc::clone(&self.meter), sender);
         let cancel = CancelToken::new();
         // Made before the request is handed over: if this future is dropped from here on, the work stops.
         let standings = bill.as_ref().map(|bill| bill.standings()).unwrap_or_default();
@@ -146,8 +147,9 @@ impl LocalLine {
         Ok(reply)
     }
 
-    /// Takes the hold of a request, if requests are charged here.
-    fn admit(
+    /// Takes the hold of a request, if requests are charged here. Off the runtime's threads: the first request of a
+    /// customer's window opens accounts, which waits for the disk.
+    async fn admit(
         &self,
         generation: &Generation,
         input_tokens: usize,
@@ -156,23 +158,29 @@ impl LocalLine {
         let Some(charging) = &self.charging else { return Ok(None) };
         let payer = generation.payer.as_ref();
         let payer = payer.ok_or_else(|| LineError::internal("a request came without one who pays"))?;
-        let user = generation.labels.user.as_deref().unwrap_or_default();
-        let mut identity = Cow::Borrowed(payer.identity.as_ref());
-        if !user.is_empty() {
-            let known = charging.books().directory().for_end_user(identity.to_mut(), user);
-            known.map_err(|error| LineError::Forbidden { message: error.to_string() })?;
-        }
-        let admission = Admission {
-            id: EntryId(entry_id(&generation.id)),
-            identity: &identity,
-            model: &self.card.id,
-            input: input_tokens as u64,
-            max_output: u64::from(max_tokens) * u64::from(generation.candidates),
-            tag: payer.tag.as_deref().unwrap_or_default(),
-            user,
-            now_ms: now_ms(),
-        };
-        charging.admit(admission, payer.streamed).map(Some)
+        let id = EntryId(entry_id(&generation.id));
+        let (payer, charging, model) = (payer.clone(), Arc::clone(charging), self.card.id.clone());
+        let user = generation.labels.user.clone().unwrap_or_default();
+        let max_output = u64::from(max_tokens) * u64::from(generation.candidates);
+        let admitted = tokio::task::spawn_blocking(move || {
+            let mut identity = Cow::Borrowed(payer.identity.as_ref());
+            if !user.is_empty() {
+                let known = charging.books().directory().for_end_user(identity.to_mut(), &user);
+                known.map_err(|error| LineError::Forbidden { message: error.to_string() })?;
+            }
+            let admission = Admission {
+                id,
+                identity: &identity,
+                model: &model,
+                input: input_tokens as u64,
+                max_output,
+                tag: payer.tag.as_deref().unwrap_or_default(),
+                user: &user,
+                now_ms: now_ms(),
+            };
+            charging.admit(admission, payer.streamed)
+        });
+        admitted.await.map_err(|error| LineError::internal(format!("admitting failed: {error}")))?.map(Some)
     }
 
     /// Turns a request away before its text is tokenized if the engine would turn it away anyway.

@@ -185,12 +185,7 @@ impl LoadedModel {
     ///
     /// # Errors
     /// The KV cache does not fit, or the engine cannot start.
-    pub fn start(
-        self,
-        context: &Context,
-        meter: &Arc<Meter>,
-        charging: Option<&Arc<Charging>>,
-    ) -> Result<Production> {
+    pub fn start(self, context: &Context, meter: &Arc<Meter>, charging: Option<&Arc<Charging>>) -> Result<Production> {
         let settings = &context.settings.engine;
         let demand = KvDemand::of(&self.name, self.model.config(), &self.settings, settings)?;
         let kv = demand.budget()?;

@@ -29,9 +29,10 @@ pub fn open(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<C
     std::fs::create_dir_all(folder).map_err(|e| unusable(folder, &e))?;
     let file = folder.join("books.db");
     let bootstrap = context.settings.server.keys.iter().map(|key| {
-        let hash = key.hash.parse::<KeyHash>().map_err(|e| {
-            Error::usage(format!("the hash of the key {} cannot be used", key.name)).because(chain(&e))
-        })?;
+        let hash = key
+            .hash
+            .parse::<KeyHash>()
+            .map_err(|e| Error::usage(format!("the hash of the key {} cannot be used", key.name)).because(chain(&e)))?;
         Ok(BootstrapKey { name: key.name.clone(), hash, max_priority: key.max_priority })
     });
     let settings = Settings {
@@ -57,9 +58,9 @@ pub fn open(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<C
 /// Settles what was under way when the last server ended.
 fn recover(context: &Context, books: &Arc<Books>, recovery: metering::Recovery) -> Result<()> {
     let recovered = books.recover(&recovery.unfinished, now_ms()).map_err(|e| {
-        Error::failure("what the last server left open cannot be charged").because(chain(&e)).hint(
-            "nothing is lost: make room on the disk or see the cause, then start again",
-        )
+        Error::failure("what the last server left open cannot be charged")
+            .because(chain(&e))
+            .hint("nothing is lost: make room on the disk or see the cause, then start again")
     })?;
     for (id, reason) in &recovered.failed {
         tracing::error!("request {id} was delivered in part but can't be charged: {reason}");

@@ -232,6 +232,24 @@ fn a_long_prompt_does_not_stop_those_who_decode() {
 }
 
 #[test]
+fn a_short_prompt_does_not_wait_for_a_long_one_before_it() {
+    let mut plant = Plant::new(SchedulerConfig { prefill_chunk: 64, ..config(64) });
+    plant.submit(rank(0, 0), (0..900).collect(), 5, 1, false);
+    plant.step();
+    plant.submit(rank(0, 1), (1000..1300).collect(), 5, 1, false);
+    plant.submit(rank(0, 2), vec![7; 10], 5, 1, false);
+    plant.submit(rank(-1, 3), vec![8; 4], 5, 1, false);
+    let plan = plant.scheduler.schedule(&plant.cost);
+    assert_eq!(columns(&plan), [(0, 54), (2, 10)], "ten are kept for the shortest of the same priority");
+    let mut plant = Plant::new(SchedulerConfig { prefill_chunk: 64, ..config(64) });
+    plant.submit(rank(0, 0), (0..900).collect(), 5, 1, false);
+    plant.step();
+    plant.submit(rank(0, 1), (1000..1300).collect(), 5, 1, false);
+    let plan = plant.scheduler.schedule(&plant.cost);
+    assert_eq!(columns(&plan), [(0, 32), (1, 32)], "the first keeps half at least");
+}
+
+#[test]
 fn a_full_prefix_hit_still_computes_the_last_token() {
     let mut plant = Plant::new(config(64));
     let prompt: Vec<TokenId> = (0..64).collect();

@@ -76,7 +76,12 @@ impl Form for Chat {
 
     fn opening(&self, index: u32) -> Option<ChatCompletionChunk> {
         let delta = Delta { role: Some("assistant".to_owned()), content: Some(String::new()) };
-        Some(self.chunk(vec![ChatChunkChoice { index, delta, logprobs: None, finish_reason: None, tokenworks: None }], None))
+        Some(
+            self.chunk(
+                vec![ChatChunkChoice { index, delta, logprobs: None, finish_reason: None, tokenworks: None }],
+                None,
+            ),
+        )
     }
 
     fn text(&mut self, index: u32, text: String, tokens: Vec<TokenText>) -> ChatCompletionChunk {

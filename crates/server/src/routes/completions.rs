@@ -90,7 +90,10 @@ impl Form for Text {
 
     fn end(&self, index: u32, ending: Ending) -> Completion {
         let (finish_reason, tokenworks) = (Some(ending.finish_reason()), ending.note());
-        self.frame(vec![CompletionChoice { index, text: String::new(), logprobs: None, finish_reason, tokenworks }], None)
+        self.frame(
+            vec![CompletionChoice { index, text: String::new(), logprobs: None, finish_reason, tokenworks }],
+            None,
+        )
     }
 
     fn usage(&self, usage: Usage) -> Completion {

@@ -214,7 +214,8 @@ async fn tls_errors_name_the_file() {
     ] {
         let files = TlsFiles { certificate: certificate.clone(), private_key: private_key.clone() };
         let config = ServerConfig { port: 0, tls: Some(files), ..ServerConfig::default() };
-        let error = Server::bind(&config, Plant::new(vec![], Arc::new(Meter::new()))).await.err().unwrap().to_string();
+        let error =
+            Server::bind(&config, server::Plant::new(vec![], Arc::new(Meter::new()))).await.err().unwrap().to_string();
         assert!(error.contains(culprit), "{error}");
     }
 }

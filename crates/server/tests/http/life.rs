@@ -31,7 +31,9 @@ async fn open(plant: &Plant, body: &Value) -> TcpStream {
 #[tokio::test]
 async fn a_port_in_use_and_names_without_an_address() {
     let plant = Plant::hello().await;
-    let bind = async |config: ServerConfig| Server::bind(&config, Plant::new(vec![], Arc::new(Meter::new()))).await.err().unwrap();
+    let bind = async |config: ServerConfig| {
+        Server::bind(&config, server::Plant::new(vec![], Arc::new(Meter::new()))).await.err().unwrap()
+    };
     let error = bind(ServerConfig { port: plant.address.port(), ..ServerConfig::default() }).await;
     assert!(matches!(error, ServerError::PortInUse { .. }), "{error}");
     assert!(error.to_string().contains(&plant.address.port().to_string()), "{error}");

@@ -43,7 +43,7 @@ async fn start(config: EngineConfig, template: bool) -> Tiny {
     let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
     let line: Arc<dyn Line> = Arc::new(LocalLine::new(card, tokenizer, template, engine, Arc::clone(&meter)));
     let config = ServerConfig { port: 0, ..ServerConfig::default() };
-    let server = Server::bind(&config, Plant::new(vec![Arc::clone(&line)], meter)).await.unwrap();
+    let server = Server::bind(&config, server::Plant::new(vec![Arc::clone(&line)], meter)).await.unwrap();
     let address = server.local_addr();
     tokio::spawn(server.run(std::future::pending()));
     Tiny { address, line }

@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "the plant is a part of the tests")]
 
 mod answers;
+mod charged;
 mod plant;
 mod refusals;
 mod stops;

@@ -50,7 +50,9 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
         .map_err(|e| Error::failure("cannot start the asynchronous runtime").because(e))?;
     let lines: Vec<Arc<dyn Line>> = productions.iter().map(|p| Arc::clone(&p.line) as Arc<dyn Line>).collect();
     let result = runtime.block_on(async {
-        let server = Server::bind(&config, Plant { lines, meter, books: Some(Arc::clone(charging.books())) }).await.map_err(|e| server_error(&e))?;
+        let server = Server::bind(&config, Plant { lines, meter, books: Some(Arc::clone(charging.books())) })
+            .await
+            .map_err(|e| server_error(&e))?;
         let facts: Vec<&Facts> = productions.iter().map(|p| &p.facts).collect();
         context.output.text(banner(&server.url(), server.local_addr(), &facts, &config))?;
         server.run(shutdown()).await;
