@@ -168,11 +168,26 @@ fn sigterm_drains_and_ends_with_0() {
 }
 
 #[test]
+fn the_books_are_one_servers_own() {
+    let sandbox = sandbox();
+    let serving = Serving::start(&sandbox, &["tiny.gguf"]);
+    let answer = serving.request("POST /v1/completions", r#"{"model":"tiny","prompt":"a","max_tokens":2}"#);
+    assert!(answer.contains(r#""charged":{"amount":"0.00","currency":"USD""#), "{answer}");
+    let error = sandbox.run(&["serve", "tiny.gguf", "--port", "0"]).bad(1);
+    assert!(error.contains("in use by") && error.contains("--data-dir"), "{error}");
+    let other = Serving::start(&sandbox, &["tiny.gguf", "--data-dir", "other"]);
+    drop((serving, other));
+    // The first one's books are there for the next.
+    drop(Serving::start(&sandbox, &["tiny.gguf"]));
+}
+
+#[test]
 fn a_context_shortened_by_a_setting() {
     let sandbox = sandbox();
     sandbox.write("tokenworks.toml", "[engine]\ncontext_len = 64\n");
     let serving = Serving::start(&sandbox, &["tiny.gguf"]);
     assert!(serving.banner.contains("context 64 tokens"), "{}", serving.banner);
+    drop(serving);
     sandbox.write("tokenworks.toml", "[engine]\ncontext_len = 1024\n");
     let error = sandbox.run(&["serve", "tiny.gguf", "--port", "0"]).bad(2);
     assert!(error.contains("engine.context_len is 1024") && error.contains("at most 512"), "{error}");
