@@ -27,8 +27,8 @@ use crate::{
 const LONG_TEXT_BYTES: usize = 8 * 1024;
 /// Long texts that are tokenized at the same time, and chats; further ones wait their turn.
 const TEXTS_AT_ONCE: usize = 2;
-/// How long a chat may wait for its turn; it comes at once unless others are very long or the template is very slow.
-const CHAT_WAIT: Duration = Duration::from_secs(10);
+/// How long a chat or a long text may wait for its turn; it comes at once unless others are very long or the template is very slow.
+const TURN_WAIT: Duration = Duration::from_secs(10);
 /// Most bytes of a caller's word (key, user) that a usage record keeps.
 const MAX_LABEL_BYTES: usize = 256;
 
@@ -54,7 +54,7 @@ pub struct LocalLine {
     open: AtomicBool,
     long_texts: Arc<Semaphore>,
     chats: Arc<Semaphore>,
-    chats_waiting: Semaphore,
+    texts_waiting: Semaphore,
     charging: Option<Arc<Charging>>,
 }
 
@@ -87,7 +87,7 @@ impl LocalLine {
             open: AtomicBool::new(true),
             long_texts: Arc::new(Semaphore::new(TEXTS_AT_ONCE)),
             chats: Arc::new(Semaphore::new(TEXTS_AT_ONCE)),
-            chats_waiting: Semaphore::new(limits.max_waiting.min(Semaphore::MAX_PERMITS)),
+            texts_waiting: Semaphore::new(limits.max_waiting.min(Semaphore::MAX_PERMITS)),
             charging: None,
         }
     }
@@ -198,8 +198,7 @@ impl LocalLine {
             Prompt::Ids(ids) => Ok(ids.clone()),
             Prompt::Text(text) if text.len() <= LONG_TEXT_BYTES => Ok(self.tokenizer.encode(text, true, true)),
             Prompt::Text(text) => {
-                let turn = Arc::clone(&self.long_texts).acquire_owned().await;
-                let turn = turn.map_err(|error| LineError::internal(error.to_string()))?;
+                let turn = self.turn(&self.long_texts).await?;
                 let (tokenizer, long) = (Arc::clone(&self.tokenizer), std::mem::take(text));
                 let (ids, long) = off_thread(turn, move || (tokenizer.encode(&long, true, true), long)).await?;
                 *text = long;
@@ -222,18 +221,18 @@ impl LocalLine {
         let Some(template) = self.template.clone() else {
             return Err(LineError::NoChatTemplate { model: self.card.id.clone() });
         };
-        let turn = self.chat_turn().await?;
+        let turn = self.turn(&self.chats).await?;
         let tokenizer = Arc::clone(&self.tokenizer);
         let work =
             move || prompt::encode_chat(&tokenizer, template.as_ref(), messages, add_generation_prompt, &variables);
         off_thread(turn, work).await?
     }
 
-    /// Waits for a chat's turn. As many may wait for it as for the engine, and none for long.
-    async fn chat_turn(&self) -> Result<OwnedSemaphorePermit, LineError> {
-        let waiting = || self.engine.limits().max_waiting.saturating_sub(self.chats_waiting.available_permits());
-        let Ok(_place) = self.chats_waiting.try_acquire() else { return Err(self.queue_full(waiting())) };
-        match tokio::time::timeout(CHAT_WAIT, Arc::clone(&self.chats).acquire_owned()).await {
+    /// Waits for the turn of a chat or a long text. As many may wait for it as for the engine, and none for long.
+    async fn turn(&self, turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, LineError> {
+        let waiting = || self.engine.limits().max_waiting.saturating_sub(self.texts_waiting.available_permits());
+        let Ok(_place) = self.texts_waiting.try_acquire() else { return Err(self.queue_full(waiting())) };
+        match tokio::time::timeout(TURN_WAIT, Arc::clone(turns).acquire_owned()).await {
             Ok(turn) => turn.map_err(|error| LineError::internal(error.to_string())),
             Err(_) => Err(self.queue_full(waiting())),
         }
