@@ -216,15 +216,28 @@ fn is_loopback_name(text: &str) -> bool {
     }
     let Ok(authority) = text.parse::<Authority>() else { return false };
     let host = authority.host();
+    let port = authority.as_str().strip_prefix(host).unwrap_or_default();
+    let is_port = |text: &str| text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok();
+    if !port.is_empty() && !port.strip_prefix(':').is_some_and(is_port) {
+        return false;
+    }
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     bare.eq_ignore_ascii_case("localhost")
         || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(Ok(text)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
-    let essence = text.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter().peekable();
+    types.peek().is_some() && types.all(|value| value.to_str().is_ok_and(is_json_type))
+}
+
+/// Whether a `Content-Type` says JSON in UTF-8, which is the only encoding JSON has.
+fn is_json_type(text: &str) -> bool {
+    let mut parts = text.split(';').map(str::trim);
+    parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+        && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+            !name.trim().eq_ignore_ascii_case("charset") || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
 }
 
 /// Middleware: lets a request through with its [`Caller`], or answers why not.
@@ -262,9 +275,29 @@ mod tests {
             "10.0.0.1",
             "[::2]",
             "::1 ",
+            "127.0.0.1:8080,evil.com",
+            "localhost:99999",
+            "localhost:+80",
+            "localhost:",
         ] {
             assert!(!is_loopback_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn json_types() {
+        let with = |values: &[&'static str]| {
+            let values = values.iter().map(|v| (header::CONTENT_TYPE, v.parse().unwrap()));
+            is_json(&values.collect())
+        };
+        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""] {
+            assert!(with(&[good]), "{good}");
+        }
+        assert!(with(&["application/json", "application/json"]));
+        for bad in ["text/plain", "application/json; charset=utf-16", "application/json, text/plain"] {
+            assert!(!with(&[bad]) && !with(&["application/json", bad]), "{bad}");
+        }
+        assert!(!with(&[]));
     }
 
     #[test]
