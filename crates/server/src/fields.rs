@@ -77,6 +77,15 @@ impl Fields {
         self.read(name, expected, |value| number(&value, range).ok_or(value))
     }
 
+    /// A number above 0 and up to `max`; what is too small for the sampler's precision becomes its least.
+    pub(crate) fn positive(&mut self, name: &str, expected: &str, max: f32) -> Result<Option<f32>, ApiError> {
+        self.read(name, expected, |value| {
+            let is_positive = value.as_f64().is_some_and(|wide| wide > 0.0);
+            let narrow = number(&value, 0.0..=f64::from(max)).filter(|_| is_positive);
+            narrow.map(|narrow| narrow.max(f32::MIN_POSITIVE)).ok_or(value)
+        })
+    }
+
     /// A whole number within `range` and within what `T` can hold.
     pub(crate) fn integer<T: TryFrom<i128>>(
         &mut self,

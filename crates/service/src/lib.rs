@@ -25,6 +25,7 @@ pub use line::{
     BoxFuture, Generation, Labels, Line, LineEvent, LineStatus, Message, ModelCard, Payer, Prompt, TokenText,
 };
 pub use local::{LocalLine, LocalLineConfig};
+pub use prompt::{MAX_STOP_BYTES, MAX_STOPS};
 pub use reply::{EventSource, Reply};
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use crate::pieces::Pieces;
 use crate::{Generation, LineError, Message, Prompt, TokenText};
 
 /// Most stop strings of one request.
-const MAX_STOPS: usize = 16;
+pub const MAX_STOPS: usize = 16;
 /// Most bytes of one stop string.
-const MAX_STOP_BYTES: usize = 1024;
+pub const MAX_STOP_BYTES: usize = 1024;
 /// Most best tokens reported at each position.
 const MAX_TOP_LOGPROBS: u8 = 20;
 

@@ -11,6 +11,7 @@ use crate::fields::{Fields, missing, short, wrong};
 
 const MAX_MESSAGES: usize = 4096;
 const MESSAGES: &str = "a list of messages, each with `role` and `content`";
+const MAX_TOKENS: &str = "an integer, at least 1: a chat always answers";
 const ROLE: &str = "one of `system`, `developer`, `user`, `assistant`";
 const CONTENT: &str = "a string, or a list of parts of type `text`";
 
@@ -22,8 +23,8 @@ pub(crate) fn parse_chat(mut fields: Fields, context: &Context<'_>) -> Result<Jo
         let message = "`add_generation_prompt` must be true (or absent): the answer is always a new message";
         return Err(ApiError::unsupported("add_generation_prompt", message));
     }
-    let newer = max_tokens(&mut fields, "max_completion_tokens", false)?;
-    let older = max_tokens(&mut fields, "max_tokens", false)?;
+    let newer = max_tokens(&mut fields, "max_completion_tokens", MAX_TOKENS, 1)?;
+    let older = max_tokens(&mut fields, "max_tokens", MAX_TOKENS, 1)?;
     if newer.is_some() && older.is_some() && newer != older {
         let message = "`max_tokens` is the older name of `max_completion_tokens`; give only one of them";
         return Err(ApiError::field("max_tokens", message));

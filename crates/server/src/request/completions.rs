@@ -16,7 +16,12 @@ pub(crate) fn parse_completion(mut fields: Fields, context: &Context<'_>) -> Res
     strip_request(&mut fields)?;
     let prompts = prompts(&mut fields, context)?;
     let echo = fields.boolean("echo")?.unwrap_or(false);
-    let max_tokens = max_tokens(&mut fields, "max_tokens", echo)?;
+    let (expected, least) = if echo {
+        ("an integer, at least 0", 0)
+    } else {
+        ("an integer, at least 1 (0 only scores a prompt, with `echo`)", 1)
+    };
+    let max_tokens = max_tokens(&mut fields, "max_tokens", expected, least)?;
     let best_of: Option<u32> = fields.integer("best_of", "an integer, equal to `n`", 1..)?;
     let logprobs =
         fields.integer("logprobs", "an integer from 0 to 20, how many of the likeliest tokens to give", 0..=20)?;

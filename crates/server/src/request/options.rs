@@ -4,19 +4,15 @@ use std::collections::BTreeMap;
 
 use inference::{SamplingParams, TokenId};
 use serde_json::{Map, Value};
-use service::{Generation, Labels, ModelCard, Payer, Prompt};
+use service::{Generation, Labels, MAX_STOP_BYTES, MAX_STOPS, ModelCard, Payer, Prompt};
 
 use super::{Context, ReplyStyle, token_id_of};
 use crate::error::ApiError;
 use crate::fields::{Fields, number, short, wrong};
 
-const MAX_STOPS: usize = 16;
 const MAX_TAG_BYTES: usize = 64;
-const MAX_STOP_BYTES: usize = 4096;
 /// OpenAI's own bound.
 const MAX_LOGIT_BIAS: usize = 1024;
-/// The least value above 0 that the sampler can tell from it.
-const ABOVE_ZERO: f64 = f32::MIN_POSITIVE as f64;
 
 /// Reads the shared fields: a generation without its prompt, and how to answer. `logprobs`: how many of the likeliest
 /// tokens to report.
@@ -64,12 +60,12 @@ fn sampling(fields: &mut Fields, logprobs: Option<u8>, card: &ModelCard) -> Resu
         temperature: fields.number("temperature", "a number from 0 to 2", 0.0..=2.0)?.unwrap_or(1.0),
         // More than all tokens is all tokens.
         top_k: u32::try_from(top_k).unwrap_or(0),
-        top_p: fields.number("top_p", "a number above 0 and up to 1", ABOVE_ZERO..=1.0)?.unwrap_or(1.0),
+        top_p: fields.positive("top_p", "a number above 0 and up to 1", 1.0)?.unwrap_or(1.0),
         min_p: fields.number("min_p", "a number from 0 to 1", 0.0..=1.0)?.unwrap_or(0.0),
         frequency_penalty: fields.number("frequency_penalty", penalty, -2.0..=2.0)?.unwrap_or(0.0),
         presence_penalty: fields.number("presence_penalty", penalty, -2.0..=2.0)?.unwrap_or(0.0),
         repetition_penalty: fields
-            .number("repetition_penalty", "a finite number above 0", ABOVE_ZERO..=f64::from(f32::MAX))?
+            .positive("repetition_penalty", "a finite number above 0", f32::MAX)?
             .unwrap_or(1.0),
         logit_bias: logit_bias(fields.object("logit_bias")?.unwrap_or_default(), card)?,
         seed: fields.integer("seed", "an integer of 64 bits", ..)?.map(i64::cast_unsigned),
@@ -104,7 +100,7 @@ fn stops(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
             list.into_iter().enumerate().map(|(i, value)| stop(value, &format!("stop[{i}]"))).collect()
         }
         Some(value @ Value::String(_)) => Ok(vec![stop(value, "stop")?]),
-        Some(other) => Err(wrong("stop", "a string, or a list of up to 16 strings", &other)),
+        Some(other) => Err(wrong("stop", &format!("a string, or a list of up to {MAX_STOPS} strings"), &other)),
     }
 }
 
@@ -143,13 +139,13 @@ fn streaming(fields: &mut Fields) -> Result<(bool, bool), ApiError> {
     Ok((stream, include_usage))
 }
 
-/// Most tokens; values above every context are as good as none. With `zero`, 0 is allowed as well.
-pub(super) fn max_tokens(fields: &mut Fields, name: &str, zero: bool) -> Result<Option<u32>, ApiError> {
-    let expected = match (name, zero) {
-        ("max_tokens", false) => "an integer, at least 1 (0 only scores the prompt of a completion with `echo`)",
-        (_, false) => "an integer, at least 1",
-        (_, true) => "an integer, at least 0",
-    };
-    let count: Option<u64> = fields.integer(name, expected, i128::from(!zero)..)?;
+/// Most tokens, `least` or more, which `expected` says; values above every context are as good as none.
+pub(super) fn max_tokens(
+    fields: &mut Fields,
+    name: &str,
+    expected: &str,
+    least: u8,
+) -> Result<Option<u32>, ApiError> {
+    let count: Option<u64> = fields.integer(name, expected, i128::from(least)..)?;
     Ok(count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)))
 }

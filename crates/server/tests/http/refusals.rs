@@ -63,7 +63,6 @@ fn bad_shared() -> Vec<(&'static str, Value)> {
         ("repetition_penalty", json!(0)),
         ("repetition_penalty", json!(-1)),
         ("repetition_penalty", json!(1e39)),
-        ("repetition_penalty", json!(1e-60)),
         ("n", json!(0)),
         ("n", json!(-1)),
         ("n", json!(9)),
@@ -361,4 +360,19 @@ async fn one_refused_prompt_cancels_the_others() {
     assert_eq!(post(plant.address, COMPLETIONS, &body).await.status, 429);
     assert_eq!(plant.line.submitted.lock().unwrap().len(), 3);
     assert_eq!(plant.line.cancelled(), 2);
+}
+
+#[tokio::test]
+async fn limits_and_small_values_are_told_as_they_are() {
+    let plant = Plant::hello().await;
+    let error = post(plant.address, CHAT, &with(&chat(), "max_tokens", json!(0))).await.error();
+    assert!(error.message.contains("at least 1") && !error.message.contains("echo"), "{}", error.message);
+    let long = json!(["a".repeat(service::MAX_STOP_BYTES + 1)]);
+    let error = post(plant.address, CHAT, &with(&chat(), "stop", long)).await.error();
+    assert_eq!(error.param.as_deref(), Some("stop[0]"));
+    check_accepted(&plant, CHAT, &with(&chat(), "stop", json!(["a".repeat(service::MAX_STOP_BYTES)]))).await;
+    for tiny in [1e-38, 1e-60] {
+        check_accepted(&plant, CHAT, &with(&chat(), "top_p", json!(tiny))).await;
+        assert!(plant.line.last().sampling.top_p > 0.0);
+    }
 }
