@@ -1,6 +1,6 @@
 //! Sizes and constants of a model, read from metadata with every value checked.
 
-use formats::gguf::Gguf;
+use formats::gguf::{Gguf, StringArray};
 
 use crate::LoadError;
 
@@ -75,7 +75,7 @@ impl ModelConfig {
         }
         Ok(Self {
             architecture,
-            vocab_size: vocab_size(gguf)?,
+            vocab_size: keys.vocab_size()?,
             context_len: keys.size("context_length", CONTEXT_MAX)?,
             layers: keys.size("block_count", LAYERS_MAX)?,
             hidden,
@@ -99,8 +99,8 @@ impl ModelConfig {
     }
 }
 
-/// The vocabulary is what the embedding holds, whatever metadata says.
-fn vocab_size(gguf: &Gguf) -> Result<usize, LoadError> {
+/// Rows of the embedding.
+fn embedding_rows(gguf: &Gguf) -> Result<usize, LoadError> {
     let name = crate::weights::EMBEDDING;
     let tensor = gguf.tensor(name).ok_or_else(|| LoadError::MissingTensor { name: name.to_owned() })?;
     let wrong = || LoadError::TensorShape {
@@ -134,6 +134,24 @@ impl Keys<'_> {
         match usize::try_from(value) {
             Ok(size) if (1..=max).contains(&size) => Ok(Some(size)),
             _ => Err(self.invalid(key, format!("from 1 to {max}"), value)),
+        }
+    }
+
+    /// The vocabulary is what the embedding holds; metadata that says otherwise belongs to another model.
+    fn vocab_size(&self) -> Result<usize, LoadError> {
+        let rows = embedding_rows(self.gguf)?;
+        let embedding = crate::weights::EMBEDDING;
+        if let Some(told) = self.gguf.get_u32(&self.name("vocab_size"))?.filter(|&told| told as usize != rows) {
+            return Err(self.invalid("vocab_size", format!("{rows}, the rows of \"{embedding}\""), told));
+        }
+        let key = "tokenizer.ggml.tokens";
+        match self.gguf.get_str_array(key)?.map(StringArray::len) {
+            Some(tokens) if tokens != rows => Err(LoadError::InvalidKey {
+                key: key.to_owned(),
+                expected: format!("a list of {rows}, the rows of \"{embedding}\""),
+                actual: format!("a list of {tokens}"),
+            }),
+            _ => Ok(rows),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Files and batches with faults are refused, naming what is wrong.
 
-use formats::gguf::{Gguf, TensorType, Value, Writer};
+use formats::gguf::{Array, Gguf, TensorType, Value, Writer};
 use model::{Batch, Column, ForwardError, Model, Workspace};
 use test_support::TinyModel;
 
@@ -74,6 +74,21 @@ fn keys() {
     }
     let window = with_key(&TinyModel::gemma3(), "gemma3.attention.sliding_window", &Value::Bool(false));
     assert!(window.contains("\"gemma3.attention.sliding_window\" is missing"), "{window}");
+}
+
+#[test]
+fn vocabularies_that_contradict_the_embedding() {
+    let tiny = TinyModel::llama();
+    let rows = tiny.vocab_size();
+    let mut writer = tiny.writer().unwrap();
+    writer.key("llama.vocab_size", Value::U32(u32::try_from(rows + 1).unwrap()));
+    let told = refusal(&writer);
+    assert!(told.contains(&format!("should be {rows}, the rows")) && told.contains(&(rows + 1).to_string()), "{told}");
+    writer.key("llama.vocab_size", Value::U32(u32::try_from(rows).unwrap()));
+    load_written(&writer, 1).unwrap();
+    let tokens = Value::Array(Array::String(["a", "b", "c"].into_iter().collect()));
+    let told = with_key(&tiny, "tokenizer.ggml.tokens", &tokens);
+    assert!(told.contains(&format!("a list of {rows}")) && told.contains("is a list of 3"), "{told}");
 }
 
 #[test]
