@@ -12,7 +12,7 @@ use model::{Batch, BlockId, Model};
 use service::{Charging, LocalLine, LocalLineConfig};
 use tokenizer::{TemplateError, TemplateRenderer, Tokenizer};
 
-use crate::catalogue::{Consent, ModelRef};
+use crate::catalogue::{Consent, ModelRef, Source};
 use crate::commands::Context;
 use crate::config::{ModelSettings, TemplateSource};
 use crate::error::{Error, Result, chain};
@@ -88,7 +88,13 @@ pub fn thread_pool(context: &Context) -> Result<Arc<ThreadPool>> {
 /// It cannot be fetched, or is no model file.
 pub fn open(context: &Context, model: &ModelRef, consent: Consent<'_>) -> Result<Gguf> {
     let path = context.catalogue().obtain(model, consent)?;
-    Gguf::open(&path).map_err(|e| file_error(&path, &e))
+    Gguf::open(&path).map_err(|e| match model.source {
+        Source::Path(_) => file_error(&path, &e).hint(
+            "give the path of a GGUF file, and check that it was copied whole; `tokenworks models` lists the names that \
+             need no path",
+        ),
+        _ => file_error(&path, &e).hint(format!("if it was damaged, remove it and run `tokenworks pull {}`", model.name)),
+    })
 }
 
 /// The tokenizer of a model file.
@@ -122,7 +128,7 @@ pub fn load(context: &Context, model: &ModelRef, pool: &Arc<ThreadPool>, consent
 fn file_error(path: &Path, error: &dyn std::error::Error) -> Error {
     Error::failure(format!("cannot use the model file {}", path.display()))
         .because(chain(error))
-        .hint("if the file was damaged, remove it and fetch it again; `tokenworks models` lists what is known to work")
+        .hint("it is damaged, or of a kind that is not supported; `tokenworks models` lists what is known to work")
 }
 
 fn template(

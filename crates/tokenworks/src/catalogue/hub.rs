@@ -1,5 +1,6 @@
 //! `hf:` models: fetched by the hub's own library into its standard cache, so other tools share the files.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,7 +100,7 @@ impl Failure {
                         _ => "check the network and HF_ENDPOINT; run it again to go on where it stopped".to_owned(),
                     },
                     ApiError::LockAcquisition(_) => "another program fetches the same file; wait for it".to_owned(),
-                    ApiError::IoError(_) => format!(
+                    ApiError::IoError(e) if is_of_the_disk(e.kind()) => format!(
                         "check space and rights in the cache {}, or set HF_HOME to another folder; run it again to go \
                          on where it stopped",
                         hub.cache.display()
@@ -107,12 +108,31 @@ impl Failure {
                     ApiError::MissingHeader(_) | ApiError::InvalidHeader(_) => {
                         "this does not look like a hub: check HF_ENDPOINT".to_owned()
                     }
+                    // The connection broke under way.
+                    ApiError::IoError(_) => "check the network; run it again to go on where it stopped".to_owned(),
                     _ => "run it again: the download goes on where it stopped".to_owned(),
                 };
                 error.because(chain(&cause)).hint(hint)
             }
         }
     }
+}
+
+/// Whether an input or output error came from the cache's folder, not from the connection.
+fn is_of_the_disk(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::StorageFull
+            | Kind::QuotaExceeded
+            | Kind::PermissionDenied
+            | Kind::ReadOnlyFilesystem
+            | Kind::NotFound
+            | Kind::AlreadyExists
+            | Kind::NotADirectory
+            | Kind::IsADirectory
+            | Kind::FileTooLarge
+    )
 }
 
 /// The hub names large files by their SHA-256: what came must match. A wrong file is removed.

@@ -164,7 +164,7 @@ fn a_broken_off_download_goes_on_where_it_stopped() {
     let (sandbox, hub) = (Sandbox::new(), Hub::start());
     hub.set(Mood::BreaksOff);
     let error = pull(&sandbox, &hub.url, None).bad(1);
-    assert!(error.contains("cannot fetch sub/model.gguf") && error.contains("hint:"), "{error}");
+    assert!(error.contains("cannot fetch sub/model.gguf") && error.contains("hint: check the network"), "{error}");
     assert!(!snapshot(&sandbox).exists());
     hub.set(Mood::Honest);
     pull(&sandbox, &hub.url, None).good();
@@ -295,6 +295,7 @@ fn what_is_no_model_is_not_told_to_be_fine() {
         sandbox.write(name, content);
         let error = sandbox.run(&["pull", name]).bad(1);
         assert!(error.contains(name) && error.contains("cause:") && error.contains("hint:"), "{error}");
+        assert!(!error.contains("remove it"), "a person's own file stays: {error}");
     }
     sandbox.write("folder.gguf/x", "");
     assert!(sandbox.run(&["pull", "folder.gguf"]).bad(1).contains("folder.gguf is not a regular file"));
