@@ -53,9 +53,9 @@ struct Problem {
 pub fn check(environment: Environment, output: Output, args: &cli::Check, flags: &[FlagValue]) -> Result<()> {
     let mut report = Report::default();
     let mut problems = Vec::new();
-    match config::load(args.file.as_deref(), &environment, flags) {
+    report.file = config::find_file(args.file.as_deref(), &environment).map(|path| path.to_string_lossy().into_owned());
+    match config::load_telling_all(args.file.as_deref(), &environment, flags) {
         Ok(loaded) => {
-            report.file = loaded.file.map(|path| path.to_string_lossy().into_owned());
             let context = Context { environment, settings: loaded.settings, output };
             for name in BTreeSet::from_iter(context.settings.models.keys().chain([&context.settings.model])) {
                 match check_model(&context, name) {
@@ -68,7 +68,7 @@ pub fn check(environment: Environment, output: Output, args: &cli::Check, flags:
                 Err(problem) => problems.push(problem),
             }
         }
-        Err(problem) => problems.push(problem),
+        Err(found) => problems = found,
     }
     report.good = problems.is_empty();
     report.problems = problems

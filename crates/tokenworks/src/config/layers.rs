@@ -56,6 +56,8 @@ pub struct Layers {
     pub models: BTreeMap<String, Entries>,
     /// `[[server.keys]]`, with the place of each.
     pub api_keys: Vec<(Entries, Origin)>,
+    /// What was refused on the way, in the order it was met; the rest is read nevertheless.
+    pub problems: Vec<Error>,
 }
 
 impl Layers {
@@ -74,7 +76,8 @@ impl Layers {
     /// Puts a configuration file in.
     ///
     /// # Errors
-    /// Not TOML, an unknown key, or a value that its key cannot have; names the file, the line and the fix.
+    /// Not TOML. Unknown keys, and values that their keys cannot have, join the problems; each names the file, the line
+    /// and the fix.
     pub fn set_file(&mut self, path: &Path, text: &str) -> Result<()> {
         let table = DeTable::parse(text).map_err(|e| {
             let line = e.span().map_or(1, |s| line_of(text, s.start));
@@ -86,70 +89,79 @@ impl Layers {
         let file = File { path, text, base: path.parent().unwrap_or(Path::new("")) };
         for (name, value) in table.get_ref() {
             let place = file.at(name.span().start);
-            match (name.get_ref().as_ref(), value.get_ref()) {
-                ("models", DeValue::Table(models)) => self.set_models(&file, models)?,
-                ("models", _) => return Err(no_table(&place, "models", "[models.NAME]", MODEL_KEYS)),
-                (section, DeValue::Table(items)) if is_section(section) => self.set_section(&file, section, items)?,
-                (section, _) if is_section(section) => {
-                    return Err(no_table(&place, section, &format!("[{section}]"), &[]));
+            let set = match (name.get_ref().as_ref(), value.get_ref()) {
+                ("models", DeValue::Table(models)) => {
+                    self.set_models(&file, models);
+                    Ok(())
                 }
-                (name, value) => set_entry(&mut self.entries, KEYS, "", (name, value), (&file, place))?,
-            }
+                ("models", _) => Err(no_table(&place, "models", "[models.NAME]", MODEL_KEYS)),
+                (section, DeValue::Table(items)) if is_section(section) => {
+                    self.set_section(&file, section, items);
+                    Ok(())
+                }
+                (section, _) if is_section(section) => Err(no_table(&place, section, &format!("[{section}]"), &[])),
+                (name, value) => set_entry(&mut self.entries, KEYS, "", (name, value), (&file, place)),
+            };
+            self.problems.extend(set.err());
         }
         Ok(())
     }
 
-    fn set_section(&mut self, file: &File<'_>, section: &str, items: &DeTable<'_>) -> Result<()> {
+    fn set_section(&mut self, file: &File<'_>, section: &str, items: &DeTable<'_>) {
         for (name, value) in items {
             let place = file.at(name.span().start);
-            match (name.get_ref().as_ref(), value.get_ref()) {
+            let set = match (name.get_ref().as_ref(), value.get_ref()) {
                 ("keys", DeValue::Array(keys)) if section == "server" => {
                     for item in keys {
                         let place = file.at(item.span().start);
-                        let DeValue::Table(table) = item.get_ref() else { return Err(no_keys(&place)) };
-                        let entries = read_table(file, API_KEY_KEYS, "server.keys.", table)?;
+                        let DeValue::Table(table) = item.get_ref() else {
+                            self.problems.push(no_keys(&place));
+                            continue;
+                        };
+                        let entries = read_table((file, API_KEY_KEYS), "server.keys.", table, &mut self.problems);
                         self.api_keys.push((entries, place));
                     }
+                    Ok(())
                 }
-                ("keys", _) if section == "server" => return Err(no_keys(&place)),
+                ("keys", _) if section == "server" => Err(no_keys(&place)),
                 (name, value) => {
-                    set_entry(&mut self.entries, KEYS, &format!("{section}."), (name, value), (file, place))?;
+                    set_entry(&mut self.entries, KEYS, &format!("{section}."), (name, value), (file, place))
                 }
-            }
+            };
+            self.problems.extend(set.err());
         }
-        Ok(())
     }
 
-    fn set_models(&mut self, file: &File<'_>, models: &DeTable<'_>) -> Result<()> {
+    fn set_models(&mut self, file: &File<'_>, models: &DeTable<'_>) {
         for (name, value) in models {
             let place = file.at(name.span().start);
             let DeValue::Table(table) = value.get_ref() else {
                 let name = format!("models.{}", name.get_ref());
-                return Err(no_table(&place, &name, &format!("[{name}]"), MODEL_KEYS));
+                self.problems.push(no_table(&place, &name, &format!("[{name}]"), MODEL_KEYS));
+                continue;
             };
-            let entries = read_table(file, MODEL_KEYS, &format!("models.{}.", name.get_ref()), table)?;
+            let shown = format!("models.{}.", name.get_ref());
+            let entries = read_table((file, MODEL_KEYS), &shown, table, &mut self.problems);
             self.models.insert(name.get_ref().to_string(), entries);
         }
-        Ok(())
     }
 
-    /// Puts the environment's `TOKENWORKS_` variables in.
-    ///
-    /// # Errors
-    /// An unknown variable, or a value that its key cannot have.
-    pub fn set_environment(&mut self, variables: &BTreeMap<String, String>) -> Result<()> {
+    /// Puts the environment's `TOKENWORKS_` variables in. Unknown ones, and values that their keys cannot have, join the
+    /// problems.
+    pub fn set_environment(&mut self, variables: &BTreeMap<String, String>) {
         for (name, text) in variables.iter().filter(|(name, _)| !is_foreign(name)) {
             let Some(key) = KEYS.iter().find(|k| variable(k.name) == *name) else {
                 let known: Vec<String> = KEYS.iter().map(|k| variable(k.name)).collect();
                 let error = Error::usage(format!("unknown environment variable {name}"));
-                return Err(match nearest(name, known.iter().map(String::as_str)) {
+                self.problems.push(match nearest(name, known.iter().map(String::as_str)) {
                     Some(near) => error.hint(format!("did you mean {near}? otherwise unset {name}")),
                     None => error.hint(format!("unset {name}; `tokenworks config show` lists the settings")),
                 });
+                continue;
             };
-            self.set_text(key, text, Origin::Variable(name.clone()))?;
+            let set = self.set_text(key, text, Origin::Variable(name.clone()));
+            self.problems.extend(set.err());
         }
-        Ok(())
     }
 
     /// Puts a flag in.
@@ -208,14 +220,20 @@ fn is_section(name: &str) -> bool {
     KEYS.iter().any(|k| k.name.split_once('.').is_some_and(|(section, _)| section == name))
 }
 
-fn read_table(file: &File<'_>, keys: &'static [Key], prefix: &str, table: &DeTable<'_>) -> Result<Entries> {
+fn read_table(
+    (file, keys): (&File<'_>, &'static [Key]),
+    prefix: &str,
+    table: &DeTable<'_>,
+    problems: &mut Vec<Error>,
+) -> Entries {
     let mut entries = Entries::new();
     for (name, value) in table {
         let place = file.at(name.span().start);
         // Inside these tables the keys are listed by their last part only.
-        set_named(&mut entries, keys, (name.get_ref(), prefix), value.get_ref(), (file, place))?;
+        let set = set_named(&mut entries, keys, (name.get_ref(), prefix), value.get_ref(), (file, place));
+        problems.extend(set.err());
     }
-    Ok(entries)
+    entries
 }
 
 fn set_entry(
@@ -320,7 +338,7 @@ mod tests {
         let mut layers = Layers::default();
         layers.set_defaults()?;
         layers.set_file(Path::new("/etc/tokenworks.toml"), text)?;
-        Ok(layers)
+        layers.problems.first().cloned().map_or(Ok(layers), Err)
     }
 
     #[test]
@@ -328,7 +346,7 @@ mod tests {
         let mut layers = file("[server]\nport = 1\nhost = \"::1\"\n").unwrap();
         assert_eq!(layers.entries["server.port"].origin, Origin::File("/etc/tokenworks.toml".into(), 2));
         let environment = BTreeMap::from([("TOKENWORKS_SERVER_PORT".to_owned(), "2".to_owned())]);
-        layers.set_environment(&environment).unwrap();
+        layers.set_environment(&environment);
         assert_eq!(layers.entries["server.port"].value, Checked::Whole(2));
         layers.set_flag("--port", "server.port", "3").unwrap();
         assert_eq!(layers.entries["server.port"], Entry { value: Checked::Whole(3), origin: Origin::Flag("--port") });
@@ -380,7 +398,8 @@ mod tests {
     fn unknown_variables_are_refused_and_foreign_ones_ignored() {
         let set = |name: &str, text: &str| {
             let mut layers = Layers::default();
-            layers.set_environment(&BTreeMap::from([(name.to_owned(), text.to_owned())])).map(|()| layers)
+            layers.set_environment(&BTreeMap::from([(name.to_owned(), text.to_owned())]));
+            layers.problems.first().cloned().map_or(Ok(layers), Err)
         };
         let error = set("TOKENWORKS_SERVER_PROT", "1").unwrap_err();
         assert!(error.hint.unwrap().contains("TOKENWORKS_SERVER_PORT"));

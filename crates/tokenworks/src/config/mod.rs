@@ -41,21 +41,45 @@ pub struct Loaded {
 /// # Errors
 /// A file that cannot be read, or anything in it, in the environment or in the flags that cannot be.
 pub fn load(file: Option<&Path>, environment: &Environment, flags: &[FlagValue]) -> Result<Loaded> {
-    let mut layers = Layers::default();
-    layers.set_defaults()?;
-    let file = find_file(file, environment);
-    if let Some(path) = &file {
-        layers.set_file(path, &read(path)?)?;
-    }
-    layers.set_environment(&environment.settings)?;
-    for (flag, key, text) in flags {
-        layers.set_flag(flag, key, text)?;
-    }
-    let settings = Settings::from_layers(&layers, &environment.folders)?;
-    Ok(Loaded { file, layers, settings })
+    load_telling_all(file, environment, flags).map_err(|problems| {
+        let first = problems.into_iter().next();
+        first.unwrap_or_else(|| Error::failure("the configuration cannot be used"))
+    })
 }
 
-fn find_file(asked: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
+/// As [`load`], but goes on after a problem to find the others.
+///
+/// # Errors
+/// All of them, at least one.
+pub fn load_telling_all(
+    file: Option<&Path>,
+    environment: &Environment,
+    flags: &[FlagValue],
+) -> Result<Loaded, Vec<Error>> {
+    let mut layers = Layers::default();
+    layers.set_defaults().map_err(|e| vec![e])?;
+    let file = find_file(file, environment);
+    if let Some(path) = &file {
+        let set = read(path).and_then(|text| layers.set_file(path, &text));
+        layers.problems.extend(set.err());
+    }
+    layers.set_environment(&environment.settings);
+    for (flag, key, text) in flags {
+        let set = layers.set_flag(flag, key, text);
+        layers.problems.extend(set.err());
+    }
+    let settings = Settings::from_layers(&layers, &environment.folders);
+    match settings {
+        Ok(settings) if layers.problems.is_empty() => Ok(Loaded { file, layers, settings }),
+        // What is left without refused values may seem to contradict itself; it is told only when nothing else is wrong.
+        Err(problem) if layers.problems.is_empty() => Err(vec![problem]),
+        _ => Err(layers.problems),
+    }
+}
+
+/// The file that is read, whether or not it can be.
+#[must_use]
+pub fn find_file(asked: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
     if let Some(path) = asked {
         return Some(path.to_owned());
     }

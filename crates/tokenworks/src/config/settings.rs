@@ -335,6 +335,7 @@ mod tests {
         let mut layers = Layers::default();
         layers.set_defaults()?;
         layers.set_file(Path::new("/etc/t.toml"), text)?;
+        assert_eq!(layers.problems, []);
         let folders = Folders { cache: "/c".into(), data: "/d".into(), config: "/f".into() };
         Settings::from_layers(&layers, &folders)
     }

@@ -216,11 +216,20 @@ fn check_reports_every_problem_and_as_json() {
         assert!(error.contains(part), "{part} in {error}");
     }
     // What is no configuration at all is reported alike.
-    sandbox.write("tokenworks.toml", "[server]\nprot = 1\n");
-    let ended = sandbox.run(&["config", "check", "--json"]);
+    sandbox.write(
+        "other.toml",
+        "[server]\nprot = 1\nport = 70000\n[models.a]\nsorce = \"x\"\n[[server.keys]]\nname = 1\n",
+    );
+    let ended = sandbox.run(&["--threads", "none", "config", "check", "--json", "--config", "other.toml"]);
     let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert!(report["problems"][0]["what"].as_str().unwrap().contains("unknown key server.prot"), "{report}");
-    ended.bad(2);
+    assert_eq!(report["file"], "other.toml");
+    let expected = ["models.a.sorce", "server.keys.name", "unknown key server.prot", "found 70000", "flag --threads"];
+    let problems = report["problems"].to_string();
+    assert_eq!(report["problems"].as_array().unwrap().len(), expected.len(), "{problems}");
+    let error = ended.bad(2);
+    for part in expected {
+        assert!(problems.contains(part) && error.contains(part), "{part} in {error}");
+    }
 }
 
 #[test]
