@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use economics::books::Books;
 use metering::Meter;
 use service::Line;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
@@ -35,10 +35,17 @@ pub(crate) struct App {
     /// Bytes of bodies that may still be taken.
     pub(crate) body_budget: Semaphore,
     draining: AtomicBool,
+    /// Turns true when connections should end after the request they are at, and streams at once.
+    pub(crate) ending: watch::Sender<bool>,
 }
 
 /// The right to work on one request; held until its last byte was handed over.
-pub(crate) struct Ticket(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct Ticket {
+    #[expect(dead_code, reason = "held for its drop")]
+    permit: OwnedSemaphorePermit,
+    /// Turns true when the drain's time is over.
+    pub(crate) ending: watch::Receiver<bool>,
+}
 
 impl App {
     pub(crate) fn new(config: &ServerConfig, plant: Plant) -> Arc<Self> {
@@ -63,6 +70,7 @@ impl App {
             requests: Arc::new(Semaphore::new(limits.max_requests as usize)),
             body_budget: Semaphore::new(limits.max_bodies_bytes.min(Semaphore::MAX_PERMITS)),
             draining: AtomicBool::new(false),
+            ending: watch::Sender::new(false),
             limits,
         })
     }
@@ -93,7 +101,7 @@ impl App {
         if self.draining() {
             return Err(ApiError::shutting_down());
         }
-        Ok(Ticket(permit))
+        Ok(Ticket { permit, ending: self.ending.subscribe() })
     }
 
     pub(crate) fn draining(&self) -> bool {

@@ -62,7 +62,8 @@ pub struct TlsFiles {
 /// Bounds of every queue and wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections held at once; further ones are closed with a 503.
+    /// Connections held at once, half of them by one peer; further ones are closed with a 503. While more than half are
+    /// taken, those without a request for 2 s are closed.
     pub max_connections: usize,
     /// Requests for work (completions, tokens) at once; further ones get 503.
     pub max_requests: u32,

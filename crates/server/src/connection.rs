@@ -1,14 +1,17 @@
 //! One connection: TLS, HTTP/1.1, and a limit on how long a write may make no headway.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Uri};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use crate::Limits;
+use crate::crowd::Place;
 use crate::error::ApiError;
 
 /// For the handshake.
@@ -52,26 +56,65 @@ pub(crate) struct Plan {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, plan: Plan) {
+pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, plan: Plan) {
     // Frames of a stream are small and should leave at once.
     let _ = stream.set_nodelay(true);
     let stream = WriteLimit::new(stream, plan.limits.reader_idle);
-    match plan.tls.clone() {
-        None => http(stream, peer, plan).await,
-        Some(acceptor) => match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => http(stream, peer, plan).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
-        },
+    let place = Arc::new(place);
+    let served = async {
+        match plan.tls.clone() {
+            None => http(stream, peer, &place, plan).await,
+            Some(acceptor) => match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => http(stream, peer, &place, plan).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+            },
+        }
+    };
+    tokio::select! {
+        () = served => {}
+        () = place.overstayed() => tracing::debug!(%peer, "closed without a request: too many connections"),
     }
 }
 
-async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, peer: SocketAddr, mut plan: Plan) {
+/// A request under way, until its answer's last byte was taken.
+struct Busy(Arc<Place>);
+
+impl Busy {
+    fn new(place: &Arc<Place>) -> Self {
+        place.set_busy(true);
+        Self(Arc::clone(place))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.set_busy(false);
+    }
+}
+
+async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: SocketAddr,
+    place: &Arc<Place>,
+    mut plan: Plan,
+) {
     let router = plan.router;
     let service = service_fn(move |request: Request<Incoming>| {
+        let busy = Busy::new(place);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
-        router.clone().call(request)
+        let answer = router.clone().call(request);
+        async move {
+            let answer = answer.await?;
+            Ok::<_, Infallible>(answer.map(|body| {
+                body.map_frame(move |frame| {
+                    // Held by the body, and so dropped with it.
+                    let _held = &busy;
+                    frame
+                })
+            }))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

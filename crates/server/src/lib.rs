@@ -12,6 +12,7 @@ mod auth;
 mod body;
 mod config;
 mod connection;
+mod crowd;
 mod error;
 mod fields;
 mod openapi;

@@ -10,13 +10,13 @@ use economics::books::Books;
 use metering::Meter;
 use service::Line;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::{App, router};
 use crate::connection::{self, Plan};
+use crate::crowd::Crowd;
 use crate::{ConfigError, ServerConfig, tls};
 
 /// For connections to send what is written and close, after the last request has ended.
@@ -128,11 +128,11 @@ impl Server {
     /// have the drain timeout to end, then what is left is cut off.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let limits = self.app.limits.clone();
-        let (ending, receiver) = watch::channel(false);
         let router = router(Arc::clone(&self.app), &self.cors_origins);
-        let plan = Plan { router, tls: self.tls.clone(), limits: limits.clone(), ending: receiver };
+        let crowd = Crowd::new(limits.max_connections);
+        let plan = Plan { router, tls: self.tls.clone(), limits: limits.clone(), ending: self.app.ending.subscribe() };
         let mut connections = JoinSet::new();
-        self.accept_until(shutdown, &plan, &mut connections).await;
+        self.accept_until(shutdown, (&plan, &crowd), &mut connections).await;
         self.app.close();
         let under_way = self.app.under_way();
         tracing::info!(under_way, seconds = limits.drain_timeout.as_secs_f64(), "draining");
@@ -141,10 +141,9 @@ impl Server {
         let drained = async {
             let _ = timeout_at(deadline, self.app.idle()).await;
         };
-        self.accept_until(drained, &plan, &mut connections).await;
+        self.accept_until(drained, (&plan, &crowd), &mut connections).await;
         drop(self.listener);
-        // Fails only when no connection is left to hear it.
-        let _ = ending.send(true);
+        self.app.ending.send_replace(true);
         let closing = async { while connections.join_next().await.is_some() {} };
         if timeout_at(Instant::now() + CLOSING_TIME, closing).await.is_err() {
             let cut_off = self.app.under_way();
@@ -153,17 +152,22 @@ impl Server {
         }
     }
 
-    async fn accept_until(&self, until: impl Future<Output = ()> + Send, plan: &Plan, connections: &mut JoinSet<()>) {
+    async fn accept_until(
+        &self,
+        until: impl Future<Output = ()> + Send,
+        (plan, crowd): (&Plan, &Arc<Crowd>),
+        connections: &mut JoinSet<()>,
+    ) {
         tokio::pin!(until);
         loop {
             tokio::select! {
                 () = until.as_mut() => return,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) if connections.len() < plan.limits.max_connections => {
-                        connections.spawn(connection::serve(stream, peer, plan.clone()));
-                    }
-                    Ok((stream, _)) => self.turn_away(&stream),
+                    Ok((stream, peer)) => match crowd.enter(peer.ip()) {
+                        Some(place) => drop(connections.spawn(connection::serve(stream, peer, place, plan.clone()))),
+                        None => self.turn_away(&stream),
+                    },
                     Err(error) => {
                         // Out of files, or a client that was gone before it was accepted.
                         tracing::warn!(%error, "a connection could not be accepted");

@@ -84,6 +84,11 @@ impl Frames {
     }
 }
 
+/// The last frame of a stream that fails.
+fn error_frame(error: &ApiError) -> Bytes {
+    Bytes::from(sse::frame(&error.body()).unwrap_or_default())
+}
+
 /// Answers with a stream: a task of its own writes the frames. Dropping the work of `write` cancels what it waits for.
 pub(crate) fn respond<W>(ticket: Ticket, reader_idle: Duration, write: impl FnOnce(Frames) -> W) -> Response
 where
@@ -100,15 +105,21 @@ where
     });
     // The ticket lives as long as the body, so that a drain waits for the last frame to be taken.
     let body = unfold(Some((receiver, ticket)), |state| async {
-        let (mut receiver, ticket) = state?;
-        match receiver.recv().await {
+        let (mut receiver, mut ticket): (mpsc::Receiver<Item>, Ticket) = state?;
+        let item = tokio::select! {
+            biased;
+            _ = ticket.ending.wait_for(|ending| *ending) => {
+                return Some((Ok(error_frame(&ApiError::shutting_down())), None));
+            }
+            item = receiver.recv() => item,
+        };
+        match item {
             Some(Item::Frame(frame)) => Some((Ok::<_, Infallible>(frame), Some((receiver, ticket)))),
             Some(Item::End) => None,
             // The task broke off without an end: it panicked, or found the reader idle.
             None => {
                 let error = ApiError::internal("the stream broke off: it failed, or was not read for too long");
-                let frame = sse::frame(&error.body()).unwrap_or_default();
-                Some((Ok(Bytes::from(frame)), None))
+                Some((Ok(error_frame(&error)), None))
             }
         }
     });

@@ -64,9 +64,7 @@ fn sampling(fields: &mut Fields, logprobs: Option<u8>, card: &ModelCard) -> Resu
         min_p: fields.number("min_p", "a number from 0 to 1", 0.0..=1.0)?.unwrap_or(0.0),
         frequency_penalty: fields.number("frequency_penalty", penalty, -2.0..=2.0)?.unwrap_or(0.0),
         presence_penalty: fields.number("presence_penalty", penalty, -2.0..=2.0)?.unwrap_or(0.0),
-        repetition_penalty: fields
-            .positive("repetition_penalty", "a finite number above 0", f32::MAX)?
-            .unwrap_or(1.0),
+        repetition_penalty: fields.positive("repetition_penalty", "a finite number above 0", f32::MAX)?.unwrap_or(1.0),
         logit_bias: logit_bias(fields.object("logit_bias")?.unwrap_or_default(), card)?,
         seed: fields.integer("seed", "an integer of 64 bits", ..)?.map(i64::cast_unsigned),
         logprobs,
@@ -140,12 +138,7 @@ fn streaming(fields: &mut Fields) -> Result<(bool, bool), ApiError> {
 }
 
 /// Most tokens, `least` or more, which `expected` says; values above every context are as good as none.
-pub(super) fn max_tokens(
-    fields: &mut Fields,
-    name: &str,
-    expected: &str,
-    least: u8,
-) -> Result<Option<u32>, ApiError> {
+pub(super) fn max_tokens(fields: &mut Fields, name: &str, expected: &str, least: u8) -> Result<Option<u32>, ApiError> {
     let count: Option<u64> = fields.integer(name, expected, i128::from(least)..)?;
     Ok(count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)))
 }

@@ -95,9 +95,11 @@ async fn what_does_not_end_in_time_is_cut_off() {
         config.limits.drain_timeout = Duration::from_millis(100);
     })
     .await;
-    let _streamed = open(&plant, &chat(true)).await;
+    let mut streamed = open(&plant, &chat(true)).await;
     let _whole = open(&plant, &chat(false)).await;
     plant.signal();
+    let told = read_until(&mut streamed, "shutting_down").await;
+    assert!(told.contains("data: {\"error\""), "{told}");
     plant.ended().await;
     eventually("cancelled", || plant.line.cancelled() == 2).await;
 }
@@ -106,7 +108,8 @@ async fn what_does_not_end_in_time_is_cut_off() {
 async fn requests_and_connections_too_many() {
     let plant = Plant::start(ScriptedLine::new(|_| Script::Hang(vec![])), |config| {
         config.limits.max_requests = 2;
-        config.limits.max_connections = 4;
+        // Half of them for one peer.
+        config.limits.max_connections = 8;
     })
     .await;
     let first = open(&plant, &chat(true)).await;
@@ -126,6 +129,36 @@ async fn requests_and_connections_too_many() {
     drop(idle);
     eventually("cancelled", || plant.line.cancelled() == 1).await;
     let _third = open(&plant, &chat(true)).await;
+}
+
+#[tokio::test]
+async fn connections_without_a_request_make_room_when_many_are_open() {
+    let plant = Plant::start(ScriptedLine::new(|_| Script::Hang(vec![])), |config| {
+        config.limits.max_connections = 8;
+        config.limits.header_timeout = Duration::from_secs(3600);
+    })
+    .await;
+    let mut working = open(&plant, &chat(true)).await;
+    let mut half_open = vec![];
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(plant.address).await.unwrap();
+        stream.write_all(b"GET /health HT").await.unwrap();
+        half_open.push(stream);
+    }
+    let mut extra = TcpStream::connect(plant.address).await.unwrap();
+    read_until(&mut extra, "overloaded").await;
+    // Those that hold places without a request are closed, until the peer holds half of its share.
+    let mut status = get(plant.address, "/health").await.status;
+    for _ in 0..400 {
+        if status == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        status = get(plant.address, "/health").await.status;
+    }
+    assert_eq!(status, 200);
+    plant.line.feed(0, vec![text(0, "still here")]);
+    read_until(&mut working, "still here").await;
 }
 
 #[tokio::test]
