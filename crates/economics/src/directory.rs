@@ -127,6 +127,18 @@ impl Directory {
         self.members.values().filter(move |member| member.organisation == organisation)
     }
 
+    /// All records as they are now; of prices every version.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        let customers = self.organisations.values().cloned().map(Record::Organisation);
+        let customers = customers.chain(self.teams.values().cloned().map(Record::Team));
+        let customers = customers.chain(self.projects.values().cloned().map(Record::Project));
+        let customers = customers.chain(self.keys.values().cloned().map(Record::Key));
+        let customers = customers.chain(self.end_users.values().cloned().map(Record::EndUser));
+        let customers = customers.chain(self.members.values().cloned().map(Record::Member));
+        let plans = self.plans.values().map(|plan| Record::Plan(Plan::clone(plan)));
+        customers.chain(plans).chain(self.prices.all().map(|(_, spec)| Record::Price(spec.clone())))
+    }
+
     /// One organisation.
     #[must_use]
     pub fn organisation(&self, id: &str) -> Option<&Organisation> {

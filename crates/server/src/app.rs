@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use economics::books::Books;
 use metering::Meter;
 use service::Line;
@@ -147,6 +147,21 @@ pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// Administration.
+fn admin() -> Router<Arc<App>> {
+    use routes::admin;
+    Router::new()
+        .route("/audit", get(admin::audit))
+        .route("/verify", get(admin::verify))
+        .route("/payments", post(admin::pay))
+        .route("/credits", post(admin::credit))
+        .route("/organisations/{id}/standing", get(admin::standing))
+        .route("/keys", get(admin::keys).post(admin::create_key))
+        .route("/keys/{id}", delete(admin::revoke_key))
+        .route("/keys/{id}/rotate", post(admin::rotate_key))
+        .route("/{kind}", get(admin::list).put(admin::put))
+}
+
 /// All routes with their layers; the last layer added is the outermost.
 pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
     let mut router = Router::new()
@@ -154,6 +169,9 @@ pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
         .route("/v1/completions", post(routes::completions::create))
         .route("/v1/models", get(routes::models::list))
         .route("/v1/models/{*id}", get(routes::models::one))
+        .route("/v1/usage", get(routes::billing::usage))
+        .route("/v1/statement", get(routes::billing::statement))
+        .nest("/admin/v1", admin())
         .route("/tokenize", post(routes::tokenize::tokenize))
         .route("/detokenize", post(routes::tokenize::detokenize))
         .route("/health", get(routes::state::health))

@@ -25,6 +25,11 @@ impl Fields {
         Self { object, at: format!("{at}.") }
     }
 
+    /// All of them, as they came.
+    pub(crate) fn into_object(self) -> Map<String, Value> {
+        self.object
+    }
+
     /// The place of a field, as errors name it.
     pub(crate) fn path(&self, name: &str) -> String {
         format!("{}{name}", self.at)

@@ -22,7 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("economics", &["ledger", "metering"]),
     ("service", &["economics", "inference", "ledger", "metering", "tokenizer"]),
     // Of inference and metering the server uses plain data only (sampling parameters, gauges, the usage record).
-    ("server", &["economics", "inference", "metering", "protocol", "service"]),
+    ("server", &["economics", "inference", "ledger", "metering", "protocol", "service"]),
     (
         "tokenworks",
         &[

@@ -268,7 +268,7 @@ macro_rules! record_kinds {
             /// When the kind is unknown or the body is not of that kind.
             pub fn read(kind: u16, key: &str, body: &[u8]) -> Result<Self, Invalid> {
                 let damaged = |word: &str, error: serde_json::Error| {
-                    Invalid::new(format!("{word} {key}"), error.to_string(), "compare with the documentation of the field")
+                    Invalid::new(format!("{word} {key}").trim_end(), error.to_string(), "compare with the documentation of the field")
                 };
                 match kind {
                     $($kind => serde_json::from_slice(body).map(Self::$variant).map_err(|error| damaged($word, error)),)*

@@ -1,3 +1,5 @@
+//! Layout arithmetic, the structure of the file, and texts that are hard to draw.
+
 use super::fonts::{Font, Glyph, MISSING, Weight};
 use super::helvetica::EXTENDED;
 use super::text::{Line, Style, measure, wrap};

@@ -1,6 +1,8 @@
 //! The handlers.
 
+pub(crate) mod admin;
 mod answer;
+pub(crate) mod billing;
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod models;

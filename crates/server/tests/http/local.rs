@@ -26,7 +26,8 @@ struct Tiny {
     line: Arc<dyn Line>,
 }
 
-async fn start(config: EngineConfig, template: bool) -> Tiny {
+/// A line over a tiny generated model.
+pub(crate) fn tiny_line(config: EngineConfig, template: bool) -> (LocalLine, Arc<Meter>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     let source = TinyModel::llama();
@@ -41,7 +42,12 @@ async fn start(config: EngineConfig, template: bool) -> Tiny {
         template.then(|| Arc::new(ChatTemplate::compile(source.chat_template.as_deref().unwrap()).unwrap()) as _);
     let card = LocalLineConfig { id: "tiny".into(), aliases: vec![], created: 1 };
     let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
-    let line: Arc<dyn Line> = Arc::new(LocalLine::new(card, tokenizer, template, engine, Arc::clone(&meter)));
+    (LocalLine::new(card, tokenizer, template, engine, Arc::clone(&meter)), meter)
+}
+
+async fn start(config: EngineConfig, template: bool) -> Tiny {
+    let (line, meter) = tiny_line(config, template);
+    let line: Arc<dyn Line> = Arc::new(line);
     let config = ServerConfig { port: 0, ..ServerConfig::default() };
     let server = Server::bind(&config, server::Plant::new(vec![Arc::clone(&line)], meter)).await.unwrap();
     let address = server.local_addr();
