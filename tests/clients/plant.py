@@ -81,17 +81,29 @@ class Plant:
             text += f'\n[models.{name}]\nsource = {json.dumps(str(model_file(name)))}\n'
         (folder / "tokenworks.toml").write_text(text, encoding="utf-8")
         self._log = (folder / "server.log").open("w+", encoding="utf-8")
-        command = [str(binary()), "serve", *models, "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--config", str(folder / "tokenworks.toml"), "--data-dir", str(folder / "data")]
+        self._command = [str(binary()), "serve", *models, "--host", "127.0.0.1", "--port", str(self.port)]
+        self._command += ["--config", str(folder / "tokenworks.toml"), "--data-dir", str(folder / "data")]
+        self._start()
+
+    def _start(self) -> None:
         self.process = subprocess.Popen(
-            command,
-            env=clean_environment(str(folder)),
-            cwd=folder,
+            self._command,
+            env=clean_environment(str(self.folder)),
+            cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
         self._wait_until_ready()
+
+    def kill(self) -> None:
+        """Ends the process as a crash would, without a word to it."""
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self) -> None:
+        """After `kill`, on the same data."""
+        self._start()
 
     def log(self) -> str:
         return (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")
