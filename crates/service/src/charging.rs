@@ -59,6 +59,12 @@ impl Charging {
         &self.books
     }
 
+    /// Requests that are admitted and not settled yet.
+    #[must_use]
+    pub fn open_requests(&self) -> usize {
+        self.journal.open_pages()
+    }
+
     /// Takes the hold of a request and opens its page. `streamed`: chunks leave before the end.
     pub(crate) fn admit(&self, admission: Admission<'_>, streamed: bool) -> Result<Arc<Bill>, LineError> {
         let jobs = self.jobs.clone().ok_or(LineError::Closed)?;
@@ -74,7 +80,7 @@ impl Charging {
             low: granted / 2,
             covered: AtomicBool::new(all),
             standings: ticket.standings(),
-            state: Mutex::new(State { ticket, granted, page: Some(page) }),
+            state: Mutex::new(State { ticket, granted, page: Some(page), due: false }),
             allowance,
             input_tokens: admission.input,
             streamed,
@@ -113,6 +119,19 @@ struct State {
     granted: u64,
     /// Gone once settled.
     page: Option<Page>,
+    /// Something is to be charged: until it is, the page stays open for the next start.
+    due: bool,
+}
+
+impl Drop for State {
+    /// A request that never ran: its hold is released, its page closed.
+    fn drop(&mut self) {
+        let Some(page) = self.page.take().filter(|_| !self.due) else { return };
+        if let Err(error) = self.ticket.void(now_ms()) {
+            tracing::error!("a hold could not be released: {error}");
+        }
+        page.end();
+    }
 }
 
 impl Bill {
@@ -173,6 +192,7 @@ impl Bill {
             out_reasoning: made.reasoning,
         };
         let mut state = self.lock();
+        state.due = true;
         let progress = state.ticket.progress(&quantities);
         let Some(page) = &state.page else { return Ok(()) };
         page.progress(&progress).map_err(|error| books_failed(&error))
@@ -283,7 +303,11 @@ fn settle(settling: Box<Settling>) -> Option<Waiting> {
         settling.end(Ok(None));
         return None;
     }
-    let settled = settling.bill.lock().ticket.settle(&quantities, end, now_ms());
+    let settled = {
+        let mut state = settling.bill.lock();
+        state.due = true;
+        state.ticket.settle(&quantities, end, now_ms())
+    };
     let settlement = match settled {
         Ok(settlement) => settlement,
         Err(error) => {

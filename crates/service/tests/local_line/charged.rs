@@ -118,6 +118,7 @@ impl Charged {
         let ledger = self.charging.books().ledger();
         ledger.flush(LIMIT).unwrap();
         assert!(ledger.holds().unwrap().is_empty());
+        assert_eq!(self.charging.open_requests(), 0, "no page stays open");
         ledger.verify().unwrap();
     }
 }
@@ -207,6 +208,16 @@ async fn cancelled_work_is_charged_for_what_was_made_and_failed_work_is_not() {
     let mut reply = charged.plant.submit(charged.asked(1, 5, true)).await.unwrap();
     let Some(LineEvent::Failed(_, record)) = reply.next().await else { panic!("it must fail") };
     assert_eq!(record.outcome, Outcome::Failed);
+    assert_eq!(charged.balance(), 0);
+    charged.check();
+}
+
+#[tokio::test]
+async fn a_request_that_the_engine_refuses_leaves_nothing_held() {
+    let charged = Charged::new(Script::default(), None);
+    inference::Engine::close(charged.plant.engine.as_ref());
+    let refused = charged.plant.submit(charged.asked(1, 5, true)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Closed);
     assert_eq!(charged.balance(), 0);
     charged.check();
 }
