@@ -84,6 +84,7 @@ fn vocabularies_that_contradict_the_embedding() {
     writer.key("llama.vocab_size", Value::U32(u32::try_from(rows + 1).unwrap()));
     let told = refusal(&writer);
     assert!(told.contains(&format!("should be {rows}, the rows")) && told.contains(&(rows + 1).to_string()), "{told}");
+    let mut writer = tiny.writer().unwrap();
     writer.key("llama.vocab_size", Value::U32(u32::try_from(rows).unwrap()));
     load_written(&writer, 1).unwrap();
     let tokens = Value::Array(Array::String(["a", "b", "c"].into_iter().collect()));

@@ -164,7 +164,7 @@ fn a_broken_off_download_goes_on_where_it_stopped() {
     let (sandbox, hub) = (Sandbox::new(), Hub::start());
     hub.set(Mood::BreaksOff);
     let error = pull(&sandbox, &hub.url, None).bad(1);
-    assert!(error.contains("cannot fetch sub/model.gguf") && error.contains("hint: check the network"), "{error}");
+    assert!(error.contains("cannot fetch sub/model.gguf") && error.contains("check the network"), "{error}");
     assert!(!snapshot(&sandbox).exists());
     hub.set(Mood::Honest);
     pull(&sandbox, &hub.url, None).good();
