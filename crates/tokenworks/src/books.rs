@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use economics::Currency;
 use economics::books::{Books, BooksError, BootstrapKey, Settings, Steps};
 use economics::directory::key::KeyHash;
 use ledger::{OpenError, StoreSpec};
@@ -15,8 +14,6 @@ use crate::commands::Context;
 use crate::error::{Error, Result, chain};
 use crate::output::grouped;
 
-/// The book currency.
-const CURRENCY: &str = "USD";
 /// What a power loss may take of the journal, in the customers' favour.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -27,7 +24,7 @@ const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 pub fn open(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<Charging>> {
     let folder = &context.settings.data_dir;
     std::fs::create_dir_all(folder).map_err(|e| unusable(folder, &e))?;
-    let file = folder.join("books.db");
+    let store = store(context)?;
     let bootstrap = context.settings.server.keys.iter().map(|key| {
         let hash = key
             .hash
@@ -36,14 +33,14 @@ pub fn open(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<C
         Ok(BootstrapKey { name: key.name.clone(), hash, max_priority: key.max_priority })
     });
     let settings = Settings {
-        store: StoreSpec::Sqlite(file.clone()),
-        writer: 0,
-        currency: Currency::of(CURRENCY).map_err(|e| Error::failure("the currency is unknown").because(chain(&e)))?,
+        store: store.clone(),
+        writer: context.settings.books.writer,
+        currency: context.settings.books.currency.clone(),
         secret: secret.to_vec(),
         bootstrap: bootstrap.collect::<Result<_>>()?,
         steps: Steps::default(),
     };
-    let books = Books::open(settings, now_ms()).map_err(|e| books_error(&file, &e))?;
+    let books = Books::open(settings, now_ms()).map_err(|e| books_error(&store, &e))?;
     let folder = folder.join("journal");
     let (journal, recovery) = Journal::open(&folder, SYNC_INTERVAL).map_err(|e| unusable(&folder, &e))?;
     recover(context, &books, recovery)?;
@@ -53,6 +50,22 @@ pub fn open(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<C
     let charging = Charging::start(books, journal)
         .map_err(|e| Error::failure("cannot start the thread of the books").because(e))?;
     Ok(Arc::new(charging))
+}
+
+/// Where the ledger is kept.
+///
+/// # Errors
+/// The file with the connection string cannot be read.
+pub fn store(context: &Context) -> Result<StoreSpec> {
+    let Some(file) = &context.settings.books.postgres_file else {
+        return Ok(StoreSpec::Sqlite(context.settings.data_dir.join("books.db")));
+    };
+    let text = std::fs::read_to_string(file).map_err(|e| {
+        Error::usage(format!("cannot read {}", file.display())).because(e).hint(
+            "books.postgres_file names a file with one line, for example postgres://tokenworks:PASSWORD@localhost/books",
+        )
+    })?;
+    Ok(StoreSpec::Postgres(text.trim().to_owned()))
 }
 
 /// Settles what was under way when the last server ended.
@@ -82,17 +95,26 @@ fn unusable(folder: &Path, error: &std::io::Error) -> Error {
         .hint("set data_dir to a folder that this user can write")
 }
 
-fn books_error(file: &Path, error: &BooksError) -> Error {
+fn books_error(store: &StoreSpec, error: &BooksError) -> Error {
+    let embedded = matches!(store, StoreSpec::Sqlite(_));
     let hint = match error {
         BooksError::Open(OpenError::InUse { .. }) => {
             "another server keeps these books; stop it, or give this one its own folder: --data-dir DIR"
         }
-        BooksError::Open(OpenError::Store(_)) => {
+        BooksError::Open(OpenError::Store(_)) if embedded => {
             "restore a backup: `tokenworks ledger restore FILE`; keep the damaged file"
+        }
+        BooksError::Open(OpenError::Store(_)) => {
+            "check the connection string in books.postgres_file, and that no other server has the same books.writer"
         }
         _ => "see the cause above",
     };
-    Error::failure(format!("cannot open the books in {}", file.display())).because(chain(error)).hint(hint)
+    // A connection string may hold a password.
+    let place = match store {
+        StoreSpec::Sqlite(file) => file.display().to_string(),
+        StoreSpec::Postgres(_) => "the PostgreSQL database".to_owned(),
+    };
+    Error::failure(format!("cannot open the books in {place}")).because(chain(error)).hint(hint)
 }
 
 /// Milliseconds since the epoch.

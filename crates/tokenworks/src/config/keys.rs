@@ -78,6 +78,10 @@ pub const KEYS: &[Key] = &[
     set("engine.max_running", Kind::Whole(1, 4096), "64", "sequences computed together"),
     set("engine.max_waiting", Kind::Whole(1, 1 << 20), "256", "requests that may wait; more are answered 429"),
     set("engine.prefill_chunk", Kind::Whole(1, 65536), "256", "prompt tokens computed in one step"),
+    unset("books.postgres_file", Kind::Path, "\"/srv/tokenworks/postgres-url\"", "file with the connection string of a PostgreSQL database that keeps the ledger (default: books.db in data_dir keeps it)"),
+    set("books.writer", Kind::Whole(0, 65535), "0", "number of this server among those that share a PostgreSQL ledger; each has its own"),
+    set("books.currency", Kind::Text, "\"USD\"", "currency of all prices and amounts; fixed once the books are begun"),
+    set("books.seller", Kind::Text, "\"Tokenworks plant\"", "who issues the invoices"),
     set("log.level", Kind::Filter, "\"info\"", "off, error, warn, info, debug or trace, also for single parts: info,server=debug"),
     set("log.format", Kind::Choice(&["text", "json"]), "\"text\"", "how logs are written to standard error"),
 ];

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use economics::Currency;
+
 use super::layers::{Entries, Entry, Layers, Origin};
 use super::value::Checked;
 use crate::environment::Folders;
@@ -24,6 +26,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// The engine.
     pub engine: EngineSettings,
+    /// The books.
+    pub books: BooksSettings,
     /// Logs.
     pub log: LogSettings,
     /// Settings of single models, by the name used on the command line.
@@ -81,6 +85,19 @@ pub struct EngineSettings {
     pub max_waiting: usize,
     /// Prompt tokens computed in one step.
     pub prefill_chunk: usize,
+}
+
+/// The books.
+#[derive(Clone, Debug)]
+pub struct BooksSettings {
+    /// File with the connection string of the database that keeps the ledger; `None` = a file of this server keeps it.
+    pub postgres_file: Option<PathBuf>,
+    /// Number of this server among those that share the ledger.
+    pub writer: u32,
+    /// Currency of all prices and amounts.
+    pub currency: Currency,
+    /// Who issues the invoices.
+    pub seller: String,
 }
 
 /// Logs.
@@ -144,6 +161,7 @@ impl Settings {
                 max_waiting: table.required_number("engine.max_waiting")?,
                 prefill_chunk: table.required_number("engine.prefill_chunk")?,
             },
+            books: books_settings(&table)?,
             log: LogSettings {
                 level: table.text("log.level")?.unwrap_or_default(),
                 json: table.text("log.format")?.as_deref() == Some("json"),
@@ -195,6 +213,21 @@ fn server_settings(table: &Table<'_>, layers: &Layers, data_dir: &Path) -> Resul
         reader_idle: table.seconds("server.reader_idle_seconds")?,
         keys,
         key_secret_file: table.path("server.key_secret_file")?.unwrap_or_else(|| data_dir.join("key-secret")),
+    })
+}
+
+fn books_settings(table: &Table<'_>) -> Result<BooksSettings> {
+    let code = table.text("books.currency")?.unwrap_or_default();
+    let currency = Currency::of(&code).map_err(|e| {
+        Error::usage(format!("{}: \"{code}\" is no currency", table.place("books.currency")))
+            .because(e)
+            .hint("write its three letters, for example currency = \"EUR\" under [books]")
+    })?;
+    Ok(BooksSettings {
+        postgres_file: table.path("books.postgres_file")?,
+        writer: table.required_number("books.writer")?,
+        currency,
+        seller: table.text("books.seller")?.unwrap_or_default(),
     })
 }
 
