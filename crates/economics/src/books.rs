@@ -208,7 +208,7 @@ impl Books {
             Some(key) => Identity {
                 key: Some(format!("config/{}", key.name)),
                 key_name: Some(key.name.clone()),
-                scopes: [Scope::Inference, Scope::Usage, Scope::Manage, Scope::Plant].into(),
+                scopes: Scope::ALL.into(),
                 max_priority: key.max_priority,
                 ..directory.house()?
             },

@@ -19,6 +19,9 @@ use record::{Bounds, EndUser, Key, Member, Organisation, Project, Record, Scope,
 /// Id of the organisation, project, plan and price list of this machine's own use, at explicit zero prices.
 pub const HOUSE: &str = "house";
 
+/// Who acts through the socket or the files of the data folder.
+const OPERATOR: &str = "operator";
+
 /// Why a caller is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unidentified {
@@ -67,6 +70,23 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Without a key, scopes and bounds.
+    fn new(project: &str, organisation: Organisation, plan: Arc<Plan>) -> Self {
+        Self {
+            key: None,
+            key_name: None,
+            project: project.to_owned(),
+            team: None,
+            organisation,
+            owner: None,
+            scopes: BTreeSet::new(),
+            plan,
+            limits: Vec::new(),
+            budgets: Vec::new(),
+            max_priority: 0,
+        }
+    }
+
     fn bound(&mut self, level: Level, id: &str, bounds: &Bounds) {
         let subject = Subject { level, id: Arc::from(id) };
         if let Some(budget) = &bounds.budget {
@@ -300,6 +320,19 @@ impl Directory {
         Ok(identity)
     }
 
+    /// The operator at the machine itself: may do everything, also before the house is set up or while it is suspended.
+    #[must_use]
+    pub fn operator(&self) -> Identity {
+        let plan = self.plans.get(HOUSE).cloned().unwrap_or_else(|| Arc::new(Plan::plain(HOUSE)));
+        let organisation = self.organisations.get(HOUSE).cloned().unwrap_or_else(house_organisation);
+        Identity {
+            key: Some(OPERATOR.to_owned()),
+            key_name: Some(OPERATOR.to_owned()),
+            scopes: Scope::ALL.into(),
+            ..Identity::new(HOUSE, organisation, plan)
+        }
+    }
+
     fn in_project(&self, id: &str) -> Result<Identity, Unidentified> {
         let project = self.projects.get(id).ok_or(Unidentified::Unknown)?;
         let organisation = self.organisations.get(&project.organisation).ok_or(Unidentified::Unknown)?;
@@ -308,19 +341,8 @@ impl Directory {
             let which = if organisation.suspended { &organisation.name } else { &project.name };
             return Err(Unidentified::Suspended(which.clone()));
         }
-        let mut identity = Identity {
-            key: None,
-            key_name: None,
-            project: project.id.clone(),
-            team: project.team.clone(),
-            organisation: organisation.clone(),
-            owner: None,
-            scopes: BTreeSet::new(),
-            plan: Arc::clone(plan),
-            limits: Vec::new(),
-            budgets: Vec::new(),
-            max_priority: 0,
-        };
+        let mut identity = Identity::new(&project.id, organisation.clone(), Arc::clone(plan));
+        identity.team.clone_from(&project.team);
         identity.bound(Level::Organisation, &organisation.id, &organisation.bounds);
         if let Some(team) = project.team.as_ref().and_then(|team| self.teams.get(team)) {
             identity.bound(Level::Team, &team.id, &team.bounds);
@@ -357,15 +379,7 @@ impl Directory {
             missing.push(Record::Plan(Plan { price_list: HOUSE.to_owned(), ..Plan::plain(HOUSE) }));
         }
         if !self.organisations.contains_key(HOUSE) && !models.is_empty() {
-            missing.push(Record::Organisation(Organisation {
-                id: HOUSE.to_owned(),
-                name: "House".to_owned(),
-                plan: HOUSE.to_owned(),
-                credit: None,
-                bounds: Bounds::default(),
-                end_user_bounds: Bounds::default(),
-                suspended: false,
-            }));
+            missing.push(Record::Organisation(house_organisation()));
         }
         if !self.projects.contains_key(HOUSE) && !models.is_empty() {
             missing.push(Record::Project(Project {
@@ -378,6 +392,18 @@ impl Directory {
             }));
         }
         missing
+    }
+}
+
+fn house_organisation() -> Organisation {
+    Organisation {
+        id: HOUSE.to_owned(),
+        name: "House".to_owned(),
+        plan: HOUSE.to_owned(),
+        credit: None,
+        bounds: Bounds::default(),
+        end_user_bounds: Bounds::default(),
+        suspended: false,
     }
 }
 

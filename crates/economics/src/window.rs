@@ -141,9 +141,20 @@ pub fn to_rfc3339(at_ms: i64) -> String {
     Timestamp::from_millisecond(at_ms).map_or_else(|_beyond| format!("{at_ms} ms"), |at| at.to_string())
 }
 
+/// The milliseconds of RFC 3339 text.
+///
+/// # Errors
+/// When it is none.
+pub fn from_rfc3339(text: &str) -> Result<i64, Invalid> {
+    let time: Timestamp = text
+        .parse()
+        .map_err(|error: jiff::Error| Invalid::new("time", error.to_string(), "write e.g. 2026-11-01T00:00:00Z"))?;
+    Ok(time.as_millisecond())
+}
+
 /// Times in documents: RFC 3339 text outside, milliseconds inside.
 pub mod rfc3339 {
-    use jiff::Timestamp;
+    use crate::Invalid;
     use serde::{Deserialize, Deserializer, Serializer, de};
 
     /// Writes the time as text.
@@ -163,9 +174,7 @@ pub mod rfc3339 {
     }
 
     pub(super) fn parse<E: de::Error>(text: &str) -> Result<i64, E> {
-        let time: Timestamp =
-            text.parse().map_err(|error| E::custom(format!("{error}; write e.g. 2026-11-01T00:00:00Z")))?;
-        Ok(time.as_millisecond())
+        super::from_rfc3339(text).map_err(|Invalid { problem, fix, .. }| E::custom(format!("{problem}; {fix}")))
     }
 }
 

@@ -231,10 +231,7 @@ impl Ledger {
     /// # Errors
     /// The store's; that `to` exists; that the store is a database, which has its own tools.
     pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
-        match &self.0.spec {
-            StoreSpec::Sqlite(from) => copy(from, to),
-            StoreSpec::Postgres(_) => Err(StoreError::Failed("back up a PostgreSQL database with pg_dump".to_owned())),
-        }
+        backup(&self.0.spec, to)
     }
 
     /// Writes all entries that are on the disk: see [`export`].
@@ -267,6 +264,17 @@ impl Ledger {
 
     fn reader(&self) -> MutexGuard<'_, Box<dyn Sql>> {
         self.0.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Copies one state of an embedded store, open or not, to a new file.
+///
+/// # Errors
+/// As [`Ledger::backup`].
+pub fn backup(spec: &StoreSpec, to: &Path) -> Result<(), StoreError> {
+    match spec {
+        StoreSpec::Sqlite(from) => copy(from, to),
+        StoreSpec::Postgres(_) => Err(StoreError::Failed("back up a PostgreSQL database with pg_dump".to_owned())),
     }
 }
 

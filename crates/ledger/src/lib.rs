@@ -32,7 +32,7 @@ mod verify;
 
 pub use error::{NotDurable, OpenError, Refusal, Refused, StoreError};
 pub use export::{Format, export};
-pub use ledger::{Ledger, Options, StoreSpec, Summary, Tally, restore};
+pub use ledger::{Ledger, Options, StoreSpec, Summary, Tally, backup, restore};
 pub use receipt::Receipt;
 pub use types::{
     AccountId, AccountKind, AccountSpec, Balance, Batch, Command, Document, Entry, EntryId, Hold, Leg, Outcome,

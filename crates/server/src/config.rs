@@ -21,6 +21,8 @@ pub struct ServerConfig {
     pub tls: Option<TlsFiles>,
     /// Origins whose web pages may call, e.g. `https://app.example.com`.
     pub cors_origins: Vec<String>,
+    /// Socket of the operator's desk (only with books): whoever may open it administers the plant without a key.
+    pub desk: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -34,6 +36,7 @@ impl Default for ServerConfig {
             key_secret: Vec::new(),
             tls: None,
             cors_origins: Vec::new(),
+            desk: None,
             limits: Limits::default(),
         }
     }

@@ -13,6 +13,7 @@ mod body;
 mod config;
 mod connection;
 mod crowd;
+mod desk;
 mod error;
 mod fields;
 mod openapi;
@@ -26,5 +27,6 @@ mod usage;
 
 pub use auth::{generate_key, hash_key};
 pub use config::{ConfigError, KeyConfig, Limits, ServerConfig, TlsFiles};
+pub use desk::{Desk, DeskError};
 pub use openapi::openapi_json;
 pub use serve::{Plant, Server, ServerError};

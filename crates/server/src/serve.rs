@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::app::{App, router};
 use crate::connection::{self, Plan};
 use crate::crowd::Crowd;
+use crate::desk;
 use crate::{ConfigError, ServerConfig, tls};
 
 /// For connections to send what is written and close, after the last request has ended.
@@ -48,6 +50,14 @@ pub enum ServerError {
     PortInUse {
         /// The address.
         address: SocketAddr,
+    },
+    /// The socket for the operator's commands cannot be made.
+    #[error("cannot listen on {}: {source}", path.display())]
+    Desk {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
     },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
@@ -82,6 +92,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
+    desk: Option<desk::Listener>,
     app: Arc<App>,
     cors_origins: Vec<String>,
 }
@@ -107,8 +118,10 @@ impl Server {
             Some((address, source)) => ServerError::Bind { address, source },
             None => no_address(io::ErrorKind::NotFound.into()),
         })?;
+        let path = config.desk.as_ref().filter(|_| plant.books.is_some());
+        let desk = path.map(|path| desk::Listener::open(path).map_err(|e| desk_error(path, e))).transpose()?;
         let app = App::new(config, plant);
-        Ok(Self { listener, address, tls, app, cors_origins: config.cors_origins.clone() })
+        Ok(Self { listener, address, tls, desk, app, cors_origins: config.cors_origins.clone() })
     }
 
     /// The address taken, with the real port.
@@ -126,9 +139,14 @@ impl Server {
 
     /// Serves until `shutdown` completes, then drains: new work gets 503 (and `/ready` says so), requests under way
     /// have the drain timeout to end, then what is left is cut off.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+    pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
         let limits = self.app.limits.clone();
         let router = router(Arc::clone(&self.app), &self.cors_origins);
+        // Ends with this future.
+        let mut desk = JoinSet::new();
+        if let Some(listener) = self.desk.take() {
+            desk.spawn(listener.serve(router.clone(), limits.clone()));
+        }
         let crowd = Crowd::new(limits.max_connections);
         let plan = Plan { router, tls: self.tls.clone(), limits: limits.clone(), ending: self.app.ending.subscribe() };
         let mut connections = JoinSet::new();
@@ -185,6 +203,10 @@ impl Server {
             let _ = stream.try_write(TOO_MANY_CONNECTIONS);
         }
     }
+}
+
+fn desk_error(path: &Path, source: io::Error) -> ServerError {
+    ServerError::Desk { path: path.to_owned(), source }
 }
 
 /// Takes the first address that can be had, or says why the last one could not.

@@ -17,11 +17,28 @@ use crate::output::grouped;
 /// What a power loss may take of the journal, in the customers' favour.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Opens the books in the data folder, charges what a crash left open, and makes sure that the house may use `models`.
+/// Opens the books for a server: charges what a crash left open, and makes sure that the house may use `models`.
 ///
 /// # Errors
-/// The data folder, the ledger or the journal cannot be used; another server has them.
-pub fn open(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<Charging>> {
+/// As [`open`]; the journal cannot be used.
+pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<Charging>> {
+    let books = open(context, secret)?;
+    let folder = context.settings.data_dir.join("journal");
+    let (journal, recovery) = Journal::open(&folder, SYNC_INTERVAL).map_err(|e| unusable(&folder, &e))?;
+    recover(context, &books, recovery)?;
+    books.serve_models(models, now_ms()).map_err(|e| {
+        Error::failure("the books take no prices for the models").because(chain(&e)).hint("see the cause above")
+    })?;
+    let charging = Charging::start(books, journal)
+        .map_err(|e| Error::failure("cannot start the thread of the books").because(e))?;
+    Ok(Arc::new(charging))
+}
+
+/// Opens the books of the data folder, as a crash may have left them.
+///
+/// # Errors
+/// The data folder or the ledger cannot be used; another server has them.
+pub fn open(context: &Context, secret: &[u8]) -> Result<Arc<Books>> {
     let folder = &context.settings.data_dir;
     std::fs::create_dir_all(folder).map_err(|e| unusable(folder, &e))?;
     let store = store(context)?;
@@ -40,16 +57,7 @@ pub fn open(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<C
         bootstrap: bootstrap.collect::<Result<_>>()?,
         steps: Steps::default(),
     };
-    let books = Books::open(settings, now_ms()).map_err(|e| books_error(&store, &e))?;
-    let folder = folder.join("journal");
-    let (journal, recovery) = Journal::open(&folder, SYNC_INTERVAL).map_err(|e| unusable(&folder, &e))?;
-    recover(context, &books, recovery)?;
-    books.serve_models(models, now_ms()).map_err(|e| {
-        Error::failure("the books take no prices for the models").because(chain(&e)).hint("see the cause above")
-    })?;
-    let charging = Charging::start(books, journal)
-        .map_err(|e| Error::failure("cannot start the thread of the books").because(e))?;
-    Ok(Arc::new(charging))
+    Books::open(settings, now_ms()).map_err(|e| books_error(&store, &e))
 }
 
 /// Where the ledger is kept.

@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod books;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -78,9 +80,24 @@ pub enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(Config),
-    /// Make API keys
+    /// Customers: organisations, teams, projects, people, payments, invoices
     #[command(subcommand)]
-    Keys(Keys),
+    Customers(books::Customers),
+    /// API keys
+    #[command(subcommand)]
+    Keys(books::Keys),
+    /// Plans: pools, limits, calendars
+    #[command(subcommand)]
+    Plans(books::Plans),
+    /// Prices of models
+    #[command(subcommand)]
+    Prices(books::Prices),
+    /// Tokens by kind and revenue, by customer, model and tag
+    #[command(after_help = "Example:\n  tokenworks report --from 2026-11-01 --to 2026-11-30 --by customer,model")]
+    Report(books::Report),
+    /// Verify, export, back up and restore the ledger
+    #[command(subcommand)]
+    Ledger(books::Ledger),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  tokenworks completions bash > ~/.local/share/bash-completion/completions/tokenworks"
@@ -283,20 +300,6 @@ pub struct Check {
     /// Print what was found as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// `keys`
-#[derive(Debug, Subcommand)]
-pub enum Keys {
-    /// Make a key: shows it once, and the entry for the configuration that holds only its hash
-    #[command(after_help = "Example:\n  tokenworks keys new team-a")]
-    New {
-        /// Shown in logs and usage records
-        name: String,
-        /// Print as JSON
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// `completions`

@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod desk;
 pub mod environment;
 pub mod error;
 pub mod logs;
@@ -70,7 +71,12 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
         Command::Pull(args) => commands::pull::pull(&context, args),
         Command::Models(args) => commands::pull::models(&context, args),
         Command::Config(cli::Config::Show { json }) => commands::config::show(&context, &loaded, *json),
-        Command::Keys(cli::Keys::New { name, json }) => commands::keys::new(&context, name, *json),
+        Command::Customers(command) => commands::customers::run(&context, command),
+        Command::Keys(command) => commands::keys::run(&context, command),
+        Command::Plans(command) => commands::plans::run(&context, command),
+        Command::Prices(command) => commands::prices::run(&context, command),
+        Command::Report(args) => commands::report::run(&context, args),
+        Command::Ledger(command) => commands::ledger::run(&context, command),
         Command::Serve(args) => commands::serve::serve(&context, args),
         Command::Run(args) => commands::run::run(&context, args),
         Command::Chat(args) => commands::chat::chat(&context, args),

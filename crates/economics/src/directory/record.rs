@@ -24,6 +24,11 @@ pub enum Scope {
     Plant,
 }
 
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Inference, Self::Usage, Self::Manage, Self::Plant];
+}
+
 /// What a person may do in an organisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,4 +1,4 @@
-//! `keys new`: makes an API key. The key is shown once; only its hash is kept.
+//! `keys`: API keys, those of the configuration and those of the books. A key is shown once; only its hash is kept.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,9 +6,14 @@ use std::path::Path;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::Context;
+use super::customers::given;
+use crate::cli::books::{AddKey, Keys, Scope};
+use crate::desk::{Books, part, set};
 use crate::error::{Error, Result};
+use crate::output::table;
 
 /// Bytes of a new secret.
 const SECRET_BYTES: usize = 32;
@@ -24,11 +29,79 @@ struct NewKey<'a> {
     secret_file: String,
 }
 
+/// Runs `keys`.
+///
+/// # Errors
+/// The secret cannot be read or made, or the books' refusal.
+pub fn run(context: &Context, command: &Keys) -> Result<()> {
+    if let Keys::New { name, json } = command {
+        return new(context, name, *json);
+    }
+    let books = Books::open(context)?;
+    match command {
+        Keys::New { .. } => Ok(()),
+        Keys::List { json } => list(context, &books, *json),
+        Keys::Add(args) => add(context, &books, args),
+        Keys::Rotate { id, grace, json } => {
+            let answer = books.send("POST", &format!("/keys/{}/rotate", part(id)), &json!({"grace_seconds": grace}))?;
+            once(context, &answer, *json)
+        }
+        Keys::Revoke { id } => {
+            books.bytes("DELETE", &format!("/keys/{}", part(id)), None)?;
+            context.output.line(format_args!("{id} is revoked"))
+        }
+    }
+}
+
+fn add(context: &Context, books: &Books, args: &AddKey) -> Result<()> {
+    let mut record = Map::new();
+    given(&mut record, "id", Some(args.id.as_str()));
+    given(&mut record, "project", Some(args.project.as_str()));
+    given(&mut record, "name", Some(args.name.as_ref().unwrap_or(&args.id).as_str()));
+    given(&mut record, "expires", args.expires.as_deref());
+    if !args.scope.is_empty() {
+        let scopes = args.scope.iter().map(|scope| match scope {
+            Scope::Inference => "inference",
+            Scope::Usage => "usage",
+            Scope::Manage => "manage",
+            Scope::Plant => "plant",
+        });
+        given(&mut record, "scopes", Some(scopes.collect::<Vec<_>>()));
+    }
+    args.fields.set.iter().try_for_each(|assignment| set(&mut record, assignment))?;
+    let answer = books.send("POST", "/keys", &Value::Object(record))?;
+    once(context, &answer, args.json)
+}
+
+/// Shows the text of a key, the only time.
+fn once(context: &Context, answer: &Value, json: bool) -> Result<()> {
+    if json {
+        return context.output.json(answer);
+    }
+    context.output.note("The key, shown only now:");
+    context.output.line(answer["key"].as_str().unwrap_or_default())
+}
+
+fn list(context: &Context, books: &Books, json: bool) -> Result<()> {
+    let keys = books.list("keys")?;
+    if json {
+        return context.output.json(&keys);
+    }
+    let mut rows = vec![["ID", "PROJECT", "BEGINS", "SCOPES", "EXPIRES", "NAME"].map(str::to_owned).to_vec()];
+    for key in &keys {
+        let text = |name: &str| key[name].as_str().unwrap_or("-").to_owned();
+        let scopes: Vec<&str> = key["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let expires = if key["revoked"] == Value::Bool(true) { "revoked".to_owned() } else { text("expires") };
+        rows.push(vec![text("id"), text("project"), text("prefix"), scopes.join(","), expires, text("name")]);
+    }
+    context.output.text(table(&rows))
+}
+
 /// Runs `keys new`.
 ///
 /// # Errors
 /// A name that cannot be, or the secret cannot be read or made.
-pub fn new(context: &Context, name: &str, json: bool) -> Result<()> {
+fn new(context: &Context, name: &str, json: bool) -> Result<()> {
     if name.trim().is_empty() || name.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
         return Err(Error::usage("the name of a key is plain text").hint("for example: tokenworks keys new team-a"));
     }

@@ -18,6 +18,7 @@ use crate::books;
 use crate::catalogue::ModelRef;
 use crate::cli;
 use crate::config::Settings;
+use crate::desk;
 use crate::error::{Error, Result, chain};
 use crate::memory;
 use crate::output::{bytes, grouped};
@@ -35,7 +36,7 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     probe(&config)?;
     let meter = Arc::new(Meter::new());
     let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
-    let charging = books::open(context, &key_secret, &names)?;
+    let charging = books::start(context, &key_secret, &names)?;
     let pool = assembly::thread_pool(context)?;
     let mut productions = Vec::new();
     for model in &models {
@@ -129,7 +130,7 @@ pub fn check_settings(context: &Context) -> Result<Vec<String>> {
 /// Whether the server can start with these settings: keys, origins, certificates, the address. For a moment it takes a
 /// free port in place of the real one, which may be in use by the server that is to be replaced.
 fn can_listen(config: &ServerConfig) -> Result<()> {
-    let config = ServerConfig { port: 0, ..config.clone() };
+    let config = ServerConfig { port: 0, desk: None, ..config.clone() };
     let bound = runtime()?.block_on(Server::bind(&config, Plant::new(Vec::new(), Arc::new(Meter::new()))));
     bound.map(drop).map_err(|e| server_error(&e))
 }
@@ -152,6 +153,7 @@ fn server_config(context: &Context, key_secret: Vec<u8>) -> ServerConfig {
             .as_ref()
             .map(|(certificate, key)| TlsFiles { certificate: certificate.clone(), private_key: key.clone() }),
         cors_origins: settings.cors_origins.clone(),
+        desk: Some(context.settings.data_dir.join(desk::SOCKET)),
         limits: Limits {
             max_connections: settings.max_connections,
             max_requests: settings.max_requests,
@@ -194,6 +196,9 @@ fn server_error(error: &ServerError) -> Error {
         ServerError::Tls(_) => Error::usage("TLS cannot start").because(chain(error)).hint(
             "name two PEM files that belong together: tls_certificate = \"server.pem\" and tls_key = \"server.key\"",
         ),
+        ServerError::Desk { .. } => Error::failure("cannot listen for the operator's commands")
+            .because(chain(error))
+            .hint("set data_dir to a folder that this user can write"),
         ServerError::Host { .. } | ServerError::Bind { .. } => Error::failure("cannot listen")
             .because(chain(error))
             .hint("check server.host and server.port: 127.0.0.1 for this machine only, 0.0.0.0 for all addresses"),

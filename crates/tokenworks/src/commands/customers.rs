@@ -1,0 +1,214 @@
+//! `customers`: organisations and what belongs to them, payments, credit notes, invoices, the audit log.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::Context;
+use crate::cli::books::{Customers, EndUser, Fields, Member, Organisation, Person, Project, Role};
+use crate::desk::{Books, part, set};
+use crate::error::{Error, Result};
+use crate::output::table;
+
+/// Runs `customers`.
+///
+/// # Errors
+/// The books' refusal.
+pub fn run(context: &Context, command: &Customers) -> Result<()> {
+    let books = Books::open(context)?;
+    match command {
+        Customers::List { json } => list(context, &books, *json),
+        Customers::Show { id } => show(context, &books, id),
+        Customers::Add(args) => add(context, &books, args),
+        Customers::Set(args) => {
+            let record = books.one("organisations", &args.id)?;
+            put(context, &books, "organisations", organisation(record, args), &args.fields)
+        }
+        Customers::Team(args) => {
+            let record = member(&books, "teams", args)?;
+            put(context, &books, "teams", record, &args.fields)
+        }
+        Customers::Project(args) => project(context, &books, args),
+        Customers::Member(args) => put(context, &books, "members", person(args), &Fields { set: Vec::new() }),
+        Customers::EndUser(args) => end_user(context, &books, args),
+        Customers::Pay { id, amount, reference } => {
+            let body = json!({"organisation": id, "amount": amount, "reference": reference});
+            books.send("POST", "/payments", &body)?;
+            standing(context, &books, id)
+        }
+        Customers::Refund { request, amount, reference, reason } => {
+            let mut body = json!({"request": request, "amount": amount, "reference": reference});
+            if let Some(reason) = reason {
+                body["reason"] = reason.as_str().into();
+            }
+            books.send("POST", "/credits", &body)?;
+            context.output.line(format_args!("{amount} given back for {request}"))
+        }
+        Customers::Invoice { id, window, pdf } => invoice(context, &books, (id, window), pdf.as_deref()),
+        Customers::Audit { limit, json } => audit(context, &books, *limit, *json),
+    }
+}
+
+/// Writes a record after the other fields are set, and shows it as it is now.
+pub(super) fn put(
+    context: &Context,
+    books: &Books,
+    kind: &str,
+    mut record: Map<String, Value>,
+    fields: &Fields,
+) -> Result<()> {
+    fields.set.iter().try_for_each(|assignment| set(&mut record, assignment))?;
+    let answer = books.send("PUT", &format!("/{kind}"), &Value::Object(record))?;
+    context.output.json(answer.get("record").unwrap_or(&answer))
+}
+
+/// Sets what is given.
+pub(super) fn given(record: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        record.insert(name.to_owned(), value.into());
+    }
+}
+
+fn add(context: &Context, books: &Books, args: &Organisation) -> Result<()> {
+    if books.find("organisations", &args.id)?.is_some() {
+        return Err(Error::usage(format!("there is an organisation \"{}\" already", args.id))
+            .hint(format!("change it: tokenworks customers set {}", args.id)));
+    }
+    let mut record = organisation(Map::new(), args);
+    record.entry("name").or_insert_with(|| args.id.as_str().into());
+    if !record.contains_key("plan") {
+        return Err(Error::usage("an organisation needs a plan")
+            .hint("--plan basic; `tokenworks plans list` shows what there is, `tokenworks plans add` makes one"));
+    }
+    put(context, books, "organisations", record, &args.fields)
+}
+
+fn organisation(mut record: Map<String, Value>, args: &Organisation) -> Map<String, Value> {
+    record.insert("id".to_owned(), args.id.as_str().into());
+    given(&mut record, "name", args.name.as_deref());
+    given(&mut record, "plan", args.plan.as_deref());
+    given(&mut record, "credit", args.credit.as_deref());
+    record
+}
+
+/// The record of a team or project as it is or shall be.
+fn member(books: &Books, kind: &str, args: &Member) -> Result<Map<String, Value>> {
+    let known = books.find(kind, &args.id)?;
+    if known.is_none() && args.customer.is_none() {
+        return Err(Error::usage(format!("\"{}\" is new; which organisation does it belong to?", args.id))
+            .hint("--customer acme"));
+    }
+    let mut record = known.unwrap_or_default();
+    record.insert("id".to_owned(), args.id.as_str().into());
+    given(&mut record, "organisation", args.customer.as_deref());
+    given(&mut record, "name", args.name.as_deref());
+    record.entry("name").or_insert_with(|| args.id.as_str().into());
+    Ok(record)
+}
+
+fn project(context: &Context, books: &Books, args: &Project) -> Result<()> {
+    let mut record = member(books, "projects", &args.member)?;
+    given(&mut record, "team", args.team.as_deref());
+    put(context, books, "projects", record, &args.member.fields)
+}
+
+fn person(args: &Person) -> Map<String, Value> {
+    let role = match args.role {
+        Role::Admin => "admin".into(),
+        Role::Member => "member".into(),
+        Role::Viewer => "viewer".into(),
+        Role::None => Value::Null,
+    };
+    let record =
+        [("organisation", args.customer.as_str().into()), ("person", args.person.as_str().into()), ("role", role)];
+    record.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn end_user(context: &Context, books: &Books, args: &EndUser) -> Result<()> {
+    let known = books.find("end-users", &format!("{}/{}", args.customer, args.user))?;
+    let mut record = known.unwrap_or_default();
+    record.insert("organisation".to_owned(), args.customer.as_str().into());
+    record.insert("user".to_owned(), args.user.as_str().into());
+    put(context, books, "end-users", record, &args.fields)
+}
+
+fn text<'a>(record: &'a Value, name: &str) -> &'a str {
+    record.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What an organisation has, as text: money, what is held of it, what is left of the pool.
+fn standing_cells(books: &Books, id: &str) -> Result<[String; 3]> {
+    let standing = books.get(&format!("/organisations/{}/standing", part(id)))?;
+    let pool = match standing.get("pool_units_left").and_then(Value::as_i64) {
+        Some(units) => (units / economics::plan::POOL_UNITS_PER_TOKEN).to_string(),
+        None => "-".to_owned(),
+    };
+    Ok([text(&standing, "balance").to_owned(), text(&standing, "held").to_owned(), pool])
+}
+
+fn list(context: &Context, books: &Books, json: bool) -> Result<()> {
+    let records = books.list("organisations")?;
+    if json {
+        return context.output.json(&records);
+    }
+    let mut rows = vec![["ID", "PLAN", "BALANCE", "HELD", "POOL TOKENS LEFT", "NAME"].map(str::to_owned).to_vec()];
+    for record in &records {
+        let id = text(record, "id");
+        let [balance, held, pool] = standing_cells(books, id)?;
+        let suspended = record.get("suspended").and_then(Value::as_bool).unwrap_or(false);
+        let name = format!("{}{}", text(record, "name"), if suspended { " (suspended)" } else { "" });
+        rows.push(vec![id.to_owned(), text(record, "plan").to_owned(), balance, held, pool, name]);
+    }
+    context.output.text(table(&rows))
+}
+
+fn standing(context: &Context, books: &Books, id: &str) -> Result<()> {
+    let [balance, held, pool] = standing_cells(books, id)?;
+    context.output.line(format_args!("{id}: balance {balance}, held {held}, pool tokens left {pool}"))
+}
+
+fn show(context: &Context, books: &Books, id: &str) -> Result<()> {
+    let record = books.one("organisations", id)?;
+    let standing = books.get(&format!("/organisations/{}/standing", part(id)))?;
+    let mut whole = json!({"organisation": record, "standing": standing});
+    for kind in ["teams", "projects", "members", "end-users"] {
+        let own = books.list(kind)?.into_iter().filter(|record| text(record, "organisation") == id);
+        whole[kind] = own.collect();
+    }
+    let own = |key: &Value| {
+        let projects = whole["projects"].as_array().into_iter().flatten();
+        projects.into_iter().any(|project| text(project, "id") == text(key, "project"))
+    };
+    let keys: Vec<Value> = books.list("keys")?.into_iter().filter(own).collect();
+    whole["keys"] = keys.into();
+    context.output.json(&whole)
+}
+
+fn invoice(context: &Context, books: &Books, (id, window): (&str, &str), pdf: Option<&Path>) -> Result<()> {
+    let path = format!("/organisations/{}/invoices/{}", part(id), part(window));
+    let Some(file) = pdf else {
+        return context.output.json(&books.get(&path)?);
+    };
+    let bytes = books.bytes("GET", &format!("{path}.pdf"), None)?;
+    std::fs::write(file, bytes).map_err(|e| Error::failure(format!("cannot write {}", file.display())).because(e))?;
+    context.output.line(format_args!("written to {}", file.display()))
+}
+
+fn audit(context: &Context, books: &Books, limit: u32, json: bool) -> Result<()> {
+    let answer = books.get(&format!("/audit?order=desc&limit={limit}"))?;
+    let acts = answer.get("data").and_then(Value::as_array).cloned().unwrap_or_default();
+    if json {
+        return context.output.json(&acts);
+    }
+    let mut rows = vec![["WHEN", "WHO", "WHAT", "AFTER"].map(str::to_owned).to_vec()];
+    for act in &acts {
+        let when = economics::window::to_rfc3339(act.get("at_ms").and_then(Value::as_i64).unwrap_or(0));
+        let after = match act.get("after") {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => String::new(),
+        };
+        rows.push(vec![when, text(act, "actor").to_owned(), text(act, "record").to_owned(), after]);
+    }
+    context.output.text(table(&rows))
+}

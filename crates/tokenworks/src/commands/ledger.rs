@@ -1,0 +1,139 @@
+//! `ledger`: verification, exports, backup, restore. All work on the store itself, whether a server has it in use or not.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use ::ledger::{Fault, Format, Report, StoreError, StoreSpec};
+use economics::focus::{self, Selection};
+use economics::rollup::Rollup;
+use economics::window::from_rfc3339;
+use serde_json::json;
+
+use super::Context;
+use crate::books;
+use crate::cli::books::{Export, ExportFormat, Ledger};
+use crate::error::{Error, Result, chain};
+use crate::output::grouped;
+
+/// Runs `ledger`.
+///
+/// # Errors
+/// What is wrong with the ledger, or why it cannot be read or written.
+pub fn run(context: &Context, command: &Ledger) -> Result<()> {
+    match command {
+        Ledger::Verify { file, json } => verify(context, file.as_deref(), *json),
+        Ledger::Export(args) => export(context, args),
+        Ledger::Backup { to } => backup(context, to),
+        Ledger::Restore { from } => restore(context, from),
+    }
+}
+
+/// Where the ledger is; it must be there.
+fn store(context: &Context) -> Result<StoreSpec> {
+    let spec = books::store(context)?;
+    if let StoreSpec::Sqlite(file) = &spec
+        && !file.is_file()
+    {
+        return Err(Error::failure(format!("there is no ledger in {}", context.settings.data_dir.display()))
+            .hint("name the data folder of the server: --data-dir DIR"));
+    }
+    Ok(spec)
+}
+
+fn verify(context: &Context, file: Option<&Path>, json: bool) -> Result<()> {
+    let spec = match file {
+        Some(file) if file.is_file() => StoreSpec::Sqlite(file.to_owned()),
+        Some(file) => return Err(Error::failure(format!("there is no file {}", file.display()))),
+        None => store(context)?,
+    };
+    let report = ::ledger::verify(&spec, Some(&Rollup)).map_err(|fault| faulty(&fault))?;
+    show(context, &report, json)
+}
+
+fn faulty(fault: &Fault) -> Error {
+    Error::failure("the ledger is not right").because(fault).hint(
+        "keep the file as it is and look at who could write to it; a backup that verifies can be restored: tokenworks ledger restore FILE",
+    )
+}
+
+fn show(context: &Context, report: &Report, json: bool) -> Result<()> {
+    let Report { entries, accounts, holds, documents, tallies, heads } = report;
+    let hex = |hash: &[u8; 32]| crate::catalogue::hex(hash);
+    if json {
+        let heads: Vec<_> = heads.iter().map(|(writer, hash)| json!({"writer": writer, "hash": hex(hash)})).collect();
+        return context.output.json(&json!({
+            "entries": entries, "accounts": accounts, "holds": holds, "documents": documents, "tallies": tallies,
+            "heads": heads,
+        }));
+    }
+    context.output.line(
+        "The ledger is right: every hash follows from the entry before, every balance and roll-up is the sum of",
+    )?;
+    context.output.line("its entries, debits equal credits in every unit.")?;
+    for (name, count) in [
+        ("entries", entries),
+        ("accounts", accounts),
+        ("open holds", holds),
+        ("documents", documents),
+        ("roll-ups", tallies),
+    ] {
+        context.output.line(format_args!("  {name:<11} {}", grouped(*count)))?;
+    }
+    // Who keeps these can show later that nothing before was changed.
+    heads.iter().try_for_each(|(writer, hash)| context.output.line(format_args!("  head {writer:<6} {}", hex(hash))))
+}
+
+fn export(context: &Context, args: &Export) -> Result<()> {
+    let spec = store(context)?;
+    let focus = args.format == ExportFormat::Focus;
+    if !focus && (args.customer.is_some() || args.from.is_some() || args.to.is_some()) {
+        return Err(Error::usage("--customer, --from and --to choose charges, which only --format focus has")
+            .hint("leave them out, or add --format focus"));
+    }
+    let time = |text: &Option<String>| text.as_deref().map(from_rfc3339).transpose();
+    let wrong = |e| Error::usage("not a time").because(e).hint("for example 2026-10-01T00:00:00Z");
+    let (from_ms, to_ms) = (time(&args.from).map_err(wrong)?, time(&args.to).map_err(wrong)?);
+    let seller = context.settings.books.seller.as_str();
+    let selection = Selection { seller, organisation: args.customer.as_deref(), from_ms, to_ms };
+    let write = |out: &mut dyn Write| -> Result<u64> {
+        match args.format {
+            ExportFormat::Csv => ::ledger::export(&spec, Format::Csv, out).map_err(|e| unwritten(&e)),
+            ExportFormat::Jsonl => ::ledger::export(&spec, Format::JsonLines, out).map_err(|e| unwritten(&e)),
+            ExportFormat::Focus => focus::export(&spec, &selection, out).map_err(|e| unwritten(&e)),
+        }
+    };
+    let Some(path) = &args.output else {
+        write(&mut BufWriter::new(io::stdout().lock()))?;
+        return Ok(());
+    };
+    let file = File::create_new(path)
+        .map_err(|e| Error::failure(format!("cannot make {}", path.display())).because(e).hint("name a new file"))?;
+    let count = write(&mut BufWriter::new(file))?;
+    let what = if focus { "rows" } else { "entries" };
+    context.output.line(format_args!("{} {what} written to {}", grouped(count), path.display()))
+}
+
+fn unwritten(error: &dyn std::error::Error) -> Error {
+    Error::failure("the export broke off").because(chain(error))
+}
+
+fn backup(context: &Context, to: &Path) -> Result<()> {
+    let spec = store(context)?;
+    ::ledger::backup(&spec, to).map_err(|e| Error::failure("there is no backup").because(e))?;
+    let report = ::ledger::verify(&StoreSpec::Sqlite(to.to_owned()), Some(&Rollup)).map_err(|fault| faulty(&fault))?;
+    context.output.line(format_args!("{} entries copied to {} and verified", grouped(report.entries), to.display()))
+}
+
+fn restore(context: &Context, from: &Path) -> Result<()> {
+    let StoreSpec::Sqlite(to) = books::store(context)? else {
+        return Err(Error::usage("a ledger in PostgreSQL is restored with the database's own tools (pg_restore)"));
+    };
+    std::fs::create_dir_all(&context.settings.data_dir)
+        .map_err(|e| Error::failure("cannot make the data folder").because(e))?;
+    let report = ::ledger::restore(from, &to, Some(&Rollup)).map_err(|fault| match &fault {
+        Fault::Store(StoreError::Failed(_)) => Error::failure("the backup is not restored").because(&fault),
+        _ => faulty(&fault),
+    })?;
+    context.output.line(format_args!("{} entries restored to {}", grouped(report.entries), to.display()))
+}

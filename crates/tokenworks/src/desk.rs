@@ -1,0 +1,204 @@
+//! How commands reach the books: through the running server's desk, or, while none runs, by opening them.
+
+use std::io;
+
+use serde_json::{Map, Value};
+use server::{Desk, DeskError};
+
+use crate::books;
+use crate::commands::Context;
+use crate::commands::answer::runtime;
+use crate::commands::keys::secret;
+use crate::error::{Error, Result, chain};
+
+/// Socket in the data folder through which commands reach the server.
+pub const SOCKET: &str = "desk.sock";
+
+/// The books, as commands see them: the routes below `/admin/v1`.
+pub struct Books {
+    runtime: tokio::runtime::Runtime,
+    desk: Desk,
+}
+
+impl Books {
+    /// Those in the data folder, made when there are none.
+    ///
+    /// # Errors
+    /// Another user's server has them, or they cannot be opened.
+    pub fn open(context: &Context) -> Result<Self> {
+        let (runtime, socket) = (runtime()?, context.settings.data_dir.join(SOCKET));
+        let found = runtime.block_on(Desk::find(&socket)).map_err(|e| {
+            Error::failure(format!("cannot reach the server at {}", socket.display()))
+                .because(e)
+                .hint("run this as the user who runs the server")
+        })?;
+        let desk = match found {
+            Some(desk) => desk,
+            None => {
+                let secret = secret(&context.settings.server.key_secret_file)?;
+                Desk::of(books::open(context, &secret)?)
+            }
+        };
+        Ok(Self { runtime, desk })
+    }
+
+    /// Reads below `/admin/v1`.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        self.json("GET", path, None)
+    }
+
+    /// Asks for a change.
+    ///
+    /// # Errors
+    /// The server's refusal, which names the field.
+    pub fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        self.json(method, path, Some(body))
+    }
+
+    fn json(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let bytes = self.bytes(method, path, body)?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::failure("the server's answer is no JSON").because(e))
+    }
+
+    /// The bytes of an answer that need be no JSON.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub fn bytes(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Vec<u8>> {
+        let (status, bytes) = self.ask(method, path, body)?;
+        if status < 300 { Ok(bytes) } else { Err(refusal(status, &bytes)) }
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Vec<u8>)> {
+        let body = body.map(Value::to_string);
+        let path = format!("/admin/v1{path}");
+        let asked = self.runtime.block_on(self.desk.ask(method, &path, body.as_ref().map(String::as_bytes)));
+        asked.map_err(|e| unanswered(&e))
+    }
+
+    /// The records of a kind.
+    ///
+    /// # Errors
+    /// As [`Books::get`].
+    pub fn list(&self, kind: &str) -> Result<Vec<Value>> {
+        match self.get(&format!("/{kind}"))?.get_mut("data").map(Value::take) {
+            Some(Value::Array(records)) => Ok(records),
+            _ => Err(Error::failure("the server's answer is no list")),
+        }
+    }
+
+    /// The record of a kind with this id, if there is one.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub fn find(&self, kind: &str, id: &str) -> Result<Option<Map<String, Value>>> {
+        let (status, bytes) = self.ask("GET", &format!("/{kind}/{}", part(id)), None)?;
+        match (status, serde_json::from_slice(&bytes)) {
+            (200, Ok(Value::Object(record))) => Ok(Some(record)),
+            (404, _) => Ok(None),
+            _ => Err(refusal(status, &bytes)),
+        }
+    }
+
+    /// The record of a kind with this id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn one(&self, kind: &str, id: &str) -> Result<Map<String, Value>> {
+        self.find(kind, id)?.ok_or_else(|| {
+            Error::usage(format!("there is no \"{id}\" among the {kind}")).hint("the list command shows what there is")
+        })
+    }
+}
+
+fn unanswered(error: &DeskError) -> Error {
+    let refused = matches!(error, DeskError::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused);
+    let hint =
+        if refused { "the server has just ended; run the command again" } else { "the server's log may say more" };
+    Error::failure("the books gave no answer").because(chain(error)).hint(hint)
+}
+
+/// The server's refusal as an error of the command.
+fn refusal(status: u16, body: &[u8]) -> Error {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or("the server gave no reason");
+    if status < 500 { Error::usage(message) } else { Error::failure(message) }
+}
+
+/// A part of a path.
+#[must_use]
+pub fn part(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+    text.bytes().fold(String::new(), |mut path, byte| {
+        if plain(byte) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+        path
+    })
+}
+
+/// Sets the field at a dotted path; a value that is no JSON is a text. `null` removes it.
+///
+/// # Errors
+/// No `PATH=VALUE`, or a path through something that has no fields.
+pub fn set(record: &mut Map<String, Value>, assignment: &str) -> Result<()> {
+    let wrong = |problem: &str| {
+        Error::usage(format!("--set {assignment}: {problem}"))
+            .hint("for example --set bounds.limits.requests_per_minute=60, or --set suspended=true")
+    };
+    let (path, text) = assignment.split_once('=').ok_or_else(|| wrong("there is no `=`"))?;
+    let value = serde_json::from_str(text).unwrap_or_else(|_no_json| Value::from(text));
+    let (folder, name) = path.rsplit_once('.').map_or((None, path), |(folder, name)| (Some(folder), name));
+    if path.split('.').any(str::is_empty) {
+        return Err(wrong("the path has an empty part"));
+    }
+    let mut place = record;
+    for step in folder.into_iter().flat_map(|folder| folder.split('.')) {
+        let next = place.entry(step).or_insert_with(|| Value::Object(Map::new()));
+        if next.is_null() {
+            *next = Value::Object(Map::new());
+        }
+        place = next.as_object_mut().ok_or_else(|| wrong(&format!("`{step}` has no fields")))?;
+    }
+    if value.is_null() {
+        place.remove(name);
+    } else {
+        place.insert(name.to_owned(), value);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fields_are_set_by_their_path() {
+        let Value::Object(mut record) = json!({"id": "a", "credit": "0", "bounds": null}) else { panic!() };
+        for assignment in ["name=Acme = Co", "bounds.limits.requests_per_minute=60", "suspended=true", "credit=null"] {
+            set(&mut record, assignment).unwrap();
+        }
+        let expected = json!({
+            "id": "a", "name": "Acme = Co", "suspended": true, "bounds": {"limits": {"requests_per_minute": 60}},
+        });
+        assert_eq!(Value::Object(record.clone()), expected);
+        for (bad, part) in [("name", "no `=`"), ("a..b=1", "empty part"), ("id.x=1", "`id` has no fields")] {
+            let error = set(&mut record, bad).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(Value::Object(record), expected);
+    }
+
+    #[test]
+    fn parts_of_paths_stay_parts() {
+        assert_eq!(part("acme-1.x"), "acme-1.x");
+        assert_eq!(part("a/b?é"), "a%2Fb%3F%C3%A9");
+    }
+}
