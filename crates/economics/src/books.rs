@@ -26,6 +26,7 @@ use crate::rollup::Rollup;
 use crate::{Currency, Directory, Invalid, Nano};
 
 pub use accounts::unit;
+pub(crate) use admin::unknown;
 pub use admin::{Act, ChangeError, PostError, Standing};
 pub use admit::{Admission, AdmitError};
 pub use detail::End;
@@ -33,7 +34,7 @@ pub use recover::{RecoverError, Recovered};
 pub use ticket::{Extension, SettleError, Settled, Ticket};
 
 /// Document that names the book currency.
-const CURRENCY_KIND: u16 = 100;
+pub(crate) const CURRENCY_KIND: u16 = 100;
 /// How long an act of administration waits for the disk.
 const DURABLE_WAIT: Duration = Duration::from_secs(30);
 

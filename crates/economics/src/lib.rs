@@ -9,6 +9,7 @@
 
 pub mod books;
 pub mod directory;
+pub mod focus;
 pub mod invalid;
 pub mod limits;
 pub mod meters;

@@ -220,7 +220,7 @@ impl Currency {
 }
 
 /// `value / 10^digits` as text with at least `least` decimals and no zeros behind them.
-fn decimal(value: i128, digits: u32, least: u32) -> String {
+pub(crate) fn decimal(value: i128, digits: u32, least: u32) -> String {
     let one = 10_u128.pow(digits);
     let (whole, fraction) = (value.unsigned_abs() / one, value.unsigned_abs() % one);
     let mut text = format!("{}{whole}", if value < 0 { "-" } else { "" });

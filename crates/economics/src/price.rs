@@ -262,6 +262,12 @@ impl FrozenPrice {
         self.0.number
     }
 
+    /// A tier by its index, in order of prompt length, then volume.
+    #[must_use]
+    pub fn tier(&self, index: u8) -> Option<&Tier> {
+        self.0.spec.tiers.get(usize::from(index))
+    }
+
     /// Whether the rate depends on how much was used before.
     #[must_use]
     pub fn by_volume(&self) -> bool {

@@ -7,7 +7,6 @@ use serde::Serialize;
 use crate::book::Account;
 use crate::error::StoreError;
 use crate::ledger::{self, StoreSpec};
-use crate::pack;
 use crate::store::{self, Sql, Stored};
 use crate::types::{AccountId, Entry, kind};
 
@@ -71,27 +70,50 @@ pub fn export(spec: &StoreSpec, format: Format, out: &mut dyn Write) -> Result<u
     if format == Format::Csv {
         writeln!(out, "{COLUMNS}").map_err(written)?;
     }
+    let last = walk(sql, |stored| {
+        let line = line(stored, &accounts)?;
+        match format {
+            Format::Csv => csv(&line, out).map_err(written),
+            Format::JsonLines => {
+                serde_json::to_writer(&mut *out, &line).map_err(|error| written(error.into()))?;
+                writeln!(out).map_err(written)
+            }
+        }
+    })?;
+    out.flush().map_err(written)?;
+    sql.run("COMMIT")?;
+    Ok(last)
+}
+
+/// Shows all entries of a store, open or not, in their order and from one state of it, and says how many. No more than a
+/// page of them is in memory at a time.
+///
+/// # Errors
+/// The store's, and the first one of `visit`.
+pub fn each_entry<E: From<StoreError>>(
+    spec: &StoreSpec,
+    mut visit: impl FnMut(&Entry) -> Result<(), E>,
+) -> Result<u64, E> {
+    let mut sql = ledger::reader(spec)?;
+    let sql: &mut dyn Sql = sql.as_mut();
+    sql.run("BEGIN")?;
+    let last = walk(sql, |stored| visit(&stored.entry))?;
+    sql.run("COMMIT")?;
+    Ok(last)
+}
+
+fn walk<E: From<StoreError>>(sql: &mut dyn Sql, mut visit: impl FnMut(&Stored) -> Result<(), E>) -> Result<u64, E> {
     let mut last = 0_u64;
     loop {
         let page = store::entries(sql, last.saturating_add(1), store::PAGE)?;
         for stored in &page {
-            let line = line(stored, &accounts)?;
-            match format {
-                Format::Csv => csv(&line, out).map_err(written)?,
-                Format::JsonLines => {
-                    serde_json::to_writer(&mut *out, &line).map_err(|error| written(error.into()))?;
-                    writeln!(out).map_err(written)?;
-                }
-            }
+            visit(stored)?;
             last = stored.entry.seq;
         }
         if page.is_empty() {
-            break;
+            return Ok(last);
         }
     }
-    out.flush().map_err(written)?;
-    sql.run("COMMIT")?;
-    Ok(last)
 }
 
 fn line<'a>(Stored { entry, hash }: &Stored, accounts: &'a [Account]) -> Result<Line<'a>, StoreError> {
@@ -104,7 +126,7 @@ fn line<'a>(Stored { entry, hash }: &Stored, accounts: &'a [Account]) -> Result<
         let (account, account_kind) = (spec.name.as_str(), spec.kind.as_str());
         legs.push(LegLine { account, account_kind, unit: spec.unit.0, amount: leg.amount });
     }
-    let document = pack::unpack_document(entry).map(|document| DocumentLine {
+    let document = entry.document().map(|document| DocumentLine {
         kind: document.kind,
         key: document.key,
         version: document.version,
@@ -150,14 +172,15 @@ fn csv(line: &Line<'_>, out: &mut dyn Write) -> io::Result<()> {
         return writeln!(out, "{seq},{writer},{at_ms},{kind},{id},,,,,{detail},{hash}");
     }
     for LegLine { account, account_kind, unit, amount } in &line.legs {
-        let account = quoted(account);
+        let account = csv_text(account);
         writeln!(out, "{seq},{writer},{at_ms},{kind},{id},{account},{account_kind},{unit},{amount},{detail},{hash}")?;
     }
     Ok(())
 }
 
-/// A field that a spreadsheet neither splits nor takes for a formula.
-fn quoted(text: &str) -> String {
+/// A field of a CSV file that a spreadsheet neither splits nor takes for a formula.
+#[must_use]
+pub fn csv_text(text: &str) -> String {
     let guard = if text.starts_with(['=', '+', '-', '@']) { "'" } else { "" };
     format!("\"{guard}{}\"", text.replace('"', "\"\""))
 }

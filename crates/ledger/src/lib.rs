@@ -31,7 +31,7 @@ mod types;
 mod verify;
 
 pub use error::{NotDurable, OpenError, Refusal, Refused, StoreError};
-pub use export::{Format, export};
+pub use export::{Format, csv_text, each_entry, export};
 pub use ledger::{Ledger, Options, StoreSpec, Summary, Tally, backup, restore};
 pub use receipt::Receipt;
 pub use types::{

@@ -266,6 +266,14 @@ pub struct Entry {
     pub detail: Vec<u8>,
 }
 
+impl Entry {
+    /// The document that it put, if it is an act of administration.
+    #[must_use]
+    pub fn document(&self) -> Option<Document> {
+        crate::pack::unpack_document(self)
+    }
+}
+
 /// An open hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {

@@ -10,9 +10,8 @@ use ledger::{
 };
 use sha2::{Digest, Sha256};
 
-use super::admin::unknown;
 use super::detail::Accounts;
-use super::{Books, DURABLE_WAIT};
+use super::{Books, DURABLE_WAIT, unknown};
 use crate::directory::Identity;
 use crate::directory::record::Organisation;
 use crate::limits::Subject;

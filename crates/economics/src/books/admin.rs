@@ -231,6 +231,6 @@ impl Books {
     }
 }
 
-pub(super) fn unknown(organisation: &str) -> Invalid {
+pub(crate) fn unknown(organisation: &str) -> Invalid {
     Invalid::new("organisation", format!("there is no `{organisation}`"), "create it first")
 }

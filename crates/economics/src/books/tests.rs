@@ -3,6 +3,7 @@
 mod admission;
 mod bounds;
 mod crash;
+mod focus;
 mod simulation;
 
 use std::path::Path;
