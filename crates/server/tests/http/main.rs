@@ -5,6 +5,7 @@
 mod access;
 mod books;
 mod client;
+mod desk;
 mod fields;
 mod life;
 mod local;

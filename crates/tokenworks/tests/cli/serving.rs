@@ -36,10 +36,15 @@ impl Serving {
     }
 
     pub(crate) fn request(&self, head: &str, body: &str) -> String {
+        self.request_with(head, "", body)
+    }
+
+    /// `headers`: further ones, each with its line end.
+    pub(crate) fn request_with(&self, head: &str, headers: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(
             stream,
-            "{head} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            "{head} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
             self.address,
             body.len()
         )

@@ -1,0 +1,140 @@
+//! The books by commands: while no server runs, beside one, and the ledger's own commands.
+
+use serde_json::{Value, json};
+
+use crate::serving::Serving;
+use crate::support::{Sandbox, text};
+use crate::tiny_model::sandbox;
+
+/// A customer `acme` with money, a project and a key, made by commands; gives the key.
+fn customer(sandbox: &Sandbox) -> String {
+    for arguments in [
+        &["prices", "add", "tiny", "--input", "10 per 1M", "--output", "30 per 1M", "--from", "2020-01-01T00:00:00Z"][..],
+        &["plans", "add", "basic"],
+        &["customers", "add", "acme", "--name", "Acme 有限公司", "--plan", "basic", "--credit", "0"],
+        &["customers", "project", "web", "--customer", "acme"],
+        &["customers", "pay", "acme", "5.00", "--reference", "transfer 17"],
+    ] {
+        sandbox.run(arguments).good();
+    }
+    sandbox.run(&["keys", "add", "web-1", "--project", "web"]).good().trim().to_owned()
+}
+
+fn complete(serving: &Serving, key: &str) -> String {
+    let body = json!({"model": "tiny", "prompt": "abc", "max_tokens": 4, "ignore_eos": true}).to_string();
+    serving.request_with("POST /v1/completions", &format!("Authorization: Bearer {key}\r\n"), &body)
+}
+
+fn answer(text: &str) -> Value {
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+#[test]
+fn commands_keep_the_books_beside_a_server_and_without_one() {
+    let sandbox = sandbox();
+    let key = customer(&sandbox);
+    let serving = Serving::start(&sandbox, &["tiny.gguf", "--kv-memory", "1MiB"]);
+    let first = answer(&complete(&serving, &key));
+    let charged = first["usage"]["charged"]["amount"].as_str().unwrap().to_owned();
+    assert_ne!(charged, "0");
+
+    let shown = sandbox.run(&["customers", "show", "acme"]).json();
+    assert_eq!(
+        shown["standing"]["balance"].as_str().unwrap().parse::<f64>().unwrap(),
+        5.0 - charged.parse::<f64>().unwrap()
+    );
+    assert_eq!((&shown["projects"][0]["id"], &shown["keys"][0]["id"]), (&json!("web"), &json!("web-1")));
+    let report = sandbox.run(&["report", "--by", "customer,model", "--json"]).json();
+    let row = &report["data"][0];
+    assert_eq!(
+        (&row["organisation"], &row["model"], &row["revenue"]),
+        (&json!("acme"), &json!("tiny"), &json!(charged))
+    );
+    assert_eq!(report["totals"]["revenue"], json!(charged));
+    assert!(sandbox.run(&["report"]).good().contains("amounts in USD"));
+
+    let next = sandbox.run(&["keys", "rotate", "web-1"]).good().trim().to_owned();
+    assert!(complete(&serving, &key).starts_with("HTTP/1.1 401"), "the old text works on");
+    answer(&complete(&serving, &next));
+    let request = first["id"].as_str().unwrap();
+    sandbox.run(&["customers", "refund", request, &charged, "--reference", "t1", "--reason", "late"]).good();
+    let error = sandbox.run(&["customers", "refund", request, &charged, "--reference", "t2"]).bad(1);
+    assert!(error.contains("left"), "{error}");
+    sandbox.run(&["customers", "set", "acme", "--set", "suspended=true"]).good();
+    assert!(complete(&serving, &next).starts_with("HTTP/1.1 401"));
+    drop(serving);
+
+    // The server was killed: its socket is still there, and nobody listens.
+    let acme = sandbox.run(&["customers", "set", "acme", "--set", "suspended=false"]).json();
+    assert_eq!((&acme["suspended"], &acme["plan"]), (&json!(false), &json!("basic")));
+    assert!(sandbox.run(&["customers", "list"]).good().contains("Acme 有限公司"));
+    let audit = sandbox.run(&["customers", "audit", "--json"]).json();
+    assert!(
+        audit.as_array().unwrap().iter().all(|act| act["actor"] == "operator" || act["actor"] == "house"),
+        "{audit}"
+    );
+    assert!(sandbox.run(&["ledger", "verify"]).good().starts_with("The ledger is right"));
+}
+
+#[test]
+fn wrong_words_name_the_field_and_the_fix() {
+    let sandbox = sandbox();
+    customer(&sandbox);
+    for (arguments, part) in [
+        (&["customers", "add", "acme", "--plan", "basic"][..], "already"),
+        (&["customers", "add", "b"], "needs a plan"),
+        (&["customers", "add", "b", "--plan", "gold"], "there is no `gold`"),
+        (&["customers", "set", "nobody"], "there is no \"nobody\""),
+        (&["customers", "set", "acme", "--set", "bound.x=1"], "bound"),
+        (&["customers", "project", "new"], "--customer acme"),
+        (&["plans", "add", "p", "--at-pool-end", "stop"], "--pool"),
+        (&["plans", "add", "p", "--zone", "Mars/Base"], "zone"),
+        (&["prices", "add", "m", "--input", "-1 per 1M", "--output", "1 per 1M"], "input"),
+        (&["prices", "import", "tiny.gguf"], "price file"),
+        (&["keys", "add", "k", "--project", "none"], "there is no `none`"),
+        (&["report", "--from", "yesterday"], "no day"),
+        (&["ledger", "export", "--customer", "acme"], "--format focus"),
+    ] {
+        let error = sandbox.run(arguments).bad(2);
+        assert!(error.contains(part), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn a_ledger_is_exported_backed_up_and_restored() {
+    let sandbox = sandbox();
+    customer(&sandbox);
+    sandbox.run(&["prices", "import", text(&example("prices-2024.json"))]).good();
+    assert!(sandbox.run(&["prices", "import", text(&example("prices-2024.json"))]).good().contains("there already"));
+    let entries = sandbox.run(&["ledger", "export"]).good().lines().count();
+    let verified = sandbox.run(&["ledger", "verify", "--json"]).json();
+    assert_eq!(verified["entries"], entries);
+    assert!(sandbox.run(&["ledger", "export", "--format", "csv"]).good().starts_with("seq,writer"));
+    let focus = sandbox.run(&["ledger", "export", "--format", "focus", "--customer", "acme"]).good();
+    assert!(focus.lines().next().unwrap().contains("BilledCost"), "{focus}");
+
+    let data = sandbox.run(&["config", "show", "--json"]).json();
+    let rows = data.as_array().unwrap();
+    assert!(rows.iter().any(|row| row["key"] == "books.seller"));
+    sandbox.run(&["ledger", "backup", "copy.db"]).good();
+    sandbox.run(&["ledger", "verify", "copy.db"]).good();
+    let error = sandbox.run(&["ledger", "restore", "copy.db"]).bad(1);
+    assert!(error.contains("exists already"), "{error}");
+    sandbox.run(&["ledger", "restore", "copy.db", "--data-dir", "other"]).good();
+    let restored = sandbox.run(&["customers", "show", "acme", "--data-dir", "other"]).json();
+    assert_eq!(restored, sandbox.run(&["customers", "show", "acme"]).json());
+
+    // A byte changed in the middle of the copy is found.
+    let mut bytes = std::fs::read(sandbox.path("copy.db")).unwrap();
+    let place = bytes.windows(4).rposition(|four| four == b"acme").unwrap();
+    bytes[place] = b'b';
+    std::fs::write(sandbox.path("copy.db"), bytes).unwrap();
+    let error = sandbox.run(&["ledger", "verify", "copy.db"]).bad(1);
+    assert!(error.contains("the ledger is not right"), "{error}");
+    assert!(sandbox.run(&["ledger", "verify", "--data-dir", "nowhere"]).bad(1).contains("there is no ledger"));
+}
+
+fn example(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
+}
