@@ -188,6 +188,29 @@ impl Ledger {
         store::documents(self.reader().as_mut(), kind, Some(key))
     }
 
+    /// Up to `limit` (at most 10,000) versions of documents of every kind that were put after entry `after`, oldest
+    /// first: what is new, for whoever follows. Costs next to nothing when nothing is. Only what is on the disk.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn documents_after(&self, after: u64, limit: u32) -> Result<Vec<Document>, StoreError> {
+        store::documents_after(self.reader().as_mut(), after, limit.min(10_000).into())
+    }
+
+    /// The number of the last entry that is on the disk; 0: none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn last_seq(&self) -> Result<u64, StoreError> {
+        store::meta(self.reader().as_mut(), "seq")
+    }
+
+    /// Whether other processes may write to the same store.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0.engine, Engine::Shared(_))
+    }
+
     /// Up to `limit` (at most 10,000) entries from number `from` on. Only what is on the disk.
     ///
     /// # Errors

@@ -100,7 +100,8 @@ pub(crate) const TALLY: Table =
     Table { name: "tally", columns: &[("key", Type::Bytes), ("sums", Type::Bytes)], key: 1, replace: true };
 
 /// One script per schema version, in SQLite's words; [`crate::store::Sql::run`] of another store translates.
-pub(crate) const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE writer (id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, turn INTEGER NOT NULL, hash BLOB NOT NULL);
     CREATE TABLE account (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, kind INTEGER NOT NULL,
         unit INTEGER NOT NULL, opened_floor INTEGER, floor INTEGER, posted INTEGER NOT NULL, held INTEGER NOT NULL,
@@ -111,7 +112,10 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (kind, key, version)) WITHOUT ROWID;
     CREATE TABLE tally (key BLOB NOT NULL PRIMARY KEY, sums BLOB NOT NULL) WITHOUT ROWID;
     INSERT INTO meta VALUES ('seq', 0), ('accounts', 0), ('summary', 0);
-"];
+",
+    // What is new is asked for by number, again and again.
+    "CREATE UNIQUE INDEX document_seq ON document (seq)",
+];
 
 /// Brings the store to the schema of this program, each step in a transaction of its own.
 pub(crate) fn migrate(sql: &mut dyn Sql, scripts: &[&str]) -> Result<(), OpenError> {
@@ -301,11 +305,19 @@ pub(crate) fn documents(sql: &mut dyn Sql, kind: u16, key: Option<&str>) -> Resu
              ORDER BY seq"
         }
     };
-    let unpack = |row: &Row| {
-        let entry = stored(row)?.entry;
-        pack::unpack_document(&entry).ok_or_else(|| damaged(format!("entry {} is no document", entry.seq)))
-    };
-    sql.rows(query, &arguments)?.iter().map(unpack).collect()
+    sql.rows(query, &arguments)?.iter().map(document).collect()
+}
+
+/// Up to `limit` versions of documents of any kind that were put after entry `after`, oldest first.
+pub(crate) fn documents_after(sql: &mut dyn Sql, after: u64, limit: i64) -> Result<Vec<Document>, StoreError> {
+    let query = "SELECT seq, id, body, hash FROM entry WHERE seq IN \
+                 (SELECT seq FROM document WHERE seq > $1 ORDER BY seq LIMIT $2) ORDER BY seq";
+    sql.rows(query, &[whole(after), Value::Int(limit)])?.iter().map(document).collect()
+}
+
+fn document(row: &Row) -> Result<Document, StoreError> {
+    let entry = stored(row)?.entry;
+    pack::unpack_document(&entry).ok_or_else(|| damaged(format!("entry {} is no document", entry.seq)))
 }
 
 /// Up to `limit` tallies with `from <= key < to`, in the order of keys.

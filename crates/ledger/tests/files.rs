@@ -61,7 +61,7 @@ fn a_newer_or_foreign_file_is_refused() {
     let path = folder.path().join("books.db");
     fill(&path);
     execute(&path, "UPDATE meta SET value = 99 WHERE name = 'schema'");
-    assert!(matches!(open(&path), Err(OpenError::Newer { found: 99, known: 1 })));
+    assert!(matches!(open(&path), Err(OpenError::Newer { found: 99, known: 2 })));
     let foreign = folder.path().join("foreign.db");
     execute(&foreign, "CREATE TABLE notes (text TEXT)");
     assert!(matches!(open(&foreign), Err(OpenError::Store(StoreError::Damaged(_)))));

@@ -2,14 +2,19 @@
 //!
 //! [`TinyModel`] writes a whole GGUF file (seeded weights, byte-level vocabulary, chat template) that everything from
 //! the loader to the server can run on in milliseconds. Its answers mean nothing, but they depend on every token,
-//! weight and position: logits spread over more than one unit and attention is far from uniform.
+//! weight and position: logits spread over more than one unit and attention is far from uniform. `Cluster` is a PostgreSQL
+//! server for one test.
 #![forbid(unsafe_code)]
 
+#[cfg(unix)]
+mod cluster;
 mod quantize;
 mod random;
 mod tiny_model;
 mod vocabulary;
 
+#[cfg(unix)]
+pub use cluster::Cluster;
 pub use quantize::quantize;
 pub use random::Random;
 pub use tiny_model::{Architecture, TinyModel};

@@ -51,7 +51,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("clap", &["tokenworks", "bench"]),
     ("minijinja", &["tokenizer"]),
     ("libc", &["kernels"]),
-    ("postgres", &["ledger"]),
+    ("postgres", &["ledger", "test-support"]),
     ("rusqlite", &["ledger"]),
 ];
 

@@ -3,12 +3,13 @@
 use crate::error::OpenError;
 use crate::sqlite::Sqlite;
 use crate::store::{self, MIGRATIONS, Sql, migrate};
+use crate::{Batch, Command, EntryId, Ledger, Options, StoreSpec};
 
 #[test]
 fn each_step_is_done_once_and_a_failed_one_leaves_the_version_before() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("books.db");
-    let [first] = MIGRATIONS else { panic!("extend this test with the new step") };
+    let first = MIGRATIONS[0];
     let (next, broken) = ("CREATE TABLE extra (id INTEGER PRIMARY KEY)", "CREATE TABLE wrong (id INTEGER); nonsense");
     let mut sql = Sqlite::writer(&path).unwrap();
     let version = |sql: &mut Sqlite| store::meta(sql, "schema").unwrap();
@@ -22,4 +23,26 @@ fn each_step_is_done_once_and_a_failed_one_leaves_the_version_before() {
     assert_eq!(version(&mut sql), 2);
     assert!(sql.rows("SELECT id FROM wrong", &[]).is_err());
     assert!(matches!(migrate(&mut sql, &[first]), Err(OpenError::Newer { found: 2, known: 1 })));
+}
+
+#[test]
+fn a_ledger_of_the_first_version_is_brought_up_and_found_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("books.db");
+    migrate(&mut Sqlite::writer(&path).unwrap(), &MIGRATIONS[..1]).unwrap();
+    let spec = StoreSpec::Sqlite(path);
+    let ledger = Ledger::open(&spec, &Options::default()).unwrap();
+    let put = |number, version| Command::Put {
+        id: EntryId([number; 16]),
+        kind: 1,
+        key: "k".to_owned(),
+        version,
+        actor: "a".to_owned(),
+        body: Vec::new(),
+    };
+    ledger.submit(&Batch { at_ms: 0, commands: vec![put(1, 1), put(2, 2)] }).unwrap();
+    ledger.flush(std::time::Duration::from_secs(60)).unwrap();
+    assert_eq!(ledger.documents_after(1, 9).unwrap().len(), 1);
+    assert_eq!(ledger.last_seq(), Ok(2));
+    ledger.verify().unwrap();
 }

@@ -1,8 +1,7 @@
 //! One suite for all stores: each scenario runs on each store that the ledger knows.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test's own helper may fail the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's own helper may fail the test")]
 
-mod cluster;
 mod scenarios;
 mod several;
 
@@ -12,6 +11,7 @@ use ledger::{
     AccountId, AccountKind, AccountSpec, Batch, Command, Entry, EntryId, Ledger, Leg, OpenError, Options, Outcome,
     Refusal, Reserve, StoreSpec, Summary, Unit,
 };
+use test_support::Cluster;
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -55,14 +55,15 @@ fn sqlite() {
 
 #[test]
 fn postgres() {
-    let cluster = cluster::Cluster::start();
+    let cluster = Cluster::start();
+    let database = |name: &str| StoreSpec::Postgres(cluster.database(name));
     for (number, (name, scenario)) in scenarios::ALL.iter().enumerate() {
         println!("scenario {name}");
-        scenario(&Place { spec: cluster.database(&format!("books{number}")) });
+        scenario(&Place { spec: database(&format!("books{number}")) });
     }
-    several::writers_share_a_database(&cluster.database("several"));
-    several::what_was_changed_is_found(&cluster.database("changed"));
-    several::a_server_that_dies_loses_nothing(&cluster, &cluster.database("dies"));
+    several::writers_share_a_database(&database("several"));
+    several::what_was_changed_is_found(&database("changed"));
+    several::a_server_that_dies_loses_nothing(&cluster, &database("dies"));
 }
 
 /// The id of a number.

@@ -162,6 +162,11 @@ fn documents(place: &Place) {
     assert_eq!(history.iter().map(|document| document.version).collect::<Vec<_>>(), [1, 2]);
     assert_eq!((history[0].actor.as_str(), history[0].at_ms, history[0].id), ("admin", 1_000, id(1)));
     assert!(ledger.documents(4).unwrap().is_empty());
+    let after = |seq, limit| -> Vec<u64> {
+        ledger.documents_after(seq, limit).unwrap().iter().map(|document| document.seq).collect()
+    };
+    assert_eq!((after(0, 9), after(0, 2), after(1, 9), after(3, 9)), (vec![1, 2, 3], vec![1, 2], vec![2, 3], vec![]));
+    assert_eq!(ledger.last_seq(), Ok(3));
     let report = ledger.verify().unwrap();
     assert_eq!((report.entries, report.documents), (3, 3));
 }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ledger::{StoreError, verify};
 
 use super::*;
-use crate::cluster::Cluster;
 
 /// Three gateways spend from one account; each has its own chain, and together they keep the floor.
 pub(crate) fn writers_share_a_database(spec: &StoreSpec) {

@@ -1,21 +1,27 @@
 //! A throw-away PostgreSQL server: a cluster in a temporary folder, reached by a socket in it.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it, and it may fail them")]
+
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use ledger::StoreSpec;
-
-pub(crate) struct Cluster {
+/// A running server of its own; killed when dropped. As root it runs as the user `postgres`.
+pub struct Cluster {
     folder: tempfile::TempDir,
     bin: PathBuf,
     owner: Option<(u32, u32)>,
 }
 
 impl Cluster {
-    pub(crate) fn start() -> Self {
+    /// Makes an empty cluster and starts its server.
+    ///
+    /// # Panics
+    /// PostgreSQL is not installed or does not start.
+    #[must_use]
+    pub fn start() -> Self {
         let cluster = Self { folder: tempfile::tempdir().unwrap(), bin: programs(), owner: owner() };
         if let Some((user, group)) = cluster.owner {
             chown(cluster.folder.path(), Some(user), Some(group)).unwrap();
@@ -28,22 +34,32 @@ impl Cluster {
     }
 
     /// Starts the server, on its socket only.
-    pub(crate) fn begin(&self) {
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn begin(&self) {
         let options = format!("-c listen_addresses='' -k {}", self.folder.path().display());
         let log = self.folder.path().join("log");
         self.control("start", &["-o", &options, "-l", log.to_str().unwrap()]);
     }
 
     /// Kills the server: no clean end.
-    pub(crate) fn kill(&self) {
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn kill(&self) {
         self.control("stop", &["-m", "immediate"]);
     }
 
-    /// A new database.
-    pub(crate) fn database(&self, name: &str) -> StoreSpec {
+    /// Makes a new database and gives its connection string.
+    ///
+    /// # Panics
+    /// There is one of this name.
+    #[must_use]
+    pub fn database(&self, name: &str) -> String {
         let mut client = postgres::Client::connect(&self.url("postgres"), postgres::NoTls).unwrap();
         client.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
-        StoreSpec::Postgres(self.url(name))
+        self.url(name)
     }
 
     fn url(&self, database: &str) -> String {
