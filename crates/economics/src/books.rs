@@ -6,29 +6,34 @@
 mod accounts;
 mod admin;
 mod admit;
+mod alert;
 pub mod detail;
 mod funds;
+mod memory;
 mod recover;
 mod ticket;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, RwLockReadGuard};
 use std::time::Duration;
 
 use ledger::{Batch, Command, EntryId, Ledger, NotDurable, OpenError, Options, Refused, StoreError, StoreSpec};
 use sha2::{Digest, Sha256};
 
 use crate::directory::key::KeyHash;
-use crate::directory::record::{Record, Scope};
+use crate::directory::record::Scope;
 use crate::directory::{HOUSE, Identity, Unidentified};
-use crate::limits::{Level, Limiter};
+use crate::limits::Limiter;
 use crate::rollup::Rollup;
-use crate::{Currency, Directory, Invalid, Nano};
+use crate::{Currency, Directory, Invalid};
+
+use alert::KnownAlerts;
+use memory::{Follower, Memory};
 
 pub use accounts::unit;
 pub(crate) use admin::unknown;
 pub use admin::{Act, ChangeError, PostError, Standing};
 pub use admit::{Admission, AdmitError};
+pub use alert::{Alert, Delivery, Notifier, Raised};
 pub use detail::End;
 pub use recover::{RecoverError, Recovered};
 pub use ticket::{Extension, SettleError, Settled, Ticket};
@@ -81,9 +86,6 @@ pub struct Settings {
     pub steps: Steps,
 }
 
-/// The latest version of each document, by kind and key.
-type Versions = HashMap<(u16, String), u64>;
-
 /// Why the books were not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BooksError {
@@ -102,27 +104,15 @@ pub enum BooksError {
     /// A document cannot be read, or the configuration contradicts it.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-}
-
-/// A threshold of a budget that was passed.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Alert {
-    /// The level of the budget.
-    pub level: Level,
-    /// Whose budget.
-    pub id: String,
-    /// The first day of its window.
-    pub window: String,
-    /// The threshold, in percent.
-    pub percent: u16,
-    /// The budget.
-    pub amount: Nano,
-    /// What was spent when it was passed.
-    pub spent: Nano,
+    /// No thread to be had.
+    #[error("no thread for the directory: {0}")]
+    Thread(#[from] std::io::Error),
 }
 
 /// The open books. Shared by all requests.
 pub struct Books {
+    /// There where other servers write too. The first to end.
+    _follower: Option<Follower>,
     ledger: Ledger,
     writer: u32,
     currency: Currency,
@@ -130,13 +120,11 @@ pub struct Books {
     bootstrap: Vec<BootstrapKey>,
     steps: Steps,
     plant: accounts::Plant,
-    directory: RwLock<Directory>,
-    /// Versions of the directory's documents; locked for the whole of a change.
-    versions: Mutex<Versions>,
+    memory: Arc<Memory>,
     account_changes: accounts::AccountChanges,
     limiter: Arc<Limiter>,
-    /// Held while a settlement is decided that may pass a threshold, so that each alert is raised once.
-    ordered: Mutex<()>,
+    known_alerts: KnownAlerts,
+    notifier: OnceLock<Arc<dyn Notifier>>,
 }
 
 impl Books {
@@ -151,8 +139,10 @@ impl Books {
         fix_currency(&ledger, &settings.currency, now_ms)?;
         let plant = accounts::Plant::open(&ledger, now_ms)?;
         ledger.flush(DURABLE_WAIT)?;
-        let (directory, versions) = load(&ledger)?;
+        let memory = Arc::new(Memory::load(ledger.clone())?);
+        let follower = ledger.is_shared().then(|| Follower::start(Arc::clone(&memory))).transpose()?;
         Ok(Arc::new(Self {
+            _follower: follower,
             ledger,
             writer: settings.writer,
             currency: settings.currency,
@@ -160,11 +150,11 @@ impl Books {
             bootstrap: settings.bootstrap,
             steps: Steps { first: settings.steps.first.max(1), next: settings.steps.next.max(1) },
             plant,
-            directory: RwLock::new(directory),
-            versions: Mutex::new(versions),
+            memory,
             account_changes: accounts::AccountChanges::default(),
             limiter: Arc::new(Limiter::default()),
-            ordered: Mutex::new(()),
+            known_alerts: KnownAlerts::default(),
+            notifier: OnceLock::new(),
         }))
     }
 
@@ -172,6 +162,12 @@ impl Books {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Number of this process among those that share the ledger.
+    #[must_use]
+    pub fn writer(&self) -> u32 {
+        self.writer
     }
 
     /// The book currency.
@@ -182,11 +178,7 @@ impl Books {
 
     /// The directory as it is now. Hold it briefly: changes wait.
     pub fn directory(&self) -> RwLockReadGuard<'_, Directory> {
-        self.directory.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn directory_mut(&self) -> RwLockWriteGuard<'_, Directory> {
-        self.directory.write().unwrap_or_else(PoisonError::into_inner)
+        self.memory.directory()
     }
 
     /// The hash under which a key's text is kept.
@@ -274,23 +266,6 @@ fn fix_currency(ledger: &Ledger, currency: &Currency, now_ms: i64) -> Result<(),
     };
     ledger.submit(&Batch { at_ms: now_ms, commands: vec![put] })?.wait_durable(DURABLE_WAIT)?;
     Ok(())
-}
-
-/// Folds the documents.
-fn load(ledger: &Ledger) -> Result<(Directory, Versions), BooksError> {
-    let (mut directory, mut versions) = (Directory::default(), Versions::new());
-    for kind in Record::KINDS {
-        for latest in ledger.documents(*kind)? {
-            versions.insert((*kind, latest.key.clone()), latest.version);
-            // Of a price every version counts, of the others the latest.
-            let is_price = *kind == Record::PRICE_KIND;
-            let all = if is_price { ledger.document_history(*kind, &latest.key)? } else { vec![latest] };
-            for document in all {
-                directory.insert(Record::read(*kind, &document.key, &document.body)?)?;
-            }
-        }
-    }
-    Ok((directory, versions))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The directory is a fold over the ledger's documents, rebuilt at start. A change is checked, written to the ledger,
 //! then applied; what it was before, who changed it and when stays readable there.
 
+pub(crate) mod budgets;
 pub mod key;
 pub mod record;
 

@@ -139,16 +139,15 @@ impl Budget {
         Ok(())
     }
 
-    /// The thresholds (in percent) passed when spending goes from `before` to `after`.
+    /// The thresholds (in percent) that `spent` has reached, ascending; none while nothing is spent.
     #[must_use]
-    pub fn alerts(&self, before: Nano, after: Nano) -> Vec<u16> {
-        let reached =
-            |spent: Nano, percent: u16| i128::from(spent.0) * 100 >= i128::from(self.amount.0) * i128::from(percent);
-        let passed = |percent: &u16| !reached(before, *percent) && reached(after, *percent);
-        let mut passed: Vec<u16> = self.alert_percent.iter().copied().filter(passed).collect();
-        passed.sort_unstable();
-        passed.dedup();
-        passed
+    pub fn reached(&self, spent: Nano) -> Vec<u16> {
+        let is_reached = |percent: &u16| i128::from(spent.0) * 100 >= i128::from(self.amount.0) * i128::from(*percent);
+        let mut reached: Vec<u16> = self.alert_percent.iter().copied().filter(is_reached).collect();
+        reached.retain(|_| spent > Nano::ZERO);
+        reached.sort_unstable();
+        reached.dedup();
+        reached
     }
 }
 
@@ -278,20 +277,17 @@ mod tests {
     }
 
     #[test]
-    fn alerts_are_raised_once_at_each_threshold() {
-        let budget =
-            Budget { amount: Nano(1_000), period: Period::Month, soft: false, alert_percent: vec![100, 50, 80] };
+    fn thresholds_are_reached_exactly() {
+        let alert_percent = vec![100, 50, 80, 50];
+        let budget = Budget { amount: Nano(1_000), period: Period::Month, soft: false, alert_percent };
         budget.check().unwrap();
-        for (before, after, expected) in [
-            (0, 499, vec![]),
-            (0, 500, vec![50]),
-            (499, 800, vec![50, 80]),
-            (500, 799, vec![]),
-            (0, 5_000, vec![50, 80, 100]),
-            (1_000, 2_000, vec![]),
-        ] {
-            assert_eq!(budget.alerts(Nano(before), Nano(after)), expected, "{before} to {after}");
+        for (spent, expected) in
+            [(-1, vec![]), (499, vec![]), (500, vec![50]), (800, vec![50, 80]), (5_000, vec![50, 80, 100])]
+        {
+            assert_eq!(budget.reached(Nano(spent)), expected, "{spent}");
         }
+        let nothing = Budget { amount: Nano::ZERO, ..budget.clone() };
+        assert_eq!((nothing.reached(Nano(0)), nothing.reached(Nano(1))), (vec![], vec![50, 80, 100]));
         assert!(Budget { amount: Nano(-1), ..budget.clone() }.check().is_err());
         assert!(Budget { alert_percent: vec![0], ..budget }.check().is_err());
     }

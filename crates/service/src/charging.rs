@@ -318,10 +318,6 @@ fn settle(settling: Box<Settling>) -> Option<Waiting> {
     };
     let bill = Arc::clone(&settling.bill);
     let waiting: Waiting = Arc::new(Mutex::new(Some((settling, Some(settlement.charge)))));
-    for alert in &settlement.alerts {
-        tracing::warn!(target: "budget", level = alert.level.as_str(), id = alert.id, window = alert.window,
-            percent = alert.percent, "a budget passed a threshold: {} of {}", alert.spent, alert.amount);
-    }
     let written = Arc::clone(&waiting);
     settlement.receipt.on_durable(Box::new(move |durable| match durable {
         Ok(()) => finish(&written, &bill),

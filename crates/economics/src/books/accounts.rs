@@ -143,7 +143,7 @@ pub(super) struct Watch {
     pub(super) account: AccountId,
     pub(super) subject: Subject,
     pub(super) budget: Budget,
-    pub(super) window: String,
+    pub(super) window: Window,
 }
 
 impl Books {
@@ -235,7 +235,7 @@ impl Books {
             budgets.push((account, !budget.soft));
             if !budget.alert_percent.is_empty() {
                 let (subject, budget) = (subject.clone(), budget.clone());
-                watches.push(Watch { account, subject, budget, window: window.label });
+                watches.push(Watch { account, subject, budget, window });
             }
         }
         let money = self.money_account(&identity.organisation, now_ms)?;

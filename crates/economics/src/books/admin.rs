@@ -1,7 +1,5 @@
 //! Acts of administration: changes of the directory, payments, credit notes.
 
-use std::sync::PoisonError;
-
 use ledger::{Batch, Command, EntryId, Leg, NotDurable, Outcome, Refused, StoreError};
 
 use super::accounts::{AccountError, money_name, pool_name};
@@ -21,6 +19,9 @@ pub enum ChangeError {
     /// The ledger's reason.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// It is decided, but not known to be on the disk.
     #[error(transparent)]
     NotDurable(#[from] NotDurable),
@@ -109,28 +110,12 @@ impl Books {
     }
 
     /// Changes the directory: checks the record, writes it as a document by `actor`, waits for the disk. Effective at
-    /// once for new requests. Returns the document's version.
+    /// once for new requests, on other servers over the same ledger within a second. Returns the document's version.
     ///
     /// # Errors
     /// The record is wrong, or the ledger does not take it; nothing is changed then.
     pub fn change(&self, record: Record, actor: &str, now_ms: i64) -> Result<u64, ChangeError> {
-        let (kind, key) = (record.kind(), record.key());
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        self.directory().check(&record)?;
-        let current = versions.get(&(kind, key.clone())).copied().unwrap_or(0);
-        let version = current.saturating_add(1);
-        let put = Command::Put {
-            id: id_of(&["document", &kind.to_string(), &key, &version.to_string()]),
-            kind,
-            key: key.clone(),
-            version,
-            actor: actor.to_owned(),
-            body: record.body(),
-        };
-        let receipt = self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![put] })?;
-        self.directory_mut().insert(record)?;
-        versions.insert((kind, key), version);
-        drop(versions);
+        let (version, receipt) = self.memory.change(record, actor, now_ms)?;
         receipt.wait_durable(DURABLE_WAIT)?;
         Ok(version)
     }

@@ -1,15 +1,15 @@
 //! After a crash: what was delivered is charged, what was not is void.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::{Batch, Command, EntryId, Hold, NotDurable, Refusal, Refused, StoreError};
 use metering::Unfinished;
 
-use super::Books;
 use super::detail::{End, Opening, unpack_progress};
 use super::ticket::SettleError;
+use super::{Alert, Books};
 use crate::{Nano, Quantities, Terms};
 
 /// How long recovery waits for the disk.
@@ -28,6 +28,8 @@ pub struct Recovered {
     pub already: u64,
     /// Could not be charged, with the reason; nothing was posted for them.
     pub failed: Vec<(EntryId, String)>,
+    /// Budget alerts that nobody had raised before the crash.
+    pub alerts: Vec<Alert>,
 }
 
 /// Why recovery stopped. It may be run again: nothing is charged twice.
@@ -54,8 +56,9 @@ struct Due {
 }
 
 impl Books {
-    /// Settles the requests that the journal left unfinished and voids the other holds of this writer. To be called
-    /// before requests are admitted; the journal's files may go when it returns.
+    /// Settles the requests that the journal left unfinished, voids the other holds of this writer, and raises the alerts
+    /// of all budgets that have reached a threshold of their present window. To be called before requests are admitted;
+    /// the journal's files may go when it returns.
     ///
     /// # Errors
     /// The ledger cannot be read or written; run it again then.
@@ -89,6 +92,7 @@ impl Books {
                     self.void(request.id, now_ms)?;
                     recovered.failed.push((request.id, reason));
                 }
+                recovered.alerts = self.raise_all(&end_users(unfinished), now_ms)?;
                 self.ledger.flush(DURABLE_WAIT)?;
                 return Ok(recovered);
             }
@@ -154,4 +158,10 @@ impl Books {
         self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![Command::Void { id }] })?;
         Ok(())
     }
+}
+
+/// Organisations and end users of these requests: who has no bounds of its own stands in no directory.
+fn end_users(unfinished: &[Unfinished]) -> HashSet<(String, String)> {
+    let contexts = unfinished.iter().filter_map(|page| Opening::unpack(&page.start)).map(|opening| opening.context);
+    contexts.map(|context| (context.organisation, context.user)).collect()
 }

@@ -1,9 +1,12 @@
 //! Tests of the books over a real ledger in a folder of their own.
 
 mod admission;
+mod alerts;
 mod bounds;
 mod crash;
 mod focus;
+#[cfg(unix)]
+mod several;
 mod simulation;
 
 use std::path::Path;
@@ -12,11 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::directory::record::{Bounds, Key, Organisation, Project};
+use crate::directory::record::{Bounds, Key, Organisation, Project, Record};
 use crate::plan::{Budget, Plan, Pool, PoolEnd, Weights};
 use crate::price::{PriceSpec, Tier};
 use crate::window::Period;
-use crate::{Quantities, Rate};
+use crate::{Nano, Quantities, Rate};
 
 /// 15 November 2026, 12:00 UTC.
 const NOW: i64 = 1_794_744_000_000;
@@ -79,6 +82,11 @@ fn budget(nano: i64) -> Bounds {
 fn plant_with(tiers: Vec<Tier>, plan: Plan, bounds: Bounds) -> Plant {
     let folder = tempfile::tempdir().unwrap();
     let books = Books::open(settings(&folder.path().join("books.db")), NOW).unwrap();
+    furnish(&books, tiers, plan, bounds);
+    Plant { books, folder }
+}
+
+fn furnish(books: &Books, tiers: Vec<Tier>, plan: Plan, bounds: Bounds) {
     let project = Project {
         id: "web".into(),
         organisation: "acme".into(),
@@ -97,7 +105,6 @@ fn plant_with(tiers: Vec<Tier>, plan: Plan, bounds: Bounds) -> Plant {
     ] {
         books.change(record, "admin", NOW).unwrap();
     }
-    Plant { books, folder }
 }
 
 fn example_tier() -> Tier {

@@ -1,6 +1,6 @@
 //! An admitted request, from its hold to its charge.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ledger::{AccountId, Batch, Command, EntryId, Leg, Receipt, Refusal, Refused, StoreError};
 
@@ -10,7 +10,7 @@ use super::funds::{Held, Short};
 use super::{Alert, Books};
 use crate::limits::{Admitted, Demand, Standings};
 use crate::terms::Ask;
-use crate::{Charge, Nano, Quantities, Terms};
+use crate::{Charge, Quantities, Terms};
 
 /// How often a settlement is tried while others change the same accounts; then it takes from the pool only what it holds.
 const TRIES: u32 = 64;
@@ -47,9 +47,9 @@ pub enum SettleError {
 pub struct Settled {
     /// What was charged.
     pub charge: Charge,
-    /// Thresholds that it passed.
+    /// Alerts that it raised.
     pub alerts: Vec<Alert>,
-    /// Tells when it is on the disk.
+    /// Tells when it is on the disk, and with it the alerts: until then the journal's page is not to be closed.
     pub receipt: Receipt,
 }
 
@@ -150,32 +150,11 @@ impl Ticket {
         }
         let used = cap(used, self.held.ask);
         self.limit.settle(now_ms, Demand { input: used.input(), output: used.output() });
-        let order = (!self.watches.is_empty()).then(|| self.books.in_order());
         let settled =
             self.books.settle(self.id, (&self.opening, &self.terms, self.held.need.pool), (&used, end), now_ms)?;
-        let alerts = self.alerts(settled.charge.total());
-        drop(order);
         self.ended = true;
-        Ok(Settled { alerts, ..settled })
-    }
-
-    /// Thresholds passed by the settlement just decided; nothing else changed the budgets since.
-    fn alerts(&self, total: Nano) -> Vec<Alert> {
-        let mut alerts = Vec::new();
-        for Watch { account, subject, budget, window } in &self.watches {
-            // An account that cannot be read raises no alert; the settlement is decided all the same.
-            let Ok(Some(balance)) = self.books.ledger.balance(*account) else { continue };
-            let spent = Nano(balance.posted.saturating_neg());
-            alerts.extend(budget.alerts(spent.saturating_sub(total), spent).into_iter().map(|percent| Alert {
-                level: subject.level,
-                id: subject.id.to_string(),
-                window: window.clone(),
-                percent,
-                amount: budget.amount,
-                spent,
-            }));
-        }
-        alerts
+        let (alerts, last) = self.books.raise(&self.watches, now_ms);
+        Ok(Settled { alerts, receipt: last.unwrap_or(settled.receipt), ..settled })
     }
 
     /// Ends the request without a charge: nothing of it was delivered.
@@ -220,10 +199,6 @@ fn cap(used: &Quantities, held: Ask) -> Quantities {
 }
 
 impl Books {
-    fn in_order(&self) -> MutexGuard<'_, ()> {
-        self.ordered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Rates and posts what a request used. The volume before it is that of the ledger's order: when another settlement
     /// comes in between, this one is rated anew.
     pub(super) fn settle(

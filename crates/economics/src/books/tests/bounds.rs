@@ -221,6 +221,9 @@ fn threads_raise_each_alert_once() {
         alerts.sort_unstable();
         assert_eq!(alerts, thresholds);
     }
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    assert_eq!(plant.books.alerts(usize::MAX).unwrap().len(), 40 * thresholds.len());
+    plant.check();
 }
 
 #[test]
