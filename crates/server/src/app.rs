@@ -149,8 +149,10 @@ pub(crate) fn unix_seconds() -> u64 {
 
 /// Administration.
 fn admin() -> Router<Arc<App>> {
-    use routes::admin;
+    use routes::{admin, alerts};
     Router::new()
+        .route("/alerts", get(alerts::list))
+        .route("/webhook/test", post(alerts::test))
         .route("/audit", get(admin::audit))
         .route("/verify", get(admin::verify))
         .route("/payments", post(admin::pay))

@@ -41,16 +41,16 @@ const KINDS: [(&str, u16); 8] = [
 ];
 const REFERENCE: &str = "a string that names this act; the same one again changes nothing";
 
-type Answer = Result<Json<Value>, ApiError>;
+pub(super) type Answer = Result<Json<Value>, ApiError>;
 
 /// The books, and who changes them.
-struct Admin {
-    books: Arc<Books>,
+pub(super) struct Admin {
+    pub(super) books: Arc<Books>,
     actor: String,
 }
 
 impl Admin {
-    fn of(app: &App, caller: &Caller) -> Result<Self, ApiError> {
+    pub(super) fn of(app: &App, caller: &Caller) -> Result<Self, ApiError> {
         let books = app.books.clone().ok_or_else(|| ApiError::forbidden("this server keeps no books", "no_books"))?;
         let identity = caller.identity.as_ref().filter(|identity| identity.scopes.contains(&Scope::Plant));
         let identity = identity.ok_or_else(|| {
@@ -63,7 +63,7 @@ impl Admin {
     }
 
     /// Runs what waits for the disk, off the runtime's threads.
-    async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         self,
         act: impl FnOnce(&Books, &str) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
@@ -95,7 +95,7 @@ impl From<PostError> for ApiError {
     }
 }
 
-fn shown(value: impl Serialize) -> Result<Value, ApiError> {
+pub(super) fn shown(value: impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(value).map_err(|error| ApiError::internal(error.to_string()))
 }
 

@@ -1,6 +1,7 @@
 //! The handlers.
 
 pub(crate) mod admin;
+pub(crate) mod alerts;
 mod answer;
 pub(crate) mod billing;
 pub(crate) mod chat;

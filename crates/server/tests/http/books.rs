@@ -17,16 +17,17 @@ use crate::client::{Answer, JSON, send};
 use crate::local::tiny_line;
 
 const SECRET: &[u8] = b"sixteen bytes at least";
-const ADMIN: &str = "tw-admin";
+pub(crate) const ADMIN: &str = "tw-admin";
 
-struct Shop {
+pub(crate) struct Shop {
     address: SocketAddr,
+    pub(crate) books: Arc<Books>,
     _folder: tempfile::TempDir,
 }
 
 impl Shop {
     /// With the key [`ADMIN`] in the configuration, or without keys.
-    async fn open(keyed: bool) -> Self {
+    pub(crate) async fn open(keyed: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let hash = hash_key(SECRET, ADMIN);
         let bootstrap = BootstrapKey { name: "ops".into(), hash: hash.parse().unwrap(), max_priority: 0 };
@@ -49,27 +50,28 @@ impl Shop {
             config.key_secret = SECRET.to_vec();
         }
         let lines = vec![Arc::new(line.charged(charging)) as _];
-        let server = Server::bind(&config, server::Plant { lines, meter, books: Some(books) }).await.unwrap();
+        let server =
+            Server::bind(&config, server::Plant { lines, meter, books: Some(Arc::clone(&books)) }).await.unwrap();
         let address = server.local_addr();
         tokio::spawn(server.run(std::future::pending()));
-        Self { address, _folder: folder }
+        Self { address, books, _folder: folder }
     }
 
-    async fn ask(&self, key: &str, method: &str, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn ask(&self, key: &str, method: &str, path: &str, body: &Value) -> Answer {
         let bearer = format!("Authorization: Bearer {key}");
         let body = if body.is_null() { String::new() } else { body.to_string() };
         send(self.address, method, path, &[JSON, &bearer], body.as_bytes()).await
     }
 
     /// By the admin; it must be done.
-    async fn admin(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: Value) -> Value {
         let answer = self.ask(ADMIN, method, &format!("/admin/v1{path}"), &body).await;
         assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
         answer.json()
     }
 
     /// A prepaid customer with a plan, a price and a key; gives the key.
-    async fn customer(&self) -> String {
+    pub(crate) async fn customer(&self) -> String {
         let price = json!({
             "model": "tiny", "from": "2020-01-01T00:00:00Z", "tiers": [{"input": "10 per 1M", "output": "30 per 1M"}]
         });
@@ -85,7 +87,7 @@ impl Shop {
         made["key"].as_str().unwrap().to_owned()
     }
 
-    async fn complete(&self, key: &str, max_tokens: u32) -> Answer {
+    pub(crate) async fn complete(&self, key: &str, max_tokens: u32) -> Answer {
         let body = json!({
             "model": "tiny", "prompt": [5, 6, 7, 8], "max_tokens": max_tokens, "temperature": 0, "ignore_eos": true,
             "metadata": {"tag": "night"}
