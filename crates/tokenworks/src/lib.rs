@@ -16,6 +16,8 @@ pub mod logs;
 pub mod memory;
 pub mod output;
 pub mod renderer;
+pub mod secret_file;
+pub mod webhook;
 
 use std::io;
 use std::process::ExitCode;

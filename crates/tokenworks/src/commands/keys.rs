@@ -1,6 +1,5 @@
 //! `keys`: API keys, those of the configuration and those of the books. A key is shown once; only its hash is kept.
 
-use std::io::Write;
 use std::path::Path;
 
 use rand::TryRngCore;
@@ -14,11 +13,10 @@ use crate::cli::books::{AddKey, Keys, Scope};
 use crate::desk::{Books, part, set};
 use crate::error::{Error, Result};
 use crate::output::table;
+use crate::secret_file;
 
 /// Bytes of a new secret.
 const SECRET_BYTES: usize = 32;
-/// No secret file is longer.
-const MAX_SECRET_BYTES: u64 = 4096;
 
 /// As `keys new --json` prints it.
 #[derive(Serialize)]
@@ -133,26 +131,9 @@ pub fn secret(file: &Path) -> Result<Vec<u8>> {
     if let Some(secret) = existing_secret(file)? {
         return Ok(secret);
     }
-    let refuse = |e: std::io::Error| {
-        Error::failure(format!("cannot write the secret to {}", file.display()))
-            .because(e)
-            .hint("set server.key_secret_file or data_dir to a place you can write")
-    };
-    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(refuse)?;
     let mut random = [0_u8; SECRET_BYTES];
-    OsRng.try_fill_bytes(&mut random).map_err(|e| refuse(std::io::Error::other(e)))?;
-    let secret = crate::catalogue::hex(&random);
-    // Temporary files are readable by their owner only, and the name appears with the whole content or not at all.
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(refuse)?;
-    temporary.write_all(secret.as_bytes()).map_err(refuse)?;
-    temporary.as_file().sync_all().map_err(refuse)?;
-    match temporary.persist_noclobber(file) {
-        Ok(_) => Ok(secret.into_bytes()),
-        // Another process was faster: its secret counts.
-        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => read(file).map_err(refuse),
-        Err(e) => Err(refuse(e.error)),
-    }
+    OsRng.try_fill_bytes(&mut random).map_err(|e| Error::failure("the system gives no random numbers").because(e))?;
+    secret_file::make(file, &crate::catalogue::hex(&random), "server.key_secret_file")
 }
 
 /// This installation's secret, if it was made already.
@@ -160,22 +141,13 @@ pub fn secret(file: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// It cannot be read, or is too short.
 pub fn existing_secret(file: &Path) -> Result<Option<Vec<u8>>> {
-    match read(file) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::failure(format!("cannot read the secret in {}", file.display()))
-            .because(e)
-            .hint("let this user read it, or set server.key_secret_file or data_dir to another place")),
-        Ok(secret) if secret.len() >= 16 => Ok(Some(secret)),
-        Ok(_) => Err(Error::usage(format!("the secret in {} is shorter than 16 bytes", file.display()))
-            .hint("remove the file; `tokenworks keys new` makes a good one (then all keys must be made anew)")),
+    match secret_file::read(file, "server.key_secret_file")? {
+        Some(secret) if secret.len() < 16 => {
+            Err(Error::usage(format!("the secret in {} is shorter than 16 bytes", file.display()))
+                .hint("remove the file; `tokenworks keys new` makes a good one (then all keys must be made anew)"))
+        }
+        secret => Ok(secret),
     }
-}
-
-fn read(file: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    std::fs::File::open(file)?.take(MAX_SECRET_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes.trim_ascii().to_vec())
 }
 
 #[cfg(test)]

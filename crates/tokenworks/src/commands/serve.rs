@@ -22,6 +22,7 @@ use crate::desk;
 use crate::error::{Error, Result, chain};
 use crate::memory;
 use crate::output::{bytes, grouped};
+use crate::webhook;
 
 /// Runs `serve`.
 ///
@@ -37,6 +38,7 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     let meter = Arc::new(Meter::new());
     let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
     let charging = books::start(context, &key_secret, &names)?;
+    let _webhook = webhook::start(context, charging.books())?;
     let pool = assembly::thread_pool(context)?;
     let mut productions = Vec::new();
     for model in &models {
@@ -123,6 +125,7 @@ pub fn check_settings(context: &Context) -> Result<Vec<String>> {
             )),
         }
     }
+    webhook::check(context)?;
     can_listen(&server_config(context, key_secret))?;
     Ok(warnings)
 }

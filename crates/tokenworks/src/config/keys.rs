@@ -82,6 +82,8 @@ pub const KEYS: &[Key] = &[
     set("books.writer", Kind::Whole(0, 65535), "0", "number of this server among those that share a PostgreSQL ledger; each has its own"),
     set("books.currency", Kind::Text, "\"USD\"", "currency of all prices and amounts; fixed once the books are begun"),
     set("books.seller", Kind::Text, "\"Tokenworks plant\"", "who issues the invoices"),
+    unset("books.webhook_url", Kind::Text, "\"https://hooks.example.com/tokenworks\"", "where budget alerts are sent; http only to loopback (default: they are logged and listed only)"),
+    unset("books.webhook_secret_file", Kind::Path, "\"/srv/tokenworks/webhook-secret\"", "file with the secret webhooks are signed with (default: in data_dir; made when missing)"),
     set("log.level", Kind::Filter, "\"info\"", "off, error, warn, info, debug or trace, also for single parts: info,server=debug"),
     set("log.format", Kind::Choice(&["text", "json"]), "\"text\"", "how logs are written to standard error"),
 ];

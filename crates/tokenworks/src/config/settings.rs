@@ -10,6 +10,7 @@ use super::layers::{Entries, Entry, Layers, Origin};
 use super::value::Checked;
 use crate::environment::Folders;
 use crate::error::{Error, Result};
+use crate::webhook;
 
 /// Everything the program can be told, checked.
 #[derive(Clone, Debug)]
@@ -98,6 +99,10 @@ pub struct BooksSettings {
     pub currency: Currency,
     /// Who issues the invoices.
     pub seller: String,
+    /// Where budget alerts are sent; checked.
+    pub webhook_url: Option<String>,
+    /// File with the secret that webhooks are signed with.
+    pub webhook_secret_file: PathBuf,
 }
 
 /// Logs.
@@ -153,6 +158,7 @@ impl Settings {
                 .size("threads")?
                 .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
             server: server_settings(&table, layers, &data_dir)?,
+            books: books_settings(&table, &data_dir)?,
             data_dir,
             engine: EngineSettings {
                 kv_memory: table.bytes("engine.kv_memory")?,
@@ -161,7 +167,6 @@ impl Settings {
                 max_waiting: table.required_number("engine.max_waiting")?,
                 prefill_chunk: table.required_number("engine.prefill_chunk")?,
             },
-            books: books_settings(&table)?,
             log: LogSettings {
                 level: table.text("log.level")?.unwrap_or_default(),
                 json: table.text("log.format")?.as_deref() == Some("json"),
@@ -216,18 +221,30 @@ fn server_settings(table: &Table<'_>, layers: &Layers, data_dir: &Path) -> Resul
     })
 }
 
-fn books_settings(table: &Table<'_>) -> Result<BooksSettings> {
+fn books_settings(table: &Table<'_>, data_dir: &Path) -> Result<BooksSettings> {
     let code = table.text("books.currency")?.unwrap_or_default();
     let currency = Currency::of(&code).map_err(|e| {
         Error::usage(format!("{}: \"{code}\" is no currency", table.place("books.currency")))
             .because(e)
             .hint("write its three letters, for example currency = \"EUR\" under [books]")
     })?;
+    let webhook_url = table.text("books.webhook_url")?;
+    if let Some(url) = &webhook_url {
+        webhook::check_url(url).map_err(|e| {
+            Error::usage(format!("{} cannot be used", table.place("books.webhook_url")))
+                .because(e)
+                .hint("for example webhook_url = \"https://hooks.example.com/tokenworks\" under [books]")
+        })?;
+    }
     Ok(BooksSettings {
         postgres_file: table.path("books.postgres_file")?,
         writer: table.required_number("books.writer")?,
         currency,
         seller: table.text("books.seller")?.unwrap_or_default(),
+        webhook_url,
+        webhook_secret_file: table
+            .path("books.webhook_secret_file")?
+            .unwrap_or_else(|| data_dir.join("webhook-secret")),
     })
 }
 
@@ -398,6 +415,7 @@ mod tests {
                 format!("[[server.keys]]\nname=\"a\"\nhash = \"{hash}\"\n[[server.keys]]\nname=\"a\"\nhash=\"{hash}\""),
                 "the name \"a\" twice",
             ),
+            ("[books]\nwebhook_url = \"http://example.com/\"".to_owned(), "books.webhook_url cannot be used"),
             ("[models.m]\nchat_template = \"x\"\nchat_template_file = \"y\"".to_owned(), "both set"),
         ] {
             let error = settings(&text).unwrap_err();

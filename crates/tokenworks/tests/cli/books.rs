@@ -7,7 +7,7 @@ use crate::support::{Sandbox, text};
 use crate::tiny_model::sandbox;
 
 /// A customer `acme` with money, a project and a key, made by commands; gives the key.
-fn customer(sandbox: &Sandbox) -> String {
+pub(crate) fn customer(sandbox: &Sandbox) -> String {
     for arguments in [
         &["prices", "add", "tiny", "--input", "10 per 1M", "--output", "30 per 1M", "--from", "2020-01-01T00:00:00Z"][..],
         &["plans", "add", "basic"],
@@ -20,7 +20,7 @@ fn customer(sandbox: &Sandbox) -> String {
     sandbox.run(&["keys", "add", "web-1", "--project", "web"]).good().trim().to_owned()
 }
 
-fn complete(serving: &Serving, key: &str) -> String {
+pub(crate) fn complete(serving: &Serving, key: &str) -> String {
     let body = json!({"model": "tiny", "prompt": "abc", "max_tokens": 4, "ignore_eos": true}).to_string();
     serving.request_with("POST /v1/completions", &format!("Authorization: Bearer {key}\r\n"), &body)
 }
