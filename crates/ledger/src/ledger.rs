@@ -237,7 +237,15 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn tallies(&self, from: &[u8], to: &[u8], limit: u32) -> Result<Vec<Tally>, StoreError> {
-        store::tallies(self.reader().as_mut(), from, to, limit.into())
+        store::tallies(self.reader().as_mut(), (from, to), store::End::First, limit.into())
+    }
+
+    /// As [`Ledger::tallies`], but the last ones, from the end of the range backwards.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn last_tallies(&self, from: &[u8], to: &[u8], limit: u32) -> Result<Vec<Tally>, StoreError> {
+        store::tallies(self.reader().as_mut(), (from, to), store::End::Last, limit.into())
     }
 
     /// Recomputes everything that is on the disk: see [`verify`]. Takes its own connection and disturbs nobody.

@@ -182,7 +182,8 @@ impl Lock {
     }
 }
 
-/// A compact copy of one state of a store, which may be in use meanwhile. There is the whole copy or none.
+/// A compact copy of one state of a store, which may be in use meanwhile. There is the whole copy or none, and only its
+/// owner may read it.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     let failed = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", to.display()));
     // A log left by another file of this name would be taken for the copy's own.
@@ -195,6 +196,7 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     if part.try_exists().map_err(failed)? {
         std::fs::remove_file(&part).map_err(failed)?;
     }
+    new_private(&part).map_err(failed)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let target = part.to_str().ok_or_else(|| StoreError::Failed(format!("{} is not UTF-8", part.display())))?;
     Connection::open_with_flags(from, flags)?.execute("VACUUM INTO ?1", [target])?;
@@ -202,6 +204,15 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     std::fs::rename(&part, to).map_err(failed)?;
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// An empty file, which SQLite fills as it does one that it made itself.
+fn new_private(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 fn lock_path(path: &Path) -> PathBuf {

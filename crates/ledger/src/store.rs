@@ -320,9 +320,24 @@ fn document(row: &Row) -> Result<Document, StoreError> {
     pack::unpack_document(&entry).ok_or_else(|| damaged(format!("entry {} is no document", entry.seq)))
 }
 
-/// Up to `limit` tallies with `from <= key < to`, in the order of keys.
-pub(crate) fn tallies(sql: &mut dyn Sql, from: &[u8], to: &[u8], limit: i64) -> Result<Vec<Tally>, StoreError> {
-    let query = "SELECT key, sums FROM tally WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3";
+/// Which end of a range of tallies is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    First,
+    Last,
+}
+
+/// Up to `limit` tallies with `from <= key < to`, in the order of keys or against it.
+pub(crate) fn tallies(
+    sql: &mut dyn Sql,
+    (from, to): (&[u8], &[u8]),
+    end: End,
+    limit: i64,
+) -> Result<Vec<Tally>, StoreError> {
+    let query = match end {
+        End::First => "SELECT key, sums FROM tally WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3",
+        End::Last => "SELECT key, sums FROM tally WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3",
+    };
     let range = [Value::Bytes(from.into()), Value::Bytes(to.into()), Value::Int(limit)];
     sql.rows(query, &range)?.iter().map(tally).collect()
 }

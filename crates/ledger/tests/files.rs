@@ -160,6 +160,11 @@ fn a_backup_under_load_restores_to_a_ledger_that_verifies() {
         writer.join().unwrap();
     });
     assert!(ledger.backup(&backup).unwrap_err().to_string().contains("exists already"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o600, "others may read it");
+    }
     let report = restore(&backup, &restored, None).unwrap();
     assert!((103..=202).contains(&report.entries), "{report:?}");
     let copy = open(&restored).unwrap();

@@ -253,7 +253,8 @@ impl World {
         let state = &self.states[0];
         for account in 0..state.accounts() {
             let key = account.to_be_bytes();
-            let tallies = store::tallies(&mut reader, &key, &(account + 1).to_be_bytes(), 10).unwrap();
+            let tallies =
+                store::tallies(&mut reader, (&key, &(account + 1).to_be_bytes()), store::End::First, 10).unwrap();
             let sums = tallies.into_iter().filter(|tally| tally.key == key).map(|tally| tally.sums[0]);
             assert_eq!(sums.sum::<i128>(), state.posted(account));
         }

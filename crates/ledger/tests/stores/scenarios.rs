@@ -185,6 +185,8 @@ fn tallies(place: &Place) {
     assert_eq!(found, [(vec![0, 1], vec![2, i128::from(i64::MAX)]), (vec![0, 2], vec![1, 7])]);
     assert_eq!(ledger.tallies(&[0, 2], &[0, 9], 10).unwrap().len(), 1);
     assert_eq!(ledger.tallies(&[], &[255, 255], 1).unwrap().len(), 1);
+    let last: Vec<_> = ledger.last_tallies(&[0, 0], &[0, 9], 1).unwrap().into_iter().map(|tally| tally.key).collect();
+    assert_eq!(last, [[0, 2]]);
     assert_eq!(ledger.verify().unwrap().tallies, 3);
 }
 
