@@ -4,6 +4,7 @@
 //! streams, and ends by one entry that posts what it used. See [`Books::admit`] and [`Ticket`].
 
 mod accounts;
+mod acts;
 mod admin;
 mod admit;
 mod alert;
@@ -21,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::directory::key::KeyHash;
 use crate::directory::record::Scope;
-use crate::directory::{HOUSE, Identity, Unidentified};
+use crate::directory::{Identity, Unidentified};
 use crate::limits::Limiter;
 use crate::rollup::Rollup;
 use crate::{Currency, Directory, Invalid};
@@ -30,14 +31,17 @@ use alert::KnownAlerts;
 use memory::{Follower, Memory};
 
 pub use accounts::unit;
+pub use acts::{Act, ActsAfter};
 pub(crate) use admin::unknown;
-pub use admin::{Act, ChangeError, PostError, Standing};
+pub use admin::{ChangeError, PostError, Standing};
 pub use admit::{Admission, AdmitError};
 pub use alert::{Alert, Delivery, Notifier, Raised};
 pub use detail::End;
 pub use recover::{RecoverError, Recovered};
 pub use ticket::{Extension, SettleError, Settled, Ticket};
 
+/// Who does what a plant does by itself when it starts. No id of a key holds a `/`.
+const STARTED: &str = "server/start";
 /// Document that names the book currency.
 pub(crate) const CURRENCY_KIND: u16 = 100;
 /// How long an act of administration waits for the disk.
@@ -231,7 +235,7 @@ impl Books {
     /// As [`Books::change`].
     pub fn serve_models(&self, models: &[String], now_ms: i64) -> Result<(), ChangeError> {
         let missing = self.directory().missing_house_records(models);
-        missing.into_iter().try_for_each(|record| self.change(record, HOUSE, now_ms).map(drop))
+        missing.into_iter().try_for_each(|record| self.change(record, STARTED, now_ms).map(drop))
     }
 }
 
@@ -261,7 +265,7 @@ fn fix_currency(ledger: &Ledger, currency: &Currency, now_ms: i64) -> Result<(),
         kind: CURRENCY_KIND,
         key: "currency".to_owned(),
         version: 1,
-        actor: HOUSE.to_owned(),
+        actor: STARTED.to_owned(),
         body: currency.code.clone().into_bytes(),
     };
     ledger.submit(&Batch { at_ms: now_ms, commands: vec![put] })?.wait_durable(DURABLE_WAIT)?;

@@ -3,8 +3,10 @@
 //! The directory is a fold over the ledger's documents, rebuilt at start. A change is checked, written to the ledger,
 //! then applied; what it was before, who changed it and when stays readable there.
 
+pub mod authority;
 pub(crate) mod budgets;
 pub mod key;
+mod parse;
 pub mod record;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,13 +17,13 @@ use crate::plan::Budget;
 use crate::price::PriceSpec;
 use crate::{Invalid, Plan, PriceBook, Rate};
 use key::KeyHash;
-use record::{Bounds, EndUser, Key, Member, Organisation, Project, Record, Scope, Team};
+use record::{Bounds, EndUser, Key, Kind, Member, Organisation, Project, Record, Scope, Team};
 
 /// Id of the organisation, project, plan and price list of this machine's own use, at explicit zero prices.
 pub const HOUSE: &str = "house";
 
 /// Who acts through the socket or the files of the data folder.
-const OPERATOR: &str = "operator";
+const OPERATOR: &str = "server/operator";
 
 /// Why a caller is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +70,8 @@ pub struct Identity {
     pub budgets: Vec<(Subject, Budget)>,
     /// Highest priority of its requests.
     pub max_priority: i32,
+    /// When the key runs out.
+    pub expires: Option<i64>,
 }
 
 impl Identity {
@@ -85,6 +89,7 @@ impl Identity {
             limits: Vec::new(),
             budgets: Vec::new(),
             max_priority: 0,
+            expires: None,
         }
     }
 
@@ -148,16 +153,78 @@ impl Directory {
         self.members.values().filter(move |member| member.organisation == organisation)
     }
 
-    /// All records as they are now; of prices every version.
-    pub fn records(&self) -> impl Iterator<Item = Record> {
-        let customers = self.organisations.values().cloned().map(Record::Organisation);
-        let customers = customers.chain(self.teams.values().cloned().map(Record::Team));
-        let customers = customers.chain(self.projects.values().cloned().map(Record::Project));
-        let customers = customers.chain(self.keys.values().cloned().map(Record::Key));
-        let customers = customers.chain(self.end_users.values().cloned().map(Record::EndUser));
-        let customers = customers.chain(self.members.values().cloned().map(Record::Member));
-        let plans = self.plans.values().map(|plan| Record::Plan(Plan::clone(plan)));
-        customers.chain(plans).chain(self.prices.all().map(|(_, spec)| Record::Price(spec.clone())))
+    /// All records of a kind as they are now; of prices every version.
+    #[must_use]
+    pub fn records(&self, kind: Kind) -> Vec<Record> {
+        match kind {
+            Kind::Organisation => self.organisations.values().cloned().map(Record::Organisation).collect(),
+            Kind::Team => self.teams.values().cloned().map(Record::Team).collect(),
+            Kind::Project => self.projects.values().cloned().map(Record::Project).collect(),
+            Kind::Key => self.keys.values().cloned().map(Record::Key).collect(),
+            Kind::EndUser => self.end_users.values().cloned().map(Record::EndUser).collect(),
+            Kind::Member => self.members.values().cloned().map(Record::Member).collect(),
+            Kind::Plan => self.plans.values().map(|plan| Record::Plan(Plan::clone(plan))).collect(),
+            Kind::Price => self.prices.all().map(|(_, spec)| Record::Price(spec.clone())).collect(),
+        }
+    }
+
+    /// The record with that key (see [`Record::key`]); of a price the latest version.
+    #[must_use]
+    pub fn record(&self, kind: Kind, key: &str) -> Option<Record> {
+        // No id of an organisation and no name of a price list holds a `/`.
+        let pair = || key.split_once('/').map(|(first, second)| (first.to_owned(), second.to_owned()));
+        match kind {
+            Kind::Organisation => self.organisations.get(key).cloned().map(Record::Organisation),
+            Kind::Team => self.teams.get(key).cloned().map(Record::Team),
+            Kind::Project => self.projects.get(key).cloned().map(Record::Project),
+            Kind::Key => self.keys.get(key).cloned().map(Record::Key),
+            Kind::EndUser => self.end_users.get(&pair()?).cloned().map(Record::EndUser),
+            Kind::Member => self.members.get(&pair()?).cloned().map(Record::Member),
+            Kind::Plan => self.plans.get(key).map(|plan| Record::Plan(Plan::clone(plan))),
+            Kind::Price => {
+                let (list, model) = pair()?;
+                self.prices.versions(&list, &model).last().cloned().map(Record::Price)
+            }
+        }
+    }
+
+    /// The organisation that a record belongs to; `None`: the plant itself, or what it refers to is not there.
+    #[must_use]
+    pub fn organisation_of<'a>(&'a self, record: &'a Record) -> Option<&'a str> {
+        match record {
+            Record::Organisation(r) => Some(&r.id),
+            Record::Team(Team { organisation, .. })
+            | Record::Project(Project { organisation, .. })
+            | Record::EndUser(EndUser { organisation, .. })
+            | Record::Member(Member { organisation, .. }) => Some(organisation),
+            Record::Key(key) => self.projects.get(&key.project).map(|project| project.organisation.as_str()),
+            Record::Plan(_) | Record::Price(_) => None,
+        }
+    }
+
+    /// How many records of a kind an organisation has.
+    pub(crate) fn count_of(&self, organisation: &str, kind: Kind) -> usize {
+        match kind {
+            Kind::Team => self.teams(organisation).count(),
+            Kind::Project => self.projects(organisation).count(),
+            Kind::Key => {
+                let own = |key: &&Key| self.projects.get(&key.project).is_some_and(|p| p.organisation == organisation);
+                self.keys.values().filter(own).count()
+            }
+            Kind::EndUser => self.end_users.keys().filter(|(own, _)| own == organisation).count(),
+            Kind::Member => self.members(organisation).count(),
+            Kind::Organisation | Kind::Plan | Kind::Price => 0,
+        }
+    }
+
+    /// Whether some key may administer the plant at `now_ms`, apart from those of the configuration.
+    #[must_use]
+    pub fn has_plant_key(&self, now_ms: i64) -> bool {
+        self.keys.values().any(|key| {
+            let alive = !key.revoked && key.expires.is_none_or(|expires| expires > now_ms);
+            // No role allows this scope, so a key with an owner never has it.
+            alive && key.owner.is_none() && key.scopes.contains(&Scope::Plant)
+        })
     }
 
     /// One organisation.
@@ -181,9 +248,10 @@ impl Directory {
     /// Whether `record` could be applied: right by itself, and everything it refers to is there.
     ///
     /// # Errors
-    /// Names the field and the fix.
+    /// Names the field, as it is called within the record, and the fix.
     pub fn check(&self, record: &Record) -> Result<(), Invalid> {
-        let result = record.check().and_then(|()| match record {
+        record.check()?;
+        match record {
             Record::Organisation(r) => exists("plan", &r.plan, self.plans.contains_key(&r.plan)),
             Record::Team(r) => {
                 exists("organisation", &r.organisation, self.organisations.contains_key(&r.organisation))?;
@@ -195,11 +263,7 @@ impl Directory {
                 exists("organisation", organisation, self.organisations.contains_key(organisation))
             }
             Record::Plan(r) => r.check(&self.prices),
-            Record::Price(_) => Ok(()),
-        });
-        match record {
-            Record::Price(spec) => self.prices.check(spec),
-            _ => result.map_err(|error| error.within(&format!("{} {}", record.word(), record.key()))),
+            Record::Price(r) => self.prices.check(r),
         }
     }
 
@@ -228,7 +292,7 @@ impl Directory {
             let role = self.role_in_project(&key.project, owner);
             exists("owner", owner, role.is_some())?;
             if let Some(scope) = key.scopes.iter().find(|scope| !role.is_some_and(|role| role.allows(**scope))) {
-                let problem = format!("{scope:?} is more than the owner's role allows");
+                let problem = format!("`{}` is more than the role of `{owner}` allows", scope.as_str());
                 return Err(Invalid::new("scopes", problem, "change the role or leave out the scope"));
             }
         }
@@ -245,7 +309,8 @@ impl Directory {
     /// # Errors
     /// As [`Directory::check`]; nothing is changed then.
     pub fn apply(&mut self, record: Record) -> Result<(), Invalid> {
-        self.check(&record)?;
+        let place = || format!("{} {}", record.kind().word(), record.key());
+        self.check(&record).map_err(|error| error.within(&place()))?;
         self.insert(record)
     }
 
@@ -307,6 +372,7 @@ impl Directory {
         identity.key_name = Some(key.name.clone());
         identity.owner.clone_from(&key.owner);
         identity.max_priority = key.max_priority;
+        identity.expires = key.expires;
         identity.bound(Level::Key, &key.id, &key.bounds);
         Ok(identity)
     }

@@ -16,7 +16,7 @@ use ledger::{Entry, StoreError, StoreSpec};
 
 use crate::books::detail::{Context, CreditNote, Settlement, entry_kind};
 use crate::books::{CURRENCY_KIND, unknown};
-use crate::directory::record::Record;
+use crate::directory::record::{Kind, Record};
 use crate::money::divide_half_even;
 use crate::window::{Calendar, Period};
 use crate::{Directory, Invalid, Meter, Nano};
@@ -120,7 +120,7 @@ impl Export<'_> {
         if let Some(document) = entry.document() {
             if document.kind == CURRENCY_KIND {
                 self.folded.currency = String::from_utf8_lossy(&document.body).into_owned();
-            } else if Record::KINDS.contains(&document.kind) {
+            } else if Kind::from_code(document.kind).is_some() {
                 self.folded.directory.insert(Record::read(document.kind, &document.key, &document.body)?)?;
             }
             return Ok(());

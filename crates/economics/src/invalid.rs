@@ -2,7 +2,7 @@
 
 /// A refused value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {problem}; {fix}")]
+#[error("{}{problem}; {fix}", self.place())]
 pub struct Invalid {
     /// Where, e.g. `price standard/gpt-4-turbo: tiers[1].input`.
     pub field: String,
@@ -19,10 +19,18 @@ impl Invalid {
         Self { field: field.into(), problem: problem.into(), fix: fix.into() }
     }
 
+    fn place(&self) -> String {
+        if self.field.is_empty() { String::new() } else { format!("{}: ", self.field) }
+    }
+
     /// The same error, its field seen from one level further out.
     #[must_use]
     pub fn within(self, outer: &str) -> Self {
-        let field = if self.field.is_empty() { outer.to_owned() } else { format!("{outer}.{}", self.field) };
+        let field = match (outer, self.field.as_str()) {
+            (outer, "") => outer.to_owned(),
+            ("", field) => field.to_owned(),
+            (outer, field) => format!("{outer}.{field}"),
+        };
         Self { field, ..self }
     }
 }

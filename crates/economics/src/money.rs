@@ -165,7 +165,7 @@ impl FromStr for Rate {
         };
         let wide = parse_decimal(amount, digits)?;
         let pico = i64::try_from(wide).unwrap_or(if wide < 0 { i64::MIN } else { i64::MAX });
-        Self::from_pico(pico)
+        Self::from_pico(pico).map_err(|error| Invalid { problem: format!("`{text}`: {}", error.problem), ..error })
     }
 }
 

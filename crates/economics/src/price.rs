@@ -5,11 +5,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::directory::record::check_text;
 use crate::money::ceiling_of_lines;
 use crate::{Currency, Invalid, Meter, Nano, Rate, window};
 
 /// Price list of plans that name none.
 pub const STANDARD_LIST: &str = "standard";
+/// Bytes of a price list's name.
+const MAX_LIST: usize = 64;
+/// Bytes of a model's name.
+const MAX_MODEL: usize = 120;
 /// Most tiers of one price.
 const MAX_TIERS: usize = 64;
 
@@ -97,18 +102,14 @@ impl PriceSpec {
     }
 
     fn check(&self) -> Result<(), Invalid> {
-        if self.list.is_empty() || self.list.contains('/') {
+        check_text("list", &self.list, MAX_LIST)?;
+        if self.list.contains('/') {
             return Err(Invalid::new("list", format!("`{}` is no name of a list", self.list), "use letters and `-`"));
         }
-        if self.model.is_empty() || self.model.len() > 120 {
-            return Err(Invalid::new(
-                "model",
-                "the name is empty or longer than 120 bytes",
-                "name the model as it is served",
-            ));
-        }
-        if self.to.is_some_and(|to| to <= self.from) {
-            return Err(Invalid::new("to", "the version ends before it begins", "give a `to` after `from`, or none"));
+        check_text("model", &self.model, MAX_MODEL)?;
+        if let Some(to) = self.to.filter(|to| *to <= self.from) {
+            let problem = format!("the version ends before it begins, at {}", window::to_rfc3339(to));
+            return Err(Invalid::new("to", problem, "give a `to` after `from`, or none"));
         }
         if self.tiers.is_empty() || self.tiers.len() > MAX_TIERS {
             let problem = format!("{} tiers; there must be 1 to {MAX_TIERS}", self.tiers.len());
@@ -171,17 +172,17 @@ impl PriceBook {
     /// # Errors
     /// Names what is wrong with the prices, the tiers or the time it is in force.
     pub fn check(&self, spec: &PriceSpec) -> Result<(), Invalid> {
-        let within = |error: Invalid| error.within(&format!("price {}", spec.key()));
-        spec.check().map_err(within)?;
+        spec.check()?;
         let Some(last) = self.versions.get(&(spec.list.clone(), spec.model.clone())).and_then(|all| all.last()) else {
             return Ok(());
         };
         // An open version ends where the next one begins; a stated end is kept.
         let free_from = last.spec.to.unwrap_or(last.spec.from.saturating_add(1));
         if spec.from < free_from {
-            let problem = format!("overlaps version {} (from {})", last.number, window::to_rfc3339(last.spec.from));
+            let [from, last_from] = [spec.from, last.spec.from].map(window::to_rfc3339);
+            let problem = format!("{from} overlaps version {} (from {last_from})", last.number);
             let fix = format!("begin at {} or later", window::to_rfc3339(free_from));
-            return Err(within(Invalid::new("from", problem, fix)));
+            return Err(Invalid::new("from", problem, fix));
         }
         Ok(())
     }
@@ -191,7 +192,7 @@ impl PriceBook {
     /// # Errors
     /// As [`PriceBook::check`]; the book is unchanged then.
     pub fn add(&mut self, mut spec: PriceSpec) -> Result<u32, Invalid> {
-        self.check(&spec)?;
+        self.check(&spec).map_err(|error| error.within(&format!("price {}", spec.key())))?;
         spec.tiers.sort_by_key(|tier| (tier.prompt_from, tier.volume_from));
         let versions = self.versions.entry((spec.list.clone(), spec.model.clone())).or_default();
         let number = versions.last().map_or(1, |last| last.number.saturating_add(1));
@@ -218,6 +219,12 @@ impl PriceBook {
     pub fn version(&self, list: &str, model: &str, number: u32) -> Option<FrozenPrice> {
         let versions = self.versions.get(&(list.to_owned(), model.to_owned()))?;
         versions.iter().find(|version| version.number == number).map(|version| FrozenPrice(Arc::clone(version)))
+    }
+
+    /// The versions of a model's price in a list, oldest first.
+    pub fn versions(&self, list: &str, model: &str) -> impl Iterator<Item = &PriceSpec> {
+        let versions = self.versions.get(&(list.to_owned(), model.to_owned()));
+        versions.into_iter().flatten().map(|version| &version.spec)
     }
 
     /// Every version with its number, by list and model.

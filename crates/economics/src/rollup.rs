@@ -1,10 +1,13 @@
 //! Sums of settlements and credit notes, kept by the ledger with each entry: by hour for usage, by day for reports, by
 //! window and line for invoices.
 
+use std::collections::BTreeMap;
+
 use ledger::{Entry, Ledger, StoreError, Summary, Tally};
 use serde::Serialize;
 
-use crate::books::detail::{Context, CreditNote, Settlement};
+use crate::books::detail::{Context, CreditNote, Payment, Settlement};
+use crate::directory::record::Kind;
 use crate::{Meter, Nano, Quantities};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -15,6 +18,7 @@ const PAGE: u32 = 10_000;
 const USAGE: u8 = b'u';
 const DAYS: u8 = b'd';
 const INVOICE: u8 = b'i';
+const ACTS: u8 = b'a';
 
 /// The summary given to the ledger.
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,7 +90,8 @@ impl Sums {
         }
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Adds `other` to it.
+    pub fn add(&mut self, other: &Self) {
         let sums =
             self.columns().into_iter().zip(other.columns()).map(|(a, b)| i128::from(a) + i128::from(b)).collect();
         *self = Self::read(&Tally { key: Vec::new(), sums });
@@ -95,7 +100,7 @@ impl Sums {
 
 impl Summary for Rollup {
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
@@ -118,7 +123,86 @@ impl Summary for Rollup {
             let sums = Sums { credited: note.amount, ..Sums::default() };
             tally(&note.context, entry.at_ms, &sums, add);
         }
+        if let Some(own) = act_subject(entry) {
+            add(&ActSubject::All.key(entry.seq), &[1]);
+            if own != ActSubject::All {
+                add(&own.key(entry.seq), &[1]);
+            }
+        }
     }
+}
+
+/// Whose acts of administration are listed. Acts on keys are listed by project, because their documents name no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ActSubject {
+    /// The plant's: all of them.
+    All,
+    /// Those on an organisation and what belongs to it, without keys.
+    Organisation(String),
+    /// Those on the keys of a project.
+    Project(String),
+}
+
+impl ActSubject {
+    fn key(&self, seq: u64) -> Vec<u8> {
+        let (kind, id) = match self {
+            Self::All => ("", ""),
+            Self::Organisation(id) => ("o", id.as_str()),
+            Self::Project(id) => ("p", id.as_str()),
+        };
+        Key::new(ACTS).text(kind).text(id).number(i64::try_from(seq).unwrap_or(i64::MAX)).0
+    }
+}
+
+/// Where an entry that is an act of administration belongs. Reads no more of a document than never changes its form.
+fn act_subject(entry: &Entry) -> Option<ActSubject> {
+    if let Some(note) = CreditNote::read(entry) {
+        return Some(ActSubject::Organisation(note.context.organisation));
+    }
+    if let Some(payment) = Payment::read(entry) {
+        return Some(ActSubject::Organisation(payment.organisation));
+    }
+    let document = entry.document()?;
+    let field = |name: &str| {
+        let body: serde_json::Value = serde_json::from_slice(&document.body).ok()?;
+        body.get(name)?.as_str().map(str::to_owned)
+    };
+    let subject = match Kind::from_code(document.kind)? {
+        Kind::Organisation => Some(ActSubject::Organisation(document.key.clone())),
+        Kind::Team | Kind::Project | Kind::EndUser | Kind::Member => {
+            field("organisation").map(ActSubject::Organisation)
+        }
+        Kind::Key => field("project").map(ActSubject::Project),
+        Kind::Plan | Kind::Price => None,
+    };
+    Some(subject.unwrap_or(ActSubject::All))
+}
+
+/// Numbers of up to `limit` entries that are acts on `subject` and follow the entry `after`, oldest or newest first.
+pub(crate) fn acts_of(
+    ledger: &Ledger,
+    subject: &ActSubject,
+    (after, newest_first): (Option<u64>, bool),
+    limit: u32,
+) -> Result<Vec<u64>, StoreError> {
+    let range = |from: u64, to: u64| (subject.key(from), subject.key(to));
+    let tallies = if newest_first {
+        let (from, to) = range(0, after.unwrap_or(u64::MAX));
+        ledger.last_tallies(&from, &to, limit)?
+    } else {
+        let (from, to) = range(after.map_or(0, |after| after.saturating_add(1)), u64::MAX);
+        ledger.tallies(&from, &to, limit)?
+    };
+    let number = |tally: &Tally| {
+        let mut parts = Parts(tally.key.get(1..)?);
+        let (_, _) = (parts.text()?, parts.text()?);
+        u64::try_from(parts.number()?).ok()
+    };
+    tallies
+        .iter()
+        .map(number)
+        .collect::<Option<_>>()
+        .ok_or_else(|| StoreError::Damaged("an act has no number".to_owned()))
 }
 
 fn tally(context: &Context, at_ms: i64, sums: &Sums, add: &mut dyn FnMut(&[u8], &[i64])) {
@@ -227,6 +311,62 @@ pub fn report(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<Vec<UsageRow>
         let (project, key) = (String::new(), String::new());
         Some(UsageRow { from_ms, organisation, project, key, model, tag, sums: Sums::read(tally) })
     })
+}
+
+/// What a report tells apart; what it does not is summed up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupBy {
+    /// By customer.
+    pub organisation: bool,
+    /// By model.
+    pub model: bool,
+    /// By the requests' tag.
+    pub tag: bool,
+    /// By day, UTC.
+    pub day: bool,
+}
+
+/// Most rows of a report.
+pub const MAX_REPORT_ROWS: usize = 100_000;
+
+/// Days of all organisations that begin within `from_ms..to_ms`, summed up by what `by` tells apart, in its order: day,
+/// organisation, model, tag. What is not told apart is empty, the time the beginning of the report. `None`: more than
+/// [`MAX_REPORT_ROWS`]. Only what is on the disk.
+///
+/// # Errors
+/// The store's.
+pub fn grouped_report(
+    ledger: &Ledger,
+    (from_ms, to_ms): (i64, i64),
+    by: GroupBy,
+) -> Result<Option<Vec<UsageRow>>, StoreError> {
+    let mut groups = BTreeMap::<_, Sums>::new();
+    let mut day = from_ms;
+    while day < to_ms && groups.len() <= MAX_REPORT_ROWS {
+        let next = day.saturating_add(DAY_MS).min(to_ms);
+        for row in report(ledger, day, next)? {
+            let kept = |told: bool, text: String| if told { text } else { String::new() };
+            let from_ms = if by.day { row.from_ms } else { from_ms };
+            let group =
+                (from_ms, kept(by.organisation, row.organisation), kept(by.model, row.model), kept(by.tag, row.tag));
+            groups.entry(group).or_default().add(&row.sums);
+        }
+        day = next;
+    }
+    if groups.len() > MAX_REPORT_ROWS {
+        return Ok(None);
+    }
+    let (project, key) = (String::new(), String::new());
+    let rows = groups.into_iter().map(|((from_ms, organisation, model, tag), sums)| UsageRow {
+        from_ms,
+        organisation,
+        project: project.clone(),
+        key: key.clone(),
+        model,
+        tag,
+        sums,
+    });
+    Ok(Some(rows.collect()))
 }
 
 /// One line of an invoice: tokens of one meter at one rate.

@@ -146,9 +146,10 @@ pub fn to_rfc3339(at_ms: i64) -> String {
 /// # Errors
 /// When it is none.
 pub fn from_rfc3339(text: &str) -> Result<i64, Invalid> {
-    let time: Timestamp = text
-        .parse()
-        .map_err(|error: jiff::Error| Invalid::new("time", error.to_string(), "write e.g. 2026-11-01T00:00:00Z"))?;
+    let wrong = |error: jiff::Error| {
+        Invalid::new("time", format!("`{text}` is no time ({error})"), "write e.g. 2026-11-01T00:00:00Z")
+    };
+    let time: Timestamp = text.parse().map_err(wrong)?;
     Ok(time.as_millisecond())
 }
 

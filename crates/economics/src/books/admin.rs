@@ -1,14 +1,20 @@
 //! Acts of administration: changes of the directory, payments, credit notes.
 
-use ledger::{Batch, Command, EntryId, Leg, NotDurable, Outcome, Refused, StoreError};
+use ledger::{Batch, Command, EntryId, Leg, NotDurable, Refusal, Refused, StoreError};
 
 use super::accounts::{AccountError, money_name, pool_name};
-use super::detail::{CreditNote, Settlement, entry_kind};
+use super::acts::document_id;
+use super::detail::{CreditNote, Payment, Settlement, entry_kind};
 use super::{Books, DURABLE_WAIT, id_of};
-use crate::directory::record::Record;
-use crate::pack::Pack;
+use crate::directory::authority::{Authority, Denied};
+use crate::directory::record::{Record, check_text};
 use crate::window::Period;
-use crate::{Invalid, Nano};
+use crate::{Directory, Invalid, Nano};
+
+/// Bytes of what names a payment or a credit note.
+const MAX_REFERENCE: usize = 200;
+/// Bytes of the reason of a credit note.
+const MAX_REASON: usize = 1_000;
 
 /// Why a change of the directory was not made.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +22,9 @@ pub enum ChangeError {
     /// The record is wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// It reaches beyond the caller's authority.
+    #[error(transparent)]
+    Forbidden(Invalid),
     /// The ledger's reason.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -25,6 +34,15 @@ pub enum ChangeError {
     /// It is decided, but not known to be on the disk.
     #[error(transparent)]
     NotDurable(#[from] NotDurable),
+}
+
+impl From<Denied> for ChangeError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Forbidden(error) => Self::Forbidden(error),
+            Denied::NotThere(error) => Self::Invalid(error),
+        }
+    }
 }
 
 /// Why a payment or credit note was not posted.
@@ -66,64 +84,37 @@ pub struct Standing {
     pub pool_units_left: Option<i64>,
 }
 
-/// One act of administration on the directory.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Act {
-    /// The ledger's entry.
-    pub seq: u64,
-    /// When.
-    pub at_ms: i64,
-    /// Who.
-    pub actor: String,
-    /// On what: the kind's word and the key.
-    pub record: String,
-    /// The JSON before; `None`: it was new.
-    pub before: Option<String>,
-    /// The JSON after.
-    pub after: String,
-}
-
 impl Books {
-    /// All acts of administration on the directory after entry `after_seq`, oldest first, at most `limit`. Only what is
-    /// on the disk.
-    ///
-    /// # Errors
-    /// The store cannot be read or a document is damaged.
-    pub fn acts(&self, after_seq: u64, limit: usize) -> Result<Vec<Act>, PostError> {
-        let mut acts = Vec::new();
-        for kind in Record::KINDS {
-            for latest in self.ledger.documents(*kind)?.into_iter().filter(|latest| latest.seq > after_seq) {
-                let mut before = None;
-                for document in self.ledger.document_history(*kind, &latest.key)? {
-                    let word = Record::read(*kind, &document.key, &document.body)?.word();
-                    let after = String::from_utf8_lossy(&document.body).into_owned();
-                    let before = before.replace(after.clone());
-                    let (seq, at_ms, actor) = (document.seq, document.at_ms, document.actor);
-                    acts.push(Act { seq, at_ms, actor, record: format!("{word} {}", document.key), before, after });
-                }
-            }
-        }
-        acts.retain(|act| act.seq > after_seq);
-        acts.sort_by_key(|act| act.seq);
-        acts.truncate(limit);
-        Ok(acts)
-    }
-
     /// Changes the directory: checks the record, writes it as a document by `actor`, waits for the disk. Effective at
     /// once for new requests, on other servers over the same ledger within a second. Returns the document's version.
     ///
     /// # Errors
     /// The record is wrong, or the ledger does not take it; nothing is changed then.
     pub fn change(&self, record: Record, actor: &str, now_ms: i64) -> Result<u64, ChangeError> {
-        let (version, receipt) = self.memory.change(record, actor, now_ms)?;
+        self.change_with(Authority::Plant, actor, now_ms, |_| Ok(record)).map(|(_, version)| version)
+    }
+
+    /// Changes the directory as [`Books::change`] does, within the caller's authority. `build` makes the record from the
+    /// directory as it is, and nobody else changes it meanwhile.
+    ///
+    /// # Errors
+    /// As [`Books::change`], those of `build`, and what reaches beyond `authority`.
+    pub fn change_with(
+        &self,
+        authority: Authority<'_>,
+        actor: &str,
+        now_ms: i64,
+        build: impl Fn(&Directory) -> Result<Record, Invalid>,
+    ) -> Result<(Record, u64), ChangeError> {
+        let (record, version, receipt) = self.memory.change(authority, build, (actor, now_ms))?;
         receipt.wait_durable(DURABLE_WAIT)?;
-        Ok(version)
+        Ok((record, version))
     }
 
     /// Books a payment of a customer (negative: paid out). The same reference again changes nothing.
     ///
     /// # Errors
-    /// The organisation is unknown, or the reference was used for another amount.
+    /// The organisation is unknown, the amount is 0, or the reference was used for another amount.
     pub fn pay(
         &self,
         organisation: &str,
@@ -131,15 +122,19 @@ impl Books {
         (reference, actor): (&str, &str),
         now_ms: i64,
     ) -> Result<EntryId, PostError> {
+        check_text("reference", reference, MAX_REFERENCE)?;
+        if amount == Nano::ZERO {
+            return Err(Invalid::new("amount", "0 changes nothing", "write what was paid").into());
+        }
         let account = self.money_of(organisation, now_ms)?;
         let id = id_of(&["payment", organisation, reference]);
         let legs = vec![
             Leg { account, amount: amount.0 },
             Leg { account: self.plant.received, amount: amount.0.saturating_neg() },
         ];
-        let mut detail = Pack::default();
-        detail.byte(1).text(organisation).text(reference).text(actor);
-        self.post((id, entry_kind::PAID), legs, detail.0, now_ms)?;
+        let [organisation, reference, actor] = [organisation, reference, actor].map(str::to_owned);
+        let payment = Payment { organisation, reference, actor };
+        self.post_once((id, entry_kind::PAID), (legs, payment.pack()), now_ms)?;
         Ok(id)
     }
 
@@ -154,6 +149,11 @@ impl Books {
         (reference, reason, actor): (&str, &str, &str),
         now_ms: i64,
     ) -> Result<EntryId, PostError> {
+        check_text("reference", reference, MAX_REFERENCE)?;
+        if reason.len() > MAX_REASON {
+            let problem = format!("{} bytes, more than {MAX_REASON}", reason.len());
+            return Err(Invalid::new("reason", problem, "shorten it").into());
+        }
         let settled = self.ledger.entry_by_id(request)?.as_ref().and_then(Settlement::read);
         let settled = settled
             .ok_or_else(|| Invalid::new("request", format!("{request} has no charge"), "take its id from the usage"))?;
@@ -175,21 +175,39 @@ impl Books {
         ];
         let (reason, actor) = (reason.to_owned(), actor.to_owned());
         let note = CreditNote { context: settled.context, request: request.0, amount, reason, actor };
-        self.post((id, entry_kind::CREDITED), legs, note.pack(), now_ms)?;
+        let left = Nano(charged.0.saturating_add(self.ledger.balance(limit)?.map_or(0, |balance| balance.posted)));
+        self.post_once((id, entry_kind::CREDITED), (legs, note.pack()), now_ms).map_err(|error| match error {
+            PostError::Refused(Refused { refusal: Refusal::Insufficient { account, .. }, .. }) if account == limit => {
+                let problem = format!("{amount} is more than the {left} that is left of the charge of {charged}");
+                Invalid::new("amount", problem, "give back at most what is left").into()
+            }
+            other => other,
+        })?;
         Ok(id)
     }
 
-    fn post(
+    /// Posts what `id` names, if that was not done before: whoever asks again, in whatever words, means the same act as
+    /// long as the amounts are the same.
+    fn post_once(
         &self,
         (id, kind): (EntryId, u16),
-        legs: Vec<Leg>,
-        detail: Vec<u8>,
+        (legs, detail): (Vec<Leg>, Vec<u8>),
         now_ms: i64,
-    ) -> Result<Outcome, PostError> {
-        let post = Command::Post { id, kind, legs, detail };
-        let receipt = self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![post] })?;
-        receipt.wait_durable(DURABLE_WAIT)?;
-        Ok(receipt.outcomes.first().copied().unwrap_or(Outcome::Replayed))
+    ) -> Result<(), PostError> {
+        let post = Command::Post { id, kind, legs: legs.clone(), detail };
+        match self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![post] }) {
+            Ok(receipt) => Ok(receipt.wait_durable(DURABLE_WAIT)?),
+            Err(Refused { refusal: Refusal::Conflict(_), .. }) => match self.ledger.entry_by_id(id)? {
+                Some(known) if known.kind == kind && known.legs == legs => Ok(self.ledger.flush(DURABLE_WAIT)?),
+                known => {
+                    let amount = known.and_then(|entry| entry.legs.first().map(|leg| Nano(leg.amount)));
+                    let amount = amount.map_or_else(|| "another act".to_owned(), |amount| amount.to_string());
+                    let problem = format!("it was used before, for {amount}");
+                    Err(Invalid::new("reference", problem, "name another act by another reference").into())
+                }
+            },
+            Err(refused) => Err(refused.into()),
+        }
     }
 
     /// What an organisation has at `now_ms`.

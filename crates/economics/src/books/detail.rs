@@ -251,6 +251,38 @@ impl CreditNote {
     }
 }
 
+/// Detail of a payment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payment {
+    /// Who paid.
+    pub organisation: String,
+    /// What names it; unique for the organisation.
+    pub reference: String,
+    /// Who booked it.
+    pub actor: String,
+}
+
+impl Payment {
+    /// The bytes of it.
+    #[must_use]
+    pub fn pack(&self) -> Vec<u8> {
+        let mut pack = Pack::default();
+        pack.byte(FORM).text(&self.organisation).text(&self.reference).text(&self.actor);
+        pack.0
+    }
+
+    /// From the detail of an entry; `None` when it is no payment of a known form.
+    #[must_use]
+    pub fn read(entry: &Entry) -> Option<Self> {
+        let mut from = Unpack(&entry.detail);
+        if entry.kind != entry_kind::PAID || from.byte()? != FORM {
+            return None;
+        }
+        let payment = Self { organisation: from.text()?, reference: from.text()?, actor: from.text()? };
+        from.end(payment)
+    }
+}
+
 /// What a hold (and the journal's page) says: enough to charge the request after a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Opening {

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use ledger::{Batch, Command, Document, Ledger, Receipt, Refusal, Refused, StoreError};
 
-use super::{BooksError, ChangeError, id_of};
-use crate::directory::record::Record;
+use super::acts::document_id;
+use super::{BooksError, ChangeError};
+use crate::directory::authority::Authority;
+use crate::directory::record::{Kind, Record};
 use crate::{Directory, Invalid};
 
 /// How often is looked for what other servers wrote. A change is effective everywhere this long after it was committed,
@@ -44,15 +46,16 @@ impl Memory {
         // Read first: what others write meanwhile is followed, and what was read already is left out then.
         let seq = ledger.last_seq()?;
         let (mut directory, mut versions) = (Directory::default(), HashMap::new());
-        for kind in Record::KINDS {
-            for latest in ledger.documents(*kind)? {
-                versions.insert((*kind, latest.key.clone()), latest.version);
+        for kind in Kind::ALL {
+            let kind_code = kind.code();
+            for latest in ledger.documents(kind_code)? {
+                versions.insert((kind_code, latest.key.clone()), latest.version);
                 // Of a price every version counts, of the others the latest.
-                let is_price = *kind == Record::PRICE_KIND;
-                let all = if is_price { ledger.document_history(*kind, &latest.key)? } else { vec![latest] };
+                let is_price = *kind == Kind::Price;
+                let all = if is_price { ledger.document_history(kind_code, &latest.key)? } else { vec![latest] };
                 for document in all {
-                    versions.insert((*kind, document.key.clone()), document.version);
-                    directory.insert(Record::read(*kind, &document.key, &document.body)?)?;
+                    versions.insert((kind_code, document.key.clone()), document.version);
+                    directory.insert(Record::read(kind_code, &document.key, &document.body)?)?;
                 }
             }
         }
@@ -71,9 +74,14 @@ impl Memory {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks a record and writes it. Gives its version, and what tells when it is on the disk.
-    pub(super) fn change(&self, record: Record, actor: &str, now_ms: i64) -> Result<(u64, Receipt), ChangeError> {
-        let (kind, key) = (record.kind(), record.key());
+    /// Makes a record from the directory as it is, checks it within the caller's authority and writes it. Gives it, its
+    /// version, and what tells when it is on the disk.
+    pub(super) fn change(
+        &self,
+        authority: Authority<'_>,
+        build: impl Fn(&Directory) -> Result<Record, Invalid>,
+        (actor, now_ms): (&str, i64),
+    ) -> Result<(Record, u64, Receipt), ChangeError> {
         let mut known = self.known();
         let mut tries = 0;
         loop {
@@ -81,10 +89,11 @@ impl Memory {
             if self.ledger.is_shared() {
                 self.catch_up(&mut known)?;
             }
-            self.directory().check(&record)?;
+            let record = self.build(authority, &build)?;
+            let (kind, key) = (record.kind().code(), record.key());
             let version = known.versions.get(&(kind, key.clone())).copied().unwrap_or(0).saturating_add(1);
             let put = Command::Put {
-                id: id_of(&["document", &kind.to_string(), &key, &version.to_string()]),
+                id: document_id(kind, &key, version),
                 kind,
                 key: key.clone(),
                 version,
@@ -93,9 +102,9 @@ impl Memory {
             };
             match self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![put] }) {
                 Ok(receipt) => {
-                    self.insert(record)?;
+                    self.insert(record.clone())?;
                     known.versions.insert((kind, key), version);
-                    return Ok((version, receipt));
+                    return Ok((record, version, receipt));
                 }
                 // Another server was quicker: with its version taken in, this one is checked anew.
                 Err(Refused { refusal: Refusal::BadVersion { .. } | Refusal::Conflict(_), .. })
@@ -103,6 +112,18 @@ impl Memory {
                 Err(refused) => return Err(refused.into()),
             }
         }
+    }
+
+    fn build(
+        &self,
+        authority: Authority<'_>,
+        build: &impl Fn(&Directory) -> Result<Record, Invalid>,
+    ) -> Result<Record, ChangeError> {
+        let directory = self.directory();
+        let record = build(&directory)?;
+        authority.check(&directory, &record)?;
+        directory.check(&record)?;
+        Ok(record)
     }
 
     /// Takes in what other servers wrote.
@@ -123,7 +144,7 @@ impl Memory {
 
     fn take(&self, document: Document, known: &mut Known) {
         let Document { kind, key, version, body, .. } = document;
-        if !Record::KINDS.contains(&kind) {
+        if Kind::from_code(kind).is_none() {
             return;
         }
         let before = known.versions.entry((kind, key.clone())).or_default();

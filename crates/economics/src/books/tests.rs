@@ -2,6 +2,7 @@
 
 mod admission;
 mod alerts;
+mod audit;
 mod bounds;
 mod crash;
 mod focus;

@@ -103,7 +103,8 @@ impl Serialize for KeyHash {
 
 impl<'de> Deserialize<'de> for KeyHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        let read = String::deserialize(deserializer)?.parse();
+        read.map_err(|error: crate::Invalid| de::Error::custom(format!("{}; {}", error.problem, error.fix)))
     }
 }
 

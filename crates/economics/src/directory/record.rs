@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::key::KeyHash;
+use super::parse;
 use crate::limits::Limits;
 use crate::plan::Budget;
 use crate::price::PriceSpec;
@@ -27,6 +29,17 @@ pub enum Scope {
 impl Scope {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Inference, Self::Usage, Self::Manage, Self::Plant];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inference => "inference",
+            Self::Usage => "usage",
+            Self::Manage => "manage",
+            Self::Plant => "plant",
+        }
+    }
 }
 
 /// What a person may do in an organisation.
@@ -68,6 +81,11 @@ impl Bounds {
     fn check(&self) -> Result<(), Invalid> {
         self.limits.check().map_err(|error| error.within("limits"))?;
         self.budget.as_ref().map_or(Ok(()), Budget::check).map_err(|error| error.within("budget"))
+    }
+
+    /// The same, as seen from the record that they are a field of.
+    fn check_inside(&self) -> Result<(), Invalid> {
+        self.check().map_err(|error| error.within("bounds"))
     }
 }
 
@@ -238,20 +256,40 @@ pub enum Record {
 
 macro_rules! record_kinds {
     ($($kind:literal $variant:ident $word:literal |$record:ident| $key:expr;)*) => {
-        impl Record {
-            /// Kinds of its documents.
-            pub const KINDS: &'static [u16] = &[$($kind),*];
+        /// The kinds of records.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $(#[doc = concat!("Of [`Record::", stringify!($variant), "`].")] $variant,)*
+        }
 
-            /// The kind of its document.
+        impl Kind {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The number of its documents in the ledger.
             #[must_use]
-            pub fn kind(&self) -> u16 {
-                match self { $(Self::$variant(_) => $kind),* }
+            pub fn code(self) -> u16 {
+                match self { $(Self::$variant => $kind),* }
             }
 
-            /// The word for its kind.
+            /// The kind of documents with this number.
             #[must_use]
-            pub fn word(&self) -> &'static str {
-                match self { $(Self::$variant(_) => $word),* }
+            pub fn from_code(code: u16) -> Option<Self> {
+                match code { $($kind => Some(Self::$variant),)* _ => None }
+            }
+
+            /// The word for it.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+        }
+
+        impl Record {
+            /// Its kind.
+            #[must_use]
+            pub fn kind(&self) -> Kind {
+                match self { $(Self::$variant(_) => Kind::$variant),* }
             }
 
             /// The key of its document, unique within the kind.
@@ -272,13 +310,22 @@ macro_rules! record_kinds {
             /// # Errors
             /// When the kind is unknown or the body is not of that kind.
             pub fn read(kind: u16, key: &str, body: &[u8]) -> Result<Self, Invalid> {
-                let damaged = |word: &str, error: serde_json::Error| {
-                    Invalid::new(format!("{word} {key}").trim_end(), error.to_string(), "compare with the documentation of the field")
+                let unknown =
+                    || Invalid::new(format!("document {key}"), format!("kind {kind} is unknown"), "use a newer program");
+                let kind = Kind::from_code(kind).ok_or_else(unknown)?;
+                let damaged = |error: serde_json::Error| {
+                    Invalid::new(format!("{} {key}", kind.word()), error.to_string(), "use the program that wrote it")
                 };
-                match kind {
-                    $($kind => serde_json::from_slice(body).map(Self::$variant).map_err(|error| damaged($word, error)),)*
-                    _ => Err(Invalid::new(format!("document {key}"), format!("kind {kind} is unknown"), "use a newer program")),
-                }
+                let value = serde_json::from_slice(body).map_err(damaged)?;
+                Self::parse(kind, value).map_err(|error| error.within(&format!("{} {key}", kind.word())))
+            }
+
+            /// Reads what a person or a program wrote.
+            ///
+            /// # Errors
+            /// Names the field by its path, what was seen and the fix.
+            pub fn parse(kind: Kind, value: Value) -> Result<Self, Invalid> {
+                match kind { $(Kind::$variant => parse::value(value).map(Self::$variant)),* }
             }
         }
     };
@@ -295,45 +342,74 @@ record_kinds! {
 }
 
 impl Record {
-    /// Kind of the documents of which every version counts.
-    pub(crate) const PRICE_KIND: u16 = 8;
+    /// The JSON of a document as it may be shown: without hashes of keys. `None` when the body is no JSON.
+    #[must_use]
+    pub fn shown(kind: Kind, body: &[u8]) -> Option<Value> {
+        let mut value: Value = serde_json::from_slice(body).ok()?;
+        if let (Kind::Key, Some(fields)) = (kind, value.as_object_mut()) {
+            fields.remove("hash");
+            if let Some(previous) = fields.get_mut("previous").and_then(Value::as_object_mut) {
+                previous.remove("hash");
+            }
+        }
+        Some(value)
+    }
 
     /// What is wrong with it by itself.
     pub(super) fn check(&self) -> Result<(), Invalid> {
         match self {
             Self::Organisation(r) => {
                 check_id(&r.id)?;
-                if r.credit.is_some_and(|credit| credit < Nano::ZERO) {
-                    return Err(Invalid::new("credit", "negative", "use 0 for prepaid customers"));
+                check_name(&r.name)?;
+                if let Some(credit) = r.credit.filter(|credit| *credit < Nano::ZERO) {
+                    return Err(Invalid::new("credit", format!("{credit} is negative"), "use 0 for prepaid customers"));
                 }
                 r.end_user_bounds.check().map_err(|error| error.within("end_user_bounds"))?;
-                r.bounds.check().map_err(|error| error.within("bounds"))
+                r.bounds.check_inside()
             }
-            Self::Team(r) => check_id(&r.id).and_then(|()| r.bounds.check().map_err(|error| error.within("bounds"))),
-            Self::Project(r) => check_id(&r.id).and_then(|()| r.bounds.check().map_err(|error| error.within("bounds"))),
-            Self::Key(r) => check_id(&r.id).and_then(|()| r.bounds.check().map_err(|error| error.within("bounds"))),
-            Self::EndUser(r) => {
-                check_text("user", &r.user)?;
-                r.bounds.check().map_err(|error| error.within("bounds"))
+            Self::Team(r) => check_id(&r.id).and_then(|()| check_name(&r.name)).and_then(|()| r.bounds.check_inside()),
+            Self::Project(r) => {
+                check_id(&r.id).and_then(|()| check_name(&r.name)).and_then(|()| r.bounds.check_inside())
             }
-            Self::Member(r) => check_text("person", &r.person),
+            Self::Key(r) => check_id(&r.id).and_then(|()| check_name(&r.name)).and_then(|()| r.bounds.check_inside()),
+            Self::EndUser(r) => check_text("user", &r.user, MAX_USER).and_then(|()| r.bounds.check_inside()),
+            Self::Member(r) => check_text("person", &r.person, MAX_USER),
             Self::Plan(r) => check_id(&r.id),
             Self::Price(_) => Ok(()),
         }
     }
 }
 
+/// Bytes of an id.
+const MAX_ID: usize = 64;
+/// Bytes of a name.
+const MAX_NAME: usize = 200;
+/// Bytes of the id of an end user or a person: with the organisation's before it, it names a document of the ledger.
+const MAX_USER: usize = ledger::limit::NAME - MAX_ID - 1;
+
 fn check_id(id: &str) -> Result<(), Invalid> {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
-    if id.is_empty() || id.len() > 64 || !id.bytes().all(good) {
-        return Err(Invalid::new("id", format!("`{id}` is no id"), "use 1 to 64 of a-z, 0-9, `-`, `_`, `.`"));
+    if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(good) {
+        let problem = format!("`{}` is no id", beginning(id));
+        return Err(Invalid::new("id", problem, "use 1 to 64 of a-z, 0-9, `-`, `_`, `.`"));
     }
     Ok(())
 }
 
-fn check_text(field: &str, text: &str) -> Result<(), Invalid> {
-    if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
-        return Err(Invalid::new(field, "empty, longer than 256 bytes or with control characters", "shorten it"));
+fn check_name(name: &str) -> Result<(), Invalid> {
+    check_text("name", name, MAX_NAME)
+}
+
+/// Refuses texts that are empty, too long, or would disturb a line they are shown in.
+pub(crate) fn check_text(field: &str, text: &str, most: usize) -> Result<(), Invalid> {
+    if text.trim().is_empty() || text.len() > most || text.chars().any(char::is_control) {
+        let problem = format!("`{}` is empty, longer than {most} bytes or has control characters", beginning(text));
+        return Err(Invalid::new(field, problem, format!("write 1 to {most} bytes of plain text")));
     }
     Ok(())
+}
+
+/// The beginning of a text, for errors; control characters are escaped.
+fn beginning(text: &str) -> String {
+    text.chars().take(40).flat_map(char::escape_debug).collect()
 }

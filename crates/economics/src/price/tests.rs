@@ -105,7 +105,10 @@ fn the_example_file_is_read_and_holds_the_prices_of_the_source() {
     assert!(PriceFile::read(text, &eur, &PriceBook::default()).unwrap_err().to_string().contains("books are in EUR"));
     let twice = text.replace("gpt-3.5-turbo", "gpt-4-turbo");
     let error = PriceFile::read(&twice, &usd, &PriceBook::default()).unwrap_err().to_string();
-    assert!(error.starts_with("prices[1].price standard/gpt-4-turbo.from: overlaps"), "{error}");
+    assert!(
+        error.starts_with("prices[1].price standard/gpt-4-turbo.from: 2024-01-01T00:00:00Z overlaps version 1"),
+        "{error}"
+    );
     let negative = text.replace("0.0015 per", "-0.0015 per");
     let error = PriceFile::read(&negative, &usd, &PriceBook::default()).unwrap_err().to_string();
     assert!(error.contains("negative") && error.contains("line"), "{error}");

@@ -57,7 +57,7 @@ async fn whoever_may_open_the_socket_administers() {
         assert_eq!((status, &error["error"]["type"]), (400, &json!("invalid_request_error")));
         let (_, audit) = ask(&desk, "GET", "/admin/v1/audit", &Value::Null).await;
         let acts = audit["data"].as_array().unwrap();
-        assert!(acts.iter().any(|act| act["record"] == "plan gold" && act["actor"] == "operator"), "{audit}");
+        assert!(acts.iter().any(|act| act["record"] == "plan gold" && act["actor"] == "server/operator"), "{audit}");
         end.send(()).unwrap();
         served.await.unwrap();
         assert!(Desk::find(&socket).await.unwrap().is_none(), "the socket outlives its server");

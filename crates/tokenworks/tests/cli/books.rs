@@ -71,7 +71,7 @@ fn commands_keep_the_books_beside_a_server_and_without_one() {
     assert!(sandbox.run(&["customers", "list"]).good().contains("Acme 有限公司"));
     let audit = sandbox.run(&["customers", "audit", "--json"]).json();
     assert!(
-        audit.as_array().unwrap().iter().all(|act| act["actor"] == "operator" || act["actor"] == "house"),
+        audit.as_array().unwrap().iter().all(|act| act["actor"] == "server/operator" || act["actor"] == "server/start"),
         "{audit}"
     );
     assert!(sandbox.run(&["ledger", "verify"]).good().starts_with("The ledger is right"));
