@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use economics::books::Books;
 use metering::Meter;
 use service::Line;
@@ -18,10 +18,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::auth::Gate;
+use crate::claim::Claim;
 use crate::config::Limits;
 use crate::error::ApiError;
 use crate::serve::Plant;
 use crate::{ServerConfig, access, auth, routes};
+
+/// Most exports, backups and verifications of the ledger at one time.
+const LEDGER_WALKS: usize = 1;
 
 /// State shared by all handlers.
 pub(crate) struct App {
@@ -31,6 +35,10 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) gate: Gate,
     pub(crate) books: Option<Arc<Books>>,
+    /// The link that makes the first admin key.
+    pub(crate) claim: Claim,
+    /// Exports, backups and verifications at one time.
+    pub(crate) ledger_walks: Arc<Semaphore>,
     requests: Arc<Semaphore>,
     /// Bytes of bodies that may still be taken.
     pub(crate) body_budget: Semaphore,
@@ -67,6 +75,8 @@ impl App {
             meter,
             gate: Gate::new(config, books.clone()),
             books,
+            claim: Claim::default(),
+            ledger_walks: Arc::new(Semaphore::new(LEDGER_WALKS)),
             requests: Arc::new(Semaphore::new(limits.max_requests as usize)),
             body_budget: Semaphore::new(limits.max_bodies_bytes.min(Semaphore::MAX_PERMITS)),
             draining: AtomicBool::new(false),
@@ -149,19 +159,23 @@ pub(crate) fn unix_seconds() -> u64 {
 
 /// Administration.
 fn admin() -> Router<Arc<App>> {
-    use routes::{admin, alerts};
+    use routes::admin::{alerts, audit, keys, ledger, money, records, report};
     Router::new()
         .route("/alerts", get(alerts::list))
         .route("/webhook/test", post(alerts::test))
-        .route("/audit", get(admin::audit))
-        .route("/verify", get(admin::verify))
-        .route("/payments", post(admin::pay))
-        .route("/credits", post(admin::credit))
-        .route("/organisations/{id}/standing", get(admin::standing))
-        .route("/keys", get(admin::keys).post(admin::create_key))
-        .route("/keys/{id}", delete(admin::revoke_key))
-        .route("/keys/{id}/rotate", post(admin::rotate_key))
-        .route("/{kind}", get(admin::list).put(admin::put))
+        .route("/audit", get(audit::audit))
+        .route("/report", get(report::report))
+        .route("/verify", get(ledger::verify))
+        .route("/export", get(ledger::export))
+        .route("/backup", post(ledger::backup))
+        .route("/payments", post(money::pay))
+        .route("/credits", post(money::credit))
+        .route("/organisations/{id}/standing", get(money::standing))
+        .route("/keys", get(records::keys).post(keys::create).put(keys::put))
+        .route("/keys/{id}", get(records::key).delete(keys::revoke))
+        .route("/keys/{id}/rotate", post(keys::rotate))
+        .route("/{kind}", get(records::list).put(records::put))
+        .route("/{kind}/{*id}", get(records::one))
 }
 
 /// All routes with their layers; the last layer added is the outermost.
@@ -174,6 +188,7 @@ pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
         .route("/v1/usage", get(routes::billing::usage))
         .route("/v1/statement", get(routes::billing::statement))
         .nest("/admin/v1", admin())
+        .route("/admin/claim/{token}", get(routes::claim::page).post(routes::claim::take))
         .route("/tokenize", post(routes::tokenize::tokenize))
         .route("/detokenize", post(routes::tokenize::detokenize))
         .route("/health", get(routes::state::health))

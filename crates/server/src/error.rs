@@ -43,6 +43,10 @@ impl ApiError {
         Self { code: Some(code), ..self }
     }
 
+    pub(crate) fn with_param(self, param: impl Into<String>) -> Self {
+        Self { param: Some(param.into()), ..self }
+    }
+
     /// The line calls every input `prompt`; this is the name the client knows it by.
     pub(crate) fn with_prompt_as(mut self, name: &str) -> Self {
         if self.param.as_deref() == Some("prompt") {
@@ -63,10 +67,19 @@ impl ApiError {
         }
     }
 
+    /// 404 for something that is not there, or not for the caller.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message).with_code("not_found")
+    }
+
+    /// 410 for what was there once.
+    pub(crate) fn gone(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "invalid_request_error", message).with_code("gone")
+    }
+
     pub(crate) fn route_not_found(path: &str) -> Self {
         let shown: String = path.chars().take(200).collect();
-        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", format!("there is no {shown}; see /openapi.json"))
-            .with_code("not_found")
+        Self::not_found(format!("there is no {shown}; see /openapi.json"))
     }
 
     pub(crate) fn method_not_allowed(method: &str, path: &str) -> Self {

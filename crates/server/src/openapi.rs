@@ -12,7 +12,8 @@ use crate::routes;
 #[openapi(
     info(
         title = "Tokenworks",
-        description = "An OpenAI-compatible API: chat completions, completions, models, and token counts."
+        description = "An OpenAI-compatible API: chat completions, completions, models, and token counts; and the \
+                       administration of customers, prices and books."
     ),
     paths(
         routes::chat::create,
@@ -24,7 +25,25 @@ use crate::routes;
         routes::state::health,
         routes::state::ready,
         routes::state::metrics,
-        routes::state::openapi
+        routes::state::openapi,
+        routes::admin::records::list,
+        routes::admin::records::one,
+        routes::admin::records::put,
+        routes::admin::keys::create,
+        routes::admin::keys::rotate,
+        routes::admin::keys::revoke,
+        routes::admin::money::pay,
+        routes::admin::money::credit,
+        routes::admin::money::standing,
+        routes::admin::alerts::list,
+        routes::admin::alerts::test,
+        routes::admin::audit::audit,
+        routes::admin::report::report,
+        routes::admin::ledger::verify,
+        routes::admin::ledger::export,
+        routes::admin::ledger::backup,
+        routes::claim::page,
+        routes::claim::take
     ),
     modifiers(&Keys, &SharedFields),
     security((), ("key" = []))
@@ -93,6 +112,30 @@ mod tests {
             "/openapi.json",
         ] {
             assert!(value["paths"][path].is_object(), "{path}");
+        }
+        for (path, methods) in [
+            ("/admin/v1/{kind}", &["get", "put"][..]),
+            ("/admin/v1/{kind}/{id}", &["get"]),
+            ("/admin/v1/keys", &["post"]),
+            ("/admin/v1/keys/{id}", &["delete"]),
+            ("/admin/v1/keys/{id}/rotate", &["post"]),
+            ("/admin/v1/organisations/{id}/standing", &["get"]),
+            ("/admin/v1/payments", &["post"]),
+            ("/admin/v1/credits", &["post"]),
+            ("/admin/v1/audit", &["get"]),
+            ("/admin/v1/report", &["get"]),
+            ("/admin/v1/verify", &["get"]),
+            ("/admin/v1/export", &["get"]),
+            ("/admin/v1/backup", &["post"]),
+            ("/admin/claim/{token}", &["get", "post"]),
+        ] {
+            for method in methods {
+                let operation = &value["paths"][path][method];
+                assert!(
+                    operation["responses"]["200"].is_object() && operation["summary"].is_string(),
+                    "{method} {path}"
+                );
+            }
         }
         let schemas = &value["components"]["schemas"];
         assert!(schemas["ChatCompletionRequest"]["properties"]["temperature"].is_object());

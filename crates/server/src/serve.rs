@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use crate::app::{App, router};
+use crate::app::{App, router, unix_ms};
+use crate::claim::CLAIM_PATH;
 use crate::connection::{self, Plan};
 use crate::crowd::Crowd;
 use crate::desk;
@@ -135,6 +136,19 @@ impl Server {
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
+    }
+
+    /// A fresh link at which this machine can make the first admin key, once, while this server runs. `None` where keys
+    /// are configured, some key administers the plant already, or there are no books.
+    ///
+    /// # Errors
+    /// The operating system gives no random numbers.
+    pub fn claim_link(&self) -> io::Result<Option<String>> {
+        let has_key = |books: &Arc<Books>| books.directory().has_plant_key(unix_ms());
+        if !self.app.gate.keyless() || self.app.books.as_ref().is_none_or(has_key) {
+            return Ok(None);
+        }
+        Ok(Some(format!("{}{CLAIM_PATH}{}", self.url(), self.app.claim.open()?)))
     }
 
     /// Serves until `shutdown` completes, then drains: new work gets 503 (and `/ready` says so), requests under way

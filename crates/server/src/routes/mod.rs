@@ -1,10 +1,10 @@
 //! The handlers.
 
 pub(crate) mod admin;
-pub(crate) mod alerts;
 mod answer;
 pub(crate) mod billing;
 pub(crate) mod chat;
+pub(crate) mod claim;
 pub(crate) mod completions;
 pub(crate) mod models;
 pub(crate) mod state;

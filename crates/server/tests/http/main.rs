@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod access;
+mod admin;
 mod alerts;
 mod books;
+mod claim;
 mod client;
 mod desk;
 mod fields;

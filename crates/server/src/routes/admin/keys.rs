@@ -1,0 +1,171 @@
+//! Keys: made, changed, rotated, revoked. A key's text is in the answer that makes it and nowhere else.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, Path, Request, State};
+use economics::directory::key::{KeyHash, secret_text, shown_prefix};
+use economics::directory::record::{Key, Kind, Record};
+use economics::{Directory, Invalid};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use serde_json::{Map, Value, json};
+
+use super::records::record_json;
+use super::{Admin, Answer};
+use crate::app::{App, unix_ms};
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::routes::read;
+
+/// Fields of a key's record that nobody writes.
+const OWN_FIELDS: [&str; 4] = ["prefix", "hash", "previous", "revoked"];
+
+/// A fresh text.
+pub(crate) fn new_text() -> Result<String, ApiError> {
+    let mut random = [0; 32];
+    OsRng.try_fill_bytes(&mut random).map_err(|error| ApiError::internal(format!("no random numbers: {error}")))?;
+    Ok(secret_text(&random))
+}
+
+/// A key's record of what the caller wrote and what is the server's.
+fn record(mut fields: Map<String, Value>, own: Value) -> Result<Record, Invalid> {
+    if let Value::Object(own) = own {
+        fields.extend(own);
+    }
+    Record::parse(Kind::Key, Value::Object(fields))
+}
+
+fn refuse_own_fields(fields: &Map<String, Value>) -> Result<(), ApiError> {
+    match OWN_FIELDS.iter().find(|own| fields.contains_key(**own)) {
+        Some(own) => Err(ApiError::field(*own, format!("`{own}` is the server's; leave it out"))),
+        None => Ok(()),
+    }
+}
+
+/// Makes a key: its text is in the answer and nowhere else.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/keys",
+    tag = "administration",
+    request_body(
+        content = Object,
+        description = "The key's record without `prefix`, `hash`, `previous` and `revoked`; without `scopes` it gets `inference` and `usage`",
+        example = json!({"id": "web-1", "project": "web", "name": "web", "scopes": ["inference", "usage"], "expires": "2027-01-01T00:00:00Z"})
+    ),
+    responses(
+        (status = 200, body = Object, description = "`key`: its text, shown this once; `record`"),
+        (status = 400, body = protocol::ErrorBody, description = "A field is wrong, or the id is taken"),
+        (status = 403, body = protocol::ErrorBody, description = "More than the caller's own key has")
+    )
+)]
+pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Answer {
+    let (_ticket, caller, fields) = read(&app, request).await?;
+    let admin = Admin::of(&app, &caller)?;
+    let mut fields = fields.into_object();
+    refuse_own_fields(&fields)?;
+    fields.entry("scopes").or_insert_with(|| json!(["inference", "usage"]));
+    let text = new_text()?;
+    let own = json!({"prefix": shown_prefix(&text), "hash": admin.books.hash_key(&text)});
+    let build = move |directory: &Directory| {
+        let record = record(fields, own)?;
+        match directory.key(&record.key()) {
+            None => Ok(record),
+            Some(known) => {
+                let problem = format!("there is a key `{}` already", known.id);
+                Err(Invalid::new("id", problem, "choose another id, or change or rotate it"))
+            }
+        }
+    };
+    let (record, _) = admin.run(move |admin| admin.change(build)).await?;
+    Ok(Json(json!({"key": text, "record": record_json(&record)?})))
+}
+
+/// Changes all of a key but its text.
+pub(crate) async fn put(State(app): State<Arc<App>>, request: Request) -> Answer {
+    let (_ticket, caller, fields) = read(&app, request).await?;
+    let admin = Admin::of(&app, &caller)?;
+    let fields = fields.into_object();
+    refuse_own_fields(&fields)?;
+    let changed = admin.run(move |admin| {
+        admin.change(|directory| {
+            let id = fields.get("id").and_then(Value::as_str).unwrap_or_default();
+            let Key { prefix, hash, previous, revoked, .. } = admin.key(directory, id)?;
+            record(fields, json!({"prefix": prefix, "hash": hash, "previous": previous, "revoked": revoked}))
+        })
+    });
+    let (record, version) = changed.await?;
+    Ok(Json(json!({"version": version, "record": record_json(&record)?})))
+}
+
+impl Admin {
+    /// A key that the caller may see, as it is in the midst of a change.
+    fn key(&self, directory: &Directory, id: &str) -> Result<Key, Invalid> {
+        let seen = |key: &&Key| self.authority().sees(directory, &Record::Key(Key::clone(key)));
+        directory.key(id).filter(seen).cloned().ok_or_else(|| {
+            let problem = format!("there is no key `{id}`");
+            Invalid::new("id", problem, "make it with POST /admin/v1/keys, or see GET /admin/v1/keys")
+        })
+    }
+}
+
+/// Gives a key a new text; the old one is valid for `grace_seconds` more.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/keys/{id}/rotate",
+    tag = "administration",
+    params(("id" = String, Path, description = "The key's id")),
+    request_body(content = Object, description = "`grace_seconds`: how long the old text stays valid, 0 to 2678400", example = json!({"grace_seconds": 3600})),
+    responses(
+        (status = 200, body = Object, description = "`key`: its new text, shown this once"),
+        (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see")
+    )
+)]
+pub(crate) async fn rotate(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Answer {
+    let (_ticket, caller, mut fields) = read(&app, request).await?;
+    let admin = Admin::of(&app, &caller)?;
+    admin.known(Kind::Key, &id)?;
+    let month = 31 * 86_400;
+    let grace: i64 = fields.integer("grace_seconds", "an integer from 0 to 2678400", 0..=month)?.unwrap_or(0);
+    fields.finish()?;
+    let text = new_text()?;
+    let until = unix_ms().saturating_add(grace.saturating_mul(1000));
+    let (prefix, hash): (String, KeyHash) = (shown_prefix(&text), admin.books.hash_key(&text));
+    let (record, _) = admin
+        .run(move |admin| {
+            admin.change(|directory| {
+                let key = admin.key(directory, &id)?;
+                if key.revoked {
+                    return Err(Invalid::new("id", format!("the key `{id}` was revoked"), "make a new key"));
+                }
+                Ok(Record::Key(key.rotated(prefix, hash, until)))
+            })
+        })
+        .await?;
+    Ok(Json(json!({"key": text, "id": record.key()})))
+}
+
+/// Revokes a key, at once and for good.
+#[utoipa::path(
+    delete,
+    path = "/admin/v1/keys/{id}",
+    tag = "administration",
+    params(("id" = String, Path, description = "The key's id")),
+    responses(
+        (status = 200, body = Object, description = "It is revoked"),
+        (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see")
+    )
+)]
+pub(crate) async fn revoke(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer {
+    let admin = Admin::of(&app, &caller)?;
+    admin.known(Kind::Key, &id)?;
+    let revoke = move |admin: &Admin| {
+        admin.change(|directory| Ok(Record::Key(Key { revoked: true, ..admin.key(directory, &id)? })))
+    };
+    let (record, _) = admin.run(revoke).await?;
+    Ok(Json(json!({"id": record.key(), "revoked": true})))
+}

@@ -1,0 +1,172 @@
+//! Records of the directory: listed, shown one by one, created and replaced.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, Request, State};
+use axum::http::Uri;
+use economics::directory::record::{Kind, Record};
+use serde_json::{Value, json};
+
+use super::{Admin, Answer, invalid};
+use crate::app::{App, unix_ms};
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::routes::read;
+
+/// Kinds of records by their word in the path.
+const KINDS: [(&str, Kind); 8] = [
+    ("organisations", Kind::Organisation),
+    ("teams", Kind::Team),
+    ("projects", Kind::Project),
+    ("keys", Kind::Key),
+    ("end-users", Kind::EndUser),
+    ("members", Kind::Member),
+    ("plans", Kind::Plan),
+    ("prices", Kind::Price),
+];
+
+fn kind_of(uri: &Uri, word: &str) -> Result<Kind, ApiError> {
+    let known = KINDS.iter().find(|(known, _)| *known == word);
+    known.map(|(_, kind)| *kind).ok_or_else(|| ApiError::route_not_found(uri.path()))
+}
+
+/// A record as it may be shown.
+pub(super) fn record_json(record: &Record) -> Result<Value, ApiError> {
+    let shown = Record::shown(record.kind(), &record.body());
+    shown.ok_or_else(|| ApiError::internal(format!("{} {} has no JSON form", record.kind().word(), record.key())))
+}
+
+/// Who may look at records of that kind.
+fn reader(app: &App, caller: &Caller, kind: Kind) -> Result<Admin, ApiError> {
+    match kind {
+        Kind::Plan | Kind::Price => Admin::of_plant(app, caller),
+        _ => Admin::of(app, caller),
+    }
+}
+
+/// All records of a kind that the caller may see; of prices every version.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/{kind}",
+    tag = "administration",
+    params(("kind" = String, Path, description = "`organisations`, `teams`, `projects`, `keys`, `end-users`, `members`, `plans` or `prices`")),
+    responses(
+        (status = 200, body = Object, description = "`data`: the records, without hashes of keys"),
+        (status = 403, body = protocol::ErrorBody, description = "The key may not read them")
+    )
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    word: Result<Path<String>, PathRejection>,
+) -> Answer {
+    let word = word.map(|Path(word)| word).unwrap_or_default();
+    all(&app, &caller, kind_of(&uri, &word)?)
+}
+
+/// All keys that the caller may see.
+pub(crate) async fn keys(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
+    all(&app, &caller, Kind::Key)
+}
+
+fn all(app: &App, caller: &Caller, kind: Kind) -> Answer {
+    let admin = reader(app, caller, kind)?;
+    let directory = admin.books.directory();
+    let records = directory.records(kind);
+    let seen = records.iter().filter(|record| admin.authority().sees(&directory, record)).map(record_json);
+    Ok(Json(json!({"object": "list", "data": seen.collect::<Result<Vec<_>, _>>()?})))
+}
+
+/// One record; of a price the latest version.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/{kind}/{id}",
+    tag = "administration",
+    params(
+        ("kind" = String, Path, description = "As in `/admin/v1/{kind}`"),
+        ("id" = String, Path, description = "Its id; `ORGANISATION/USER` of end users, `ORGANISATION/PERSON` of members, `LIST/MODEL` of prices")
+    ),
+    responses(
+        (status = 200, body = Object, description = "The record"),
+        (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see")
+    )
+)]
+pub(crate) async fn one(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Answer {
+    let Ok(Path((word, id))) = path else { return Err(ApiError::route_not_found(uri.path())) };
+    let kind = kind_of(&uri, &word)?;
+    let admin = reader(&app, &caller, kind)?;
+    Ok(Json(record_json(&admin.known(kind, &id)?)?))
+}
+
+/// One key.
+pub(crate) async fn key(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer {
+    let admin = Admin::of(&app, &caller)?;
+    Ok(Json(record_json(&admin.known(Kind::Key, &id)?)?))
+}
+
+impl Admin {
+    /// The record of that key which the caller may see; to others it is as if it were not there.
+    pub(super) fn known(&self, kind: Kind, id: &str) -> Result<Record, ApiError> {
+        let directory = self.books.directory();
+        let record = directory.record(kind, id).filter(|record| self.authority().sees(&directory, record));
+        let word = KINDS.iter().find(|(_, known)| *known == kind).map_or("", |(word, _)| word);
+        record.ok_or_else(|| {
+            let id: String = id.chars().take(200).collect();
+            ApiError::not_found(format!("there is no {} `{id}`; GET /admin/v1/{word} lists them", kind.word()))
+        })
+    }
+}
+
+/// Creates or replaces a record; a price: adds a version; a key that is there: changes all but its text.
+#[utoipa::path(
+    put,
+    path = "/admin/v1/{kind}",
+    tag = "administration",
+    params(("kind" = String, Path, description = "As in GET")),
+    request_body(
+        content = Object,
+        description = "The whole record; what is left out takes its default",
+        example = json!({"id": "web", "organisation": "acme", "name": "Web", "bounds": {"limits": {"requests_per_minute": 60}, "budget": {"amount": "20", "period": "month"}}})
+    ),
+    responses(
+        (status = 200, body = Object, description = "`record` as it is now, and the `version` of it"),
+        (status = 400, body = protocol::ErrorBody, description = "A field is wrong; `param` is its path, e.g. `tiers[0].input`"),
+        (status = 403, body = protocol::ErrorBody, description = "More than the key may do")
+    )
+)]
+pub(crate) async fn put(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    word: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Answer {
+    let word = word.map(|Path(word)| word).unwrap_or_default();
+    let kind = kind_of(&uri, &word)?;
+    let (_ticket, caller, fields) = read(&app, request).await?;
+    let admin = reader(&app, &caller, kind)?;
+    let record = Record::parse(kind, Value::Object(fields.into_object())).map_err(|error| invalid(&error))?;
+    let changed = admin.run(move |admin| admin.change(|_| Ok(record))).await?;
+    Ok(Json(json!({"version": changed.1, "record": record_json(&changed.0)?})))
+}
+
+impl Admin {
+    /// Changes the directory within the caller's authority.
+    pub(super) fn change(
+        &self,
+        build: impl FnOnce(&economics::Directory) -> Result<Record, economics::Invalid>,
+    ) -> Result<(Record, u64), ApiError> {
+        Ok(self.books.change_with(self.authority(), self.actor(), unix_ms(), build)?)
+    }
+}

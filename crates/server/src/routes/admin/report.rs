@@ -1,0 +1,113 @@
+//! What the plant sold: tokens by kind, list price, discounts, credits, revenue.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::Uri;
+use economics::rollup::{GroupBy, MAX_REPORT_ROWS, Sums, UsageRow, grouped_report};
+use economics::window::to_rfc3339;
+use serde_json::{Map, Value, json};
+
+use super::{Admin, Answer, shown, unreadable};
+use crate::app::{App, unix_ms};
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::query::Query;
+
+const DAY_S: i64 = 86_400;
+/// Days of a report that names no start.
+const DAYS: i64 = 30;
+/// Widest span of a report.
+const MAX_DAYS: i64 = 3_660;
+/// What a report tells apart.
+const GROUPS: [&str; 4] = ["organisation", "model", "tag", "day"];
+/// Latest time, in Unix seconds: the end of the year 9999.
+const LATEST_S: i128 = 253_402_300_799;
+
+/// Tokens, list price, discount, credits and revenue of whole days (UTC), summed up.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/report",
+    tag = "administration",
+    params(
+        ("start_time" = Option<i64>, Query, description = "Unix seconds; its day counts whole. 30 days before the end when not given"),
+        ("end_time" = Option<i64>, Query, description = "Unix seconds, exclusive; its day counts whole. Now when not given"),
+        ("group_by" = Option<String>, Query, description = "Some of `organisation`, `model`, `tag`, `day`, with commas between them; one row when not given")
+    ),
+    responses(
+        (status = 200, body = Object, description = "`data`: rows; `totals`: their exact sums"),
+        (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong, or there would be more than 100,000 rows")
+    )
+)]
+pub(crate) async fn report(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, uri: Uri) -> Answer {
+    let admin = Admin::of_plant(&app, &caller)?;
+    let mut query = Query::of(&uri)?;
+    let (from_s, to_s) = span(&mut query)?;
+    let told = query.words("group_by", &GROUPS)?;
+    query.finish()?;
+    let told: Vec<&str> = GROUPS.into_iter().filter(|group| told.iter().any(|word| word == group)).collect();
+    let [organisation, model, tag, day] = GROUPS.map(|group| told.contains(&group));
+    let by = GroupBy { organisation, model, tag, day };
+    let currency = admin.books.currency().code.clone();
+    let span_ms = (from_s.saturating_mul(1000), to_s.saturating_mul(1000));
+    let read =
+        move |admin: &Admin| grouped_report(admin.books.ledger(), span_ms, by).map_err(|error| unreadable(&error));
+    let rows = admin.run(read).await?.ok_or_else(|| {
+        let message =
+            format!("this would be more than {MAX_REPORT_ROWS} rows; leave out `tag` or `day`, or ask for less time");
+        ApiError::field("group_by", message)
+    })?;
+    let mut totals = Sums::default();
+    rows.iter().for_each(|row| totals.add(&row.sums));
+    let data = rows.iter().map(|row| row_json(row, by)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Json(json!({
+        "object": "report", "currency": currency, "start_time": from_s, "end_time": to_s, "group_by": told,
+        "data": data, "totals": sums_json(&totals)?,
+    })))
+}
+
+/// Whole days, in Unix seconds.
+fn span(query: &mut Query) -> Result<(i64, i64), ApiError> {
+    let expected = "Unix seconds";
+    let end: Option<i64> = query.integer("end_time", expected, 0..=LATEST_S)?;
+    let end = end.unwrap_or_else(|| unix_ms() / 1000 + 1);
+    let start: Option<i64> = query.integer("start_time", expected, 0..=LATEST_S)?;
+    let start = start.unwrap_or_else(|| end.saturating_sub(DAYS * DAY_S).max(0));
+    let (from, to) = (start - start % DAY_S, end.saturating_add(DAY_S - 1) / DAY_S * DAY_S);
+    if end < start || to - from > MAX_DAYS * DAY_S {
+        let message = format!("`start_time` must be at or before `end_time`, and at most {MAX_DAYS} days before it");
+        return Err(ApiError::field("start_time", message));
+    }
+    Ok((from, to))
+}
+
+fn row_json(row: &UsageRow, by: GroupBy) -> Result<Value, ApiError> {
+    let mut fields = Map::new();
+    if by.day {
+        // The date of a time in UTC.
+        let day: String = to_rfc3339(row.from_ms).chars().take_while(|c| *c != 'T').collect();
+        fields.insert("day".into(), day.into());
+    }
+    let names = [
+        ("organisation", by.organisation, &row.organisation),
+        ("model", by.model, &row.model),
+        ("tag", by.tag, &row.tag),
+    ];
+    for (name, _, text) in names.into_iter().filter(|(_, told, _)| *told) {
+        fields.insert(name.into(), text.clone().into());
+    }
+    if let Value::Object(sums) = sums_json(&row.sums)? {
+        fields.extend(sums);
+    }
+    Ok(Value::Object(fields))
+}
+
+/// The sums, and what is left of them: the revenue.
+fn sums_json(sums: &Sums) -> Result<Value, ApiError> {
+    let mut value = shown(sums)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("revenue".into(), shown(sums.total())?);
+    }
+    Ok(value)
+}
