@@ -57,7 +57,8 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
             .await
             .map_err(|e| server_error(&e))?;
         let facts: Vec<&Facts> = productions.iter().map(|p| &p.facts).collect();
-        context.output.text(banner(&server.url(), server.local_addr(), &facts, &config))?;
+        let claim = server.claim_link().map_err(|e| Error::failure("cannot make the link of the admin").because(e))?;
+        context.output.text(banner((&server.url(), claim.as_deref()), server.local_addr(), &facts, &config))?;
         server.run(shutdown()).await;
         Ok(())
     });
@@ -237,8 +238,9 @@ async fn shutdown() {
     });
 }
 
-/// What is shown when the server listens: addresses, models, memory, and a line to paste.
-fn banner(url: &str, address: SocketAddr, lines: &[&Facts], config: &ServerConfig) -> String {
+/// What is shown when the server listens: addresses, the link that makes the first admin key, models, memory, and a line
+/// to paste.
+fn banner((url, claim): (&str, Option<&str>), address: SocketAddr, lines: &[&Facts], config: &ServerConfig) -> String {
     let reachable = reachable(url, address);
     let mut text = format!("tokenworks serves on {reachable}\n");
     if reachable != url {
@@ -246,6 +248,11 @@ fn banner(url: &str, address: SocketAddr, lines: &[&Facts], config: &ServerConfi
     }
     text.push_str(&format!("  API        {reachable}/v1\n"));
     text.push_str(&format!("  more       {reachable}/openapi.json  /metrics  /health  /ready\n"));
+    if let Some(link) = claim {
+        text.push_str(&format!(
+            "  admin      no key yet; this makes one, once, while the server runs:\n             {link}\n"
+        ));
+    }
     for facts in lines {
         text.push_str(&format!(
             "\nmodel {} ({}, context {} tokens)\n  file       {}\n",
@@ -325,7 +332,7 @@ mod tests {
     #[test]
     fn the_banner_tells_all() {
         let address = "0.0.0.0:8080".parse().unwrap();
-        let text = banner("http://0.0.0.0:8080", address, &[&facts(true)], &ServerConfig::default());
+        let text = banner(("http://0.0.0.0:8080", None), address, &[&facts(true)], &ServerConfig::default());
         for part in
             ["http://127.0.0.1:8080/v1", "100.0 MiB", "64.0 MiB = 2,048 tokens in 64 blocks", "1.0 GiB", "curl -N"]
         {

@@ -187,6 +187,34 @@ fn the_books_are_one_servers_own() {
 }
 
 #[test]
+fn the_first_admin_key_comes_from_the_link_of_the_banner() {
+    let sandbox = sandbox();
+    let link = |serving: &Serving| {
+        let word = serving.banner.split_whitespace().find(|word| word.contains("/admin/claim/"));
+        word.map(|word| word.split_once("/admin").map(|(_, rest)| format!("/admin{rest}")).unwrap())
+    };
+    let first = Serving::start(&sandbox, &["tiny.gguf"]);
+    let unused = link(&first).unwrap();
+    drop(first);
+    let serving = Serving::start(&sandbox, &["tiny.gguf"]);
+    let answer = serving.request(&format!("POST {unused}"), "");
+    assert!(answer.starts_with("HTTP/1.1 404"), "a link of another start: {answer}");
+    let link_now = link(&serving).unwrap();
+    let answer = serving.request(&format!("POST {link_now}"), "");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let made: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert!(serving.request(&format!("POST {link_now}"), "").starts_with("HTTP/1.1 410"));
+    assert!(serving.request("GET /admin/v1/keys", "").starts_with("HTTP/1.1 403"));
+    drop(serving);
+    // The key is there for good, so there is no link any more.
+    let serving = Serving::start(&sandbox, &["tiny.gguf"]);
+    assert_eq!(link(&serving), None, "{}", serving.banner);
+    let bearer = format!("Authorization: Bearer {}\r\n", made["key"].as_str().unwrap());
+    let answer = serving.request_with("GET /admin/v1/keys", &bearer, "");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""id":"admin""#), "{answer}");
+}
+
+#[test]
 fn a_context_shortened_by_a_setting() {
     let sandbox = sandbox();
     sandbox.write("tokenworks.toml", "[engine]\ncontext_len = 64\n");
