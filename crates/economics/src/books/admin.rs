@@ -3,7 +3,6 @@
 use ledger::{Batch, Command, EntryId, Leg, NotDurable, Refusal, Refused, StoreError};
 
 use super::accounts::{AccountError, money_name, pool_name};
-use super::acts::document_id;
 use super::detail::{CreditNote, Payment, Settlement, entry_kind};
 use super::{Books, DURABLE_WAIT, id_of};
 use crate::directory::authority::{Authority, Denied};
@@ -91,7 +90,7 @@ impl Books {
     /// # Errors
     /// The record is wrong, or the ledger does not take it; nothing is changed then.
     pub fn change(&self, record: Record, actor: &str, now_ms: i64) -> Result<u64, ChangeError> {
-        self.change_with(Authority::Plant, actor, now_ms, |_| Ok(record)).map(|(_, version)| version)
+        self.change_with(Authority::Plant, actor, now_ms, |_| Ok(record.clone())).map(|(_, version)| version)
     }
 
     /// Changes the directory as [`Books::change`] does, within the caller's authority. `build` makes the record from the

@@ -6,6 +6,7 @@ use test_support::Cluster;
 
 use super::*;
 use crate::directory::Unidentified;
+use crate::directory::record::Kind;
 
 /// Far above what is promised: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -101,7 +102,12 @@ fn changes_meet(url: &str) {
     let versions: Vec<u64> = history.iter().map(|document| document.version).collect();
     assert_eq!(versions, (1..=2 * EACH + 1).collect::<Vec<_>>());
     let third = open(url, 2);
-    let state = |books: &Books| -> Vec<Record> { books.directory().records().collect() };
+    let state = |books: &Books| -> Vec<Record> {
+        {
+            let directory = books.directory();
+            Kind::ALL.iter().flat_map(|kind| directory.records(*kind)).collect()
+        }
+    };
     for books in [&one, &two] {
         until("every change", || state(books) == state(&third));
     }

@@ -68,7 +68,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Ans
     let text = new_text()?;
     let own = json!({"prefix": shown_prefix(&text), "hash": admin.books.hash_key(&text)});
     let build = move |directory: &Directory| {
-        let record = record(fields, own)?;
+        let record = record(fields.clone(), own.clone())?;
         match directory.key(&record.key()) {
             None => Ok(record),
             Some(known) => {
@@ -91,7 +91,7 @@ pub(crate) async fn put(State(app): State<Arc<App>>, request: Request) -> Answer
         admin.change(|directory| {
             let id = fields.get("id").and_then(Value::as_str).unwrap_or_default();
             let Key { prefix, hash, previous, revoked, .. } = admin.key(directory, id)?;
-            record(fields, json!({"prefix": prefix, "hash": hash, "previous": previous, "revoked": revoked}))
+            record(fields.clone(), json!({"prefix": prefix, "hash": hash, "previous": previous, "revoked": revoked}))
         })
     });
     let (record, version) = changed.await?;
@@ -138,7 +138,7 @@ pub(crate) async fn rotate(State(app): State<Arc<App>>, Path(id): Path<String>, 
                 if key.revoked {
                     return Err(Invalid::new("id", format!("the key `{id}` was revoked"), "make a new key"));
                 }
-                Ok(Record::Key(key.rotated(prefix, hash, until)))
+                Ok(Record::Key(key.rotated(prefix.clone(), hash, until)))
             })
         })
         .await?;

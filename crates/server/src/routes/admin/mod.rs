@@ -107,6 +107,7 @@ impl From<ChangeError> for ApiError {
                 if error.field.is_empty() { answer } else { answer.with_param(error.field) }
             }
             ChangeError::Refused(error) => refused(&error),
+            ChangeError::Store(error) => unreadable(&error),
             error @ ChangeError::NotDurable(_) => Self::unavailable(error.to_string(), "books_closed"),
         }
     }

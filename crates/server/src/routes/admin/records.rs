@@ -157,7 +157,7 @@ pub(crate) async fn put(
     let (_ticket, caller, fields) = read(&app, request).await?;
     let admin = reader(&app, &caller, kind)?;
     let record = Record::parse(kind, Value::Object(fields.into_object())).map_err(|error| invalid(&error))?;
-    let changed = admin.run(move |admin| admin.change(|_| Ok(record))).await?;
+    let changed = admin.run(move |admin| admin.change(|_| Ok(record.clone()))).await?;
     Ok(Json(json!({"version": changed.1, "record": record_json(&changed.0)?})))
 }
 
@@ -165,7 +165,7 @@ impl Admin {
     /// Changes the directory within the caller's authority.
     pub(super) fn change(
         &self,
-        build: impl FnOnce(&economics::Directory) -> Result<Record, economics::Invalid>,
+        build: impl Fn(&economics::Directory) -> Result<Record, economics::Invalid>,
     ) -> Result<(Record, u64), ApiError> {
         Ok(self.books.change_with(self.authority(), self.actor(), unix_ms(), build)?)
     }
