@@ -59,7 +59,7 @@ fn commands_keep_the_books_beside_a_server_and_without_one() {
     answer(&complete(&serving, &next));
     let request = first["id"].as_str().unwrap();
     sandbox.run(&["customers", "refund", request, &charged, "--reference", "t1", "--reason", "late"]).good();
-    let error = sandbox.run(&["customers", "refund", request, &charged, "--reference", "t2"]).bad(1);
+    let error = sandbox.run(&["customers", "refund", request, &charged, "--reference", "t2"]).bad(2);
     assert!(error.contains("left"), "{error}");
     sandbox.run(&["customers", "set", "acme", "--set", "suspended=true"]).good();
     assert!(complete(&serving, &next).starts_with("HTTP/1.1 401"));
