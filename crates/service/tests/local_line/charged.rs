@@ -251,7 +251,8 @@ async fn a_crash_charges_what_was_delivered() {
     assert_eq!((balance(&books), recovered.charged), (-charge, Nano(charge)));
     // A crash during recovery: nothing is charged twice.
     let again = books.recover(&recovery.unfinished, now_ms()).unwrap();
-    assert_eq!((again.settled, again.already, balance(&books)), (0, 1, -charge));
+    // The other request's hold may have been on the disk.
+    assert_eq!((again.settled, again.already, balance(&books)), (0, 1 + recovered.voided, -charge));
     books.ledger().verify().unwrap();
     drop((journal, whole, reply));
     charged.plant.idle().await;
