@@ -21,6 +21,7 @@ use crate::auth::Gate;
 use crate::claim::Claim;
 use crate::config::Limits;
 use crate::error::ApiError;
+use crate::idempotency::{self, Answers};
 use crate::serve::Plant;
 use crate::{ServerConfig, access, auth, routes};
 
@@ -39,6 +40,8 @@ pub(crate) struct App {
     pub(crate) claim: Claim,
     /// Exports, backups and verifications at one time.
     pub(crate) ledger_walks: Arc<Semaphore>,
+    /// `None`: where no model is served.
+    pub(crate) answers: Option<Arc<Answers>>,
     requests: Arc<Semaphore>,
     /// Bytes of bodies that may still be taken.
     pub(crate) body_budget: Semaphore,
@@ -47,17 +50,26 @@ pub(crate) struct App {
     pub(crate) ending: watch::Sender<bool>,
 }
 
-/// The right to work on one request; held until its last byte was handed over.
+/// The right to work on one request; held until its last byte was handed over, and until its answer is kept.
+#[derive(Clone)]
 pub(crate) struct Ticket {
     #[expect(dead_code, reason = "held for its drop")]
-    permit: OwnedSemaphorePermit,
+    permit: Arc<OwnedSemaphorePermit>,
     /// Turns true when the drain's time is over.
-    pub(crate) ending: watch::Receiver<bool>,
+    ending: watch::Receiver<bool>,
+}
+
+impl Ticket {
+    /// Completes when the drain's time is over.
+    pub(crate) async fn ended(&mut self) {
+        // Fails when the server is gone, which is an end too.
+        let _ = self.ending.wait_for(|ending| *ending).await;
+    }
 }
 
 impl App {
-    pub(crate) fn new(config: &ServerConfig, plant: Plant) -> Arc<Self> {
-        let Plant { lines, meter, books } = plant;
+    pub(crate) fn new(config: &ServerConfig, plant: Plant, answers: Option<Arc<Answers>>) -> Arc<Self> {
+        let Plant { lines, meter, books, answers: _ } = plant;
         let mut by_name = HashMap::new();
         // Names go before aliases, and the first line that claims one keeps it.
         for line in &lines {
@@ -77,6 +89,7 @@ impl App {
             books,
             claim: Claim::default(),
             ledger_walks: Arc::new(Semaphore::new(LEDGER_WALKS)),
+            answers,
             requests: Arc::new(Semaphore::new(limits.max_requests as usize)),
             body_budget: Semaphore::new(limits.max_bodies_bytes.min(Semaphore::MAX_PERMITS)),
             draining: AtomicBool::new(false),
@@ -111,7 +124,7 @@ impl App {
         if self.draining() {
             return Err(ApiError::shutting_down());
         }
-        Ok(Ticket { permit, ending: self.ending.subscribe() })
+        Ok(Ticket { permit: Arc::new(permit), ending: self.ending.subscribe() })
     }
 
     pub(crate) fn draining(&self) -> bool {
@@ -206,7 +219,7 @@ pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
                 .allow_origin(AllowOrigin::list(origins))
                 .allow_methods([Method::GET, Method::POST])
                 .allow_headers(AllowHeaders::mirror_request())
-                .expose_headers([HeaderName::from_static("x-request-id")]),
+                .expose_headers([HeaderName::from_static("x-request-id"), idempotency::REPLAYED]),
         );
     }
     router.layer(from_fn(access::log)).with_state(app)

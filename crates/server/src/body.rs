@@ -24,12 +24,14 @@ const OBJECT_COST: usize = 16;
 const MAX_DISCARD_BYTES: usize = 64 << 20;
 const MAX_DISCARD_TIME: Duration = Duration::from_secs(10);
 
-/// Reads the body as one JSON object. `budget` counts the bytes of all bodies held at once.
-pub(crate) async fn read_object(
-    request: Request,
-    limits: &Limits,
-    budget: &Semaphore,
-) -> Result<Map<String, Value>, ApiError> {
+/// The bytes of a body, with their share of what all bodies may have at once.
+pub(crate) struct Held<'a> {
+    pub(crate) bytes: Vec<u8>,
+    _share: Option<SemaphorePermit<'a>>,
+}
+
+/// Reads the body. `budget` counts the bytes of all bodies held at once.
+pub(crate) async fn read<'a>(request: Request, limits: &Limits, budget: &'a Semaphore) -> Result<Held<'a>, ApiError> {
     let max = limits.max_body_bytes;
     if let Err(error) = check_head(request.headers(), max) {
         discard(request, limits);
@@ -37,7 +39,7 @@ pub(crate) async fn read_object(
     }
     let mut body = request.into_body();
     let mut bytes = Vec::new();
-    let mut permits: Option<SemaphorePermit<'_>> = None;
+    let mut share: Option<SemaphorePermit<'_>> = None;
     let deadline = Instant::now() + limits.body_timeout;
     loop {
         let frame = timeout_at(deadline, body.frame()).await.map_err(|_elapsed| ApiError::body_too_slow())?;
@@ -52,13 +54,13 @@ pub(crate) async fn read_object(
         let permit = budget.try_acquire_many(count).map_err(|_full| {
             ApiError::unavailable("too many request bodies are being read; try again", "overloaded")
         })?;
-        match &mut permits {
-            Some(permits) => permits.merge(permit),
-            None => permits = Some(permit),
+        match &mut share {
+            Some(share) => share.merge(permit),
+            None => share = Some(permit),
         }
         bytes.extend_from_slice(&data);
     }
-    parse_object(&bytes)
+    Ok(Held { bytes, _share: share })
 }
 
 /// What the head says about the body.

@@ -184,7 +184,7 @@ impl Desk {
     #[must_use]
     pub fn of(books: Arc<Books>) -> Self {
         let plant = Plant { books: Some(books), ..Plant::new(Vec::new(), Arc::new(Meter::new())) };
-        Self(Place::Books(router(App::new(&ServerConfig::default(), plant), &[])))
+        Self(Place::Books(router(App::new(&ServerConfig::default(), plant, None), &[])))
     }
 
     /// Asks for `path` and gives the status and the body.

@@ -1,6 +1,6 @@
 //! Errors as the client sees them: the status, the class and the code of each kind are decided here and nowhere else.
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use economics::limits::Standings;
 use protocol::{ErrorBody, ErrorDetail};
@@ -149,6 +149,15 @@ impl ApiError {
         Self { retry_after_s: Some(1), ..error }
     }
 
+    /// 409 about the request's `Idempotency-Key`.
+    pub(crate) fn idempotency(message: impl Into<String>, code: &'static str) -> Self {
+        Self::new(StatusCode::CONFLICT, "idempotency_error", message).with_code(code)
+    }
+
+    pub(crate) fn with_retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_s: Some(seconds), ..self }
+    }
+
     pub(crate) fn shutting_down() -> Self {
         Self {
             retry_after_s: Some(5),
@@ -158,6 +167,11 @@ impl ApiError {
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message).with_code("internal_error")
+    }
+
+    /// What is wrong, in words.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// The body, also used as the last frame of a stream that fails under way.
@@ -206,6 +220,9 @@ impl IntoResponse for ApiError {
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        } else if self.status == StatusCode::CONFLICT {
+            // OpenAI's clients try again after a 409 unless they are told that it would not help.
+            headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -17,6 +17,7 @@ mod crowd;
 mod desk;
 mod error;
 mod fields;
+mod idempotency;
 mod openapi;
 pub mod pdf;
 mod query;

@@ -20,6 +20,7 @@ use crate::claim::CLAIM_PATH;
 use crate::connection::{self, Plan};
 use crate::crowd::Crowd;
 use crate::desk;
+use crate::idempotency::Answers;
 use crate::{ConfigError, ServerConfig, tls};
 
 /// For connections to send what is written and close, after the last request has ended.
@@ -60,6 +61,14 @@ pub enum ServerError {
         /// What the system says.
         source: io::Error,
     },
+    /// The file of the answers kept by `Idempotency-Key` cannot be used.
+    #[error("cannot keep answers in {}: {message}", path.display())]
+    Answers {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Bind {
@@ -78,13 +87,15 @@ pub struct Plant {
     pub meter: Arc<Meter>,
     /// Know the customers and are charged; `None`: the keys of the configuration, and nothing is charged.
     pub books: Option<Arc<Books>>,
+    /// The file of the answers kept by `Idempotency-Key`; `None`: in memory, for as long as the server lives.
+    pub answers: Option<PathBuf>,
 }
 
 impl Plant {
-    /// Without books.
+    /// Without books, and with nothing kept beyond the server's life.
     #[must_use]
     pub fn new(lines: Vec<Arc<dyn Line>>, meter: Arc<Meter>) -> Self {
-        Self { lines, meter, books: None }
+        Self { lines, meter, books: None, answers: None }
     }
 }
 
@@ -121,7 +132,11 @@ impl Server {
         })?;
         let path = config.desk.as_ref().filter(|_| plant.books.is_some());
         let desk = path.map(|path| desk::Listener::open(path).map_err(|e| desk_error(path, e))).transpose()?;
-        let app = App::new(config, plant);
+        let answers = Answers::open(plant.answers.clone()).await.map_err(|error| {
+            let path = plant.answers.clone().unwrap_or_default();
+            ServerError::Answers { path, message: error.to_string() }
+        })?;
+        let app = App::new(config, plant, Some(answers));
         Ok(Self { listener, address, tls, desk, app, cors_origins: config.cors_origins.clone() })
     }
 

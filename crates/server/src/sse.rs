@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{SelectAll, select_all, unfold};
 use protocol::sse;
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::app::Ticket;
 use crate::error::ApiError;
+use crate::idempotency::Recording;
 
 /// Frames between the task that makes them and the connection that sends them.
 const FRAMES: usize = 16;
@@ -43,44 +44,68 @@ enum Item {
     End,
 }
 
-/// Sends the frames of one stream.
+/// Sends the frames of one stream, and records them where the answer is to be kept.
 pub(crate) struct Frames {
-    sender: mpsc::Sender<Item>,
+    /// `None`: nobody reads any more.
+    reader: Option<mpsc::Sender<Item>>,
     reader_idle: Duration,
+    recording: Option<Recording>,
 }
 
 impl Frames {
     /// Sends one frame.
     ///
     /// # Errors
-    /// [`Gone`]: nobody reads any more.
-    pub(crate) async fn send<T: Serialize>(&self, value: &T) -> Result<(), Gone> {
+    /// [`Gone`]: nobody reads any more, and nothing is to be kept.
+    pub(crate) async fn send<T: Serialize>(&mut self, value: &T) -> Result<(), Gone> {
         let text = sse::frame(value).map_err(|error| {
             tracing::error!(%error, "a frame could not be written");
             Gone
         })?;
-        self.push(Item::Frame(Bytes::from(text))).await
+        let frame = Bytes::from(text);
+        if let Some(recording) = &mut self.recording {
+            recording.take(&frame);
+        }
+        self.push(Item::Frame(frame)).await;
+        if self.reader.is_some() || self.recording.as_ref().is_some_and(Recording::is_whole) {
+            return Ok(());
+        }
+        // Too large to be kept, and nobody reads: the rest is for nobody.
+        if let Some(recording) = self.recording.take() {
+            recording.keep(true).await;
+        }
+        Err(Gone)
     }
 
-    async fn push(&self, item: Item) -> Result<(), Gone> {
-        self.sender.send_timeout(item, self.reader_idle).await.map_err(|error| {
+    async fn push(&mut self, item: Item) {
+        let Some(reader) = &self.reader else { return };
+        if let Err(error) = reader.send_timeout(item, self.reader_idle).await {
             if matches!(error, mpsc::error::SendTimeoutError::Timeout(_)) {
-                tracing::info!(target: "access", "a stream's reader was idle too long; its work is cancelled");
+                tracing::info!(target: "access", "a stream's reader was idle too long; it is cut off");
             }
-            Gone
-        })
+            self.reader = None;
+        }
     }
 
     /// Ends the stream well.
-    pub(crate) async fn done(&self) -> Result<(), Gone> {
-        self.push(Item::Frame(Bytes::from_static(sse::DONE.as_bytes()))).await?;
-        self.push(Item::End).await
+    pub(crate) async fn done(mut self) {
+        let frame = Bytes::from_static(sse::DONE.as_bytes());
+        if let Some(mut recording) = self.recording.take() {
+            recording.take(&frame);
+            // Kept before the reader sees the end: whoever asks again from then on gets all of it.
+            recording.keep(true).await;
+        }
+        self.push(Item::Frame(frame)).await;
+        self.push(Item::End).await;
     }
 
-    /// Ends the stream with an error.
-    pub(crate) async fn fail(&self, error: &ApiError) -> Result<(), Gone> {
-        self.send(&error.body()).await?;
-        self.push(Item::End).await
+    /// Ends the stream with an error. `charged`: something may have been charged.
+    pub(crate) async fn fail(mut self, error: &ApiError, charged: bool) {
+        if let Some(recording) = self.recording.take() {
+            recording.fail(error, charged).await;
+        }
+        self.push(Item::Frame(error_frame(error))).await;
+        self.push(Item::End).await;
     }
 }
 
@@ -89,18 +114,31 @@ fn error_frame(error: &ApiError) -> Bytes {
     Bytes::from(sse::frame(&error.body()).unwrap_or_default())
 }
 
-/// Answers with a stream: a task of its own writes the frames. Dropping the work of `write` cancels what it waits for.
-pub(crate) fn respond<W>(ticket: Ticket, reader_idle: Duration, write: impl FnOnce(Frames) -> W) -> Response
+/// Answers with a stream: a task of its own writes the frames. Dropping the work of `write` cancels what it waits for:
+/// when the reader goes, or, where the answer is recorded, only at the end of a drain.
+pub(crate) fn respond<W>(
+    ticket: Ticket,
+    reader_idle: Duration,
+    recording: Option<Recording>,
+    write: impl FnOnce(Frames) -> W,
+) -> Response
 where
-    W: Future<Output = Result<(), Gone>> + Send + 'static,
+    W: Future<Output = ()> + Send + 'static,
 {
-    let (sender, receiver) = mpsc::channel(FRAMES);
-    let client = sender.clone();
-    let written = write(Frames { sender, reader_idle });
+    let (reader, receiver) = mpsc::channel(FRAMES);
+    let client = recording.is_none().then(|| reader.clone());
+    let written = write(Frames { reader: Some(reader), reader_idle, recording });
+    let mut held = ticket.clone();
     tokio::spawn(async move {
+        let left = async {
+            match client {
+                Some(client) => client.closed().await,
+                None => held.ended().await,
+            }
+        };
         tokio::select! {
-            () = client.closed() => {}
-            _ = written => {}
+            () = left => {}
+            () = written => {}
         }
     });
     // The ticket lives as long as the body, so that a drain waits for the last frame to be taken.
@@ -108,7 +146,7 @@ where
         let (mut receiver, mut ticket): (mpsc::Receiver<Item>, Ticket) = state?;
         let item = tokio::select! {
             biased;
-            _ = ticket.ending.wait_for(|ending| *ending) => {
+            () = ticket.ended() => {
                 return Some((Ok(error_frame(&ApiError::shutting_down())), None));
             }
             item = receiver.recv() => item,
@@ -123,11 +161,15 @@ where
             }
         }
     });
-    let headers = [
+    (headers(), Body::from_stream(body)).into_response()
+}
+
+/// The headers of every stream.
+pub(crate) fn headers() -> [(HeaderName, HeaderValue); 3] {
+    [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         // Proxies that gather answers (nginx) would undo the streaming.
-        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
-    ];
-    (headers, Body::from_stream(body)).into_response()
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ]
 }

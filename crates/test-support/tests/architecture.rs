@@ -52,7 +52,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("minijinja", &["tokenizer"]),
     ("libc", &["kernels"]),
     ("postgres", &["ledger", "test-support"]),
-    ("rusqlite", &["ledger"]),
+    ("rusqlite", &["ledger", "server"]),
 ];
 
 /// Nothing of these may reach the engine or what it stands on: no async, no HTTP, no JSON.

@@ -1,25 +1,33 @@
 //! What both kinds of completions share: from the request to an answer, whole or as a stream of frames.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Json;
 use axum::extract::Request;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use economics::Currency;
 use futures_util::StreamExt;
 use inference::FinishReason;
+use metering::Outcome;
 use protocol::{ChoiceNote, ErrorBody, Usage};
 use serde::Serialize;
 use service::{Generation, Line, LineEvent, ModelCard, Reply, TokenText};
+use sha2::{Digest as _, Sha256};
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::{Response as Described, ResponseBuilder};
-use utoipa::openapi::{Content, Ref, RefOr};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, Required, Type};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
-use super::{find_line, read};
-use crate::app::{App, new_id, unix_seconds};
+use super::{find_line, read_bytes};
+use crate::app::{App, Ticket, new_id, unix_seconds};
+use crate::auth::Caller;
+use crate::body;
 use crate::error::{ApiError, rate_headers};
 use crate::fields::Fields;
+use crate::idempotency::{self, Asked, Claim, Found, Recording};
 use crate::request::{Context, Job, ReplyStyle};
 use crate::sse::{self, Events, Frames, Gone};
 use crate::usage::{self, Charges};
@@ -102,43 +110,139 @@ pub(super) trait Form: Send + 'static {
 
 /// From the request to the answer.
 pub(super) async fn answer<F: Form>(app: &App, request: Request) -> Result<Response, ApiError> {
-    let (ticket, caller, mut fields) = read(app, request).await?;
-    let line = find_line(app, &mut fields, false)?;
-    let card = line.card();
-    let id = new_id(F::ID_PREFIX);
-    let context = Context {
-        id: &id,
-        route: F::ROUTE,
-        card,
-        caller: &caller,
-        max_candidates: line.status().limits.max_candidates,
-        max_choices: app.limits.max_choices,
+    let key = match idempotency::key(request.headers()) {
+        Ok(key) => key.map(str::to_owned),
+        Err(error) => {
+            body::discard(request, &app.limits);
+            return Err(error);
+        }
     };
-    let job = F::parse(fields, &context)?;
-    let head = Head {
-        created: unix_seconds(),
-        model: card.id.clone(),
-        fingerprint: fingerprint(card),
-        style: job.reply,
-        candidates: job.candidates,
-        currency: app.books.as_ref().map(|books| books.currency().clone()),
-        choices: job.candidates.saturating_mul(u32::try_from(job.generations.len()).unwrap_or(u32::MAX)),
-        id,
+    let (ticket, caller, body) = read_bytes(app, request).await?;
+    let fields = Fields::new(body::parse_object(&body.bytes)?);
+    let asked = key.map(|key| Asked::new(&key, F::ROUTE, &caller, Sha256::digest(&body.bytes).into()));
+    drop(body);
+    let claim = match asked.zip(app.answers.as_ref()) {
+        None => None,
+        Some((asked, answers)) => match answers.ask(asked).await? {
+            Found::Fresh(claim) => Some(claim),
+            Found::Kept(replay) => return Ok(replay.respond(ticket)),
+        },
     };
-    let replies = submit(line, job.generations).await.map_err(|error| error.with_prompt_as(F::PROMPT))?;
-    let standings = replies.last().map(Reply::standings).unwrap_or_default();
-    let events = sse::join(replies);
-    let form = F::new(head);
-    if job.reply.stream {
-        let mut response = sse::respond(ticket, app.limits.reader_idle, |frames| stream(events, form, frames));
-        rate_headers(response.headers_mut(), &standings);
-        return Ok(response);
+    let work = Work::<F>::plan(app, fields, &caller, ticket.clone())?;
+    match claim {
+        None => work.run(None).await,
+        Some(claim) => {
+            let recording = Box::pin(work.record(claim));
+            detached(ticket, recording).await
+        }
     }
-    let whole = gather(events, form).await?;
-    drop(ticket);
-    let mut response = Json(whole).into_response();
-    rate_headers(response.headers_mut(), &standings);
-    Ok(response)
+}
+
+/// Goes on when the client goes away; only the end of a drain stops it.
+async fn detached(
+    mut ticket: Ticket,
+    work: impl Future<Output = Result<Response, ApiError>> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            () = ticket.ended() => Err(ApiError::shutting_down()),
+            answer = work => answer,
+        }
+    });
+    task.await.unwrap_or_else(|failed| match failed.try_into_panic() {
+        Ok(cause) => resume_unwind(cause),
+        Err(_cancelled) => Err(ApiError::shutting_down()),
+    })
+}
+
+/// A checked request, ready to run.
+struct Work<F> {
+    line: Arc<dyn Line>,
+    generations: Vec<Generation>,
+    form: F,
+    ticket: Ticket,
+    reader_idle: Duration,
+}
+
+impl<F: Form> Work<F> {
+    fn plan(app: &App, mut fields: Fields, caller: &Caller, ticket: Ticket) -> Result<Self, ApiError> {
+        let line = find_line(app, &mut fields, false)?;
+        let card = line.card();
+        let id = new_id(F::ID_PREFIX);
+        let context = Context {
+            id: &id,
+            route: F::ROUTE,
+            card,
+            caller,
+            max_candidates: line.status().limits.max_candidates,
+            max_choices: app.limits.max_choices,
+        };
+        let Job { generations, candidates, reply: style } = F::parse(fields, &context)?;
+        let head = Head {
+            created: unix_seconds(),
+            model: card.id.clone(),
+            fingerprint: fingerprint(card),
+            style,
+            candidates,
+            currency: app.books.as_ref().map(|books| books.currency().clone()),
+            choices: candidates.saturating_mul(u32::try_from(generations.len()).unwrap_or(u32::MAX)),
+            id,
+        };
+        let (line, reader_idle) = (Arc::clone(line), app.limits.reader_idle);
+        Ok(Self { line, generations, form: F::new(head), ticket, reader_idle })
+    }
+
+    /// Runs under a key.
+    async fn record(self, claim: Claim) -> Result<Response, ApiError> {
+        let recording = claim.begin(&self.form.head().id).await?;
+        self.run(Some(recording)).await
+    }
+
+    async fn run(self, recording: Option<Recording>) -> Result<Response, ApiError> {
+        let Self { line, generations, form, ticket, reader_idle } = self;
+        let replies = match submit(&line, generations, form.head()).await {
+            Ok(replies) => replies,
+            Err(failure) => return Err(failure.noted(recording).await.with_prompt_as(F::PROMPT)),
+        };
+        let standings = replies.last().map(Reply::standings).unwrap_or_default();
+        let events = sse::join(replies);
+        let mut response = if form.head().style.stream {
+            sse::respond(ticket, reader_idle, recording, |frames| stream(events, form, frames))
+        } else {
+            match gather(events, form).await {
+                Ok(bytes) => in_one_piece(bytes, recording).await,
+                Err(failure) => return Err(failure.noted(recording).await),
+            }
+        };
+        rate_headers(response.headers_mut(), &standings);
+        Ok(response)
+    }
+}
+
+/// A whole answer; kept before it leaves.
+async fn in_one_piece(bytes: Vec<u8>, recording: Option<Recording>) -> Response {
+    if let Some(mut recording) = recording {
+        recording.take(&bytes);
+        recording.keep(false).await;
+    }
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
+}
+
+/// Why a request did not come to its end.
+struct Failure {
+    error: ApiError,
+    /// Something may have been charged.
+    charged: bool,
+}
+
+impl Failure {
+    /// The error, once what it means for the key is written.
+    async fn noted(self, recording: Option<Recording>) -> ApiError {
+        if let Some(recording) = recording {
+            recording.fail(&self.error, self.charged).await;
+        }
+        self.error
+    }
 }
 
 /// Changes with the program or the model.
@@ -147,10 +251,14 @@ fn fingerprint(card: &ModelCard) -> String {
 }
 
 /// Submits all or none: when one is refused, those accepted before are cancelled by the drop.
-async fn submit(line: &Arc<dyn Line>, generations: Vec<Generation>) -> Result<Vec<Reply>, ApiError> {
+async fn submit(line: &Arc<dyn Line>, generations: Vec<Generation>, head: &Head) -> Result<Vec<Reply>, Failure> {
     let mut replies = Vec::with_capacity(generations.len());
     for generation in generations {
-        replies.push(line.submit(generation).await?);
+        match line.submit(generation).await {
+            Ok(reply) => replies.push(reply),
+            // What those accepted before did until now is charged.
+            Err(error) => return Err(head.failure(error.into(), !replies.is_empty())),
+        }
     }
     Ok(replies)
 }
@@ -179,8 +287,17 @@ impl Head {
         Usage { charged, ..used.usage }
     }
 
+    /// `ran`: some of it ran, which the books charge where there are any.
+    fn failure(&self, error: ApiError, ran: bool) -> Failure {
+        Failure { error, charged: ran && self.currency.is_some() }
+    }
+
+    fn broke_off(&self) -> Failure {
+        self.failure(ApiError::internal("an answer broke off"), true)
+    }
+
     /// Adds usage to `used`.
-    fn news(&self, number: u32, event: LineEvent, used: &mut Used) -> Result<Vec<News>, ApiError> {
+    fn news(&self, number: u32, event: LineEvent, used: &mut Used) -> Result<Vec<News>, Failure> {
         // Prompt-major.
         let index = |candidate: u32| number.saturating_mul(self.candidates).saturating_add(candidate);
         match event {
@@ -198,16 +315,17 @@ impl Head {
                 charge.iter().for_each(|charge| used.charges.add(charge));
                 Ok(Vec::new())
             }
-            LineEvent::Failed(error, _) => Err(error.into()),
+            LineEvent::Failed(error, record) => {
+                // Nothing is charged for what failed before its first token; other generations may have come further.
+                let nothing = record.outcome == Outcome::Failed && record.completion_tokens() == 0;
+                Err(self.failure(error.into(), !nothing || self.choices > self.candidates))
+            }
         }
     }
 }
 
-fn broke_off() -> ApiError {
-    ApiError::internal("an answer broke off")
-}
-
-async fn gather<F: Form>(mut events: Events, form: F) -> Result<F::Whole, ApiError> {
+/// The body of a whole answer.
+async fn gather<F: Form>(mut events: Events, form: F) -> Result<Vec<u8>, Failure> {
     let mut choices: Vec<Choice> = (0..form.head().choices).map(|_| Choice::default()).collect();
     let mut used = Used::nothing();
     while let Some((number, event)) = events.next().await {
@@ -224,13 +342,43 @@ async fn gather<F: Form>(mut events: Events, form: F) -> Result<F::Whole, ApiErr
         }
     }
     if choices.iter().any(|choice| choice.ending.is_none()) {
-        return Err(broke_off());
+        return Err(form.head().broke_off());
     }
     let used = form.head().shown(used);
-    Ok(form.whole(choices, used))
+    let unwritten = form.head().failure(ApiError::internal("an answer could not be written"), true);
+    serde_json::to_vec(&form.whole(choices, used)).map_err(|error| {
+        tracing::error!(%error, "an answer could not be written");
+        unwritten
+    })
 }
 
-async fn stream<F: Form>(mut events: Events, mut form: F, frames: Frames) -> Result<(), Gone> {
+/// Why a stream ends early.
+enum Broken {
+    Gone,
+    Failed(Failure),
+}
+
+impl From<Gone> for Broken {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+async fn stream<F: Form>(events: Events, form: F, mut frames: Frames) {
+    match write(events, form, &mut frames).await {
+        Ok(()) => frames.done().await,
+        Err(Broken::Failed(failure)) => frames.fail(&failure.error, failure.charged).await,
+        Err(Broken::Gone) => {}
+    }
+}
+
+async fn write<F: Form>(mut events: Events, mut form: F, frames: &mut Frames) -> Result<(), Broken> {
     let (style, choices) = (form.head().style, form.head().choices);
     for index in 0..choices {
         if let Some(frame) = form.opening(index) {
@@ -240,11 +388,7 @@ async fn stream<F: Form>(mut events: Events, mut form: F, frames: Frames) -> Res
     let mut used = Used::nothing();
     let mut ended = 0;
     while let Some((number, event)) = events.next().await {
-        let news = match form.head().news(number, event, &mut used) {
-            Ok(news) => news,
-            Err(error) => return frames.fail(&error).await,
-        };
-        for news in news {
+        for news in form.head().news(number, event, &mut used)? {
             let frame = match news {
                 News::Text { text, tokens, .. } if text.is_empty() && (tokens.is_empty() || !style.logprobs) => {
                     continue;
@@ -259,12 +403,34 @@ async fn stream<F: Form>(mut events: Events, mut form: F, frames: Frames) -> Res
         }
     }
     if ended < choices {
-        return frames.fail(&broke_off()).await;
+        return Err(form.head().broke_off().into());
     }
     if style.include_usage {
         frames.send(&form.usage(form.head().shown(used))).await?;
     }
-    frames.done().await
+    Ok(())
+}
+
+/// The header both kinds of completions take, for the description of the API.
+pub(super) struct Key;
+
+impl IntoParams for Key {
+    fn into_params(_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(idempotency::MAX_KEY_BYTES));
+        let key = ParameterBuilder::new()
+            .name(idempotency::KEY)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(
+                "Names the request for 24 hours: sent again under the same key it is answered as the first time \
+                 (`idempotent-replayed: true`) and charged once. Visible ASCII",
+            ))
+            .schema(Some(text));
+        vec![key.build()]
+    }
 }
 
 /// The error answers, for the description of the API.
@@ -277,6 +443,10 @@ impl IntoResponses for Refusals {
             ("401", "A key is needed"),
             ("404", "The model is not served here"),
             ("408", "The body did not arrive in time"),
+            (
+                "409",
+                "The Idempotency-Key has another body, is under way (see Retry-After), or has no answer to give again",
+            ),
             ("413", "The body is too large"),
             ("415", "The body is not plain JSON"),
             ("429", "The queue is full; see Retry-After"),

@@ -10,7 +10,7 @@ use protocol::{
 };
 use service::TokenText;
 
-use super::answer::{Choice, Ending, Form, Head, Refusals, answer};
+use super::answer::{Choice, Ending, Form, Head, Key, Refusals, answer};
 use super::tokens::chat_logprobs;
 use crate::app::App;
 use crate::error::ApiError;
@@ -23,6 +23,7 @@ use crate::request::{Context, Job, parse_chat};
     path = "/v1/chat/completions",
     operation_id = "createChatCompletion",
     tag = "completions",
+    params(Key),
     request_body = ChatCompletionRequest,
     responses(
         (status = 200, description = "The answer, whole or as frames", content((ChatCompletion = "application/json"), (ChatCompletionChunk = "text/event-stream"))),

@@ -7,7 +7,7 @@ use axum::response::Response;
 use protocol::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, Usage};
 use service::TokenText;
 
-use super::answer::{Choice, Ending, Form, Head, Refusals, answer};
+use super::answer::{Choice, Ending, Form, Head, Key, Refusals, answer};
 use super::tokens::{Offset, completion_logprobs};
 use crate::app::App;
 use crate::error::ApiError;
@@ -20,6 +20,7 @@ use crate::request::{Context, Job, parse_completion};
     path = "/v1/completions",
     operation_id = "createCompletion",
     tag = "completions",
+    params(Key),
     request_body = CompletionRequest,
     responses(
         (status = 200, description = "The answer, whole or as frames", content((Completion = "application/json"), (Completion = "text/event-stream"))),

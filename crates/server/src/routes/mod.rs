@@ -22,7 +22,7 @@ use service::Line;
 
 use crate::app::{App, Ticket};
 use crate::auth::Caller;
-use crate::body;
+use crate::body::{self, Held};
 use crate::error::ApiError;
 use crate::fields::{Fields, wrong};
 
@@ -44,7 +44,14 @@ pub(crate) fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
 }
 
 /// The right to work on the request, the caller, and the body's fields.
-async fn read(app: &App, mut request: Request) -> Result<(Ticket, Caller, Fields), ApiError> {
+async fn read(app: &App, request: Request) -> Result<(Ticket, Caller, Fields), ApiError> {
+    let (ticket, caller, body) = read_bytes(app, request).await?;
+    let object = body::parse_object(&body.bytes)?;
+    Ok((ticket, caller, Fields::new(object)))
+}
+
+/// The right to work on the request, the caller, and the body as it came.
+async fn read_bytes(app: &App, mut request: Request) -> Result<(Ticket, Caller, Held<'_>), ApiError> {
     let ticket = match app.admit() {
         Ok(ticket) => ticket,
         Err(error) => {
@@ -53,8 +60,8 @@ async fn read(app: &App, mut request: Request) -> Result<(Ticket, Caller, Fields
         }
     };
     let caller = request.extensions_mut().remove::<Caller>().unwrap_or_default();
-    let object = body::read_object(request, &app.limits, &app.body_budget).await?;
-    Ok((ticket, caller, Fields::new(object)))
+    let body = body::read(request, &app.limits, &app.body_budget).await?;
+    Ok((ticket, caller, body))
 }
 
 /// The line that `model` names. It may be left out only where `optional` and one line is served.

@@ -1,6 +1,7 @@
 //! Customers over HTTP: made, served, charged, stopped at the exact token, given back, revoked.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,22 +29,28 @@ pub(crate) struct Shop {
     pub(crate) folder: tempfile::TempDir,
 }
 
+/// Books in a folder that sell one model.
+pub(crate) fn open_books(folder: &Path, bootstrap: Vec<BootstrapKey>, model: &str) -> Arc<Books> {
+    let settings = Settings {
+        store: StoreSpec::Sqlite(folder.join("books.db")),
+        writer: 0,
+        currency: Currency::of("USD").unwrap(),
+        secret: SECRET.to_vec(),
+        bootstrap,
+        steps: Steps::default(),
+    };
+    let books = Books::open(settings, 0).unwrap();
+    books.serve_models(&[model.to_owned()], 0).unwrap();
+    books
+}
+
 impl Shop {
     /// With the key [`ADMIN`] in the configuration, or without keys.
     pub(crate) async fn open(keyed: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let hash = hash_key(SECRET, ADMIN);
         let bootstrap = BootstrapKey { name: "ops".into(), hash: hash.parse().unwrap(), max_priority: 0 };
-        let settings = Settings {
-            store: StoreSpec::Sqlite(folder.path().join("books.db")),
-            writer: 0,
-            currency: Currency::of("USD").unwrap(),
-            secret: SECRET.to_vec(),
-            bootstrap: if keyed { vec![bootstrap] } else { Vec::new() },
-            steps: Steps::default(),
-        };
-        let books = Books::open(settings, 0).unwrap();
-        books.serve_models(&["tiny".to_owned()], 0).unwrap();
+        let books = open_books(folder.path(), if keyed { vec![bootstrap] } else { Vec::new() }, "tiny");
         let (journal, _) = Journal::open(&folder.path().join("journal"), Duration::from_millis(50)).unwrap();
         let charging = Arc::new(Charging::start(Arc::clone(&books), journal).unwrap());
         let (line, meter) = tiny_line(EngineConfig::default(), false);
@@ -53,8 +60,9 @@ impl Shop {
             config.key_secret = SECRET.to_vec();
         }
         let lines = vec![Arc::new(line.charged(charging)) as _];
-        let server = Server::bind(&config, server::Plant { lines, meter, books: Some(Arc::clone(&books)) });
-        let server = server.await.unwrap();
+        let answers = Some(folder.path().join("answers.db"));
+        let plant = server::Plant { lines, meter, books: Some(Arc::clone(&books)), answers };
+        let server = Server::bind(&config, plant).await.unwrap();
         let address = server.local_addr();
         let claim = server.claim_link().unwrap().map(|link| link.strip_prefix(&server.url()).unwrap().to_owned());
         tokio::spawn(server.run(std::future::pending()));

@@ -10,6 +10,7 @@ mod claim;
 mod client;
 mod desk;
 mod fields;
+mod idempotency;
 mod life;
 mod local;
 mod plant;

@@ -1,9 +1,11 @@
 //! A line that answers by script, and a server in front of it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use economics::books::Books;
 use inference::{CancelToken, Counters, EngineLimits, FinishReason, Gauges, TokenId};
 use metering::{Meter, UsageRecord};
 use server::{Server, ServerConfig};
@@ -193,10 +195,21 @@ pub(crate) struct Plant {
 
 impl Plant {
     pub(crate) async fn start(line: Arc<ScriptedLine>, change: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::start_over(line, None, None, change).await
+    }
+
+    /// Over a file of kept answers and books.
+    pub(crate) async fn start_over(
+        line: Arc<ScriptedLine>,
+        answers: Option<PathBuf>,
+        books: Option<Arc<Books>>,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> Self {
         let mut config = ServerConfig { port: 0, ..ServerConfig::default() };
         change(&mut config);
         let lines: Vec<Arc<dyn Line>> = vec![Arc::clone(&line) as Arc<dyn Line>];
-        let server = Server::bind(&config, server::Plant::new(lines, Arc::new(Meter::new()))).await.unwrap();
+        let plant = server::Plant { lines, meter: Arc::new(Meter::new()), books, answers };
+        let server = Server::bind(&config, plant).await.unwrap();
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server.run(async move {

@@ -53,9 +53,10 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
         .map_err(|e| Error::failure("cannot start the asynchronous runtime").because(e))?;
     let lines: Vec<Arc<dyn Line>> = productions.iter().map(|p| Arc::clone(&p.line) as Arc<dyn Line>).collect();
     let result = runtime.block_on(async {
-        let server = Server::bind(&config, Plant { lines, meter, books: Some(Arc::clone(charging.books())) })
-            .await
-            .map_err(|e| server_error(&e))?;
+        let books = Some(Arc::clone(charging.books()));
+        let answers = Some(context.settings.data_dir.join("answers.db"));
+        let server =
+            Server::bind(&config, Plant { lines, meter, books, answers }).await.map_err(|e| server_error(&e))?;
         let facts: Vec<&Facts> = productions.iter().map(|p| &p.facts).collect();
         let claim = server.claim_link().map_err(|e| Error::failure("cannot make the link of the admin").because(e))?;
         context.output.text(banner((&server.url(), claim.as_deref()), server.local_addr(), &facts, &config))?;
@@ -203,6 +204,9 @@ fn server_error(error: &ServerError) -> Error {
         ServerError::Desk { .. } => Error::failure("cannot listen for the operator's commands")
             .because(chain(error))
             .hint("set data_dir to a folder that this user can write"),
+        ServerError::Answers { .. } => Error::failure("the answers kept by Idempotency-Key cannot be used")
+            .because(chain(error))
+            .hint("the file may be moved away: then what is sent again under an earlier key runs again"),
         ServerError::Host { .. } | ServerError::Bind { .. } => Error::failure("cannot listen")
             .because(chain(error))
             .hint("check server.host and server.port: 127.0.0.1 for this machine only, 0.0.0.0 for all addresses"),
