@@ -123,11 +123,11 @@ class Plant:
     def gauge(self, name: str, **auth: str) -> float:
         return metric(httpx.get(f"{self.url}/metrics", headers=auth).raise_for_status().text, name)
 
-    def wait_for_rest(self) -> None:
+    def wait_for_rest(self, **auth: str) -> None:
         """Nothing runs, waits or holds a KV block; fails when that does not come about."""
         names = ["vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"]
         deadline = time.monotonic() + SETTLE_SECONDS
-        while any(values := [self.gauge(name) for name in names]):
+        while any(values := [self.gauge(name, **auth) for name in names]):
             assert time.monotonic() < deadline, f"not at rest: {dict(zip(names, values, strict=True))}"
             time.sleep(0.02)
 
