@@ -108,7 +108,7 @@ fn body(receiver: mpsc::Receiver<Piece>, ticket: Ticket) -> Body {
         let (mut receiver, mut ticket) = state?;
         let piece = tokio::select! {
             biased;
-            _ = ticket.ending.wait_for(|ending| *ending) => None,
+            () = ticket.ended() => None,
             piece = receiver.recv() => piece,
         };
         match piece {
