@@ -13,6 +13,7 @@ mod funds;
 mod memory;
 mod recover;
 mod ticket;
+mod undo;
 
 use std::sync::{Arc, OnceLock, RwLockReadGuard};
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub use admit::{Admission, AdmitError};
 pub use alert::{Alert, Delivery, Notifier, Raised};
 pub use detail::End;
 pub use recover::{RecoverError, Recovered};
-pub use ticket::{Extension, SettleError, Settled, Ticket};
+pub use ticket::{Extension, SettleError, Settled, Ticket, progress};
 
 /// Who does what a plant does by itself when it starts. No id of a key holds a `/`.
 const STARTED: &str = "server/start";

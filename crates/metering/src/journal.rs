@@ -2,16 +2,17 @@
 //!
 //! Each request opens a [`Page`] with what is needed to charge it, adds its progress before each delivery and closes it
 //! once it is settled. A write reaches the operating system before the call returns, so it survives the end of the
-//! process by any signal; it reaches the disk within the sync interval. Bytes are the caller's: nothing here knows what
-//! they mean. Files grow up to [`SEGMENT_BYTES`], then a next one begins; those that no open page needs are deleted.
+//! process by any signal. A sync begins at most the sync interval after the one before has ended, so what is written is
+//! on the disk within the interval and the time of two syncs. Bytes are the caller's: nothing here knows what they mean.
+//! Files grow up to [`SEGMENT_BYTES`], then a next one begins; those that no open page needs are deleted.
 
-use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 mod frame;
 
@@ -22,6 +23,15 @@ pub const SEGMENT_BYTES: u64 = 8 << 20;
 
 /// Identifies a request in the journal and in what is made of it.
 pub type PageId = [u8; 16];
+
+/// A page that nobody opened: its end means nothing, and tells whether the journal can be written again.
+const NOBODY: PageId = [0; 16];
+
+/// Held by the process that writes the journal.
+const LOCK: &str = "lock";
+
+/// A sync that takes longer is told of: a power loss may then take more than was promised.
+const SLOW_SYNC: Duration = Duration::from_secs(1);
 
 /// A request that was under way when the process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,16 +51,19 @@ pub struct Recovery {
     pub unfinished: Vec<Unfinished>,
     /// Bytes at the ends of files that were no whole record (a write cut off).
     pub torn_bytes: u64,
-    segments: Vec<PathBuf>,
+    /// The files, each with the unfinished requests that it tells of.
+    segments: Vec<(PathBuf, HashSet<PageId>)>,
 }
 
 impl Recovery {
-    /// Deletes the files it was read from. To be called once all is settled: before, a further crash reads them again.
+    /// Deletes the files it was read from, except those that tell of a request in `kept`. To be called once all others are
+    /// settled: before, a further crash reads them again.
     ///
     /// # Errors
     /// A file that can't be deleted.
-    pub fn done(self) -> io::Result<()> {
-        self.segments.iter().try_for_each(fs::remove_file)
+    pub fn done(self, kept: &[PageId]) -> io::Result<()> {
+        let needed = |ids: &HashSet<PageId>| kept.iter().any(|id| ids.contains(id));
+        self.segments.iter().filter(|(_, ids)| !needed(ids)).try_for_each(|(path, _)| fs::remove_file(path))
     }
 }
 
@@ -64,6 +77,8 @@ struct Shared {
     folder: PathBuf,
     state: Mutex<State>,
     ended: Condvar,
+    /// Held until the last page is gone; the operating system drops it when the process dies, whatever way.
+    _lock: File,
 }
 
 struct State {
@@ -76,6 +91,8 @@ struct State {
     dirty: bool,
     /// A failed sync: what was written may not be on the disk, so nothing more is promised.
     broken: Option<String>,
+    /// Why the last record could not be written.
+    failing: Option<String>,
     /// Open pages, each with the file it began in.
     open: HashMap<PageId, u64>,
     end: bool,
@@ -85,9 +102,10 @@ impl Journal {
     /// Opens the journal of a folder (made if missing). Writes are on the disk after `sync_interval` at the latest.
     ///
     /// # Errors
-    /// The folder or a file in it can't be read or written.
+    /// The folder or a file in it can't be read or written; [`io::ErrorKind::ResourceBusy`]: another process writes it.
     pub fn open(folder: &Path, sync_interval: Duration) -> io::Result<(Self, Recovery)> {
         fs::create_dir_all(folder)?;
+        let lock = lock(folder)?;
         let mut numbers = segments(folder)?;
         numbers.sort_unstable();
         let recovery = recover(folder, &numbers)?;
@@ -99,10 +117,12 @@ impl Journal {
             bytes: 0,
             dirty: false,
             broken: None,
+            failing: None,
             open: HashMap::new(),
             end: false,
         };
-        let shared = Arc::new(Shared { folder: folder.to_owned(), state: Mutex::new(state), ended: Condvar::new() });
+        let (folder, state, ended) = (folder.to_owned(), Mutex::new(state), Condvar::new());
+        let shared = Arc::new(Shared { folder, state, ended, _lock: lock });
         let syncing = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("journal-sync".to_owned());
         let syncing = thread.spawn(move || syncing.sync_until_end(sync_interval))?;
@@ -128,6 +148,19 @@ impl Journal {
     #[must_use]
     pub fn open_pages(&self) -> usize {
         self.shared.lock().open.len()
+    }
+
+    /// Whether this request's page is open.
+    #[must_use]
+    pub fn is_open(&self, id: &PageId) -> bool {
+        self.shared.lock().open.contains_key(id)
+    }
+
+    /// Why nothing can be written now; `None` when all is well. A full disk ends by itself, a failed sync with the process.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let state = self.shared.lock();
+        state.broken.clone().or_else(|| state.failing.clone())
     }
 }
 
@@ -180,10 +213,18 @@ impl Shared {
             let waited = self.ended.wait_timeout_while(state, interval, |state| !state.end);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             let end = state.end;
+            if state.failing.is_some() && !end {
+                // Nobody writes while new requests are refused: this finds out when there is room again.
+                let _ = state.write(&self.folder, Kind::End, &NOBODY, &[]);
+            }
             if std::mem::take(&mut state.dirty) {
                 let file = Arc::clone(&state.file);
                 drop(state);
+                let begun = Instant::now();
                 let synced = file.sync_data();
+                if begun.elapsed() > SLOW_SYNC {
+                    tracing::warn!("the disk took {:?} to sync the journal", begun.elapsed());
+                }
                 state = self.lock();
                 if let Err(error) = synced {
                     tracing::error!("the journal could not be brought to the disk: {error}");
@@ -203,12 +244,18 @@ impl State {
         if let Some(error) = &self.broken {
             return Err(io::Error::other(format!("the journal is out of order since a failed sync: {error}")));
         }
+        let record = Frame { kind, id: *id, payload }.encode()?;
+        let written = self.append(folder, &record);
+        self.failing = written.as_ref().err().map(io::Error::to_string);
+        written
+    }
+
+    fn append(&mut self, folder: &Path, record: &[u8]) -> io::Result<()> {
         if self.bytes >= SEGMENT_BYTES {
             self.turn_over(folder)?;
         }
-        let record = Frame { kind, id: *id, payload }.encode()?;
         let file = &mut &*self.file;
-        if let Err(error) = file.write_all(&record) {
+        if let Err(error) = file.write_all(record) {
             // Half a record would hide all that follows it.
             if let Err(second) = self.file.set_len(self.bytes) {
                 self.broken = Some(second.to_string());
@@ -250,9 +297,31 @@ fn path(folder: &Path, segment: u64) -> PathBuf {
     folder.join(format!("{segment:010}.journal"))
 }
 
-/// Appends always: a file cut back after a failed write goes on at its end.
+/// Keeps other processes from the folder: they would take what is under way here for what a crash left.
+fn lock(folder: &Path) -> io::Result<File> {
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(folder.join(LOCK))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut by = String::new();
+            let _ = file.take(100).read_to_string(&mut by);
+            let (folder, by) = (folder.display(), by.trim());
+            let text = format!("{folder} is in use by {by}; stop it, or give this server a data folder of its own");
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+        }
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "process {}", std::process::id())?;
+    Ok(file)
+}
+
+/// Appends always: a file cut back after a failed write goes on at its end. One that is there already is what an earlier
+/// try left that failed half way.
 fn create(folder: &Path, segment: u64) -> io::Result<File> {
-    let file = OpenOptions::new().append(true).create_new(true).open(path(folder, segment))?;
+    let file = OpenOptions::new().append(true).create(true).open(path(folder, segment))?;
+    file.set_len(0)?;
     // The name must be on the disk for the content to be found.
     File::open(folder)?.sync_all()?;
     Ok(file)
@@ -277,10 +346,11 @@ fn recover(folder: &Path, numbers: &[u64]) -> io::Result<Recovery> {
     for &number in numbers {
         let path = path(folder, number);
         let bytes = fs::read(&path)?;
-        recovery.segments.push(path);
+        let mut told = HashSet::new();
         let mut rest = bytes.as_slice();
         while let Some((Frame { kind, id, payload }, after)) = Frame::decode(rest) {
             rest = after;
+            told.insert(id);
             match kind {
                 Kind::Start => {
                     order.push(id);
@@ -295,6 +365,10 @@ fn recover(folder: &Path, numbers: &[u64]) -> io::Result<Recovery> {
             }
         }
         recovery.torn_bytes += rest.len() as u64;
+        recovery.segments.push((path, told));
+    }
+    for (_, told) in &mut recovery.segments {
+        told.retain(|id| open.contains_key(id));
     }
     recovery.unfinished = order.iter().filter_map(|id| open.remove(id)).collect();
     Ok(recovery)

@@ -24,7 +24,7 @@ const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<Charging>> {
     let books = open(context, secret)?;
     let folder = context.settings.data_dir.join("journal");
-    let (journal, recovery) = Journal::open(&folder, SYNC_INTERVAL).map_err(|e| unusable(&folder, &e))?;
+    let (journal, recovery) = Journal::open(&folder, SYNC_INTERVAL).map_err(|e| journal_error(&folder, &e))?;
     recover(context, &books, recovery)?;
     books.serve_models(models, now_ms()).map_err(|e| {
         Error::failure("the books take no prices for the models").because(chain(&e)).hint("see the cause above")
@@ -94,7 +94,30 @@ fn recover(context: &Context, books: &Arc<Books>, recovery: metering::Recovery) 
             grouped(recovered.voided)
         ));
     }
-    recovery.done().map_err(|e| unusable(&context.settings.data_dir, &e))
+    if recovered.given_back > 0 {
+        context.output.note(format_args!(
+            "{} answers were charged, but had not left: given back.",
+            grouped(recovered.given_back)
+        ));
+    }
+    if let Some(first) = recovered.foreign.first() {
+        tracing::warn!(
+            "{} requests in the journal (the first is {first}) were begun under another books.writer: they stay there, \
+             uncharged, until a server with that number starts in this data folder",
+            recovered.foreign.len()
+        );
+    }
+    let kept: Vec<_> = recovered.foreign.iter().map(|id| id.0).collect();
+    recovery.done(&kept).map_err(|e| unusable(&context.settings.data_dir, &e))
+}
+
+fn journal_error(folder: &Path, error: &std::io::Error) -> Error {
+    if error.kind() != std::io::ErrorKind::ResourceBusy {
+        return unusable(folder, error);
+    }
+    Error::failure(format!("another server writes the journal in {}", folder.display())).because(error).hint(
+        "stop it, or give this one its own folder: --data-dir DIR; servers may share a database, not a data folder",
+    )
 }
 
 fn unusable(folder: &Path, error: &std::io::Error) -> Error {

@@ -187,7 +187,7 @@ impl Books {
 
     /// Posts what `id` names, if that was not done before: whoever asks again, in whatever words, means the same act as
     /// long as the amounts are the same.
-    fn post_once(
+    pub(super) fn post_once(
         &self,
         (id, kind): (EntryId, u16),
         (legs, detail): (Vec<Leg>, Vec<u8>),

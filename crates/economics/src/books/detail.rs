@@ -6,7 +6,7 @@ use ledger::{AccountId, Entry};
 use crate::pack::{Pack, Unpack};
 use crate::plan::{PoolEnd, Weights};
 use crate::terms::ChargeLine;
-use crate::{Charge, Meter, Nano, Quantities};
+use crate::{Charge, Meter, Nano, Quantities, Rate, Terms};
 
 /// Kinds of the entries that economics posts.
 pub mod entry_kind {
@@ -156,6 +156,23 @@ impl Settlement {
     #[must_use]
     pub fn list(&self) -> Nano {
         self.lines.iter().fold(Nano::ZERO, |sum, line| sum.saturating_add(line.nano))
+    }
+
+    /// The charge that it was made of, under the same terms.
+    pub(super) fn charge(&self, terms: &Terms) -> Charge {
+        let rate = |line: &SettledLine| terms.price.tier(line.tier).map_or(Rate::ZERO, |tier| tier.rate(line.meter));
+        let line = |line: &SettledLine| {
+            let SettledLine { meter, tier, tokens, nano } = *line;
+            ChargeLine { meter, tier, tokens, rate: rate(line), nano }
+        };
+        Charge {
+            quantities: self.quantities,
+            pooled: self.pooled,
+            pool_units: self.pool_units,
+            lines: self.lines.iter().map(line).collect(),
+            list: self.list(),
+            discount: self.discount,
+        }
     }
 
     fn is_pooled(&self) -> bool {

@@ -9,7 +9,7 @@ use metering::Unfinished;
 
 use super::detail::{End, Opening, unpack_progress};
 use super::ticket::SettleError;
-use super::{Alert, Books};
+use super::{Alert, Books, PostError};
 use crate::{Nano, Quantities, Terms};
 
 /// How long recovery waits for the disk.
@@ -26,6 +26,10 @@ pub struct Recovered {
     pub voided: u64,
     /// Ended before the crash already.
     pub already: u64,
+    /// Charged before the crash, but nothing of the answer had left: given back.
+    pub given_back: u64,
+    /// Begun by another writer: left for it to charge. Their pages must be kept.
+    pub foreign: Vec<EntryId>,
     /// Could not be charged, with the reason; nothing was posted for them.
     pub failed: Vec<(EntryId, String)>,
     /// Budget alerts that nobody had raised before the crash.
@@ -41,6 +45,9 @@ pub enum RecoverError {
     /// The ledger took nothing more.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// A charge could not be given back.
+    #[error(transparent)]
+    Post(#[from] PostError),
     /// What was decided is not on the disk.
     #[error(transparent)]
     NotDurable(#[from] NotDurable),
@@ -67,7 +74,7 @@ impl Books {
         let holds: HashMap<EntryId, Arc<Hold>> = self.ledger.holds()?.into_iter().map(|hold| (hold.id, hold)).collect();
         let mut due = Vec::new();
         for page in unfinished {
-            due.extend(self.read_page(page, &holds, &mut recovered)?);
+            due.extend(self.read_page(page, &holds, now_ms, &mut recovered)?);
         }
         // Money that nobody needs is given back first.
         for hold in holds.values().filter(|hold| due.iter().all(|due| due.id != hold.id)) {
@@ -105,15 +112,23 @@ impl Books {
         &self,
         page: &Unfinished,
         holds: &HashMap<EntryId, Arc<Hold>>,
+        now_ms: i64,
         recovered: &mut Recovered,
     ) -> Result<Option<Due>, RecoverError> {
         let id = EntryId(page.id);
         if self.ledger.entry_by_id(id)?.is_some() {
             recovered.already += 1;
+            // An answer that is not streamed leaves after its page has ended.
+            recovered.given_back += u64::from(page.progress.is_none() && self.give_back(id, now_ms)?);
+            return Ok(None);
+        }
+        let opening = Opening::unpack(&page.start);
+        if opening.as_ref().is_some_and(|opening| opening.writer != self.writer) {
+            recovered.foreign.push(id);
             return Ok(None);
         }
         let Some(progress) = &page.progress else { return Ok(None) };
-        let (Some(opening), Some(used)) = (Opening::unpack(&page.start), unpack_progress(progress)) else {
+        let (Some(opening), Some(used)) = (opening, unpack_progress(progress)) else {
             recovered.failed.push((id, "its page in the journal cannot be read".to_owned()));
             return Ok(None);
         };

@@ -9,6 +9,7 @@ mod focus;
 #[cfg(unix)]
 mod several;
 mod simulation;
+mod undo;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -7,7 +7,8 @@ use ledger::{AccountId, Batch, Command, EntryId, Leg, Receipt, Refusal, Refused,
 use super::accounts::Watch;
 use super::detail::{Accounts, End, Opening, Settlement, entry_kind, pack_progress};
 use super::funds::{Held, Short};
-use super::{Alert, Books};
+use super::undo::is_temporary;
+use super::{Alert, Books, PostError};
 use crate::limits::{Admitted, Demand, Standings};
 use crate::terms::Ask;
 use crate::{Charge, Quantities, Terms};
@@ -42,6 +43,24 @@ pub enum SettleError {
     Store(#[from] StoreError),
 }
 
+impl SettleError {
+    /// Whether the same may pass later: the store is full, failing or out of reach.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Ended => false,
+            Self::Refused(refused) => is_temporary(&refused.refusal),
+            Self::Store(_) => true,
+        }
+    }
+}
+
+/// The bytes to journal before a piece of an answer is delivered: what will have been used with it.
+#[must_use]
+pub fn progress(used: &Quantities) -> Vec<u8> {
+    pack_progress(used)
+}
+
 /// A decided settlement.
 #[derive(Debug)]
 pub struct Settled {
@@ -65,7 +84,7 @@ pub struct Ticket {
     limit: Admitted,
     used: Option<Quantities>,
     last_ms: i64,
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 impl Ticket {
@@ -112,7 +131,7 @@ impl Ticket {
     #[must_use]
     pub fn progress(&mut self, used: &Quantities) -> Vec<u8> {
         self.used = Some(*used);
-        pack_progress(used)
+        progress(used)
     }
 
     /// Holds the next answer tokens. When not all are paid for, exactly as many as are.
@@ -171,6 +190,23 @@ impl Ticket {
         self.ended = true;
         Ok(receipt)
     }
+
+    /// Leaves nothing of the request, whether it was settled or not: nothing of it was delivered.
+    ///
+    /// # Errors
+    /// As [`Books::undo`]; it may be tried again.
+    pub fn undo(&mut self, now_ms: i64) -> Result<(), PostError> {
+        self.books.undo(self.id, now_ms)?;
+        if !std::mem::replace(&mut self.ended, true) {
+            self.limit.settle(now_ms, Demand::default());
+        }
+        Ok(())
+    }
+
+    /// Leaves the request to the journal: dropping the ticket asks nothing of the ledger any more.
+    pub fn leave(&mut self) {
+        self.ended = true;
+    }
 }
 
 impl Drop for Ticket {
@@ -224,9 +260,21 @@ impl Books {
                 // A quicker settlement means progress, so this ends.
                 Err(Refused { refusal: Refusal::Changed { .. }, .. }) => {}
                 Err(Refused { refusal: Refusal::Insufficient { .. }, .. }) if tries < TRIES => {}
+                Err(Refused { refusal: Refusal::Conflict(_), index }) => {
+                    let refused = Refused { refusal: Refusal::Conflict(id), index };
+                    return self.settled_before(id, terms, now_ms)?.ok_or(refused.into());
+                }
                 Err(refused) => return Err(refused.into()),
             }
         }
+    }
+
+    /// The settlement of which an earlier try never heard: a store that other processes share may lose its answer.
+    fn settled_before(&self, id: EntryId, terms: &Terms, now_ms: i64) -> Result<Option<Settled>, SettleError> {
+        let entry = self.ledger.entry_by_id(id)?;
+        let Some(settlement) = entry.as_ref().and_then(Settlement::read) else { return Ok(None) };
+        let receipt = self.ledger.submit(&Batch { at_ms: now_ms, commands: Vec::new() })?;
+        Ok(Some(Settled { charge: settlement.charge(terms), alerts: Vec::new(), receipt }))
     }
 
     /// The postings of a charge.

@@ -45,7 +45,7 @@ fn what_was_under_way_is_found_again() {
     drop((journal, recovery));
     let (journal, recovery) = Journal::open(folder.path(), INTERVAL).unwrap();
     assert_eq!(recovery.unfinished, expected);
-    recovery.done().unwrap();
+    recovery.done(&[]).unwrap();
     drop(journal);
     assert!(unfinished(folder.path()).is_empty());
 }
@@ -110,4 +110,90 @@ fn a_record_that_is_too_long_is_refused() {
     assert!(page.progress(&vec![0; 1 << 20]).is_err());
     page.progress(b"b").unwrap();
     assert_eq!(unfinished(folder.path())[0].progress.as_deref(), Some(&b"b"[..]));
+}
+
+#[test]
+fn a_second_opener_does_not_take_a_running_journal_for_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path(), INTERVAL).unwrap();
+    let page = journal.begin(id(1), b"a").unwrap();
+    page.progress(b"x").unwrap();
+    let refused = Journal::open(folder.path(), INTERVAL).map(drop).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+    let text = refused.to_string();
+    assert!(text.contains(&folder.path().display().to_string()) && text.contains("data folder of its own"), "{text}");
+    // A page writes on after its journal: it keeps others out as well.
+    drop(journal);
+    assert!(Journal::open(folder.path(), INTERVAL).is_err());
+    drop(page);
+    let (_journal, recovery) = Journal::open(folder.path(), INTERVAL).unwrap();
+    assert_eq!(recovery.unfinished.len(), 1);
+}
+
+#[test]
+fn files_that_tell_of_a_kept_request_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let payload = vec![7; 60 << 10];
+    {
+        let (journal, _) = Journal::open(folder.path(), INTERVAL).unwrap();
+        let (kept, other) = (journal.begin(id(1), b"kept").unwrap(), journal.begin(id(2), b"other").unwrap());
+        kept.progress(b"5").unwrap();
+        for _ in 0..3 * SEGMENT_BYTES / (60 << 10) {
+            other.progress(&payload).unwrap();
+        }
+    }
+    assert_eq!(names(folder.path()), [0, 1, 2]);
+    for _ in 0..2 {
+        let (journal, recovery) = Journal::open(folder.path(), INTERVAL).unwrap();
+        assert_eq!(recovery.unfinished[0].progress.as_deref(), Some(&b"5"[..]));
+        recovery.done(&[id(1)]).unwrap();
+        drop(journal);
+        let last = names(folder.path()).pop().unwrap();
+        assert_eq!(names(folder.path()), [0, last], "it does not pile up");
+    }
+}
+
+#[test]
+fn a_next_file_that_was_left_half_made_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path(), INTERVAL).unwrap();
+    fs::write(path(folder.path(), 1), b"left").unwrap();
+    let page = journal.begin(id(1), b"").unwrap();
+    for _ in 0..SEGMENT_BYTES / (60 << 10) + 2 {
+        page.progress(&vec![7; 60 << 10]).unwrap();
+    }
+    page.progress(b"last").unwrap();
+    assert_eq!(names(folder.path()), [0, 1]);
+    assert_eq!(unfinished(folder.path())[0].progress.as_deref(), Some(&b"last"[..]));
+}
+
+/// A journal that cannot be written, by a file that takes nothing.
+fn fill_up(journal: &Journal) -> Arc<File> {
+    let full = Arc::new(OpenOptions::new().write(true).open("/dev/full").unwrap());
+    std::mem::replace(&mut journal.shared.lock().file, full)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_told_of_and_forgotten_once_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path(), INTERVAL).unwrap();
+    let page = journal.begin(id(1), b"a").unwrap();
+    assert_eq!(journal.trouble(), None);
+    // Too long is the caller's fault, not the disk's.
+    assert!(page.progress(&vec![0; 1 << 20]).is_err());
+    assert_eq!(journal.trouble(), None);
+    journal.shared.lock().end = true; // The thread rests, so that this test alone decides when there is room.
+    let file = fill_up(&journal);
+    assert_eq!(page.progress(b"b").unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert!(journal.trouble().is_some() && journal.begin(id(2), b"").is_err());
+    {
+        let mut state = journal.shared.lock();
+        // A device cannot be cut back as a file can.
+        (state.file, state.broken) = (file, None);
+        state.write(folder.path(), Kind::End, &NOBODY, &[]).unwrap();
+    }
+    assert_eq!(journal.trouble(), None);
+    page.progress(b"c").unwrap();
+    assert_eq!(unfinished(folder.path())[0].progress.as_deref(), Some(&b"c"[..]));
 }

@@ -6,6 +6,11 @@ use super::*;
 
 /// What a crash would leave now: the files of the store as they are.
 pub(super) fn image(plant: &Plant) -> Plant {
+    image_of(plant, 0)
+}
+
+/// The same, opened by a writer of another number.
+pub(super) fn image_of(plant: &Plant, writer: u32) -> Plant {
     let folder = tempfile::tempdir().unwrap();
     for name in ["books.db", "books.db-wal"] {
         let from = plant.folder.path().join(name);
@@ -13,11 +18,11 @@ pub(super) fn image(plant: &Plant) -> Plant {
             std::fs::copy(from, folder.path().join(name)).unwrap();
         }
     }
-    let books = Books::open(settings(&folder.path().join("books.db")), NOW).unwrap();
+    let books = Books::open(Settings { writer, ..settings(&folder.path().join("books.db")) }, NOW).unwrap();
     Plant { books, folder }
 }
 
-fn page(ticket: &Ticket, progress: Option<Vec<u8>>) -> Unfinished {
+pub(super) fn page(ticket: &Ticket, progress: Option<Vec<u8>>) -> Unfinished {
     Unfinished { id: ticket.id().0, start: ticket.page(), progress }
 }
 

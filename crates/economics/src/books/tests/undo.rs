@@ -1,0 +1,123 @@
+//! What must not be charged.
+
+use super::crash::page;
+use super::*;
+
+/// Everything that a charge moves: money, a budget, a pool and a volume, and what is left of them.
+fn moved(plant: &Plant) -> [i64; 6] {
+    [
+        "org/acme/money",
+        "budget/key/k1/month/2026-11-01",
+        "org/acme/pool/2026-11-01",
+        "org/acme/volume/standard/gpt-4-turbo/2026-11-01",
+        "plant/pool",
+        "plant/volume",
+    ]
+    .map(|name| plant.balance(name).posted)
+}
+
+fn pooled() -> Plant {
+    let pool = Pool { tokens: 10, weights: Weights::default(), then: PoolEnd::Overage };
+    let plan = Plan { pool: Some(pool), discount_permille: 100, ..Plan::plain("basic") };
+    let later = Tier { volume_from: 15, ..Tier::flat(Rate::ZERO, Rate::ZERO) };
+    plant_with(vec![example_tier(), later], plan, budget(1_000_000 * OUT))
+}
+
+#[test]
+fn an_answer_that_nobody_got_leaves_nothing_whatever_became_of_it() {
+    let plant = pooled();
+    // Held; settled; not known at all.
+    let mut settled = plant.admit(20, 10).unwrap();
+    let mut held = plant.admit(20, 10).unwrap();
+    settled.settle(&used(20, 5), End::Stop, NOW).unwrap();
+    assert!(moved(&plant)[0] < 0 && moved(&plant)[2] == -10_000, "money and pool are charged");
+    for _ in 0..2 {
+        held.undo(NOW).unwrap();
+        settled.undo(NOW).unwrap();
+        plant.books.undo(next_id(), NOW).unwrap();
+        assert_eq!(moved(&plant), [0; 6]);
+    }
+    // No more than the charge: nothing is left for a credit note.
+    let note = plant.books.credit(settled.id(), Nano(1), ("r", "again", "admin"), NOW);
+    assert!(note.is_err_and(|error| !error.is_temporary()));
+    plant.check();
+}
+
+#[test]
+fn a_charge_that_was_credited_in_part_is_not_given_back_twice() {
+    let plant = plant(Bounds::default());
+    let mut ticket = plant.admit(20, 10).unwrap();
+    ticket.settle(&used(20, 5), End::Stop, NOW).unwrap();
+    plant.books.credit(ticket.id(), Nano(1), ("r", "a gift", "admin"), NOW).unwrap();
+    assert!(ticket.undo(NOW).is_err_and(|error| !error.is_temporary()));
+    assert_eq!(plant.balance("org/acme/money").posted, 1 - 20 * IN - 5 * OUT);
+}
+
+#[test]
+fn a_settlement_whose_answer_was_lost_is_found_again() {
+    let plant = pooled();
+    let mut ticket = plant.admit(20, 10).unwrap();
+    let first = ticket.settle(&used(20, 5), End::Stop, NOW).unwrap();
+    assert!(first.charge.total() > Nano::ZERO);
+    // As after an answer that did not come: the same is asked again, the volume is another by now.
+    ticket.ended = false;
+    let second = ticket.settle(&used(20, 5), End::Stop, NOW).unwrap();
+    assert_eq!((second.charge, second.receipt.outcomes.as_slice()), (first.charge, [].as_slice()));
+    second.receipt.wait_durable(DURABLE_WAIT).unwrap();
+    plant.check();
+}
+
+#[test]
+fn holds_whose_time_is_over_are_ended() {
+    let plant = plant(Bounds::default());
+    let mut left = plant.admit(20, 10).unwrap();
+    let running = plant.admit(20, 10).unwrap();
+    left.leave();
+    let runs = |id| id == running.id();
+    let day = 24 * 3_600_000;
+    assert_eq!(plant.books.expire(runs, NOW + day - 1).unwrap(), 0);
+    assert_eq!(plant.books.expire(runs, NOW + day).unwrap(), 1);
+    assert_eq!(plant.balance("org/acme/money").held, 20 * IN + 10 * OUT, "the running one stays");
+    drop((left, running));
+    plant.check();
+    // Another writer's may still run there: a day longer.
+    let mut foreign = plant.admit(20, 10).unwrap();
+    foreign.leave();
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let other = crash::image_of(&plant, 7);
+    assert_eq!(other.books.expire(|_| false, NOW + 2 * day - 1).unwrap(), 0);
+    assert_eq!(other.books.expire(|_| false, NOW + 2 * day).unwrap(), 1);
+    other.check();
+}
+
+#[test]
+fn recovery_gives_back_what_was_settled_and_never_left() {
+    let plant = plant(Bounds::default());
+    let mut whole = plant.admit(20, 10).unwrap();
+    let opened = page(&whole, None);
+    whole.settle(&used(20, 5), End::Stop, NOW).unwrap();
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let after = crash::image(&plant);
+    for given_back in [1, 1] {
+        let recovered = after.books.recover(std::slice::from_ref(&opened), NOW).unwrap();
+        assert_eq!((recovered.already, recovered.given_back), (1, given_back));
+        assert_eq!(after.balance("org/acme/money").posted, 0);
+    }
+    after.check();
+}
+
+#[test]
+fn pages_of_another_writer_are_left_to_it() {
+    let plant = plant(Bounds::default());
+    let mut ticket = plant.admit(20, 10).unwrap();
+    let progress = ticket.progress(&used(20, 5));
+    let opened = page(&ticket, Some(progress));
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let other = crash::image_of(&plant, 7);
+    let recovered = other.books.recover(std::slice::from_ref(&opened), NOW).unwrap();
+    assert_eq!((recovered.settled, recovered.voided, recovered.foreign.as_slice()), (0, 0, [ticket.id()].as_slice()));
+    let own = crash::image(&other);
+    let recovered = own.books.recover(std::slice::from_ref(&opened), NOW).unwrap();
+    assert_eq!((recovered.settled, recovered.charged), (1, Nano(20 * IN + 5 * OUT)));
+    own.check();
+}
