@@ -203,6 +203,18 @@ impl Output {
         (starved, exhausted || now.saturating_sub(since) >= patience_ns)
     }
 
+    /// Whether the first tokens of all candidates are not granted yet and may come: until then, or for `patience_ns`, the
+    /// prompt need not be computed.
+    pub(crate) fn waits_to_begin(&mut self, now: u64, patience_ns: u64) -> bool {
+        let Some(allowance) = &self.allowance else { return false };
+        if allowance.left() >= u64::from(self.candidates()) || allowance.is_closed() {
+            self.starved_ns = None;
+            return false;
+        }
+        let since = *self.starved_ns.get_or_insert(now);
+        now.saturating_sub(since) < patience_ns
+    }
+
     /// Reports that the prompt is done.
     pub(crate) fn push_prefilled(&mut self) {
         let cached = self.usage.input_cached_tokens;

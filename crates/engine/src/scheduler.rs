@@ -2,7 +2,8 @@
 //!
 //! A pure state machine: what columns cost is an argument, nothing here reads a clock or touches memory of the model.
 //! Sequences wait or run; both sets are ordered by [`Rank`]. When blocks run out the worst running sequence is
-//! preempted: it gives up its blocks and waits again, to be computed anew (mostly from the prefix cache).
+//! preempted: it gives up its blocks and waits again, to be computed anew (mostly from the prefix cache). One that sits
+//! out is the first to give way, whatever its rank, and comes back when it may go on.
 
 use std::collections::BTreeMap;
 
@@ -163,18 +164,18 @@ impl Scheduler {
 
     /// Moves waiting sequences to the batch, best first, as long as there is work and room for them.
     fn admit(&mut self, budget: usize, plan: &mut Plan) {
-        while let Some((rank, head)) = self.waiting.first_key_value() {
+        while let Some((rank, head)) = self.waiting.iter().find(|(_, sequence)| !sequence.paused) {
             let rank = *rank;
-            let ahead = || self.running.range(..rank).filter(|(_, s)| !s.decodes());
+            let ahead = || self.running.range(..rank).filter(|(_, s)| !s.decodes() && !s.paused);
             let enough = ahead().map(|(_, s)| s.remaining()).sum::<usize>() >= budget;
             if enough && ahead().count() >= PREFILLS {
                 return;
             }
             let need = self.need(head);
-            if !self.fits(&need) && !self.make_room(rank, &need, plan) {
+            if !self.fits(&need) && !self.clear_idle(&need, plan) && !self.make_room(rank, &need, plan) {
                 return;
             }
-            let Some((rank, mut sequence)) = self.waiting.pop_first() else { return };
+            let Some(mut sequence) = self.waiting.remove(&rank) else { return };
             self.take_cached(rank, &mut sequence, plan);
             self.running.insert(rank, sequence);
         }
@@ -206,6 +207,15 @@ impl Scheduler {
             self.running.values().map(|s| blocks_for(s.tokens.len()).saturating_sub(s.table.len()) + s.slots - 1).sum();
         let watermark = self.running.len() + self.kv.total() / 100;
         slots + need.slots <= self.config.max_running && promised + need.blocks + watermark <= self.kv.available()
+    }
+
+    /// Preempts sequences that sit out, worst first, until `need` fits: they need nothing until they go on.
+    fn clear_idle(&mut self, need: &Need, plan: &mut Plan) -> bool {
+        let idle: Vec<Rank> = self.running.iter().rev().filter(|(_, s)| s.paused).map(|(rank, _)| *rank).collect();
+        idle.into_iter().any(|rank| {
+            self.preempt(rank, plan);
+            self.fits(need)
+        })
     }
 
     /// Preempts sequences of strictly lower priority until `need` fits; does nothing when that could not help.
@@ -293,7 +303,8 @@ impl Scheduler {
         loop {
             let Some(sequence) = self.running.get_mut(&rank) else { return 0 };
             let room = sequence.extend(columns, &mut self.kv, &mut plan.copies);
-            let Some((worst, _)) = self.running.last_key_value() else { return room };
+            let idle = self.running.iter().rev().find(|(_, sequence)| sequence.paused);
+            let Some((worst, _)) = idle.or(self.running.last_key_value()) else { return room };
             if room == columns || *worst == rank {
                 return room;
             }

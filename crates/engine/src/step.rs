@@ -25,8 +25,9 @@ use crate::stats::{self, Stats};
 
 /// Most prompt positions of a step whose log-probabilities are reported; bounds the rows of logits.
 const SCORED_ROWS: usize = 32;
-/// How long a candidate waits for more allowance before it ends with what it has.
-const ALLOWANCE_PATIENCE_NS: u64 = 2_000_000_000;
+/// How long a candidate waits for more allowance before it ends with what it has. It costs nobody anything: it computes
+/// nothing meanwhile, and its blocks and its place in the batch are given to whoever needs them.
+const ALLOWANCE_PATIENCE_NS: u64 = 30_000_000_000;
 
 /// Tells the time in nanoseconds; never goes back.
 pub(crate) trait Clock: Send {
@@ -169,13 +170,20 @@ impl Core {
         }
     }
 
-    /// Lets candidates without allowance sit out, and ends those that wait in vain.
+    /// Lets candidates without allowance sit out, and ends those that wait in vain. A prompt is one sequence for all
+    /// candidates, whose first tokens come together: it sits out before it begins, and ends none here.
     fn hold_back(&mut self, now: u64) {
+        let mut prompts: Vec<(Rank, bool)> = Vec::new();
         let mut decoding: BTreeMap<u64, Vec<Rank>> = BTreeMap::new();
         for (rank, sequence) in self.scheduler.sequences() {
             if sequence.tokens.len() > sequence.prompt_len {
                 decoding.entry(rank.arrival).or_default().push(*rank);
+            } else if let Some(output) = self.requests.get_mut(&rank.arrival) {
+                prompts.push((*rank, output.waits_to_begin(now, ALLOWANCE_PATIENCE_NS)));
             }
+        }
+        for (rank, waits) in prompts {
+            self.scheduler.pause(rank, waits);
         }
         for (arrival, ranks) in decoding {
             let Some(output) = self.requests.get_mut(&arrival) else { continue };

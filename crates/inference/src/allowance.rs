@@ -10,7 +10,7 @@ struct State {
 }
 
 /// Tokens that the candidates of one request may still make, all together. Whoever pays grants more in time; the
-/// engine takes one for each token it makes, and lets a sequence wait (not for long) while there is none. Cloning
+/// engine takes one for each token it makes, and lets a sequence wait (not for ever) while there is none. Cloning
 /// shares the count.
 #[derive(Clone, Debug)]
 pub struct Allowance(Arc<State>);
@@ -39,11 +39,17 @@ impl Allowance {
         self.0.left.load(Ordering::Acquire)
     }
 
+    /// Whether no more will be granted.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
+    }
+
     /// Whether nothing is left and nothing will come.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         // In this order: a grant before the close is seen with it.
-        self.0.closed.load(Ordering::Acquire) && self.left() == 0
+        self.is_closed() && self.left() == 0
     }
 
     /// Takes one token, if there is one.

@@ -92,3 +92,58 @@ fn a_sequence_put_back_to_wait_keeps_its_patience() {
     plant.drain();
     assert_eq!(log.tokens(0), oracle(&prompt(3, 40), 30));
 }
+
+#[test]
+fn first_tokens_wait_for_all_candidates() {
+    let mut plant = plant();
+    let allowance = Allowance::new(2);
+    let log = with(&mut plant, 3, &allowance);
+    for _ in 0..20 {
+        plant.step();
+    }
+    assert!(plant.core.is_starved() && !log.is_ended());
+    assert_eq!((made(&log, 3), plant.core.scheduler.kv().used()), (0, 0), "it costs nothing while it waits");
+    allowance.grant(1);
+    for _ in 0..20 {
+        plant.step();
+    }
+    assert_eq!(made(&log, 3), 3);
+    allowance.grant(1_000);
+    plant.drain();
+    assert!((0..3).all(|candidate| log.tokens(candidate).len() == 30));
+}
+
+#[test]
+fn first_tokens_wait_only_so_long() {
+    let mut plant = plant();
+    let allowance = Allowance::new(2);
+    let log = with(&mut plant, 3, &allowance);
+    plant.step();
+    plant.clock.0.fetch_add(ALLOWANCE_PATIENCE_NS, Ordering::Relaxed);
+    plant.drain();
+    assert_eq!((made(&log, 3), log.finished().len()), (2, 3));
+    assert!(log.finished().iter().all(|(_, reason, _)| *reason == FinishReason::Allowance));
+}
+
+#[test]
+fn who_waits_for_an_allowance_keeps_nobody_out() {
+    // One place in the batch, then hardly enough blocks for one.
+    for (blocks, max_running) in [(64, 1), (4, 8)] {
+        let mut plant = Plant::new(blocks, &EngineConfig { seed: Some(1), max_running, ..EngineConfig::default() });
+        let allowance = Allowance::new(2);
+        let log = with(&mut plant, 1, &allowance);
+        for _ in 0..10 {
+            plant.step();
+        }
+        assert_eq!(log.tokens(0).len(), 2);
+        let other = plant.submit(prompt(9, 60), 30, |_| {});
+        for _ in 0..60 {
+            plant.step();
+        }
+        assert!(other.is_ended() && !log.is_ended(), "{blocks} {max_running}");
+        assert_eq!(other.tokens(0), oracle(&prompt(9, 60), 30));
+        allowance.grant(1_000);
+        plant.drain();
+        assert_eq!(log.tokens(0), oracle(&prompt(3, 40), 30));
+    }
+}
