@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use economics::books::AdmitError;
 use inference::{Event, EventSink, RequestFailure, TokenId, Usage};
 use metering::{FinishReason, Meter, Outcome, UsageRecord};
 use tokio::sync::mpsc::UnboundedSender;
@@ -102,9 +103,16 @@ struct State {
     /// The engine dropped the sink.
     abandoned: bool,
     settled: bool,
+    /// A candidate ended only because the books could not be asked for more: the request has failed.
+    cut_off: bool,
 }
 
 impl State {
+    fn is_cut_off_by(&self, event: &Event) -> bool {
+        let starved = matches!(event, Event::Finished { reason: inference::FinishReason::Allowance, .. });
+        starved && self.bill.as_ref().is_some_and(|bill| !bill.is_spent())
+    }
+
     fn note(&mut self, event: &Event) {
         match event {
             Event::Token { candidate, id, .. } => {
@@ -144,6 +152,7 @@ impl State {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
+        let failure = failure.or_else(|| self.cut_off.then(books_silent));
         let mut record = std::mem::take(&mut self.record);
         let unfinished = FinishReason::Failed;
         record.finish_reasons = self.finished.iter().map(|reason| reason.unwrap_or(unfinished)).collect();
@@ -203,6 +212,7 @@ impl Account {
             accepted: false,
             abandoned: false,
             settled: false,
+            cut_off: false,
         };
         let state = Arc::new(Mutex::new(state));
         (Self(Arc::clone(&state)), AccountSink(state))
@@ -225,6 +235,10 @@ pub(crate) struct AccountSink(Arc<Mutex<State>>);
 impl EventSink for AccountSink {
     fn push(&mut self, event: Event) {
         let mut state = lock(&self.0);
+        if state.is_cut_off_by(&event) {
+            state.cut_off = true;
+            return;
+        }
         state.note(&event);
         match event {
             Event::Done(usage) => state.settle(None, &usage),
@@ -281,6 +295,10 @@ fn finish_reason(reason: inference::FinishReason) -> FinishReason {
         inference::FinishReason::Length => FinishReason::Length,
         inference::FinishReason::Cancelled => FinishReason::Cancelled,
     }
+}
+
+fn books_silent() -> LineError {
+    LineError::Payment(AdmitError::Unavailable("they did not say in time whether more tokens are paid for".to_owned()))
 }
 
 fn line_error(failure: RequestFailure) -> LineError {

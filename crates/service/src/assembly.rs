@@ -70,7 +70,10 @@ impl Assembly {
 
     fn take(&mut self, parcel: Parcel) {
         match parcel {
-            Parcel::Event(Event::Prompt { start, logprobs }, _) => self.take_prompt(start, &logprobs),
+            Parcel::Event(Event::Prompt { start, logprobs }, made) => {
+                self.take_prompt(start, &logprobs);
+                self.note(made);
+            }
             Parcel::Event(Event::Token { candidate, id, logprobs }, made) => {
                 self.take_token(candidate, id, logprobs);
                 self.note(made);
@@ -89,10 +92,10 @@ impl Assembly {
         }
     }
 
-    /// Text is about to leave: what it stands for is noted first, or nothing leaves.
+    /// Text or scores are about to leave: what they stand for is noted first, or nothing leaves.
     fn note(&mut self, made: Made) {
         let Some(bill) = &self.bill else { return };
-        if let Some(error) = self.ready.back().and_then(|_text| bill.note(made, self.cached).err()) {
+        if let Some(error) = self.ready.back().and_then(|_news| bill.note(made, self.cached).err()) {
             self.ready.clear();
             self.ready.push_back(LineEvent::Failed(error, Box::default()));
         }

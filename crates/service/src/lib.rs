@@ -18,7 +18,7 @@ mod prompt;
 mod reply;
 mod stop;
 
-pub use charging::{Charging, entry_id};
+pub use charging::{Charging, Waits, entry_id};
 pub use economics::Charge;
 pub use error::{ErrorKind, LineError};
 pub use line::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use economics::books::Admission;
+use economics::books::{Admission, AdmitError};
 use inference::{CancelToken, Control, Engine, Request, RequestId, SubmitError, TokenId};
 use ledger::EntryId;
 use metering::{Meter, Rejection, UsageRecord};
@@ -124,19 +124,19 @@ impl LocalLine {
             Account::open(self.opening(&generation, &ids, bill.clone()), Arc::clone(&self.meter), sender);
         let cancel = CancelToken::new();
         // Made before the request is handed over: if this future is dropped from here on, the work stops.
-        let standings = bill.as_ref().map(|bill| bill.standings()).unwrap_or_default();
-        let reply = Reply::new(Box::new(Assembly::new(plan, parcels)), cancel.clone()).with_standings(standings);
+        let reply = Reply::new(Box::new(Assembly::new(plan, parcels)), cancel.clone()).charged(bill.clone());
+        let candidates = generation.candidates;
         let request = Request {
             id: RequestId(self.next_id.fetch_add(1, Ordering::Relaxed)),
             prompt: ids,
             max_tokens,
             allowance: bill.as_ref().filter(|_| max_tokens > 0).map(|bill| bill.allowance()),
-            candidates: generation.candidates,
+            candidates,
             stop_ids: self.tokenizer.end_ids().to_vec(),
             ignore_eos: generation.ignore_eos,
             prompt_logprobs: if generation.echo { generation.sampling.logprobs } else { None },
             priority: generation.priority,
-            controls: controls(generation.candidates, &pieces, &stops),
+            controls: controls(candidates, &pieces, &stops),
             sampling: generation.sampling,
             events: Box::new(sink),
             cancel,
@@ -144,6 +144,9 @@ impl LocalLine {
         };
         self.engine.submit(request).map_err(|error| self.refusal(error))?;
         account.accept();
+        if let Some(bill) = &bill {
+            bill.begin(candidates);
+        }
         Ok(reply)
     }
 
@@ -188,8 +191,16 @@ impl LocalLine {
         if !self.open.load(Ordering::Acquire) {
             return Err(LineError::Closed);
         }
+        if let Some(trouble) = self.trouble() {
+            return Err(LineError::Payment(AdmitError::Unavailable(trouble)));
+        }
         let waiting = self.engine.gauges().waiting;
         if waiting >= limits.max_waiting { Err(self.queue_full(waiting)) } else { Ok(()) }
+    }
+
+    /// Why the books take no new request, if they don't.
+    fn trouble(&self) -> Option<String> {
+        self.charging.as_ref().and_then(|charging| charging.trouble())
     }
 
     /// The prompt's ids. Long texts and chats leave the prompt for a blocking thread; a text comes back.
@@ -351,7 +362,7 @@ impl Line for LocalLine {
 
     fn status(&self) -> LineStatus {
         LineStatus {
-            ready: self.open.load(Ordering::Acquire),
+            ready: self.open.load(Ordering::Acquire) && self.trouble().is_none(),
             gauges: self.engine.gauges(),
             counters: self.engine.counters(),
             limits: self.engine.limits(),

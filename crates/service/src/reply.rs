@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use economics::limits::Standings;
@@ -9,6 +10,7 @@ use inference::CancelToken;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::LineEvent;
+use crate::charging::Bill;
 
 /// Where a reply's events come from. It ends (`None`) after `Done` or `Failed`.
 pub trait EventSource: Send {
@@ -28,6 +30,7 @@ pub struct Reply {
     source: Box<dyn EventSource>,
     cancel: CancelToken,
     standings: Standings,
+    bill: Option<Arc<Bill>>,
     ended: bool,
 }
 
@@ -35,14 +38,21 @@ impl Reply {
     /// A reply over its events and the token that stops their making.
     #[must_use]
     pub fn new(source: Box<dyn EventSource>, cancel: CancelToken) -> Self {
-        Self { source, cancel, standings: Standings::default(), ended: false }
+        Self { source, cancel, standings: Standings::default(), bill: None, ended: false }
     }
 
-    /// The same reply, with how the caller's rate limits stood when it was admitted.
-    #[must_use]
-    pub fn with_standings(mut self, standings: Standings) -> Self {
-        self.standings = standings;
+    /// The same reply, paid for by `bill`.
+    pub(crate) fn charged(mut self, bill: Option<Arc<Bill>>) -> Self {
+        self.standings = bill.as_ref().map_or(self.standings, |bill| bill.standings());
+        self.bill = bill;
         self
+    }
+
+    /// Drops a reply of which nothing was read, for a reason of this side: the work stops and costs nothing.
+    pub fn withdraw(self) {
+        if let Some(bill) = &self.bill {
+            bill.withdraw();
+        }
     }
 
     /// How the caller's rate limits stood when it was admitted.
