@@ -200,9 +200,12 @@ impl<F: Form> Work<F> {
 
     async fn run(self, recording: Option<Recording>) -> Result<Response, ApiError> {
         let Self { line, generations, form, ticket, reader_idle } = self;
-        let replies = match submit(&line, generations, form.head()).await {
+        let replies = match submit(&line, generations).await {
             Ok(replies) => replies,
-            Err(failure) => return Err(failure.noted(recording).await.with_prompt_as(F::PROMPT)),
+            Err(error) => {
+                let failure = form.head().failure(error, false);
+                return Err(failure.noted(recording).await.with_prompt_as(F::PROMPT));
+            }
         };
         let standings = replies.last().map(Reply::standings).unwrap_or_default();
         let events = sse::join(replies);
@@ -250,14 +253,16 @@ fn fingerprint(card: &ModelCard) -> String {
     format!("tokenworks-{}-{}", env!("CARGO_PKG_VERSION"), card.created)
 }
 
-/// Submits all or none: when one is refused, those accepted before are cancelled by the drop.
-async fn submit(line: &Arc<dyn Line>, generations: Vec<Generation>, head: &Head) -> Result<Vec<Reply>, Failure> {
+/// Submits all or none: when one is refused, those accepted before stop and cost nothing.
+async fn submit(line: &Arc<dyn Line>, generations: Vec<Generation>) -> Result<Vec<Reply>, ApiError> {
     let mut replies = Vec::with_capacity(generations.len());
     for generation in generations {
         match line.submit(generation).await {
             Ok(reply) => replies.push(reply),
-            // What those accepted before did until now is charged.
-            Err(error) => return Err(head.failure(error.into(), !replies.is_empty())),
+            Err(error) => {
+                replies.into_iter().for_each(Reply::withdraw);
+                return Err(error.into());
+            }
         }
     }
     Ok(replies)
