@@ -16,8 +16,11 @@ use crate::Invalid;
 pub use admitted::Admitted;
 use ring::Ring;
 
-/// Most subjects counted at one time; idle ones are dropped first.
-pub const MAX_SUBJECTS: usize = 65_536;
+/// Most end users of one organisation that are counted at one time; idle ones are dropped first. Other subjects are as
+/// many as the directory has.
+pub const MAX_END_USERS: usize = 16_384;
+/// Most end users of all organisations that are counted at one time: about 2 KiB of memory each.
+const MAX_ALL_END_USERS: usize = 16 * MAX_END_USERS;
 /// What to say in `Retry-After` when too many requests run at one time.
 const CONCURRENCY_RETRY_MS: u64 = 1_000;
 
@@ -103,6 +106,14 @@ pub struct Subject {
     pub level: Level,
     /// Its id, unique within the level.
     pub id: Arc<str>,
+}
+
+impl Subject {
+    /// The organisation of an end user, whose ids are `organisation/user`.
+    fn end_user_of(&self) -> Option<&str> {
+        let (organisation, _) = self.id.split_once('/')?;
+        (self.level == Level::EndUser).then_some(organisation)
+    }
 }
 
 /// What is counted per minute.
@@ -207,9 +218,12 @@ pub enum Limited {
         /// A wait worth trying.
         retry_after_ms: u64,
     },
-    /// More parties are active than are counted.
-    #[error("more than {MAX_SUBJECTS} limited keys, projects and users are active")]
+    /// Too many different end users ask: those of one organisation never stand in the way of its keys and projects, nor
+    /// of other organisations.
+    #[error("no more than {limit} end users with bounds of their own are served in this time")]
     Crowded {
+        /// How many are.
+        limit: usize,
         /// A wait worth trying.
         retry_after_ms: u64,
     },
@@ -222,7 +236,7 @@ impl Limited {
         match self {
             Self::Rate { retry_after_ms, .. }
             | Self::Concurrency { retry_after_ms, .. }
-            | Self::Crowded { retry_after_ms } => Some(*retry_after_ms),
+            | Self::Crowded { retry_after_ms, .. } => Some(*retry_after_ms),
             Self::TooLarge { .. } => None,
         }
     }
@@ -252,20 +266,79 @@ impl Counts {
 
 #[derive(Default)]
 struct State {
+    /// Keys, projects, teams, organisations.
     subjects: HashMap<Subject, Counts>,
+    /// End users, by their organisation.
+    end_users: HashMap<Box<str>, EndUsers>,
+    /// The second in which all organisations' idle end users were looked for.
     swept_s: Option<i64>,
 }
 
-impl State {
-    /// Makes room for `new` more subjects, looking for idle ones at most once a second.
-    fn make_room(&mut self, new: usize, now_ms: i64) -> Result<(), Limited> {
-        let full = |state: &Self| state.subjects.len().saturating_add(new) > MAX_SUBJECTS;
-        if full(self) && self.swept_s != Some(now_ms.div_euclid(1_000)) {
-            self.swept_s = Some(now_ms.div_euclid(1_000));
-            self.subjects.retain(|_, counts| !counts.is_idle(now_ms));
+#[derive(Default)]
+struct EndUsers {
+    counts: HashMap<Subject, Counts>,
+    swept_s: Option<i64>,
+}
+
+impl EndUsers {
+    /// Drops the idle ones, at most once a second.
+    fn sweep(&mut self, now_ms: i64) {
+        if self.swept_s.replace(now_ms.div_euclid(1_000)) != Some(now_ms.div_euclid(1_000)) {
+            self.counts.retain(|_, counts| !counts.is_idle(now_ms));
         }
-        if full(self) { Err(Limited::Crowded { retry_after_ms: CONCURRENCY_RETRY_MS }) } else { Ok(()) }
     }
+}
+
+impl State {
+    fn counts(&mut self, subject: &Subject) -> Option<&mut Counts> {
+        match subject.end_user_of() {
+            Some(organisation) => self.end_users.get_mut(organisation)?.counts.get_mut(subject),
+            None => self.subjects.get_mut(subject),
+        }
+    }
+
+    fn counts_or_new(&mut self, subject: &Subject) -> &mut Counts {
+        match subject.end_user_of() {
+            Some(organisation) => {
+                self.end_users.entry(organisation.into()).or_default().counts.entry(subject.clone()).or_default()
+            }
+            None => self.subjects.entry(subject.clone()).or_default(),
+        }
+    }
+
+    /// Makes room for one more end user of an organisation.
+    fn make_room(&mut self, organisation: &str, now_ms: i64) -> Result<(), Limited> {
+        let crowded = |limit| Err(Limited::Crowded { limit, retry_after_ms: CONCURRENCY_RETRY_MS });
+        if let Some(own) = self.end_users.get_mut(organisation).filter(|own| own.counts.len() >= MAX_END_USERS) {
+            own.sweep(now_ms);
+            if own.counts.len() >= MAX_END_USERS {
+                return crowded(MAX_END_USERS);
+            }
+        }
+        let second = Some(now_ms.div_euclid(1_000));
+        if self.all_end_users() >= MAX_ALL_END_USERS && self.swept_s != second {
+            self.swept_s = second;
+            self.end_users.retain(|_, own| {
+                own.sweep(now_ms);
+                !own.counts.is_empty()
+            });
+        }
+        if self.all_end_users() >= MAX_ALL_END_USERS { crowded(MAX_ALL_END_USERS) } else { Ok(()) }
+    }
+
+    fn all_end_users(&self) -> usize {
+        self.end_users.values().map(|own| own.counts.len()).sum()
+    }
+}
+
+/// The most answer tokens, beside `input` prompt tokens, that no bound of `subjects` refuses for good; one at least.
+#[must_use]
+pub fn most_output(subjects: &[(Subject, Limits)], input: u64) -> u64 {
+    let of = |(_, limits): &(Subject, Limits)| {
+        let total = limits.total_tokens_per_minute.map(|total| total.saturating_sub(input));
+        limits.output_tokens_per_minute.into_iter().chain(total).min()
+    };
+    subjects.iter().filter_map(of).min().unwrap_or(u64::MAX).max(1)
 }
 
 /// Counts of all subjects.
@@ -291,20 +364,21 @@ impl Limiter {
     ) -> Result<Admitted, Limited> {
         let bounded: Vec<&(Subject, Limits)> = subjects.iter().filter(|(_, l)| *l != Limits::default()).collect();
         let mut state = self.lock();
-        let new = bounded.iter().filter(|(subject, _)| !state.subjects.contains_key(subject)).count();
-        if new > 0 {
-            state.make_room(new, now_ms)?;
+        for (subject, _) in &bounded {
+            if let Some(organisation) = subject.end_user_of().filter(|_| state.counts(subject).is_none()) {
+                state.make_room(organisation, now_ms)?;
+            }
         }
         let standings = standings(&mut state, &bounded, now_ms);
         for (subject, limits) in &bounded {
-            if let Some(counts) = state.subjects.get_mut(subject) {
+            if let Some(counts) = state.counts(subject) {
                 check_running(subject, limits, counts)?;
             }
-            check_rates(subject, limits, state.subjects.get_mut(subject), demand, (now_ms, standings))?;
+            check_rates(subject, limits, state.counts(subject), demand, (now_ms, standings))?;
         }
         let mut marks = Vec::with_capacity(bounded.len());
         for (subject, limits) in &bounded {
-            let counts = state.subjects.entry(subject.clone()).or_default();
+            let counts = state.counts_or_new(subject);
             counts.running = counts.running.saturating_add(1);
             let mut mark = [None; 4];
             let places = counts.rings.iter_mut().zip(limits.per_minute()).zip(demand.counts()).zip(&mut mark);
@@ -323,7 +397,8 @@ impl Limiter {
     /// How many subjects are counted now.
     #[must_use]
     pub fn subjects(&self) -> usize {
-        self.lock().subjects.len()
+        let state = self.lock();
+        state.subjects.len() + state.all_end_users()
     }
 }
 
@@ -367,7 +442,7 @@ fn check_rates(
 fn standings(state: &mut State, bounded: &[&(Subject, Limits)], now_ms: i64) -> Standings {
     let mut nearest = Standings::default();
     for (subject, limits) in bounded {
-        let mut counts = state.subjects.get_mut(subject);
+        let mut counts = state.counts(subject);
         for (index, limit) in limits.per_minute().into_iter().enumerate() {
             let Some(limit) = limit else { continue };
             let ring = counts.as_mut().and_then(|counts| counts.rings.get_mut(index)).and_then(Option::as_mut);

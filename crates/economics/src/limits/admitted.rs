@@ -2,33 +2,47 @@
 
 use std::sync::Arc;
 
-use super::ring::Mark;
+use super::ring::{Mark, SLOTS};
 use super::{Demand, Limiter, Standings, Subject};
 
-/// Where a subject's counts were last counted.
-pub(super) type Marks = (Subject, [Option<Mark>; 4]);
+/// Where each count of a subject was counted.
+pub(super) type Marks = [Option<Mark>; 4];
+
+/// What was counted at one time.
+struct Layer {
+    /// Of each count, what can still be given back.
+    counted: [u64; 4],
+    /// For each subject.
+    marks: Vec<Marks>,
+}
 
 /// A reservation. Dropping it ends the running request; what was counted stays unless [`Admitted::settle`] corrects it.
 pub struct Admitted {
     limiter: Arc<Limiter>,
-    marks: Vec<Marks>,
+    subjects: Vec<Subject>,
     /// All that was counted.
     counted: [u64; 4],
-    /// What was counted at the marks: the most that can be given back.
-    marked: [u64; 4],
+    /// When it was counted, oldest first; only what the last minute can hold.
+    layers: Vec<Layer>,
     /// How the bounds stood with this request.
     pub standings: Standings,
 }
 
 impl Admitted {
-    pub(super) fn new(limiter: Arc<Limiter>, marks: Vec<Marks>, counted: [u64; 4], standings: Standings) -> Self {
-        Self { limiter, marks, counted, marked: counted, standings }
+    pub(super) fn new(
+        limiter: Arc<Limiter>,
+        marked: Vec<(Subject, Marks)>,
+        counted: [u64; 4],
+        standings: Standings,
+    ) -> Self {
+        let (subjects, marks) = marked.into_iter().unzip();
+        Self { limiter, subjects, counted, layers: vec![Layer { counted, marks }], standings }
     }
 
     /// Counts further answer tokens of the running request. They are never refused: what was begun is finished, and
     /// later requests wait for it.
     pub fn count_output(&mut self, now_ms: i64, tokens: u64) {
-        self.mark(now_ms, [0, 0, tokens, tokens]);
+        self.add(now_ms, [0, 0, tokens, tokens]);
     }
 
     /// Corrects what was counted to what was used; what was too much is free again at once.
@@ -41,50 +55,67 @@ impl Admitted {
         self.correct(0, [0; 4]);
     }
 
-    fn mark(&mut self, now_ms: i64, more: [u64; 4]) {
+    fn add(&mut self, now_ms: i64, more: [u64; 4]) {
+        let Some(known) = self.layers.last().map(|layer| layer.marks.clone()) else { return };
         let mut state = self.limiter.lock();
-        for (subject, marks) in &mut self.marks {
-            let Some(counts) = state.subjects.get_mut(subject) else { continue };
-            for ((ring, mark), more) in counts.rings.iter_mut().zip(marks).zip(more) {
-                if let (Some(ring), true) = (ring, mark.is_some() && more > 0) {
+        let marks = self.subjects.iter().zip(known).map(|(subject, mut marks)| {
+            let Some(counts) = state.counts(subject) else { return marks };
+            for ((ring, mark), more) in counts.rings.iter_mut().zip(&mut marks).zip(more) {
+                if let (Some(ring), true) = (ring, mark.is_some()) {
                     *mark = Some(ring.add(now_ms, more));
                 }
             }
-        }
+            marks
+        });
+        let marks: Vec<Marks> = marks.collect();
         drop(state);
-        for ((counted, marked), more) in self.counted.iter_mut().zip(&mut self.marked).zip(more) {
-            *counted = counted.saturating_add(more);
-            *marked = if more > 0 { more } else { *marked };
+        add(&mut self.counted, more);
+        match self.layers.last_mut() {
+            Some(last) if last.marks == marks => add(&mut last.counted, more),
+            _ => self.layers.push(Layer { counted: more, marks }),
         }
+        // Each layer is of another second: older ones count no more.
+        let old = self.layers.len().saturating_sub(SLOTS);
+        self.layers.drain(..old);
     }
 
+    /// Takes back from what was counted last, as that counts longest.
     fn correct(&mut self, now_ms: i64, to: [u64; 4]) {
         let more: [u64; 4] = std::array::from_fn(|i| to[i].saturating_sub(self.counted[i]));
-        let less: [u64; 4] = std::array::from_fn(|i| self.counted[i].saturating_sub(to[i]).min(self.marked[i]));
+        let mut less: [u64; 4] = std::array::from_fn(|i| self.counted[i].saturating_sub(to[i]));
         let mut state = self.limiter.lock();
-        for (subject, marks) in &self.marks {
-            let Some(counts) = state.subjects.get_mut(subject) else { continue };
-            for ((ring, mark), less) in counts.rings.iter_mut().zip(marks).zip(less) {
-                if let (Some(ring), Some(mark)) = (ring, mark) {
-                    ring.take_back(*mark, less);
+        for Layer { counted, marks } in self.layers.iter_mut().rev() {
+            let back: [u64; 4] = std::array::from_fn(|i| less[i].min(counted[i]));
+            less = std::array::from_fn(|i| less[i] - back[i]);
+            *counted = std::array::from_fn(|i| counted[i] - back[i]);
+            for (subject, marks) in self.subjects.iter().zip(marks) {
+                let Some(counts) = state.counts(subject) else { continue };
+                for ((ring, mark), back) in counts.rings.iter_mut().zip(marks).zip(back) {
+                    if let (Some(ring), Some(mark)) = (ring, mark) {
+                        ring.take_back(*mark, back);
+                    }
                 }
             }
         }
         drop(state);
-        (self.counted, self.marked) = (to, [0; 4]);
         if more != [0; 4] {
-            let settled = self.counted;
-            self.mark(now_ms, more);
-            self.counted = settled;
+            self.add(now_ms, more);
         }
+        self.counted = to;
+    }
+}
+
+fn add(to: &mut [u64; 4], more: [u64; 4]) {
+    for (sum, more) in to.iter_mut().zip(more) {
+        *sum = sum.saturating_add(more);
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
         let mut state = self.limiter.lock();
-        for (subject, _) in &self.marks {
-            if let Some(counts) = state.subjects.get_mut(subject) {
+        for subject in &self.subjects {
+            if let Some(counts) = state.counts(subject) {
                 counts.running = counts.running.saturating_sub(1);
             }
         }

@@ -1,11 +1,11 @@
 //! One count over the last minute, by seconds.
 
 /// A minute and the second that is partly in it.
-const SLOTS: usize = 61;
+pub(super) const SLOTS: usize = 61;
 const SPAN_S: i64 = 61;
 
 /// Where something was counted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     second: i64,
     epoch: u32,

@@ -81,15 +81,62 @@ fn requests_at_one_time_are_counted_by_guards() {
 }
 
 #[test]
-fn idle_subjects_are_dropped_when_room_is_needed() {
+fn end_users_of_one_organisation_crowd_out_nobody_else() {
     let limiter = Arc::new(Limiter::default());
-    for user in 0..MAX_SUBJECTS {
-        drop(limiter.reserve(0, &[(subject(Level::EndUser, &user.to_string()), requests(1))], NONE).unwrap());
+    let user = |id: &str| (subject(Level::EndUser, id), requests(1));
+    let reserve = |now_ms, subjects: &[(Subject, Limits)]| limiter.reserve(now_ms, subjects, NONE).map(drop);
+    for n in 0..MAX_END_USERS {
+        reserve(0, &[user(&format!("acme/{n}"))]).unwrap();
     }
-    let next = [(subject(Level::EndUser, "next"), requests(1))];
-    assert!(matches!(limiter.reserve(60_999, &next, NONE), Err(Limited::Crowded { .. })));
-    assert!(limiter.reserve(61_000, &next, NONE).is_ok());
-    assert_eq!(limiter.subjects(), 1);
+    let refused = reserve(60_999, &[user("acme/next")]).unwrap_err();
+    assert!(matches!(refused, Limited::Crowded { limit: MAX_END_USERS, .. }), "{refused}");
+    reserve(60_999, &[user("other/next"), (subject(Level::Key, "k"), requests(1))]).unwrap();
+    reserve(60_999, &[(subject(Level::Organisation, "acme"), requests(1))]).unwrap();
+    // Idle ones are dropped when room is needed.
+    reserve(61_000, &[user("acme/next")]).unwrap();
+    assert_eq!(limiter.subjects(), 4);
+}
+
+#[test]
+fn what_was_counted_in_steps_is_given_back_in_full() {
+    let limiter = Arc::new(Limiter::default());
+    let limits = Limits { output_tokens_per_minute: Some(1_000), ..Limits::default() };
+    let subjects = [(subject(Level::Key, "k"), limits)];
+    let remaining = |now_ms| {
+        let probe = limiter.reserve(now_ms, &subjects, NONE).unwrap();
+        probe.standings.tokens.unwrap().remaining
+    };
+    let mut first = limiter.reserve(0, &subjects, Demand { input: 1, output: 16 }).unwrap();
+    for step in 0..200 {
+        first.count_output(1_000 + step * 7, 4);
+    }
+    assert_eq!(remaining(3_000), 1_000 - 816);
+    first.settle(3_000, Demand { input: 1, output: 9 });
+    assert_eq!(remaining(3_000), 1_000 - 9);
+    // What was counted more than a minute ago is free already and not given back a second time.
+    let mut long = limiter.reserve(100_000, &subjects, Demand { input: 1, output: 300 }).unwrap();
+    for second in 1..=100 {
+        long.count_output(100_000 + second * 1_000, 5);
+    }
+    long.settle(200_000, Demand { input: 1, output: 0 });
+    assert_eq!(remaining(200_000), 1_000);
+}
+
+#[test]
+fn the_most_that_no_bound_refuses_for_good() {
+    let of = |output, total| Limits {
+        output_tokens_per_minute: output,
+        total_tokens_per_minute: total,
+        ..Limits::default()
+    };
+    let most = |limits: &[Limits], input| {
+        let subjects: Vec<_> = limits.iter().map(|limits| (subject(Level::Key, "k"), *limits)).collect();
+        most_output(&subjects, input)
+    };
+    assert_eq!(most(&[of(None, None)], 5), u64::MAX);
+    assert_eq!(most(&[of(Some(20), None), of(Some(9), Some(50))], 5), 9);
+    assert_eq!(most(&[of(Some(20), Some(50))], 45), 5);
+    assert_eq!(most(&[of(None, Some(50))], 60), 1, "the prompt alone is too large");
 }
 
 #[test]
