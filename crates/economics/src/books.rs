@@ -11,6 +11,7 @@ mod alert;
 pub mod detail;
 mod funds;
 mod memory;
+mod opening;
 mod recover;
 mod ticket;
 mod undo;
@@ -22,7 +23,6 @@ use ledger::{Batch, Command, EntryId, Ledger, NotDurable, OpenError, Options, Re
 use sha2::{Digest, Sha256};
 
 use crate::directory::key::KeyHash;
-use crate::directory::record::Scope;
 use crate::directory::{Identity, Unidentified};
 use crate::limits::Limiter;
 use crate::rollup::Rollup;
@@ -35,9 +35,10 @@ pub use accounts::unit;
 pub use acts::{Act, ActsAfter};
 pub(crate) use admin::unknown;
 pub use admin::{ChangeError, PostError, Standing};
-pub use admit::{Admission, AdmitError};
+pub use admit::{Admission, AdmitError, USER_BYTES};
 pub use alert::{Alert, Delivery, Notifier, Raised};
 pub use detail::End;
+pub use opening::MAX_NEW_END_USERS;
 pub use recover::{RecoverError, Recovered};
 pub use ticket::{Extension, SettleError, Settled, Ticket, progress};
 
@@ -126,7 +127,7 @@ pub struct Books {
     steps: Steps,
     plant: accounts::Plant,
     memory: Arc<Memory>,
-    account_changes: accounts::AccountChanges,
+    changes: opening::AccountChanges,
     limiter: Arc<Limiter>,
     known_alerts: KnownAlerts,
     notifier: OnceLock<Arc<dyn Notifier>>,
@@ -156,7 +157,7 @@ impl Books {
             steps: Steps { first: settings.steps.first.max(1), next: settings.steps.next.max(1) },
             plant,
             memory,
-            account_changes: accounts::AccountChanges::default(),
+            changes: opening::AccountChanges::default(),
             limiter: Arc::new(Limiter::default()),
             known_alerts: KnownAlerts::default(),
             notifier: OnceLock::new(),
@@ -203,13 +204,7 @@ impl Books {
         let directory = self.directory();
         let mut identity = match found {
             None => directory.identify(&hash, now_ms)?,
-            Some(key) => Identity {
-                key: Some(format!("config/{}", key.name)),
-                key_name: Some(key.name.clone()),
-                scopes: Scope::ALL.into(),
-                max_priority: key.max_priority,
-                ..directory.house()?
-            },
+            Some(key) => directory.configured(&key.name, key.max_priority),
         };
         if !user.is_empty() {
             directory.for_end_user(&mut identity, user)?;

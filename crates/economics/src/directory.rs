@@ -72,12 +72,23 @@ pub struct Identity {
     pub max_priority: i32,
     /// When the key runs out.
     pub expires: Option<i64>,
+    origin: Origin,
+}
+
+/// How a caller was known, so that it can be looked up again.
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    House,
+    Operator,
+    Configured,
+    Key(KeyHash),
 }
 
 impl Identity {
     /// Without a key, scopes and bounds.
     fn new(project: &str, organisation: Organisation, plan: Arc<Plan>) -> Self {
         Self {
+            origin: Origin::House,
             key: None,
             key_name: None,
             project: project.to_owned(),
@@ -280,7 +291,11 @@ impl Directory {
         exists("project", &key.project, self.projects.contains_key(&key.project))?;
         if let Some(old) = self.keys.get(&key.id) {
             stays("project", Some(&old.project), &key.project)?;
-            if old.revoked && !key.revoked {
+            // Who rotates a key read it before: of two at one time, the second knows an old text.
+            if key.hash != old.hash && key.previous.as_ref().map(|previous| previous.hash) != Some(old.hash) {
+                return Err(Invalid::new("hash", "the key was rotated meanwhile", "look at it again, then rotate it"));
+            }
+            if old.revoked && (!key.revoked || key.hash != old.hash) {
                 return Err(Invalid::new("revoked", "a revoked key stays revoked", "create a new key"));
             }
         }
@@ -335,12 +350,14 @@ impl Directory {
     }
 
     fn put_key(&mut self, key: Key) {
-        for hashes in self.by_hash.values_mut() {
-            hashes.retain(|(_, id)| *id != key.id);
+        if let Some(old) = self.keys.get(&key.id) {
+            for hash in old.hashes() {
+                if let Some(hashes) = self.by_hash.get_mut(&hash.bucket()) {
+                    hashes.retain(|(_, id)| *id != key.id);
+                }
+            }
         }
-        self.by_hash.retain(|_, hashes| !hashes.is_empty());
-        let previous = key.previous.as_ref().map(|previous| previous.hash);
-        for hash in [Some(key.hash), previous].into_iter().flatten() {
+        for hash in key.hashes() {
             self.by_hash.entry(hash.bucket()).or_default().push((hash, key.id.clone()));
         }
         self.keys.insert(key.id.clone(), key);
@@ -373,6 +390,7 @@ impl Directory {
         identity.owner.clone_from(&key.owner);
         identity.max_priority = key.max_priority;
         identity.expires = key.expires;
+        identity.origin = Origin::Key(*hash);
         identity.bound(Level::Key, &key.id, &key.bounds);
         Ok(identity)
     }
@@ -396,8 +414,40 @@ impl Directory {
             key: Some(OPERATOR.to_owned()),
             key_name: Some(OPERATOR.to_owned()),
             scopes: Scope::ALL.into(),
+            origin: Origin::Operator,
             ..Identity::new(HOUSE, organisation, plan)
         }
+    }
+
+    /// A key of the configuration: an admin of the plant. It asks models for the house, and while that is suspended or
+    /// not set up it administers all the same.
+    #[must_use]
+    pub fn configured(&self, name: &str, max_priority: i32) -> Identity {
+        let (house, scopes) = match self.house() {
+            Ok(house) => (house, Scope::ALL.into()),
+            Err(_) => (self.operator(), Scope::ALL.into_iter().filter(|scope| *scope != Scope::Inference).collect()),
+        };
+        let key = Some(format!("config/{name}"));
+        Identity { key, key_name: Some(name.to_owned()), scopes, max_priority, origin: Origin::Configured, ..house }
+    }
+
+    /// The same caller as the directory says now, with the bounds of the end user `user` (empty: none). It may never do
+    /// more than `known` may.
+    ///
+    /// # Errors
+    /// As [`Directory::identify`] and [`Directory::for_end_user`].
+    pub fn identify_again(&self, known: &Identity, user: &str, now_ms: i64) -> Result<Identity, Unidentified> {
+        let mut identity = match &known.origin {
+            Origin::House => self.house()?,
+            Origin::Operator => self.operator(),
+            Origin::Configured => self.configured(known.key_name.as_deref().unwrap_or_default(), known.max_priority),
+            Origin::Key(hash) => self.identify(hash, now_ms)?,
+        };
+        identity.scopes.retain(|scope| known.scopes.contains(scope));
+        if !user.is_empty() {
+            self.for_end_user(&mut identity, user)?;
+        }
+        Ok(identity)
     }
 
     fn in_project(&self, id: &str) -> Result<Identity, Unidentified> {

@@ -1,23 +1,24 @@
 //! Which accounts there are and what they are called.
 
 use std::fmt::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ledger::{
-    AccountId, AccountKind, AccountSpec, Batch, Command, EntryId, Ledger, NotDurable, Outcome, Refusal, Refused,
-    StoreError, Unit,
+    AccountId, AccountKind, AccountSpec, Balance, Batch, Command, EntryId, Ledger, NotDurable, Outcome, Refusal,
+    Refused, StoreError, Unit,
 };
 use sha2::{Digest, Sha256};
 
 use super::detail::Accounts;
-use super::{Books, DURABLE_WAIT, unknown};
+use super::{Books, unknown};
 use crate::directory::Identity;
-use crate::directory::record::Organisation;
-use crate::limits::Subject;
-use crate::plan::Budget;
+use crate::directory::record::{Kind, Organisation, Record};
+use crate::limits::{Level, Subject};
+use crate::plan::{Budget, Plan, Pool};
 use crate::window::Period;
 use crate::{FrozenPrice, Invalid, Nano, Window};
+
+/// How often accounts are looked for while others change them.
+pub(super) const TRIES: u32 = 16;
 
 /// Units of the accounts.
 pub mod unit {
@@ -46,19 +47,6 @@ pub(super) struct Plant {
     pub(super) volume: AccountId,
 }
 
-/// Changes of accounts on their way to the disk.
-#[derive(Default)]
-pub(super) struct AccountChanges {
-    running: AtomicUsize,
-    turn: Mutex<()>,
-}
-
-impl AccountChanges {
-    fn one_by_one(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Why an account could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AccountError {
@@ -70,6 +58,8 @@ pub(super) enum AccountError {
     NotDurable(#[from] NotDurable),
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    #[error("others change the accounts all the time")]
+    Changing,
 }
 
 impl Plant {
@@ -137,6 +127,20 @@ fn volume_name(organisation: &str, price: &FrozenPrice, window: &Window) -> Stri
     format!("org/{}/volume/{}/{}/{}", part(organisation), part(price.list()), part(price.model()), window.label)
 }
 
+fn money_spec(organisation: &Organisation) -> AccountSpec {
+    let floor = organisation.credit.map(|credit| credit.0.saturating_neg());
+    spec(money_name(&organisation.id), AccountKind::Customer, unit::MONEY, floor)
+}
+
+fn pool_spec(organisation: &str, pool: &Pool, window: &Window) -> AccountSpec {
+    spec(pool_name(organisation, window), AccountKind::Pool, unit::POOL, Some(-pool.units()))
+}
+
+fn budget_spec(subject: &Subject, budget: &Budget, window: &Window) -> AccountSpec {
+    let floor = (!budget.soft).then_some(budget.amount.0.saturating_neg());
+    spec(budget_name(subject, budget.period, window), AccountKind::Budget, unit::BUDGET, floor)
+}
+
 /// A budget that watches a request, for its alerts.
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
@@ -146,56 +150,93 @@ pub(super) struct Watch {
     pub(super) window: Window,
 }
 
-impl Books {
-    /// The account of that spec, opened at its first use; a floor that was changed meanwhile is changed in the ledger.
-    /// Both wait for the disk, so that what a crash leaves in the journal never names an account that was lost.
-    pub(super) fn account(&self, spec: &AccountSpec, now_ms: i64) -> Result<AccountId, AccountError> {
-        if let Some(id) = self.known_account(spec)? {
-            // Read after the account: who changed it has counted itself before.
-            if self.account_changes.running.load(Ordering::SeqCst) > 0 {
-                drop(self.account_changes.one_by_one());
-            }
-            return Ok(id);
+/// The accounts that a request needs, as the directory wants them to be.
+pub(super) struct Wanted {
+    pub(super) accounts: Accounts<AccountSpec>,
+    /// The windows of its budgets.
+    windows: Vec<Window>,
+}
+
+impl Wanted {
+    pub(super) fn new(identity: &Identity, price: &FrozenPrice, window: &Window, now_ms: i64) -> Result<Self, Invalid> {
+        let organisation = &identity.organisation.id;
+        let pool = identity.plan.pool.map(|pool| pool_spec(organisation, &pool, window));
+        let volume_name = || volume_name(organisation, price, window);
+        let volume = price.by_volume().then(|| spec(volume_name(), AccountKind::Contra, unit::VOLUME, None));
+        let (mut budgets, mut windows) = (Vec::new(), Vec::new());
+        for (subject, budget) in &identity.budgets {
+            let window = identity.plan.calendar.window(budget.period, now_ms)?;
+            budgets.push((budget_spec(subject, budget, &window), !budget.soft));
+            windows.push(window);
         }
-        self.account_changes.running.fetch_add(1, Ordering::SeqCst);
-        let result = self.change_account(spec, now_ms);
-        self.account_changes.running.fetch_sub(1, Ordering::SeqCst);
-        result
+        let money = money_spec(&identity.organisation);
+        Ok(Self { accounts: Accounts { money, pool, volume, budgets }, windows })
     }
 
-    fn known_account(&self, spec: &AccountSpec) -> Result<Option<AccountId>, AccountError> {
+    /// What to watch, once the accounts are there.
+    pub(super) fn watches(self, identity: &Identity, accounts: &Accounts) -> Vec<Watch> {
+        let mut watches = Vec::new();
+        for (((subject, budget), (account, _)), window) in
+            identity.budgets.iter().zip(&accounts.budgets).zip(self.windows)
+        {
+            if !budget.alert_percent.is_empty() {
+                let (subject, budget) = (subject.clone(), budget.clone());
+                watches.push(Watch { account: *account, subject, budget, window });
+            }
+        }
+        watches
+    }
+
+    /// The end user's budget, if it has one, and its window.
+    pub(super) fn end_user<'a>(&'a self, identity: &'a Identity) -> Option<(&'a AccountSpec, &'a Window)> {
+        let at = identity.budgets.iter().position(|(subject, _)| subject.level == Level::EndUser)?;
+        Some((&self.accounts.budgets.get(at)?.0, self.windows.get(at)?))
+    }
+}
+
+impl Books {
+    /// The accounts, if all are there as they are wanted to be. Those that others are just opening or changing are waited
+    /// for until they are on the disk, so that what a crash leaves in the journal never names an account that was lost.
+    pub(super) fn known_accounts(&self, wanted: &Accounts<AccountSpec>) -> Result<Option<Accounts>, AccountError> {
+        let found = wanted.try_map(|spec| self.known_account(spec))?;
+        let Ok(known) = found.try_map(|account| account.ok_or(())) else { return Ok(None) };
+        // Asked after the accounts were found: who changes one has said so before.
+        self.changes.wait_for(wanted.all().map(|spec| spec.name.as_str()))?;
+        Ok(Some(known))
+    }
+
+    fn known_account(&self, spec: &AccountSpec) -> Result<Option<AccountId>, StoreError> {
         let Some(id) = self.ledger.account(&spec.name)? else { return Ok(None) };
         let floor = self.ledger.balance(id)?.and_then(|balance| balance.floor);
         Ok((floor == spec.floor).then_some(id))
     }
 
-    fn change_account(&self, spec: &AccountSpec, now_ms: i64) -> Result<AccountId, AccountError> {
-        let _turn = self.account_changes.one_by_one();
-        if let Some(id) = self.known_account(spec)? {
-            return Ok(id); // Another request was quicker.
-        }
-        let id = match self.ledger.account(&spec.name)? {
-            None => open(&self.ledger, spec, now_ms)?,
-            Some(account) => {
-                let command = Command::SetFloor { account, floor: spec.floor };
-                self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![command] })?;
-                account
-            }
-        };
-        self.ledger.flush(DURABLE_WAIT)?;
-        Ok(id)
+    /// What an account stands at, or will stand at once it is opened or its floor is changed.
+    pub(super) fn balance_as_wanted(&self, spec: &AccountSpec) -> Result<Option<Balance>, StoreError> {
+        let known = self.ledger.account(&spec.name)?.map_or(Ok(None), |account| self.ledger.balance(account))?;
+        let known = known.unwrap_or(Balance { posted: 0, held: 0, floor: None });
+        Ok(Some(Balance { floor: spec.floor, ..known }))
     }
 
-    fn money_account(&self, organisation: &Organisation, now_ms: i64) -> Result<AccountId, AccountError> {
-        let floor = organisation.credit.map(|credit| credit.0.saturating_neg());
-        let name = money_name(&organisation.id);
-        self.account(&spec(name, AccountKind::Customer, unit::MONEY, floor), now_ms)
+    /// One account, opened at its first use.
+    fn account(&self, spec: AccountSpec, now_ms: i64) -> Result<AccountId, AccountError> {
+        let wanted = Accounts { money: spec, pool: None, volume: None, budgets: Vec::new() };
+        for _ in 0..TRIES {
+            if let Some(known) = self.known_accounts(&wanted)? {
+                return Ok(known.money);
+            }
+            let turn = self.changes.turn();
+            let underway = self.change_accounts(&turn, &[&wanted.money], true, now_ms)?;
+            drop(turn);
+            underway.wait()?;
+        }
+        Err(AccountError::Changing)
     }
 
     /// The money account of an organisation by its id.
     pub(super) fn money_of(&self, organisation: &str, now_ms: i64) -> Result<AccountId, AccountError> {
-        let known = self.directory().organisation(organisation).cloned();
-        self.money_account(&known.ok_or_else(|| unknown(organisation))?, now_ms)
+        let known = self.directory().organisation(organisation).map(money_spec);
+        self.account(known.ok_or_else(|| unknown(organisation))?, now_ms)
     }
 
     /// Counts what was given back of a request's charge, never more than it.
@@ -206,39 +247,32 @@ impl Books {
         now_ms: i64,
     ) -> Result<AccountId, AccountError> {
         let floor = Some(charged.0.saturating_neg());
-        self.account(&spec(format!("credited/{request}"), AccountKind::Contra, unit::BUDGET, floor), now_ms)
+        self.account(spec(format!("credited/{request}"), AccountKind::Contra, unit::BUDGET, floor), now_ms)
     }
 
-    /// All accounts of a request, those of its budgets with what to watch.
-    pub(super) fn accounts(
-        &self,
-        identity: &Identity,
-        price: &FrozenPrice,
-        window: &Window,
-        now_ms: i64,
-    ) -> Result<(Accounts, Vec<Watch>), AccountError> {
-        let organisation = &identity.organisation.id;
-        let pool = identity.plan.pool.map(|pool| {
-            let name = pool_name(organisation, window);
-            self.account(&spec(name, AccountKind::Pool, unit::POOL, Some(-pool.units())), now_ms)
-        });
-        let volume = price.by_volume().then(|| {
-            let name = volume_name(organisation, price, window);
-            self.account(&spec(name, AccountKind::Contra, unit::VOLUME, None), now_ms)
-        });
-        let (mut budgets, mut watches) = (Vec::new(), Vec::new());
-        for (subject, budget) in &identity.budgets {
-            let window = identity.plan.calendar.window(budget.period, now_ms)?;
-            let floor = (!budget.soft).then_some(budget.amount.0.saturating_neg());
-            let name = budget_name(subject, budget.period, &window);
-            let account = self.account(&spec(name, AccountKind::Budget, unit::BUDGET, floor), now_ms)?;
-            budgets.push((account, !budget.soft));
-            if !budget.alert_percent.is_empty() {
-                let (subject, budget) = (subject.clone(), budget.clone());
-                watches.push(Watch { account, subject, budget, window });
+    /// The accounts whose floors follow from a record, as the directory has it now.
+    pub(super) fn bounded_by(&self, kind: Kind, key: &str, now_ms: i64) -> Result<Vec<AccountSpec>, Invalid> {
+        let directory = self.directory();
+        let Some(record) = directory.record(kind, key) else { return Ok(Vec::new()) };
+        let pool_of = |organisation: &Organisation, plan: &Plan| -> Result<Option<AccountSpec>, Invalid> {
+            let window = plan.calendar.window(Period::Month, now_ms)?;
+            Ok(plan.pool.map(|pool| pool_spec(&organisation.id, &pool, &window)))
+        };
+        let mut specs = Vec::new();
+        if let Record::Plan(plan) = &record {
+            for organisation in directory.organisations().filter(|organisation| organisation.plan == plan.id) {
+                specs.extend(pool_of(organisation, plan)?);
             }
         }
-        let money = self.money_account(&identity.organisation, now_ms)?;
-        Ok((Accounts { money, pool: pool.transpose()?, volume: volume.transpose()?, budgets }, watches))
+        if let Record::Organisation(organisation) = &record {
+            specs.push(money_spec(organisation));
+            if let Some(Record::Plan(plan)) = directory.record(Kind::Plan, &organisation.plan) {
+                specs.extend(pool_of(organisation, &plan)?);
+            }
+        }
+        if let Some((subject, budget, calendar)) = directory.budget_of(&record) {
+            specs.push(budget_spec(&subject, &budget, &calendar.window(budget.period, now_ms)?));
+        }
+        Ok(specs)
     }
 }

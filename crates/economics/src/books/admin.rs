@@ -1,9 +1,10 @@
 //! Acts of administration: changes of the directory, payments, credit notes.
 
-use ledger::{Batch, Command, EntryId, Leg, NotDurable, Refusal, Refused, StoreError};
+use ledger::{AccountSpec, Batch, Command, EntryId, Leg, NotDurable, Refusal, Refused, StoreError};
 
 use super::accounts::{AccountError, money_name, pool_name};
 use super::detail::{CreditNote, Payment, Settlement, entry_kind};
+use super::opening::Underway;
 use super::{Books, DURABLE_WAIT, id_of};
 use crate::directory::authority::{Authority, Denied};
 use crate::directory::record::{Record, check_text};
@@ -68,6 +69,10 @@ impl From<AccountError> for PostError {
             AccountError::Refused(error) => Self::Refused(error),
             AccountError::NotDurable(error) => Self::NotDurable(error),
             AccountError::Invalid(error) => Self::Invalid(error),
+            AccountError::Changing => {
+                let refusal = Refusal::Unavailable { reason: error.to_string() };
+                Self::Refused(Refused { index: 0, refusal })
+            }
         }
     }
 }
@@ -84,8 +89,10 @@ pub struct Standing {
 }
 
 impl Books {
-    /// Changes the directory: checks the record, writes it as a document by `actor`, waits for the disk. Effective at
-    /// once for new requests, on other servers over the same ledger within a second. Returns the document's version.
+    /// Changes the directory: checks the record, writes it as a document by `actor`, waits for the disk. Returns the
+    /// document's version. Effective at once for new requests, and a budget for running ones too; prices and plans once
+    /// they are on the disk, since what is charged under them must be found there after a crash. On other servers over
+    /// the same ledger all is effective within a second.
     ///
     /// # Errors
     /// The record is wrong, or the ledger does not take it; nothing is changed then.
@@ -106,8 +113,20 @@ impl Books {
         build: impl Fn(&Directory) -> Result<Record, Invalid>,
     ) -> Result<(Record, u64), ChangeError> {
         let (record, version, receipt) = self.memory.change(authority, build, (actor, now_ms))?;
+        let floors = self.set_floors(&record, now_ms);
         receipt.wait_durable(DURABLE_WAIT)?;
+        floors.map_or(Ok(()), Underway::wait)?;
         Ok((record, version))
+    }
+
+    /// Sets the floors of the accounts that a record bounds, so that running requests stop there too. What cannot be set
+    /// now is set at the next admission.
+    fn set_floors(&self, record: &Record, now_ms: i64) -> Option<Underway<'_>> {
+        let turn = self.changes.turn();
+        // As it is now: the next change may have come first.
+        let bounded = self.bounded_by(record.kind(), &record.key(), now_ms).ok()?;
+        let bounded: Vec<&AccountSpec> = bounded.iter().collect();
+        self.change_accounts(&turn, &bounded, false, now_ms).ok()
     }
 
     /// Books a payment of a customer (negative: paid out). The same reference again changes nothing.

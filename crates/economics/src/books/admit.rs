@@ -2,25 +2,29 @@
 
 use std::sync::Arc;
 
-use ledger::{EntryId, Refusal, StoreError};
+use ledger::{AccountSpec, EntryId, Refusal, StoreError};
 
 use super::Books;
-use super::accounts::AccountError;
-use super::detail::{Context, Opening};
+use super::accounts::{AccountError, TRIES, Wanted, Watch};
+use super::detail::{Accounts, Context, Opening};
 use super::funds::{Held, Short};
 use super::ticket::Ticket;
-use crate::directory::Identity;
 use crate::directory::record::Scope;
-use crate::limits::{Demand, Limited};
+use crate::directory::{Identity, Unidentified};
+use crate::limits::{Demand, Limited, most_output};
 use crate::price::UnknownPrice;
 use crate::terms::Ask;
 use crate::window::Period;
-use crate::{Invalid, Nano, Quantities, Terms};
+use crate::{FrozenPrice, Invalid, Nano, Quantities, Terms, Window};
 
 /// A hold that nobody ended is void after this long (its request cannot run any more).
 const HOLD_MS: i64 = 24 * 3_600_000;
 /// Longest tag.
 const TAG_BYTES: usize = 64;
+/// Longest name of an end user.
+pub const USER_BYTES: usize = 256;
+/// Longest detail of a hold. The settlement repeats most of it and adds its lines, and always has to fit into the ledger.
+const OPENING_BYTES: usize = 8 * 1024;
 
 /// A request that wants to run.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +47,27 @@ pub struct Admission<'a> {
     pub now_ms: i64,
 }
 
+impl Admission<'_> {
+    /// What is wrong with its fields.
+    fn check(&self) -> Result<(), Invalid> {
+        let Self { input, max_output, tag, user, .. } = *self;
+        Quantities { in_uncached: input, out_visible: max_output, ..Quantities::default() }.check()?;
+        for (field, text, most) in [("tag", tag, TAG_BYTES), ("user", user, USER_BYTES)] {
+            if text.len() > most || text.chars().any(char::is_control) {
+                let problem = format!("longer than {most} bytes or with control characters");
+                return Err(Invalid::new(field, problem, "shorten it"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Why a request is not admitted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdmitError {
+    /// The caller is no longer known, or was shut out since it was.
+    #[error(transparent)]
+    Unidentified(#[from] Unidentified),
     /// The key may not ask models.
     #[error("this key may not ask models")]
     Forbidden,
@@ -107,44 +129,51 @@ impl From<Short> for AdmitError {
     }
 }
 
+/// What a request would run under, by the directory as it is.
+struct Asked {
+    identity: Identity,
+    price: FrozenPrice,
+    window: Window,
+    wanted: Wanted,
+}
+
+impl Asked {
+    fn terms(&self) -> Terms {
+        Terms::new(self.price.clone(), &self.identity.plan)
+    }
+}
+
 impl Books {
-    /// Admits a request: checks what its key may do, freezes the price, reserves within all rate limits, and takes one
-    /// hold over money, pool and every budget for the whole prompt and the first answer tokens (fewer, if less is paid
-    /// for, but one at least). The first request of a customer's window waits for the disk, the others for nothing.
+    /// Admits a request: looks up anew what its caller may do now, freezes the price, reserves within all rate limits,
+    /// and takes one hold over money, pool and every budget for the whole prompt and the first answer tokens (fewer, if
+    /// less is paid for or others share it, but one at least). Only what is admitted opens accounts: the first request of
+    /// a customer's (or an end user's) window waits for the disk, the others for nothing.
     ///
     /// # Errors
     /// Names what refuses it; nothing is reserved then.
     pub fn admit(self: &Arc<Self>, admission: Admission<'_>) -> Result<Ticket, AdmitError> {
-        let Admission { id, identity, input, now_ms, .. } = admission;
-        let ask = Ask { input, output: admission.max_output.min(self.steps.first) };
-        let (opening, terms, watches) = self.open_account(&admission)?;
-        let demand = Demand { input, output: ask.output };
-        let limit = self.limiter.reserve(now_ms, &identity.limits, demand)?;
-        let new = Some((opening.pack(), now_ms.saturating_add(HOLD_MS)));
-        let least = admission.max_output.min(1);
-        match self.hold((id, &opening.accounts, &terms), Held::default(), (ask, least), &new, now_ms) {
-            Ok(held) => {
-                Ok(Ticket::new(Arc::clone(self), (id, opening, terms), watches, (held, admission.max_output), limit)
-                    .at(now_ms))
+        admission.check()?;
+        let asked = self.asked(&admission)?;
+        let (input, limits) = (admission.input, &asked.identity.limits);
+        let output = admission.max_output.min(self.steps.first).min(most_output(limits, input));
+        let limit = self.limiter.reserve(admission.now_ms, limits, Demand { input, output })?;
+        match self.take_hold(&admission, asked, Ask { input, output }) {
+            Ok((parts, watches, held)) => {
+                let held = (held, admission.max_output);
+                Ok(Ticket::new(Arc::clone(self), parts, watches, held, limit).at(admission.now_ms))
             }
-            Err(short) => {
+            Err(error) => {
                 limit.cancel();
-                Err(short.into())
+                Err(error)
             }
         }
     }
 
-    /// The terms and accounts of a request.
-    fn open_account(
-        &self,
-        admission: &Admission<'_>,
-    ) -> Result<(Opening, Terms, Vec<super::accounts::Watch>), AdmitError> {
-        let Admission { identity, model, input, max_output, tag, user, now_ms, .. } = *admission;
-        Quantities { in_uncached: input, out_visible: max_output, ..Quantities::default() }.check()?;
-        if tag.len() > TAG_BYTES || tag.chars().any(char::is_control) {
-            let problem = format!("longer than {TAG_BYTES} bytes or with control characters");
-            return Err(Invalid::new("tag", problem, "shorten it").into());
-        }
+    /// What the directory says of a request now.
+    fn asked(&self, admission: &Admission<'_>) -> Result<Asked, AdmitError> {
+        let Admission { model, user, now_ms, .. } = *admission;
+        let directory = self.directory();
+        let identity = directory.identify_again(admission.identity, user, now_ms)?;
         if !identity.scopes.contains(&Scope::Inference) {
             return Err(AdmitError::Forbidden);
         }
@@ -152,22 +181,72 @@ impl Books {
         if plan.models.as_ref().is_some_and(|models| models.iter().all(|known| known != model)) {
             return Err(AdmitError::NotInPlan(model.to_owned()));
         }
-        let price = self.directory().prices().freeze(&plan.price_list, model, now_ms)?;
+        let price = directory.prices().freeze(&plan.price_list, model, now_ms)?;
+        drop(directory);
         let window = plan.calendar.window(Period::Month, now_ms)?;
-        let (accounts, watches) = self.accounts(identity, &price, &window, now_ms)?;
+        let wanted = Wanted::new(&identity, &price, &window, now_ms)?;
+        Ok(Asked { identity, price, window, wanted })
+    }
+
+    fn take_hold(
+        &self,
+        admission: &Admission<'_>,
+        asked: Asked,
+        ask: Ask,
+    ) -> Result<((EntryId, Opening, Terms), Vec<Watch>, Held), AdmitError> {
+        let Admission { id, model, input, max_output, tag, user, now_ms, .. } = *admission;
+        let least = max_output.min(1);
+        let (asked, accounts) = self.request_accounts(admission, asked, (ask, least))?;
+        let terms = asked.terms();
         let context = Context {
-            organisation: identity.organisation.id.clone(),
-            project: identity.project.clone(),
-            key: identity.key.clone().unwrap_or_default(),
-            list: price.list().to_owned(),
+            organisation: asked.identity.organisation.id.clone(),
+            project: asked.identity.project.clone(),
+            key: asked.identity.key.clone().unwrap_or_default(),
+            list: asked.price.list().to_owned(),
             model: model.to_owned(),
-            price_version: price.version(),
-            window_ms: window.start_ms,
+            price_version: asked.price.version(),
+            window_ms: asked.window.start_ms,
             tag: tag.to_owned(),
             user: user.to_owned(),
         };
-        let terms = Terms::new(price, plan);
         let (pool, discount_permille) = (terms.pool, terms.discount_permille);
-        Ok((Opening { writer: self.writer, context, input, pool, discount_permille, accounts }, terms, watches))
+        let watches = asked.wanted.watches(&asked.identity, &accounts);
+        let opening = Opening { writer: self.writer, context, input, pool, discount_permille, accounts };
+        let detail = opening.pack();
+        if detail.len() > OPENING_BYTES {
+            let problem = format!("its names take {} bytes, more than {OPENING_BYTES}", detail.len());
+            return Err(Invalid::new("request", problem, "use shorter names of keys and models").into());
+        }
+        let new = Some((detail, now_ms.saturating_add(HOLD_MS)));
+        let held = self.hold((id, &opening.accounts, &terms), Held::default(), (ask, least), &new, now_ms)?;
+        Ok(((id, opening, terms), watches, held))
+    }
+
+    /// The accounts of a request. Missing ones are opened if it is otherwise admitted.
+    fn request_accounts(
+        &self,
+        admission: &Admission<'_>,
+        mut asked: Asked,
+        (ask, least): (Ask, u64),
+    ) -> Result<(Asked, Accounts), AdmitError> {
+        for _ in 0..TRIES {
+            if let Some(accounts) = self.known_accounts(&asked.wanted.accounts)? {
+                return Ok((asked, accounts));
+            }
+            let mut turn = self.changes.turn();
+            // Read again in turn: a floor never goes back to what the directory said before.
+            asked = self.asked(admission)?;
+            self.check_paid(&asked.wanted.accounts, &asked.terms(), (ask, least))?;
+            if let Some((account, window)) = asked.wanted.end_user(&asked.identity)
+                && self.ledger.account(&account.name)?.is_none()
+            {
+                turn.count(&asked.identity.organisation.id, window, admission.now_ms)?;
+            }
+            let wanted: Vec<&AccountSpec> = asked.wanted.accounts.all().collect();
+            let underway = self.change_accounts(&turn, &wanted, true, admission.now_ms)?;
+            drop(turn);
+            underway.wait().map_err(AccountError::from)?;
+        }
+        Err(AccountError::Changing.into())
     }
 }

@@ -312,19 +312,36 @@ pub(super) struct Opening {
     pub(super) accounts: Accounts,
 }
 
-/// The accounts of one request.
+/// The accounts of one request: their numbers, or what they are to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Accounts {
-    pub(super) money: AccountId,
-    pub(super) pool: Option<AccountId>,
-    pub(super) volume: Option<AccountId>,
+pub(super) struct Accounts<A = AccountId> {
+    pub(super) money: A,
+    pub(super) pool: Option<A>,
+    pub(super) volume: Option<A>,
     /// Each with whether it is a hard bound.
-    pub(super) budgets: Vec<(AccountId, bool)>,
+    pub(super) budgets: Vec<(A, bool)>,
 }
 
 impl Default for Accounts {
     fn default() -> Self {
         Self { money: AccountId(0), pool: None, volume: None, budgets: Vec::new() }
+    }
+}
+
+impl<A> Accounts<A> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &A> {
+        let budgets = self.budgets.iter().map(|(account, _)| account);
+        [&self.money].into_iter().chain(&self.pool).chain(&self.volume).chain(budgets)
+    }
+
+    /// The same with another account for each.
+    pub(super) fn try_map<B, E>(&self, mut to: impl FnMut(&A) -> Result<B, E>) -> Result<Accounts<B>, E> {
+        Ok(Accounts {
+            money: to(&self.money)?,
+            pool: self.pool.as_ref().map(&mut to).transpose()?,
+            volume: self.volume.as_ref().map(&mut to).transpose()?,
+            budgets: self.budgets.iter().map(|(account, hard)| Ok((to(account)?, *hard))).collect::<Result<_, E>>()?,
+        })
     }
 }
 

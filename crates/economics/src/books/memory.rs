@@ -10,7 +10,7 @@ use std::time::Duration;
 use ledger::{Batch, Command, Document, Ledger, Receipt, Refusal, Refused, StoreError};
 
 use super::acts::document_id;
-use super::{BooksError, ChangeError};
+use super::{BooksError, ChangeError, DURABLE_WAIT};
 use crate::directory::authority::Authority;
 use crate::directory::record::{Kind, Record};
 use crate::{Directory, Invalid};
@@ -102,8 +102,13 @@ impl Memory {
             };
             match self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![put] }) {
                 Ok(receipt) => {
-                    self.insert(record.clone())?;
                     known.versions.insert((kind, key), version);
+                    // A request must not run under a price or plan that a crash would lose.
+                    let late = matches!(record, Record::Price(_) | Record::Plan(_));
+                    let durable = if late { receipt.wait_durable(DURABLE_WAIT) } else { Ok(()) };
+                    // Also when the disk is slow, since the next change is checked against this one.
+                    self.insert(record.clone())?;
+                    durable?;
                     return Ok((record, version, receipt));
                 }
                 // Another server was quicker: with its version taken in, this one is checked anew.

@@ -4,8 +4,10 @@ mod admission;
 mod alerts;
 mod audit;
 mod bounds;
+mod contention;
 mod crash;
 mod focus;
+mod fresh;
 #[cfg(unix)]
 mod several;
 mod simulation;
@@ -17,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::directory::record::{Bounds, Key, Organisation, Project, Record};
+use crate::directory::record::{Bounds, Key, Organisation, Project, Record, Scope};
 use crate::plan::{Budget, Plan, Pool, PoolEnd, Weights};
 use crate::price::{PriceSpec, Tier};
 use crate::window::Period;
@@ -130,11 +132,19 @@ impl Plant {
     }
 
     fn admit_with(&self, key: &str, input: u64, max_output: u64) -> Result<Ticket, AdmitError> {
-        let identity = self.books.identify(key, "", NOW).unwrap();
-        let id = next_id();
-        let identity = &identity;
-        let (tag, user) = ("test", "");
-        self.books.admit(Admission { id, identity, model: MODEL, input, max_output, tag, user, now_ms: NOW })
+        self.admit_for((key, ""), (input, max_output), NOW)
+    }
+
+    /// For an end user (empty: none), at a time.
+    fn admit_for(
+        &self,
+        (key, user): (&str, &str),
+        (input, max_output): (u64, u64),
+        now_ms: i64,
+    ) -> Result<Ticket, AdmitError> {
+        let identity = self.books.identify(key, "", now_ms).unwrap();
+        let (id, identity, tag) = (next_id(), &identity, "test");
+        self.books.admit(Admission { id, identity, model: MODEL, input, max_output, tag, user, now_ms })
     }
 
     fn balance(&self, name: &str) -> ledger::Balance {

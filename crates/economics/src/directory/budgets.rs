@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Directory;
-use super::record::Bounds;
+use super::record::{Bounds, Kind, Record};
 use crate::limits::{Level, Subject};
 use crate::plan::Budget;
 use crate::window::Calendar;
@@ -14,18 +14,22 @@ pub(crate) type Owned = (Subject, Budget, Calendar);
 impl Directory {
     /// The budgets of all organisations, teams, projects, keys and end users that have bounds of their own.
     pub(crate) fn budgets(&self) -> Vec<Owned> {
-        let organisation = |project: &str| self.projects.get(project).map(|project| project.organisation.as_str());
-        let organisations =
-            self.organisations.values().map(|r| (Level::Organisation, r.id.clone(), Some(r.id.as_str()), &r.bounds));
-        let teams = self.teams.values().map(|r| (Level::Team, r.id.clone(), Some(r.organisation.as_str()), &r.bounds));
-        let projects =
-            self.projects.values().map(|r| (Level::Project, r.id.clone(), Some(r.organisation.as_str()), &r.bounds));
-        let keys = self.keys.values().map(|r| (Level::Key, r.id.clone(), organisation(&r.project), &r.bounds));
-        let end_users = self.end_users.values().map(|r| {
-            (Level::EndUser, format!("{}/{}", r.organisation, r.user), Some(r.organisation.as_str()), &r.bounds)
-        });
-        let all = organisations.chain(teams).chain(projects).chain(keys).chain(end_users);
-        all.filter_map(|(level, id, organisation, bounds)| self.owned(level, &id, organisation?, bounds)).collect()
+        let kinds = [Kind::Organisation, Kind::Team, Kind::Project, Kind::Key, Kind::EndUser];
+        let records = kinds.into_iter().flat_map(|kind| self.records(kind));
+        records.filter_map(|record| self.budget_of(&record)).collect()
+    }
+
+    /// The budget of a record that has bounds.
+    pub(crate) fn budget_of(&self, record: &Record) -> Option<Owned> {
+        let (level, id, bounds) = match record {
+            Record::Organisation(r) => (Level::Organisation, r.id.clone(), &r.bounds),
+            Record::Team(r) => (Level::Team, r.id.clone(), &r.bounds),
+            Record::Project(r) => (Level::Project, r.id.clone(), &r.bounds),
+            Record::Key(r) => (Level::Key, r.id.clone(), &r.bounds),
+            Record::EndUser(r) => (Level::EndUser, format!("{}/{}", r.organisation, r.user), &r.bounds),
+            Record::Member(_) | Record::Plan(_) | Record::Price(_) => return None,
+        };
+        self.owned(level, &id, self.organisation_of(record)?, bounds)
     }
 
     /// The budget that every end user of an organisation has who has no bounds of its own.

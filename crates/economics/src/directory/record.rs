@@ -203,6 +203,11 @@ impl Key {
         let previous = Some(Previous { hash: self.hash, until: grace_until_ms });
         Self { prefix, hash, previous, ..self.clone() }
     }
+
+    /// Of its text, and of the one before.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = KeyHash> + use<> {
+        [self.hash].into_iter().chain(self.previous.as_ref().map(|previous| previous.hash))
+    }
 }
 
 /// An end user with bounds of its own, known by the `user` field of requests.

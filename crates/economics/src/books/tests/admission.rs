@@ -64,7 +64,8 @@ fn what_cannot_run_is_refused_by_name_and_holds_nothing() {
     let refused = refuse(Admission { input: 110, max_output: 5, ..base });
     let AdmitError::Spent { account, left } = refused else { panic!("{refused}") };
     assert_eq!((account.as_str(), left), ("budget/key/k1/month/2026-11-01", Nano(100 * IN + 3 * OUT)));
-    let reader = Identity { scopes: [Scope::Usage].into(), ..identity.clone() };
+    let mut reader = identity.clone();
+    reader.scopes = [Scope::Usage].into();
     assert_eq!(refuse(Admission { identity: &reader, ..base }), AdmitError::Forbidden);
     let ticket = plant.books.admit(base).unwrap();
     assert_eq!(refuse(base), AdmitError::Duplicate, "while it runs");
