@@ -168,7 +168,10 @@ impl LineError {
 /// What the books' refusal asks of the caller.
 fn payment_kind(error: &AdmitError) -> ErrorKind {
     match error {
-        AdmitError::Forbidden | AdmitError::NotInPlan(_) | AdmitError::UnknownPrice(_) => ErrorKind::Forbidden,
+        AdmitError::Unidentified(_)
+        | AdmitError::Forbidden
+        | AdmitError::NotInPlan(_)
+        | AdmitError::UnknownPrice(_) => ErrorKind::Forbidden,
         AdmitError::Limited(Limited::TooLarge { .. }) => ErrorKind::Invalid,
         AdmitError::Limited(_) | AdmitError::Held => ErrorKind::RateLimited,
         AdmitError::Spent { .. } => ErrorKind::Unpaid,

@@ -166,14 +166,9 @@ impl LocalLine {
         let user = generation.labels.user.clone().unwrap_or_default();
         let max_output = u64::from(max_tokens) * u64::from(generation.candidates);
         let admitted = tokio::task::spawn_blocking(move || {
-            let mut identity = Cow::Borrowed(payer.identity.as_ref());
-            if !user.is_empty() {
-                let known = charging.books().directory().for_end_user(identity.to_mut(), &user);
-                known.map_err(|error| LineError::Forbidden { message: error.to_string() })?;
-            }
             let admission = Admission {
                 id,
-                identity: &identity,
+                identity: &payer.identity,
                 model: &model,
                 input: input_tokens as u64,
                 max_output,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use economics::books::USER_BYTES;
 use inference::{SamplingParams, TokenId};
 use serde_json::{Map, Value};
 use service::{Generation, Labels, MAX_STOP_BYTES, MAX_STOPS, ModelCard, Payer, Prompt};
@@ -38,7 +39,7 @@ pub(super) fn options(
             .min(context.caller.max_priority),
         template_variables: BTreeMap::new(),
         payer: None,
-        labels: Labels { key: context.caller.key.clone(), user: fields.string("user")?, route: context.route },
+        labels: Labels { key: context.caller.key.clone(), user: user(fields)?, route: context.route },
     };
     let (stream, include_usage) = streaming(fields)?;
     let tag = tag(fields)?;
@@ -118,9 +119,25 @@ fn tag(fields: &mut Fields) -> Result<Option<String>, ApiError> {
     let tag = fields.object("metadata")?.and_then(|mut metadata| metadata.remove("tag"));
     match tag {
         None => Ok(None),
-        Some(Value::String(tag)) if tag.len() <= MAX_TAG_BYTES => Ok(Some(tag)),
-        Some(other) => Err(wrong("metadata.tag", "a string of at most 64 bytes", &other)),
+        Some(Value::String(tag)) if is_word(&tag, MAX_TAG_BYTES) => Ok(Some(tag)),
+        Some(other) => Err(wrong("metadata.tag", "a string of at most 64 bytes without control characters", &other)),
     }
+}
+
+/// Who asks through the caller's product: bounds and reports are by this word.
+fn user(fields: &mut Fields) -> Result<Option<String>, ApiError> {
+    let user = fields.string("user")?;
+    match user {
+        Some(user) if !is_word(&user, USER_BYTES) => {
+            let expected = format!("a string of at most {USER_BYTES} bytes without control characters");
+            Err(wrong("user", &expected, &Value::String(user)))
+        }
+        user => Ok(user),
+    }
+}
+
+fn is_word(text: &str, most: usize) -> bool {
+    text.len() <= most && !text.chars().any(char::is_control)
 }
 
 /// Whether to stream, and with usage.

@@ -110,6 +110,18 @@ async fn errors_say_what_is_there_and_what_should_be() {
             user(json!(5)),
             "`messages[1].content` must be a string, or a list of parts of type `text`; got the number 5",
         ),
+        (
+            CHAT,
+            "user",
+            json!("u\n"),
+            "`user` must be a string of at most 256 bytes without control characters; got the string \"u\\n\"",
+        ),
+        (
+            CHAT,
+            "metadata",
+            json!({"tag": "\u{7f}"}),
+            "`metadata.tag` must be a string of at most 64 bytes without control characters; got the string \"\\u{7f}\"",
+        ),
         (CHAT, "logprobs", json!(3), "`logprobs` must be a boolean; got the number 3"),
         (
             CHAT,
@@ -136,6 +148,9 @@ async fn errors_say_what_is_there_and_what_should_be() {
         assert_eq!(error.message, said);
         assert_eq!(error.param.as_deref(), said.split('`').nth(1));
     }
+    let mut body = base(CHAT);
+    body["user"] = json!("u".repeat(257));
+    assert_eq!(post(plant.address, CHAT, &body).await.error().param.as_deref(), Some("user"));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use metering::Unfinished;
 use super::*;
 use crate::books::detail::{Settlement, entry_kind};
 use crate::directory::record::Team;
+use crate::limits::Limits;
 
 /// Seeds run without asking; `TOKENWORKS_SIMULATION_SEEDS` asks for more.
 const SEEDS: u64 = 16;
@@ -19,6 +20,9 @@ const TIERED: [(u64, i64); 2] = [(0, 9), (300, 4)];
 const POOL_TOKENS: i64 = 900;
 const BUDGETS: [(&str, i64); 4] =
     [("key/k1", 9_000), ("project/web", 14_000), ("team/red", 15_000), ("organisation/acme", 16_000)];
+
+const END_USERS: [&str; 3] = ["", "ann", "bob"];
+const END_USER_BUDGET: i64 = 2_500;
 
 struct Random(u64);
 
@@ -47,6 +51,7 @@ struct Simulation {
     /// What clients received, by request.
     received: HashMap<[u8; 16], Quantities>,
     crashes: u64,
+    limited: u64,
 }
 
 fn bounded(amount: i64) -> Bounds {
@@ -54,18 +59,44 @@ fn bounded(amount: i64) -> Bounds {
     Bounds { budget: Some(budget), ..Bounds::default() }
 }
 
-fn world() -> Plant {
+/// What differs between worlds.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    then: PoolEnd,
+    discount_permille: u16,
+}
+
+impl Offer {
+    fn of(seed: u64) -> Self {
+        let then = if seed.is_multiple_of(4) { PoolEnd::Stop } else { PoolEnd::Overage };
+        Self { then, discount_permille: [0, 75, 0, 333][usize::try_from(seed % 4).unwrap()] }
+    }
+
+    /// What a list price comes to, halves to even.
+    fn discount_on(self, list: i64) -> i64 {
+        let taken = list * i64::from(self.discount_permille);
+        let (whole, rest) = (taken / 1_000, taken % 1_000);
+        whole + i64::from(rest > 500 || (rest == 500 && whole % 2 == 1))
+    }
+}
+
+fn world(offer: Offer) -> Plant {
     let rate = |nano: i64| Rate::from_pico(nano * 1_000).unwrap();
     let tiers = TIERED.map(|(volume_from, nano)| Tier { volume_from, ..Tier::flat(rate(nano), rate(nano)) });
     let weights = Weights { output: 2_000, ..Weights::default() };
     let tokens = u64::try_from(POOL_TOKENS).unwrap();
-    let plan = Plan { pool: Some(Pool { tokens, weights, then: PoolEnd::Overage }), ..Plan::plain("basic") };
+    let Offer { then, discount_permille } = offer;
+    let pool = Some(Pool { tokens, weights, then });
+    let plan = Plan { pool, discount_permille, ..Plan::plain("basic") };
     let plant = plant_with(vec![Tier::flat(rate(PLAIN.0), rate(PLAIN.1))], plan, bounded(BUDGETS[0].1));
     let team =
         Team { id: "red".into(), organisation: "acme".into(), name: "Red".into(), bounds: bounded(BUDGETS[2].1) };
     let project = Project {
         team: Some("red".into()),
-        bounds: bounded(BUDGETS[1].1),
+        bounds: Bounds {
+            limits: Limits { concurrent_requests: Some(9), output_tokens_per_minute: Some(400), ..Limits::default() },
+            ..bounded(BUDGETS[1].1)
+        },
         ..plant.books.directory().project("web").unwrap().clone()
     };
     for record in [
@@ -75,7 +106,11 @@ fn world() -> Plant {
         }),
         Record::Team(team),
         Record::Project(project),
-        Record::Organisation(Organisation { bounds: bounded(BUDGETS[3].1), ..organisation(None) }),
+        Record::Organisation(Organisation {
+            bounds: bounded(BUDGETS[3].1),
+            end_user_bounds: bounded(END_USER_BUDGET),
+            ..organisation(None)
+        }),
     ] {
         plant.books.change(record, "admin", NOW).unwrap();
     }
@@ -107,12 +142,14 @@ impl Simulation {
         let model = if self.random.below(2) == 0 { MODEL } else { "tiered" };
         let (input, max_output) = (self.random.below(40), self.random.below(80));
         let (id, identity) = (next_id(), &identity);
-        let admission = Admission { id, identity, model, input, max_output, tag: "", user: "", now_ms: self.now_ms };
+        let user = END_USERS[usize::try_from(self.random.below(3)).unwrap()];
+        let admission = Admission { id, identity, model, input, max_output, tag: "", user, now_ms: self.now_ms };
         match self.plant.books.admit(admission) {
             Ok(ticket) => {
                 self.pages.insert(id.0, Unfinished { id: id.0, start: ticket.page(), progress: None });
                 self.running.push(Running { ticket, made: 0 });
             }
+            Err(AdmitError::Limited(_)) => self.limited += 1,
             Err(AdmitError::Held | AdmitError::Spent { .. }) => {}
             Err(error) => panic!("{error}"),
         }
@@ -162,9 +199,13 @@ impl Simulation {
         let input = self.random.below(3);
         let admission =
             Admission { id, identity, model: MODEL, input, max_output: 1, tag: "", user: "", now_ms: self.now_ms };
-        // When the money is spent that is said first.
+        // When a limit is reached or the money is spent, that is said first.
         let refused = self.plant.books.admit(admission).map(drop).unwrap_err();
-        assert!(matches!(refused, AdmitError::Duplicate | AdmitError::Held | AdmitError::Spent { .. }), "{refused}");
+        let known = matches!(
+            refused,
+            AdmitError::Duplicate | AdmitError::Limited(_) | AdmitError::Held | AdmitError::Spent { .. }
+        );
+        assert!(known, "{refused}");
     }
 
     fn crash(&mut self) {
@@ -177,19 +218,19 @@ impl Simulation {
         self.plant = after;
     }
 
-    fn finish(mut self) -> u64 {
+    fn finish(mut self, offer: Offer) -> (u64, u64) {
         self.running.clear();
         self.plant.check();
         let entries = self.plant.books.ledger().entries(1, 10_000).unwrap();
-        audit(&self.plant, &entries, &self.received);
-        self.crashes
+        audit((&self.plant, offer), &entries, &self.received);
+        (self.crashes, self.limited)
     }
 }
 
 /// Everything is recomputed from the entries in their order, with arithmetic of its own.
-fn audit(plant: &Plant, entries: &[Entry], received: &HashMap<[u8; 16], Quantities>) {
+fn audit((plant, offer): (&Plant, Offer), entries: &[Entry], received: &HashMap<[u8; 16], Quantities>) {
     let (mut volume, mut pool, mut money) = (0, 0, 0);
-    let mut charged = HashMap::new();
+    let (mut charged, mut by_user) = (HashMap::new(), HashMap::<String, i64>::new());
     for entry in entries.iter().filter(|entry| entry.kind == entry_kind::SETTLED) {
         let settled = Settlement::read(entry).unwrap();
         let id = entry.id.unwrap().0;
@@ -210,8 +251,11 @@ fn audit(plant: &Plant, entries: &[Entry], received: &HashMap<[u8; 16], Quantiti
             let tiered = |at: i64| if at < 300 { TIERED[0].1 } else { TIERED[1].1 };
             (from..from + rest.0 + rest.1).map(tiered).sum()
         };
+        assert!(offer.then == PoolEnd::Overage || rest == (0, 0), "a plan that stops charges no money");
         assert_eq!(settled.list(), Nano(price), "{settled:?}");
-        money += price;
+        assert_eq!(settled.discount.0, offer.discount_on(price));
+        money += price - settled.discount.0;
+        *by_user.entry(settled.context.user).or_default() += price - settled.discount.0;
     }
     // Every client's tokens are charged, and only those.
     for (id, quantities) in received {
@@ -224,6 +268,11 @@ fn audit(plant: &Plant, entries: &[Entry], received: &HashMap<[u8; 16], Quantiti
     if pool > 0 {
         assert_eq!(plant.balance("org/acme/pool/2026-11-01").posted, -pool);
     }
+    for (user, money) in by_user.iter().filter(|(user, _)| !user.is_empty()) {
+        let spent = -plant.balance(&format!("budget/end-user/acme/{user}/month/2026-11-01")).posted;
+        assert_eq!(spent, *money, "{user}");
+        assert!(spent <= END_USER_BUDGET, "{user}: {spent}");
+    }
     for (level, amount) in BUDGETS.into_iter().filter(|_| !charged.is_empty()) {
         let spent = -plant.balance(&format!("budget/{level}/month/2026-11-01")).posted;
         assert_eq!(spent, money, "{level}");
@@ -233,22 +282,25 @@ fn audit(plant: &Plant, entries: &[Entry], received: &HashMap<[u8; 16], Quantiti
 
 #[test]
 fn every_interleaving_leaves_right_books() {
-    let (mut crashes, mut charged) = (0, 0);
+    let (mut crashes, mut limited, mut charged) = (0, 0, 0);
     let seeds = std::env::var("TOKENWORKS_SIMULATION_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
     for seed in 0..seeds {
-        let plant = world();
+        let offer = Offer::of(seed);
+        let plant = world(offer);
         let (pages, received) = (HashMap::new(), HashMap::new());
         let random = Random(seed);
         let mut simulation =
-            Simulation { random, plant, now_ms: NOW, running: Vec::new(), pages, received, crashes: 0 };
+            Simulation { random, plant, now_ms: NOW, running: Vec::new(), pages, received, crashes: 0, limited: 0 };
         for _ in 0..STEPS {
             simulation.step();
         }
         charged += simulation.received.len();
-        crashes += simulation.finish();
+        let (crashed, refused) = simulation.finish(offer);
+        (crashes, limited) = (crashes + crashed, limited + refused);
     }
     println!(
-        "books simulated: {seeds} seeds, {STEPS} steps each, {crashes} crashes, {charged} charged requests, all right"
+        "books simulated: {seeds} seeds, {STEPS} steps each, {crashes} crashes, {limited} refused by limits, {charged} charged \
+         requests, all right"
     );
-    assert!(crashes > seeds / 2 && charged > 300);
+    assert!(crashes > seeds / 2 && charged > 300 && limited > seeds);
 }
