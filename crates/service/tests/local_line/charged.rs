@@ -234,7 +234,8 @@ async fn a_crash_charges_what_was_delivered() {
             received += text.len();
         }
     }
-    // What a process that starts now would find: the files as they are.
+    // What a process that starts now would find: the files as they are, with both holds.
+    charged.charging.books().ledger().flush(LIMIT).unwrap();
     let copy = tempfile::tempdir().unwrap();
     std::fs::create_dir(copy.path().join("journal")).unwrap();
     for name in ["books.db", "books.db-wal"] {
