@@ -143,6 +143,14 @@ impl Asked {
     }
 }
 
+/// A request whose hold is taken.
+struct Paid {
+    opening: Opening,
+    terms: Terms,
+    watches: Vec<Watch>,
+    held: Held,
+}
+
 impl Books {
     /// Admits a request: looks up anew what its caller may do now, freezes the price, reserves within all rate limits,
     /// and takes one hold over money, pool and every budget for the whole prompt and the first answer tokens (fewer, if
@@ -158,8 +166,8 @@ impl Books {
         let output = admission.max_output.min(self.steps.first).min(most_output(limits, input));
         let limit = self.limiter.reserve(admission.now_ms, limits, Demand { input, output })?;
         match self.take_hold(&admission, asked, Ask { input, output }) {
-            Ok((parts, watches, held)) => {
-                let held = (held, admission.max_output);
+            Ok(Paid { opening, terms, watches, held }) => {
+                let (parts, held) = ((admission.id, opening, terms), (held, admission.max_output));
                 Ok(Ticket::new(Arc::clone(self), parts, watches, held, limit).at(admission.now_ms))
             }
             Err(error) => {
@@ -188,12 +196,7 @@ impl Books {
         Ok(Asked { identity, price, window, wanted })
     }
 
-    fn take_hold(
-        &self,
-        admission: &Admission<'_>,
-        asked: Asked,
-        ask: Ask,
-    ) -> Result<((EntryId, Opening, Terms), Vec<Watch>, Held), AdmitError> {
+    fn take_hold(&self, admission: &Admission<'_>, asked: Asked, ask: Ask) -> Result<Paid, AdmitError> {
         let Admission { id, model, input, max_output, tag, user, now_ms, .. } = *admission;
         let least = max_output.min(1);
         let (asked, accounts) = self.request_accounts(admission, asked, (ask, least))?;
@@ -219,7 +222,7 @@ impl Books {
         }
         let new = Some((detail, now_ms.saturating_add(HOLD_MS)));
         let held = self.hold((id, &opening.accounts, &terms), Held::default(), (ask, least), &new, now_ms)?;
-        Ok(((id, opening, terms), watches, held))
+        Ok(Paid { opening, terms, watches, held })
     }
 
     /// The accounts of a request. Missing ones are opened if it is otherwise admitted.
