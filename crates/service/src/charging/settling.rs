@@ -63,7 +63,7 @@ impl Settling {
     /// The ledger has decided it: the reader is told as soon as it is on the disk.
     pub(super) fn decided(self, settled: Settled) -> Decided {
         let wait = match self.reader {
-            Some(reader) => Wait::Reader(reader, settled.charge),
+            Some(reader) => Wait::Reader(Box::new((reader, settled.charge))),
             None => Wait::Told,
         };
         let used = self.due.map(|(used, _)| used).unwrap_or_default();
@@ -84,7 +84,7 @@ pub(super) struct Decided {
 
 /// Changed by whoever comes first: the writer that made the settlement durable, or the end of the wait.
 enum Wait {
-    Reader(Reader, Charge),
+    Reader(Box<(Reader, Charge)>),
     /// The reader has all it gets.
     Told,
     /// The answer was not delivered: once the charge is on the disk it is given back.
@@ -103,7 +103,8 @@ impl Decided {
         }
         let before = std::mem::replace(&mut *lock(&self.wait), Wait::Written);
         match before {
-            Wait::Reader(reader, charge) => {
+            Wait::Reader(waiting) => {
+                let (reader, charge) = *waiting;
                 // In this order: an answer that has left has no open page.
                 self.open.end_page();
                 reader.tell(Ok(Some(charge)));
@@ -130,7 +131,8 @@ impl Decided {
     pub(super) fn hurry(&self) -> bool {
         let mut wait = lock(&self.wait);
         match std::mem::replace(&mut *wait, Wait::Told) {
-            Wait::Reader(reader, charge) => {
+            Wait::Reader(waiting) => {
+                let (reader, charge) = *waiting;
                 tracing::warn!("the settlement of {} is not on the disk yet", self.open.id());
                 let noted = self.open.note(&self.used);
                 let withheld = noted.is_err() && !self.open.is_streamed();
