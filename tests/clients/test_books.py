@@ -3,8 +3,6 @@
 `TOKENWORKS_TEST_KILLS` is the number of kills (default 5), `TOKENWORKS_TEST_SEED` makes other moments and requests.
 """
 
-import hashlib
-import hmac
 import json
 import os
 import random
@@ -15,11 +13,9 @@ from pathlib import Path
 
 import httpx
 
+from customers import ADMIN, MODEL, customer, settings
 from plant import Plant
 
-MODEL = "smollm2-135m"
-ADMIN = "tw-admin"
-SECRET = "a secret of the tests alone"
 KILLS = int(os.environ.get("TOKENWORKS_TEST_KILLS", "5"))
 SEED = int(os.environ.get("TOKENWORKS_TEST_SEED", "1"))
 CLIENTS = 6
@@ -28,30 +24,6 @@ BUFFERED = 3
 # Tokens of one answer that may be journaled and not yet with the client: frames on their way.
 IN_FLIGHT = 8
 PATIENCE_SECONDS = 120
-
-
-def settings(folder: Path) -> str:
-    secret = folder / "secret"
-    secret.write_text(SECRET, encoding="utf-8")
-    digest = hmac.new(SECRET.encode(), ADMIN.encode(), hashlib.sha256).hexdigest()
-    return f'[server]\nkey_secret_file = {json.dumps(str(secret))}\n[[server.keys]]\nname = "ops"\nhash = "{digest}"\n'
-
-
-def customer(plant: Plant) -> str:
-    """Makes a customer whose tokens have a price, and gives the key."""
-
-    def admin(method: str, path: str, body: dict) -> dict:
-        headers = {"Authorization": f"Bearer {ADMIN}"}
-        answer = httpx.request(method, f"{plant.url}/admin/v1{path}", json=body, headers=headers, timeout=60)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    tiers = [{"input": "10 per 1M", "output": "30 per 1M"}]
-    admin("PUT", "/prices", {"model": MODEL, "from": "2020-01-01T00:00:00Z", "tiers": tiers})
-    admin("PUT", "/plans", {"id": "basic"})
-    admin("PUT", "/organisations", {"id": "acme", "name": "Acme", "plan": "basic"})
-    admin("PUT", "/projects", {"id": "web", "organisation": "acme", "name": "Web"})
-    return admin("POST", "/keys", {"id": "k1", "project": "web", "name": "web"})["key"]
 
 
 @dataclass

@@ -3,10 +3,14 @@
 import io
 import json
 import subprocess
+from decimal import Decimal
+from pathlib import Path
 
+import httpx
 import pypdf
 
-from plant import required_path
+from customers import ADMIN, MODEL, admin, customer, settings
+from plant import Plant, required_path
 
 DOCUMENT = {
     "number": "INV-2026-11-0042",
@@ -104,3 +108,39 @@ def test_names_of_many_scripts() -> None:
 def test_what_no_font_has_is_seen_to_be_missing() -> None:
     text = read(DOCUMENT | {"customer": "A 👩‍👧 ش \U00020bb7 B"}).pages[0].extract_text()
     assert "A □□ □ □ B" in text.split("\n"), text
+
+
+def test_a_customer_with_a_chinese_name_gets_an_invoice_that_adds_up(tmp_path: Path) -> None:
+    name, reason = "上海智算科技有限公司", "服务中断"
+    with Plant([MODEL], settings(tmp_path)) as plant:
+        key = customer(plant, name, discount_permille=50, calendar={"zone": "Asia/Shanghai"})
+        bearer = {"Authorization": f"Bearer {key}"}
+        body = {"model": MODEL, "prompt": "A story about a river:", "max_tokens": 700, "ignore_eos": True}
+        reply = httpx.post(f"{plant.url}/v1/completions", json=body, headers=bearer, timeout=300).raise_for_status().json()
+        charged = Decimal(reply["usage"]["charged"]["amount"])
+        credit = {"request": reply["id"], "amount": "0.005", "reference": "c1", "reason": reason}
+        admin(plant, "POST", "/credits", credit)
+        url = f"{plant.url}/v1/invoices/current"
+        invoice = httpx.get(url, headers=bearer).raise_for_status().json()
+        pdf = httpx.get(f"{url}.pdf", headers=bearer).raise_for_status()
+        asked = httpx.get(url, headers=bearer | {"Accept": "application/pdf"}).raise_for_status()
+        path = f"/admin/v1/organisations/acme/invoices/{invoice['id']}.pdf"
+        theirs = httpx.get(f"{plant.url}{path}", headers={"Authorization": f"Bearer {ADMIN}"}).raise_for_status()
+
+    amounts = {line["kind"]: Decimal(line["amount"]) for line in invoice["lines"]}
+    assert sum(Decimal(line["amount"]) for line in invoice["lines"]) == Decimal(invoice["total"])
+    assert Decimal(invoice["total"]) - amounts["rounding"] == charged + amounts["credit"]
+    assert amounts["credit"] == Decimal("-0.005")
+
+    assert pdf.headers["content-type"] == "application/pdf"
+    assert pdf.content == asked.content == theirs.content
+    reader = pypdf.PdfReader(io.BytesIO(pdf.content), strict=True)
+    text = "\n".join(page.extract_text() for page in reader.pages).split("\n")
+    for shown in [name, f"Number {invoice['number']}", "Time zone Asia/Shanghai", "From", "Tokenworks plant"]:
+        assert shown in text, text
+    assert any(line.startswith(f"{MODEL}, output, price 1 700 30 per 1M 0.021") for line in text), text
+    assert f"Subtotal {invoice['subtotal']}" in text
+    assert f"Discount {amounts['discount']}" in text
+    assert f"Rounding {amounts['rounding']}" in text
+    assert f"Total (USD) {invoice['total']}" in text
+    assert any(reason in line for line in text), text

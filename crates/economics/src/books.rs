@@ -10,6 +10,7 @@ mod admit;
 mod alert;
 pub mod detail;
 mod funds;
+mod invoices;
 mod memory;
 mod opening;
 mod recover;

@@ -2,8 +2,9 @@
 //!
 //! One row is one line of one request's charge (a model, a meter, a tier); pooled tokens have rows of their own that cost
 //! nothing; a credit note is a row of the category `Credit`. `BilledCost` is what the ledger posted, so the rows of one
-//! billing period of one billing account sum to its statement. `ListCost` and `ContractedCost` are exact products of
-//! unit price and quantity, as the specification wants them; each differs by less than a nano-unit from what was posted.
+//! billing period of one billing account sum to its invoice before rounding. `ListCost` and `ContractedCost` are exact
+//! products of unit price and quantity, as the specification wants them; each differs by less than a nano-unit from what
+//! was posted.
 //!
 //! Names and calendars are those of the time of the charge: the directory is folded from the same entries on the way.
 
@@ -132,7 +133,7 @@ impl Export<'_> {
             }
             entry_kind::CREDITED => {
                 let note = CreditNote::read(entry).ok_or_else(|| damaged(entry, "its credit note cannot be read"))?;
-                self.write(entry, &note.context, &[Basis::Credit(&note)])
+                self.write(entry, &note.billed(), &[Basis::Credit(&note)])
             }
             _ => Ok(()),
         }

@@ -62,12 +62,18 @@ impl Nano {
         Self::saturating(divide_half_even(pico, PICO_PER_NANO))
     }
 
+    /// The amount in whole minor units of `currency`, rounded half-even.
+    #[must_use]
+    pub fn rounded(self, currency: &Currency) -> Self {
+        let step = currency.minor_unit();
+        Self::saturating(divide_half_even(i128::from(self.0), step) * step)
+    }
+
     /// The amount in whole minor units of `currency`, rounded half-even, as decimal text (`12.35`).
     #[must_use]
     pub fn to_minor(self, currency: &Currency) -> String {
         let digits = u32::from(currency.minor_digits);
-        let step = 10_i128.pow(NANO_DIGITS - digits.min(NANO_DIGITS));
-        decimal(divide_half_even(i128::from(self.0), step), digits, digits)
+        decimal(divide_half_even(i128::from(self.0), currency.minor_unit()), digits, digits)
     }
 }
 
@@ -217,6 +223,11 @@ impl Currency {
         };
         Ok(Self { code: code.to_owned(), minor_digits })
     }
+
+    /// Nano-units in a minor unit.
+    fn minor_unit(&self) -> i128 {
+        10_i128.pow(NANO_DIGITS - u32::from(self.minor_digits).min(NANO_DIGITS))
+    }
 }
 
 /// `value / 10^digits` as text with at least `least` decimals and no zeros behind them.
@@ -316,6 +327,10 @@ mod tests {
         assert_eq!(Nano(12_355_000_000).to_minor(&usd), "12.36");
         assert_eq!(Nano(-5_000_000).to_minor(&usd), "0.00");
         assert_eq!(Nano(1_500_000_000).to_minor(&yen), "2");
+        assert_eq!(
+            (Nano(12_345_000_000).rounded(&usd), Nano(-7_600_000).rounded(&usd)),
+            (Nano(12_340_000_000), Nano(-10_000_000))
+        );
         assert!(Currency::of("usd").is_err());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ledger::{Entry, Ledger, StoreError, Summary, Tally};
+use ledger::{Entry, EntryId, Ledger, StoreError, Summary, Tally};
 use serde::Serialize;
 
 use crate::books::detail::{Context, CreditNote, Payment, Settlement};
@@ -19,6 +19,8 @@ const USAGE: u8 = b'u';
 const DAYS: u8 = b'd';
 const INVOICE: u8 = b'i';
 const ACTS: u8 = b'a';
+/// The credit notes of a window, each by its entry.
+const CREDITS: u8 = b'c';
 
 /// The summary given to the ledger.
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,7 +102,7 @@ impl Sums {
 
 impl Summary for Rollup {
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
@@ -121,7 +123,11 @@ impl Summary for Rollup {
             }
         } else if let Some(note) = CreditNote::read(entry) {
             let sums = Sums { credited: note.amount, ..Sums::default() };
-            tally(&note.context, entry.at_ms, &sums, add);
+            let context = note.billed();
+            tally(&context, entry.at_ms, &sums, add);
+            let Context { organisation, window_ms, .. } = &context;
+            let key = Key::new(CREDITS).text(organisation).number(*window_ms).number(entry.seq.cast_signed());
+            add(&key.0, &[note.amount.0]);
         }
         if let Some(own) = act_subject(entry) {
             add(&ActSubject::All.key(entry.seq), &[1]);
@@ -437,6 +443,57 @@ pub fn statement(ledger: &Ledger, organisation: &str, window_ms: i64) -> Result<
         }
     }
     Ok(statement)
+}
+
+/// A credit note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credit {
+    /// When it was given.
+    pub at_ms: i64,
+    /// The request it is for.
+    pub request: EntryId,
+    /// Why.
+    pub reason: String,
+    /// What is given back.
+    pub amount: Nano,
+}
+
+/// The credit notes that an organisation got in the window that starts at `window_ms`, oldest first. Only what is on the
+/// disk.
+///
+/// # Errors
+/// The store's.
+pub fn credits(ledger: &Ledger, organisation: &str, window_ms: i64) -> Result<Vec<Credit>, StoreError> {
+    let key = |ms: i64| Key::new(CREDITS).text(organisation).number(ms).0;
+    let entries = collect(ledger, key(window_ms), &key(window_ms.saturating_add(1)), |tally| {
+        let mut parts = Parts(tally.key.get(1..)?);
+        let (_, _) = (parts.text()?, parts.number()?);
+        parts.number()
+    })?;
+    let read = |seq: i64| {
+        let entry = ledger.entries(seq.cast_unsigned(), 1)?.pop();
+        let note = entry.as_ref().and_then(|entry| Some((entry.at_ms, CreditNote::read(entry)?)));
+        let (at_ms, note) = note.ok_or_else(|| StoreError::Damaged(format!("entry {seq} is no credit note")))?;
+        Ok(Credit { at_ms, request: EntryId(note.request), reason: note.reason, amount: note.amount })
+    };
+    entries.into_iter().map(read).collect()
+}
+
+/// Starts of the windows in which an organisation has charges or credit notes, oldest first. Only what is on the disk.
+///
+/// # Errors
+/// The store's.
+pub fn windows(ledger: &Ledger, organisation: &str) -> Result<Vec<i64>, StoreError> {
+    let key = |ms: i64| Key::new(INVOICE).text(organisation).number(ms).0;
+    let (mut starts, mut from) = (Vec::new(), i64::MIN);
+    while let Some(tally) = ledger.tallies(&key(from), &key(i64::MAX), 1)?.pop() {
+        let mut parts = Parts(tally.key.get(1..).unwrap_or_default());
+        let start = parts.text().and_then(|_| parts.number());
+        let start = start.ok_or_else(|| StoreError::Damaged("a tally cannot be read".to_owned()))?;
+        starts.push(start);
+        from = start.saturating_add(1);
+    }
+    Ok(starts)
 }
 
 /// The first multiple's number at or after `ms`.

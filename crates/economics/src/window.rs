@@ -61,6 +61,15 @@ pub struct Window {
     pub label: String,
 }
 
+impl Window {
+    /// `at_ms` as RFC 3339 text with the offset of the window's zone: `2026-11-01T00:00:00+08:00`.
+    #[must_use]
+    pub fn local(&self, at_ms: i64) -> String {
+        let local = Timestamp::from_millisecond(at_ms).and_then(|at| at.in_tz(&self.zone));
+        local.map_or_else(|_unknown| to_rfc3339(at_ms), |local| local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
+    }
+}
+
 impl Calendar {
     /// Refuses zones and days that do not exist.
     ///
@@ -242,6 +251,15 @@ mod tests {
         ] {
             assert_eq!(month(zone, anchor, at), (label.into(), start.into(), end.into()), "{zone} {at}");
         }
+    }
+
+    #[test]
+    fn local_times_have_the_offset_of_their_day() {
+        let window = |zone: &str| Calendar { zone: zone.into(), anchor_day: 1 }.window(Period::Month, 0).unwrap();
+        let berlin = window("Europe/Berlin");
+        assert_eq!(berlin.local(ms("2026-10-24T22:00:00Z")), "2026-10-25T00:00:00+02:00");
+        assert_eq!(berlin.local(ms("2026-10-25T23:00:00Z")), "2026-10-26T00:00:00+01:00");
+        assert_eq!(window("UTC").local(0), "1970-01-01T00:00:00+00:00");
     }
 
     #[test]

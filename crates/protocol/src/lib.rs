@@ -1,4 +1,5 @@
-//! Wire types of the OpenAI API (and of vLLM's `/tokenize`): requests, replies, stream frames and error bodies.
+//! Wire types of the OpenAI API (and of vLLM's `/tokenize`): requests, replies, stream frames and error bodies; and of
+//! the invoices.
 //!
 //! Plain data for `serde` and `utoipa`; no other crate of the workspace is known here. Requests are for clients
 //! to write and for the description of the API; the server reads them field by field, so that its errors can name the
@@ -7,6 +8,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod billing;
 mod chat;
 mod completions;
 mod error;
@@ -16,6 +18,10 @@ pub mod sse;
 mod tokenize;
 mod usage;
 
+pub use billing::{
+    BillingPeriod, Bucket, CompletionsUsage, Cost, CostAmount, Invoice, InvoiceCustomer, InvoiceLine, InvoiceList,
+    InvoiceMeter, InvoiceState, InvoiceSummary, Page, Standing, UsageQuantities, UsageReport, UsageRow, UsageSums,
+};
 pub use chat::{
     AssistantMessage, ChatChoice, ChatChunkChoice, ChatCompletion, ChatCompletionChunk, ChatCompletionRequest,
     ChatLogprobs, ChatMessage, ChatTokenLogprob, ChatTopLogprob, ContentPart, Delta, MessageContent,

@@ -42,6 +42,8 @@ pub(crate) struct App {
     pub(crate) ledger_walks: Arc<Semaphore>,
     /// `None`: where no model is served.
     pub(crate) answers: Option<Arc<Answers>>,
+    /// Who is paid, on invoices.
+    pub(crate) seller: String,
     requests: Arc<Semaphore>,
     /// Bytes of bodies that may still be taken.
     pub(crate) body_budget: Semaphore,
@@ -90,6 +92,7 @@ impl App {
             claim: Claim::default(),
             ledger_walks: Arc::new(Semaphore::new(LEDGER_WALKS)),
             answers,
+            seller: config.seller.clone(),
             requests: Arc::new(Semaphore::new(limits.max_requests as usize)),
             body_budget: Semaphore::new(limits.max_bodies_bytes.min(Semaphore::MAX_PERMITS)),
             draining: AtomicBool::new(false),
@@ -198,8 +201,7 @@ pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
         .route("/v1/completions", post(routes::completions::create))
         .route("/v1/models", get(routes::models::list))
         .route("/v1/models/{*id}", get(routes::models::one))
-        .route("/v1/usage", get(routes::billing::usage))
-        .route("/v1/statement", get(routes::billing::statement))
+        .merge(routes::billing::routes())
         .nest("/admin/v1", admin())
         .route("/admin/claim/{token}", get(routes::claim::page).post(routes::claim::take))
         .route("/tokenize", post(routes::tokenize::tokenize))

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::auth::is_key_hash;
 
+/// Longest name of the seller.
+const SELLER_BYTES: usize = 200;
+
 /// What the server needs to know. Defaults: 127.0.0.1:8080 without keys, TLS or CORS.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -23,6 +26,8 @@ pub struct ServerConfig {
     pub cors_origins: Vec<String>,
     /// Socket of the operator's desk (only with books): whoever may open it administers the plant without a key.
     pub desk: Option<PathBuf>,
+    /// Who is paid, on invoices.
+    pub seller: String,
     /// Bounds.
     pub limits: Limits,
 }
@@ -37,6 +42,7 @@ impl Default for ServerConfig {
             tls: None,
             cors_origins: Vec::new(),
             desk: None,
+            seller: "Tokenworks plant".to_owned(),
             limits: Limits::default(),
         }
     }
@@ -161,6 +167,10 @@ impl ServerConfig {
                 );
             }
         }
+        let wrong = |c: char| c.is_control();
+        if self.seller.trim().is_empty() || self.seller.len() > SELLER_BYTES || self.seller.contains(wrong) {
+            return invalid("books.seller".into(), "is empty, longer than 200 bytes or not one line; write a name");
+        }
         self.limits.check()
     }
 
@@ -263,6 +273,8 @@ mod tests {
         check(&|c| c.keys[0].hash = "tw-the-key-itself".into(), "server.keys[0].hash");
         check(&|c| c.cors_origins = vec!["*".into()], "server.cors_origins[0]");
         check(&|c| c.cors_origins = vec!["https://a.b/".into()], "server.cors_origins[0]");
+        check(&|c| c.seller = " ".into(), "books.seller");
+        check(&|c| c.seller = "a\nb".into(), "books.seller");
         check(&|c| c.limits.max_requests = 0, "server.max_requests");
         check(&|c| c.limits.max_bodies_bytes = 1, "server.max_bodies_bytes");
         check(&|c| c.limits.reader_idle = Duration::ZERO, "server.reader_idle_s");

@@ -12,8 +12,8 @@ use crate::routes;
 #[openapi(
     info(
         title = "Tokenworks",
-        description = "An OpenAI-compatible API: chat completions, completions, models, and token counts; and the \
-                       administration of customers, prices and books."
+        description = "An OpenAI-compatible API: chat completions, completions, models, token counts, usage and invoices; and \
+                       the administration of customers, prices and books."
     ),
     paths(
         routes::chat::create,
@@ -22,6 +22,14 @@ use crate::routes;
         routes::models::one,
         routes::tokenize::tokenize,
         routes::tokenize::detokenize,
+        routes::billing::usage,
+        routes::billing::standing,
+        routes::billing::invoices::list,
+        routes::billing::invoices::one,
+        routes::billing::invoices::list_of,
+        routes::billing::invoices::one_of,
+        routes::billing::organization::completions,
+        routes::billing::organization::costs,
         routes::state::health,
         routes::state::ready,
         routes::state::metrics,
@@ -106,6 +114,14 @@ mod tests {
             "/v1/models/{id}",
             "/tokenize",
             "/detokenize",
+            "/v1/usage",
+            "/v1/standing",
+            "/v1/invoices",
+            "/v1/invoices/{id}",
+            "/v1/organization/usage/completions",
+            "/v1/organization/costs",
+            "/admin/v1/organisations/{id}/invoices",
+            "/admin/v1/organisations/{id}/invoices/{label}",
             "/health",
             "/ready",
             "/metrics",
@@ -141,6 +157,10 @@ mod tests {
         assert!(schemas["ChatCompletionRequest"]["properties"]["temperature"].is_object());
         assert!(schemas["Usage"]["properties"]["measured"].is_object());
         let chat = &value["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"];
+        let invoice = &value["paths"]["/v1/invoices/{id}"]["get"]["responses"]["200"]["content"];
+        assert!(invoice["application/json"].is_object() && invoice["application/pdf"].is_object(), "{invoice}");
+        assert_eq!(schemas["CostAmount"]["properties"]["value"]["type"], "number");
+        assert_eq!(schemas["InvoiceLine"]["oneOf"].as_array().unwrap().len(), 5);
         assert!(chat["text/event-stream"].is_object() && chat["application/json"].is_object(), "{chat}");
     }
 

@@ -15,10 +15,20 @@ pub(crate) struct Query(Vec<(String, String)>);
 impl Query {
     /// Those of a URL; each may be given once.
     pub(crate) fn of(uri: &Uri) -> Result<Self, ApiError> {
-        let Pairs(pairs): Pairs<Vec<(String, String)>> = Pairs::try_from_uri(uri)
+        Self::with_lists(uri, &[])
+    }
+
+    /// Those of a URL; each may be given once, those of `lists` any number of times, also as `name[]`.
+    pub(crate) fn with_lists(uri: &Uri, lists: &[&str]) -> Result<Self, ApiError> {
+        let Pairs(mut pairs): Pairs<Vec<(String, String)>> = Pairs::try_from_uri(uri)
             .map_err(|error| ApiError::bad_request(format!("the query cannot be read: {}", error.body_text())))?;
+        for (name, _) in &mut pairs {
+            if name.strip_suffix("[]").is_some_and(|plain| lists.contains(&plain)) {
+                name.truncate(name.len() - 2);
+            }
+        }
         for (index, (name, _)) in pairs.iter().enumerate() {
-            if pairs.iter().take(index).any(|(other, _)| other == name) {
+            if !lists.contains(&name.as_str()) && pairs.iter().take(index).any(|(other, _)| other == name) {
                 let name = short(name);
                 return Err(ApiError::field(&name, format!("`{name}` is given twice; give it once")));
             }
@@ -30,6 +40,11 @@ impl Query {
     pub(crate) fn text(&mut self, name: &str) -> Option<String> {
         let place = self.0.iter().position(|(known, _)| known == name)?;
         Some(self.0.swap_remove(place).1)
+    }
+
+    /// All values of a parameter that is a list, as they came.
+    pub(crate) fn list(&mut self, name: &str) -> Vec<String> {
+        self.0.extract_if(.., |(known, _)| known == name).map(|(_, value)| value).collect()
     }
 
     /// A whole number within `range` and within what `T` can hold.
@@ -91,6 +106,17 @@ mod tests {
     fn message(error: ApiError) -> (Option<String>, String) {
         let detail = error.body().error;
         (detail.param, detail.message)
+    }
+
+    #[test]
+    fn lists_are_written_with_and_without_brackets() {
+        let uri = "/x?models[]=a&models=b&models%5B%5D=c&limit=1".parse().unwrap();
+        let mut query = Query::with_lists(&uri, &["models"]).unwrap();
+        assert_eq!((query.list("models"), query.list("models")), (vec!["a".into(), "b".into(), "c".into()], vec![]));
+        assert_eq!(query.text("limit").as_deref(), Some("1"));
+        query.finish().unwrap();
+        let error = Query::of(&"/x?limit[]=1".parse().unwrap()).unwrap().finish().unwrap_err();
+        assert_eq!(message(error).0.as_deref(), Some("limit[]"));
     }
 
     #[test]

@@ -52,9 +52,18 @@ impl Charges {
 
     /// Exact, as decimal text.
     pub(crate) fn shown(&self, currency: &Currency) -> Option<Charged> {
-        let (whole, part) = (self.pool_units / POOL_UNITS_PER_TOKEN, self.pool_units % POOL_UNITS_PER_TOKEN);
-        let pool_tokens = if part == 0 { whole.to_string() } else { format!("{whole}.{part:03}") };
-        self.any.then(|| Charged { amount: self.total.to_string(), currency: currency.code.to_string(), pool_tokens })
+        let (amount, currency) = (self.total.to_string(), currency.code.clone());
+        self.any.then(|| Charged { amount, currency, pool_tokens: pool_tokens(self.pool_units) })
+    }
+}
+
+/// Pool units as tokens of weight 1.
+pub(crate) fn pool_tokens(units: i64) -> String {
+    let sign = if units < 0 { "-" } else { "" };
+    let (per_token, units) = (POOL_UNITS_PER_TOKEN.unsigned_abs(), units.unsigned_abs());
+    match (units / per_token, units % per_token) {
+        (whole, 0) => format!("{sign}{whole}"),
+        (whole, part) => format!("{sign}{whole}.{part:03}"),
     }
 }
 

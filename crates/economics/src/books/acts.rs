@@ -87,7 +87,7 @@ impl Books {
             let after = json!({"organisation": organisation, "amount": amount, "reference": reference});
             return Ok(Some(Act { seq, at_ms, actor, record, before: None, after }));
         }
-        if let Some(CreditNote { context, request, amount, reason, actor }) = CreditNote::read(entry) {
+        if let Some(CreditNote { context, request, amount, reason, actor, .. }) = CreditNote::read(entry) {
             let request = EntryId(request).to_string();
             let record = format!("credit note {}/{request}", context.organisation);
             let after =

@@ -9,7 +9,7 @@ use super::{Books, DURABLE_WAIT, id_of};
 use crate::directory::authority::{Authority, Denied};
 use crate::directory::record::{Record, check_text};
 use crate::window::Period;
-use crate::{Directory, Invalid, Nano};
+use crate::{Directory, Invalid, Nano, Plan, Window};
 
 /// Bytes of what names a payment or a credit note.
 const MAX_REFERENCE: usize = 200;
@@ -156,7 +156,8 @@ impl Books {
         Ok(id)
     }
 
-    /// Gives back `amount` of what `request` was charged. The same reference again changes nothing.
+    /// Gives back `amount` of what `request` was charged, in the window of now: what was invoiced stays. The same
+    /// reference again changes nothing.
     ///
     /// # Errors
     /// The request has no charge, the amount is not within what is left of it, or the reference was used for another.
@@ -184,6 +185,7 @@ impl Books {
         // What was credited for a request is an account of its own, so that it never exceeds the charge.
         let limit = self.credited_account(request, charged, now_ms)?;
         let id = id_of(&["credit", &request.to_string(), reference]);
+        let window_ms = self.present_window(&settled.context.organisation, now_ms)?.start_ms;
         let (given, back) = (amount.0.saturating_neg(), amount.0);
         let legs = vec![
             Leg { account, amount: back },
@@ -192,7 +194,7 @@ impl Books {
             Leg { account: self.plant.budget, amount: back },
         ];
         let (reason, actor) = (reason.to_owned(), actor.to_owned());
-        let note = CreditNote { context: settled.context, request: request.0, amount, reason, actor };
+        let note = CreditNote { context: settled.context, window_ms, request: request.0, amount, reason, actor };
         let left = Nano(charged.0.saturating_add(self.ledger.balance(limit)?.map_or(0, |balance| balance.posted)));
         self.post_once((id, entry_kind::CREDITED), (legs, note.pack()), now_ms).map_err(|error| match error {
             PostError::Refused(Refused { refusal: Refusal::Insufficient { account, .. }, .. }) if account == limit => {
@@ -233,12 +235,7 @@ impl Books {
     /// # Errors
     /// The organisation is unknown or the store cannot be read.
     pub fn standing(&self, organisation: &str, now_ms: i64) -> Result<Standing, PostError> {
-        let plan = {
-            let directory = self.directory();
-            let plan = directory.organisation(organisation).map(|organisation| organisation.plan.clone());
-            plan.and_then(|id| directory.plans().find(|plan| plan.id == id).cloned())
-        };
-        let plan = plan.ok_or_else(|| unknown(organisation))?;
+        let plan = self.plan_of(organisation)?;
         let balance = |name: &str| -> Result<(i64, i64), StoreError> {
             let account = self.ledger.account(name)?;
             let balance = account.map_or(Ok(None), |account| self.ledger.balance(account))?;
@@ -249,6 +246,22 @@ impl Books {
         let used = balance(&pool_name(organisation, &window))?.0;
         let pool_units_left = plan.pool.map(|pool| pool.units().saturating_add(used));
         Ok(Standing { balance: Nano(posted), held: Nano(held), pool_units_left })
+    }
+
+    /// The plan of an organisation now.
+    pub(super) fn plan_of(&self, organisation: &str) -> Result<Plan, Invalid> {
+        let directory = self.directory();
+        let id = directory.organisation(organisation).map(|organisation| &organisation.plan);
+        let plan = id.and_then(|id| directory.plans().find(|plan| plan.id == *id));
+        plan.cloned().ok_or_else(|| unknown(organisation))
+    }
+
+    /// The monthly window in which an organisation is at `now_ms`.
+    ///
+    /// # Errors
+    /// The organisation is unknown.
+    pub fn present_window(&self, organisation: &str, now_ms: i64) -> Result<Window, Invalid> {
+        self.plan_of(organisation)?.calendar.window(Period::Month, now_ms)
     }
 }
 

@@ -19,6 +19,8 @@ pub mod entry_kind {
 }
 
 const FORM: u8 = 1;
+/// Credit notes with a window of their own.
+const DATED_FORM: u8 = 2;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -230,6 +232,8 @@ impl Settlement {
 pub struct CreditNote {
     /// Who and what, of the request it is for.
     pub context: Context,
+    /// The start of the window in which it was given, on whose invoice it stands.
+    pub window_ms: i64,
     /// The id of the request it is for.
     pub request: [u8; 16],
     /// What is given back.
@@ -245,9 +249,9 @@ impl CreditNote {
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.byte(FORM);
+        pack.byte(DATED_FORM);
         self.context.pack(&mut pack);
-        pack.0.extend_from_slice(&self.request);
+        pack.i64(self.window_ms).0.extend_from_slice(&self.request);
         pack.i64(self.amount.0).text(&self.reason).text(&self.actor);
         pack.0
     }
@@ -256,15 +260,24 @@ impl CreditNote {
     #[must_use]
     pub fn read(entry: &Entry) -> Option<Self> {
         let mut from = Unpack(&entry.detail);
-        if entry.kind != entry_kind::CREDITED || from.byte()? != FORM {
-            return None;
-        }
+        let form = (entry.kind == entry_kind::CREDITED).then(|| from.byte()).flatten()?;
         let context = Context::unpack(&mut from)?;
+        let window_ms = match form {
+            FORM => context.window_ms,
+            DATED_FORM => from.i64()?,
+            _ => return None,
+        };
         let (request, rest) = from.0.split_first_chunk()?;
         from.0 = rest;
-        let note =
-            Self { context, request: *request, amount: Nano(from.i64()?), reason: from.text()?, actor: from.text()? };
+        let (request, amount) = (*request, Nano(from.i64()?));
+        let note = Self { context, window_ms, request, amount, reason: from.text()?, actor: from.text()? };
         from.end(note)
+    }
+
+    /// Its context, with the window on whose invoice it stands.
+    #[must_use]
+    pub fn billed(&self) -> Context {
+        Context { window_ms: self.window_ms, ..self.context.clone() }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ledger::{Batch, Command, Document, Ledger, Receipt, Refusal, Refused, StoreError};
 
 use super::acts::document_id;
+use super::invoices::check_windows;
 use super::{BooksError, ChangeError, DURABLE_WAIT};
 use crate::directory::authority::Authority;
 use crate::directory::record::{Kind, Record};
@@ -89,7 +90,7 @@ impl Memory {
             if self.ledger.is_shared() {
                 self.catch_up(&mut known)?;
             }
-            let record = self.build(authority, &build)?;
+            let record = self.build(authority, &build, now_ms)?;
             let (kind, key) = (record.kind().code(), record.key());
             let version = known.versions.get(&(kind, key.clone())).copied().unwrap_or(0).saturating_add(1);
             let put = Command::Put {
@@ -123,11 +124,13 @@ impl Memory {
         &self,
         authority: Authority<'_>,
         build: &impl Fn(&Directory) -> Result<Record, Invalid>,
+        now_ms: i64,
     ) -> Result<Record, ChangeError> {
         let directory = self.directory();
         let record = build(&directory)?;
         authority.check(&directory, &record)?;
         directory.check(&record)?;
+        check_windows(&self.ledger, &directory, &record, now_ms)?;
         Ok(record)
     }
 

@@ -62,7 +62,8 @@ impl Books {
             return Ok(false);
         }
         let (reason, actor) = ("the answer was not delivered".to_owned(), "books".to_owned());
-        let note = CreditNote { context: settled.context, request: request.0, amount, reason, actor };
+        let window_ms = self.present_window(&settled.context.organisation, now_ms)?.start_ms;
+        let note = CreditNote { context: settled.context, window_ms, request: request.0, amount, reason, actor };
         let id = id_of(&["undelivered", &request.to_string()]);
         self.post_once((id, entry_kind::CREDITED), (legs, note.pack()), now_ms)?;
         Ok(true)

@@ -145,7 +145,7 @@ const COLUMNS: &[Column] = &[
     ("BillingPeriodStart", |row| Cell::second(row.window.0)),
     ("ChargeCategory", |row| Cell::word(if row.used().is_some() { "Usage" } else { "Credit" })),
     ("ChargeClass", |row| {
-        let corrects = row.used().is_none() && row.entry.at_ms >= row.window.1;
+        let corrects = matches!(row.basis, Basis::Credit(note) if note.window_ms != note.context.window_ms);
         if corrects { Cell::word("Correction") } else { Cell::Null }
     }),
     ("ChargeDescription", |row| Cell::text(row.description())),

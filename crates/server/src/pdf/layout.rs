@@ -153,7 +153,7 @@ impl Sheets {
         let rows = entries.iter().map(|&(label, amount, style)| {
             let amount = Block { lines: wrap(amount, style, MAX_FIGURES, 4), x: right, align: Align::Right };
             let room = right - MAX_FIGURES - GAP - TOTALS;
-            [Block { lines: wrap(label, style, room, 3), x: TOTALS, align: Align::Left }, amount]
+            [Block { lines: wrap(label, style, room, 6), x: TOTALS, align: Align::Left }, amount]
         });
         let rows: Vec<_> = rows.collect();
         // Together on one sheet where they can be.

@@ -134,8 +134,8 @@ async fn a_customer_is_served_charged_stopped_refunded_and_revoked() {
     let row = &usage["data"][0];
     assert_eq!((usage["data"].as_array().unwrap().len(), &row["tag"], &row["key"]), (1, &json!("night"), &json!("k1")));
     assert_eq!((&row["sums"]["list"], &row["sums"]["quantities"]["out_visible"]), (&json!("0.00025"), &json!(7)));
-    let statement = shop.ask(&key, "GET", "/v1/statement", &Value::Null).await.json();
-    assert_eq!((&statement["total"], &statement["standing"]["balance"]), (&json!("0.00025"), &json!("0.00001")));
+    let standing = shop.ask(&key, "GET", "/v1/standing", &Value::Null).await.json();
+    assert_eq!((&standing["balance"], &standing["available"]), (&json!("0.00001"), &json!("0.00001")));
 
     let credit = json!({"request": body["id"], "amount": "0.00025", "reference": "c1", "reason": "slow"});
     shop.admin("POST", "/credits", credit.clone()).await;

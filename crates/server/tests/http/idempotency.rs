@@ -410,8 +410,8 @@ mod with_books {
         let usage = shop.ask(&caller, "GET", "/v1/usage", &Value::Null).await.json();
         let sums = &usage["data"][0]["sums"];
         assert_eq!((&sums["requests"], &sums["list"]), (&json!(2), &json!("0.00026")), "{usage}");
-        let statement = shop.ask(&caller, "GET", "/v1/statement", &Value::Null).await.json();
-        assert_eq!((&statement["total"], &statement["standing"]["balance"]), (&json!("0.00026"), &json!("0.00")));
+        let standing = shop.ask(&caller, "GET", "/v1/standing", &Value::Null).await.json();
+        assert_eq!((&standing["balance"], &standing["held"]), (&json!("0.00"), &json!("0.00")), "{standing}");
     }
 
     #[tokio::test]

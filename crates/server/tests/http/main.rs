@@ -11,6 +11,7 @@ mod client;
 mod desk;
 mod fields;
 mod idempotency;
+mod invoices;
 mod life;
 mod local;
 mod plant;

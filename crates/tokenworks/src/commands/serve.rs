@@ -159,6 +159,7 @@ fn server_config(context: &Context, key_secret: Vec<u8>) -> ServerConfig {
             .map(|(certificate, key)| TlsFiles { certificate: certificate.clone(), private_key: key.clone() }),
         cors_origins: settings.cors_origins.clone(),
         desk: Some(context.settings.data_dir.join(desk::SOCKET)),
+        seller: context.settings.books.seller.clone(),
         limits: Limits {
             max_connections: settings.max_connections,
             max_requests: settings.max_requests,

@@ -70,12 +70,21 @@ fn other_forms_and_damaged_bytes_are_not_read() {
 fn credit_notes_openings_and_progress_are_read_again() {
     let note = CreditNote {
         context: context(),
+        window_ms: 1_792_600_000_000,
         request: [9; 16],
         amount: Nano(5),
         reason: "慢".into(),
         actor: "admin".into(),
     };
     assert_eq!(CreditNote::read(&entry(entry_kind::CREDITED, note.pack())).unwrap(), note);
+    // As written before notes had a window of their own.
+    let mut old = Pack::default();
+    old.byte(FORM);
+    note.context.pack(&mut old);
+    old.0.extend_from_slice(&note.request);
+    old.i64(5).text("慢").text("admin");
+    let read = CreditNote::read(&entry(entry_kind::CREDITED, old.0)).unwrap();
+    assert_eq!(read, CreditNote { window_ms: note.context.window_ms, ..note.clone() });
     let weights = Weights { input: 1_000, cached_input: 0, output: 2_500, reasoning: 3_000 };
     for (pool, volume) in [(None, None), (Some((weights, PoolEnd::Stop)), Some(AccountId(0)))] {
         let accounts = Accounts {

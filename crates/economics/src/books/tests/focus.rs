@@ -249,8 +249,9 @@ fn a_row_says_all_of_a_charge() {
     assert_eq!(column("PricingQuantity"), ["0.000006", "0.000002", "0.000004", ""]);
     assert_eq!(column("ConsumedQuantity"), ["6", "2", "4", ""]);
     assert_eq!(column("ChargePeriodStart")[..2], ["2026-11-15T12:00:01Z"; 2]);
-    assert_eq!(column("BillingPeriodEnd"), ["2026-12-01T00:00:00Z"; 4]);
-    // The credit came after the end of the window in which the request was charged.
+    // The credit came after the end of the window in which the request was charged, and stands on the next invoice.
+    assert_eq!(column("BillingPeriodEnd")[..3], ["2026-12-01T00:00:00Z"; 3]);
+    assert_eq!(column("BillingPeriodEnd")[3], "2027-01-01T00:00:00Z");
     assert_eq!(column("ChargeClass"), ["", "", "", "Correction"]);
     assert_eq!(column("ChargeFrequency"), ["Usage-Based", "Usage-Based", "Usage-Based", "One-Time"]);
     assert_eq!(column("SkuId")[..2], ["gpt-4-turbo/in_uncached", "gpt-4-turbo/out_visible"]);
