@@ -237,9 +237,10 @@ impl Answers {
             State::TooLarge => {
                 ("idempotency_not_kept", "ended well and was charged, but was too large to be kept".into())
             }
-            State::Failed(why) => {
-                ("idempotency_failed", format!("failed under way ({why}), and what was made until then was charged"))
-            }
+            State::Failed(why) => (
+                "idempotency_failed",
+                format!("failed under way ({why}), and what was delivered until then was charged"),
+            ),
             State::Begun => (
                 "idempotency_interrupted",
                 "was interrupted by an end of the server; what was delivered of it was charged, and it is not kept"

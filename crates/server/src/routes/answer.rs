@@ -11,7 +11,6 @@ use axum::response::{IntoResponse, Response};
 use economics::Currency;
 use futures_util::StreamExt;
 use inference::FinishReason;
-use metering::Outcome;
 use protocol::{ChoiceNote, ErrorBody, Usage};
 use serde::Serialize;
 use service::{Generation, Line, LineEvent, ModelCard, Reply, TokenText};
@@ -278,11 +277,13 @@ enum News {
 struct Used {
     usage: Usage,
     charges: Charges,
+    /// Some text came.
+    any: bool,
 }
 
 impl Used {
     fn nothing() -> Self {
-        Self { usage: usage::none(), charges: Charges::default() }
+        Self { usage: usage::none(), charges: Charges::default(), any: false }
     }
 }
 
@@ -306,10 +307,14 @@ impl Head {
         // Prompt-major.
         let index = |candidate: u32| number.saturating_mul(self.candidates).saturating_add(candidate);
         match event {
-            LineEvent::Echo { text, tokens } => Ok((0..self.candidates)
-                .map(|candidate| News::Text { index: index(candidate), text: text.clone(), tokens: tokens.clone() })
-                .collect()),
+            LineEvent::Echo { text, tokens } => {
+                used.any = true;
+                Ok((0..self.candidates)
+                    .map(|candidate| News::Text { index: index(candidate), text: text.clone(), tokens: tokens.clone() })
+                    .collect())
+            }
             LineEvent::Text { candidate, text, tokens } => {
+                used.any = true;
                 Ok(vec![News::Text { index: index(candidate), text, tokens }])
             }
             LineEvent::Finished { candidate, reason } => {
@@ -320,10 +325,11 @@ impl Head {
                 charge.iter().for_each(|charge| used.charges.add(charge));
                 Ok(Vec::new())
             }
-            LineEvent::Failed(error, record) => {
-                // Nothing is charged for what failed before its first token; other generations may have come further.
-                let nothing = record.outcome == Outcome::Failed && record.completion_tokens() == 0;
-                Err(self.failure(error.into(), !nothing || self.choices > self.candidates))
+            LineEvent::Failed(error, _) => {
+                // The books charge nothing for what failed before anything of it was delivered; other generations may
+                // have come further.
+                let delivered = used.any && self.style.stream;
+                Err(self.failure(error.into(), delivered || self.choices > self.candidates))
             }
         }
     }

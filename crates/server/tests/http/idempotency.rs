@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use inference::FinishReason;
-use metering::{Outcome, UsageRecord};
 use serde_json::{Value, json};
 use server::{KeyConfig, ServerConfig, hash_key};
 use service::{LineError, LineEvent};
@@ -417,24 +416,27 @@ mod with_books {
     #[tokio::test]
     async fn a_failure_that_was_charged_is_told_and_not_run_again() {
         let folder = tempfile::tempdir().unwrap();
-        let early = Box::new(UsageRecord { outcome: Outcome::Failed, ..UsageRecord::default() });
-        let late = Box::new(UsageRecord { outcome: Outcome::Failed, output_tokens: 2, ..UsageRecord::default() });
         let tries = AtomicUsize::new(0);
         let line = ScriptedLine::new(move |_| {
-            let first = tries.fetch_add(1, Ordering::SeqCst) == 0;
             let error = LineError::Internal { message: "the forward pass failed".into() };
-            Script::Events(vec![LineEvent::Failed(error, if first { early.clone() } else { late.clone() })])
+            let mut events = vec![text(0, "Hel"), LineEvent::Failed(error, record())];
+            // The first one fails before it says anything.
+            events.drain(..usize::from(tries.fetch_add(1, Ordering::SeqCst) == 0));
+            Script::Events(events)
         });
         let books = open_books(folder.path(), Vec::new(), "scripted");
         let plant = Plant::start_over(line, None, Some(books), |_| {}).await;
-        // Nothing was made: it costs nothing and may run again.
-        assert_eq!(ask(plant.address, "k", &prompt(false)).await.status, 500);
-        assert_eq!(ask(plant.address, "k", &prompt(false)).await.status, 500);
-        assert_eq!(submitted(&plant), 2);
-        let told = ask(plant.address, "k", &prompt(false)).await;
+        // Nothing was delivered: it costs nothing and may run again.
+        for tries in 1..=2 {
+            assert!(ask(plant.address, "k", &prompt(true)).await.text().contains("the forward pass failed"));
+            assert_eq!(ask(plant.address, &format!("whole-{tries}"), &prompt(false)).await.status, 500);
+        }
+        assert_eq!(ask(plant.address, "whole-1", &prompt(false)).await.status, 500, "it ran again");
+        assert_eq!(submitted(&plant), 5);
+        let told = ask(plant.address, "k", &prompt(true)).await;
         assert_eq!(code(&told), conflict("idempotency_failed"));
         let message = told.error().message;
         assert!(message.contains("the forward pass failed") && message.contains("was charged"), "{message}");
-        assert_eq!((submitted(&plant), told.header("x-should-retry")), (2, Some("false")));
+        assert_eq!((submitted(&plant), told.header("x-should-retry")), (5, Some("false")));
     }
 }
