@@ -30,8 +30,9 @@ def blocks() -> list[tuple[str, str | None]]:
 
 
 def expected(shown: str) -> str:
-    """What is shown as a pattern: `…` is anything within its line."""
-    return ".*".join(map(re.escape, shown.split("…")))
+    """What is shown as a pattern: `…` is anything within its line, alone on a line any number of lines."""
+    lines = (r"(?:.*\n)*" if line == "…\n" else ".*".join(map(re.escape, line.split("…"))) for line in shown.splitlines(True))
+    return "".join(lines)
 
 
 def test_the_walkthrough_runs_as_it_stands(tmp_path: Path) -> None:
