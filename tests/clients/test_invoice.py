@@ -115,8 +115,9 @@ def test_a_customer_with_a_chinese_name_gets_an_invoice_that_adds_up(tmp_path: P
     with Plant([MODEL], settings(tmp_path)) as plant:
         key = customer(plant, name, discount_permille=50, calendar={"zone": "Asia/Shanghai"})
         bearer = {"Authorization": f"Bearer {key}"}
-        body = {"model": MODEL, "prompt": "A story about a river:", "max_tokens": 700, "ignore_eos": True}
-        reply = httpx.post(f"{plant.url}/v1/completions", json=body, headers=bearer, timeout=300).raise_for_status().json()
+        body = {"model": MODEL, "prompt": "A story about a river:", "max_tokens": 200, "ignore_eos": True}
+        answer = httpx.post(f"{plant.url}/v1/completions", json=body, headers=bearer, timeout=300)
+        reply = answer.raise_for_status().json()
         charged = Decimal(reply["usage"]["charged"]["amount"])
         credit = {"request": reply["id"], "amount": "0.005", "reference": "c1", "reason": reason}
         admin(plant, "POST", "/credits", credit)
@@ -138,9 +139,10 @@ def test_a_customer_with_a_chinese_name_gets_an_invoice_that_adds_up(tmp_path: P
     text = "\n".join(page.extract_text() for page in reader.pages).split("\n")
     for shown in [name, f"Number {invoice['number']}", "Time zone Asia/Shanghai", "From", "Tokenworks plant"]:
         assert shown in text, text
-    assert any(line.startswith(f"{MODEL}, output, price 1 700 30 per 1M 0.021") for line in text), text
+    assert any(line.startswith(f"{MODEL}, output, price 1 200 30 per 1M 0.006") for line in text), text
     assert f"Subtotal {invoice['subtotal']}" in text
     assert f"Discount {amounts['discount']}" in text
     assert f"Rounding {amounts['rounding']}" in text
     assert f"Total (USD) {invoice['total']}" in text
-    assert any(reason in line for line in text), text
+    # Where a line ends is no part of what it says.
+    assert reason in "".join(text), text
