@@ -147,7 +147,8 @@ impl Worker {
         let due = tries.chain(decided).chain(self.close_at).chain([self.sweep_at]).min();
         let wait = due.map_or(SWEEP, |due| due.saturating_duration_since(Instant::now()));
         if self.gone {
-            std::thread::sleep(wait);
+            // What comes to the disk wakes nobody.
+            std::thread::sleep(wait.min(FIRST_PAUSE));
             return None;
         }
         match self.jobs.recv_timeout(wait) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use economics::books::{AdmitError, Books, Settings, Steps};
 use economics::directory::key::KeyHash;
@@ -15,22 +15,26 @@ use engine::EngineConfig;
 use inference::FinishReason;
 use ledger::StoreSpec;
 use metering::{Journal, Outcome};
-use service::{Charging, ErrorKind, Generation, LineError, LineEvent, Payer, Reply};
+use service::{Charging, ErrorKind, Generation, LineError, LineEvent, Payer, Reply, Waits};
 
 use crate::plant::{PROMPT_LEN, Plant, Script, TEMPLATE, generation};
 
 /// Nano per prompt token and per answer token.
-const IN: i64 = 10_000;
-const OUT: i64 = 30_000;
+pub(crate) const IN: i64 = 10_000;
+pub(crate) const OUT: i64 = 30_000;
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     i64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap()
 }
 
-fn open(folder: &Path) -> (Arc<Books>, Journal, metering::Recovery) {
+pub(crate) fn open(folder: &Path) -> (Arc<Books>, Journal, metering::Recovery) {
+    open_store(folder, StoreSpec::Sqlite(folder.join("books.db")))
+}
+
+fn open_store(folder: &Path, store: StoreSpec) -> (Arc<Books>, Journal, metering::Recovery) {
     let settings = Settings {
-        store: StoreSpec::Sqlite(folder.join("books.db")),
+        store,
         writer: 0,
         currency: Currency::of("USD").unwrap(),
         secret: b"plant".to_vec(),
@@ -42,8 +46,12 @@ fn open(folder: &Path) -> (Arc<Books>, Journal, metering::Recovery) {
     (books, journal, recovery)
 }
 
-fn records(budget: Option<i64>) -> Vec<Record> {
-    let rates = Tier::flat("0.01 per 1K".parse().unwrap(), "0.03 per 1K".parse().unwrap());
+/// The same for all tokens of a kind.
+pub(crate) fn flat() -> Tier {
+    Tier::flat("0.01 per 1K".parse().unwrap(), "0.03 per 1K".parse().unwrap())
+}
+
+pub(crate) fn records(rates: Tier, budget: Option<i64>) -> Vec<Record> {
     let budget =
         budget.map(|nano| Budget { amount: Nano(nano), period: Period::Month, soft: false, alert_percent: vec![50] });
     let none = Bounds::default;
@@ -84,38 +92,54 @@ fn records(budget: Option<i64>) -> Vec<Record> {
     ]
 }
 
-struct Charged {
-    plant: Plant,
-    charging: Arc<Charging>,
-    folder: tempfile::TempDir,
+pub(crate) struct Charged {
+    pub(crate) plant: Plant,
+    pub(crate) charging: Arc<Charging>,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Charged {
-    fn new(script: Script, budget: Option<i64>) -> Self {
+    pub(crate) fn new(script: Script, budget: Option<i64>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (books, journal, _) = open(folder.path());
-        for record in records(budget) {
+        let store = StoreSpec::Sqlite(folder.path().join("books.db"));
+        Self::with(script, records(flat(), budget), (folder, store), (Waits::default(), |_| {}))
+    }
+
+    /// With other records and waits, over another store; `prepare` gets the journal before it is used.
+    pub(crate) fn with(
+        script: Script,
+        records: Vec<Record>,
+        (folder, store): (tempfile::TempDir, StoreSpec),
+        (waits, prepare): (Waits, impl FnOnce(&Journal)),
+    ) -> Self {
+        let (books, journal, _) = open_store(folder.path(), store);
+        for record in records {
             books.change(record, "admin", now_ms()).unwrap();
         }
-        let charging = Arc::new(Charging::start(books, journal).unwrap());
+        prepare(&journal);
+        let charging = Arc::new(Charging::with(books, journal, waits).unwrap());
         let plant = Plant::with(script, EngineConfig::default(), Some(TEMPLATE));
         let plant = Plant { line: plant.line.charged(Arc::clone(&charging)), ..plant };
         Self { plant, charging, folder }
     }
 
-    fn asked(&self, number: u32, max_tokens: u32, streamed: bool) -> Generation {
+    pub(crate) fn asked(&self, number: u32, max_tokens: u32, streamed: bool) -> Generation {
         let identity = Arc::new(self.charging.books().identify("tw_one", "", now_ms()).unwrap());
         let payer = Some(Payer { identity, tag: Some("t".to_owned()), streamed });
         Generation { id: format!("cmpl-{number:032x}"), payer, ..generation(max_tokens) }
     }
 
-    fn balance(&self) -> i64 {
+    pub(crate) fn balance(&self) -> i64 {
         balance(self.charging.books())
     }
 
-    /// The ledger is in order and nothing is held.
-    fn check(&self) {
+    /// The ledger is in order and nothing is held, in a moment: releases are nobody's wait.
+    pub(crate) fn check(&self) {
         let ledger = self.charging.books().ledger();
+        let patience = Instant::now() + LIMIT;
+        while self.charging.open_requests() > 0 && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         ledger.flush(LIMIT).unwrap();
         assert!(ledger.holds().unwrap().is_empty());
         assert_eq!(self.charging.open_requests(), 0, "no page stays open");
@@ -123,13 +147,13 @@ impl Charged {
     }
 }
 
-fn balance(books: &Books) -> i64 {
+pub(crate) fn balance(books: &Books) -> i64 {
     let account = books.ledger().account("org/acme/money").unwrap().unwrap();
     books.ledger().balance(account).unwrap().unwrap().posted
 }
 
 /// Text, the end, and the charge.
-async fn read(reply: &mut Reply) -> (String, Option<FinishReason>, Option<Charge>) {
+pub(crate) async fn read(reply: &mut Reply) -> (String, Option<FinishReason>, Option<Charge>) {
     let (mut text, mut end, mut charged) = (String::new(), None, None);
     while let Some(event) = reply.next().await {
         match event {

@@ -3,7 +3,9 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "the plant is a part of the tests")]
 
 mod answers;
+mod books_away;
 mod charged;
+mod charges;
 mod plant;
 mod refusals;
 mod stops;

@@ -1,6 +1,8 @@
 //! After a crash: images of the store's files, opened elsewhere.
 
-use metering::Unfinished;
+use std::time::Duration;
+
+use metering::{Journal, Unfinished};
 
 use super::*;
 
@@ -125,4 +127,68 @@ fn pages_that_cannot_be_charged_are_named_and_stop_nothing() {
     let recovered = after.books.recover(&[damaged, torn, good], NOW).unwrap();
     assert_eq!((recovered.settled, recovered.failed.len()), (1, 2));
     after.check();
+}
+
+/// The tokens of the answer that a request is charged for in the end.
+fn charged(plant: &Plant, id: EntryId) -> u64 {
+    let entry = plant.books.ledger().entry_by_id(id).unwrap();
+    entry.and_then(|entry| detail::Settlement::read(&entry)).map_or(0, |settled| settled.quantities.out_visible)
+}
+
+#[test]
+fn whatever_a_power_loss_takes_nobody_is_charged_twice_or_for_more_than_was_noted() {
+    let plant = plant(budget(1_000_000 * OUT));
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path(), Duration::from_millis(5)).unwrap();
+    let mut done = plant.admit(10, 10).unwrap();
+    let mut running = plant.admit(10, 10).unwrap();
+    let pages = [&done, &running].map(|ticket| journal.begin(ticket.id().0, &ticket.page()).unwrap());
+    for (number, tokens) in [(1, 3), (0, 5), (1, 7)] {
+        pages[number].progress(&progress(&used(10, tokens))).unwrap();
+    }
+    let (first, second) = (done.id(), running.id());
+    // The ledger without and with the settlement.
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let early = || image(&plant);
+    let file = folder.path().join("0000000000.journal");
+    let cut = |plant: Plant, settled: bool, bytes: &[u8]| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("0000000000.journal"), bytes).unwrap();
+        let (_journal, recovery) = Journal::open(folder.path(), Duration::from_millis(5)).unwrap();
+        let noted = |id: EntryId| {
+            let page = recovery.unfinished.iter().find(|page| page.id == id.0)?;
+            page.progress.as_deref().and_then(detail::unpack_progress).map(|used| used.out_visible)
+        };
+        // The second time is after a crash within the recovery.
+        for _ in 0..2 {
+            let recovered = plant.books.recover(&recovery.unfinished, NOW).unwrap();
+            assert!(recovered.failed.is_empty(), "{recovered:?}");
+            let expected = if settled { 6 } else { noted(first).unwrap_or(0) };
+            assert_eq!(charged(&plant, first), expected);
+            assert_eq!(charged(&plant, second), noted(second).unwrap_or(0));
+            // Of what was settled either the page has ended or is gone, or it says what was delivered; else it is given back.
+            let opened = recovery.unfinished.iter().any(|page| page.id == first.0);
+            let back = settled && opened && noted(first).is_none();
+            let due = [first, second].map(|id| match charged(&plant, id) {
+                0 => 0,
+                tokens => 10 * IN + i64::try_from(tokens).unwrap() * OUT,
+            });
+            let due = due[1] + if back { 0 } else { due[0] };
+            assert_eq!(plant.balance("budget/key/k1/month/2026-11-01").posted, -due);
+        }
+        plant.check();
+    };
+    let bytes = std::fs::read(&file).unwrap();
+    for at in (0..bytes.len()).step_by(41) {
+        cut(early(), false, &bytes[..at]);
+    }
+    cut(early(), false, &bytes);
+    done.settle(&used(10, 6), End::Stop, NOW).unwrap().receipt.wait_durable(DURABLE_WAIT).unwrap();
+    for at in (0..bytes.len()).step_by(41) {
+        cut(image(&plant), true, &bytes[..at]);
+    }
+    let [page, _running] = pages;
+    page.end();
+    cut(image(&plant), true, &std::fs::read(&file).unwrap());
+    running.leave();
 }
