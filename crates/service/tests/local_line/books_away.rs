@@ -108,7 +108,7 @@ async fn an_answer_that_leaves_before_it_is_settled_is_charged_after_a_crash() {
     };
     let stuck = Stuck::of(charged.folder.path());
     // The ledger as it is on the disk, then the journal once the answer has left.
-    ["books.db", "books.db-wal"].map(take);
+    ["books.db", "books.db-wal"].into_iter().for_each(take);
     read(&mut charged.plant.submit(charged.asked(2, 5, false)).await.unwrap()).await;
     take("journal/0000000000.journal");
     stuck.end();
