@@ -161,6 +161,21 @@ impl Ledger {
         Ok(self.account_state(id)?.map(|account| account.balance))
     }
 
+    /// What accounts stand at, all at one moment; those that are not there are left out.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn balances(&self, ids: &[AccountId]) -> Result<Vec<(AccountId, Balance)>, StoreError> {
+        if let Some(desk) = self.desk() {
+            let state = desk.lock();
+            let balance = |id: &AccountId| Some((*id, state.book.accounts.get(id)?.balance));
+            return Ok(ids.iter().filter_map(balance).collect());
+        }
+        let keys: Vec<_> = ids.iter().map(|id| whole(id.0)).collect();
+        let rows = self.reader().find(&store::ACCOUNT, 0, &keys)?;
+        rows.iter().map(|row| store::account(row).map(|(id, account)| (id, account.balance))).collect()
+    }
+
     /// All open holds.
     ///
     /// # Errors

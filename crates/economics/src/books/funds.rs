@@ -198,7 +198,11 @@ impl Books {
     }
 
     fn funds<'a>(&self, accounts: &'a Accounts, own: Need) -> Result<Funds<'a, AccountId>, StoreError> {
-        Funds::of(accounts, own, |account| self.ledger.balance(*account))
+        let Accounts { money, pool, volume, budgets } = accounts;
+        let hard = budgets.iter().filter(|(_, hard)| *hard).map(|(account, _)| *account);
+        let ids: Vec<AccountId> = [*money].into_iter().chain(*pool).chain(*volume).chain(hard).collect();
+        let known = self.ledger.balances(&ids)?;
+        Funds::of(accounts, own, |account| Ok(known.iter().find(|(id, _)| id == account).map(|(_, balance)| *balance)))
     }
 
     /// Tokens of the model that the customer has used in the window.

@@ -43,6 +43,10 @@ fn life(place: &Place) {
     ledger.submit(&late).unwrap().wait_durable(WAIT).unwrap();
     assert!(ledger.holds().unwrap().is_empty());
     assert_eq!(ledger.balance(acme).unwrap().unwrap().held, 0);
+    let both = [bank, acme].map(|account| (account, ledger.balance(account).unwrap().unwrap()));
+    let mut found = ledger.balances(&[acme, AccountId(9_999), bank]).unwrap();
+    found.sort_by_key(|(account, _)| *account);
+    assert_eq!(found, both, "one that is not there is left out");
     let kinds: Vec<u16> = ledger.entries(1, 100).unwrap().iter().map(|entry| entry.kind).collect();
     assert_eq!(kinds, [0xff01, 0xff01, 1, 2, 0xff03, 0xff04]);
     assert_eq!(ledger.entry_by_id(id(5)).unwrap().unwrap().detail, b"request 5");
