@@ -11,6 +11,7 @@ use inference::{CancelToken, Control, Engine, Request, RequestId, SubmitError, T
 use ledger::EntryId;
 use metering::{Meter, Rejection, UsageRecord};
 use tokenizer::{TemplateRenderer, Tokenizer};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::account::{Account, Opening};
@@ -29,6 +30,9 @@ const LONG_TEXT_BYTES: usize = 8 * 1024;
 const TEXTS_AT_ONCE: usize = 2;
 /// How long a chat or a long text may wait for its turn; it comes at once unless others are very long or the template is very slow.
 const TURN_WAIT: Duration = Duration::from_secs(10);
+/// Admissions that may keep a thread of the runtime waiting at one time. It has others in their place, but not without
+/// end: further admissions wait on its blocking threads.
+const ADMISSIONS_IN_PLACE: usize = 16;
 /// Most bytes of a caller's word (key, user) that a usage record keeps.
 const MAX_LABEL_BYTES: usize = 256;
 
@@ -55,6 +59,7 @@ pub struct LocalLine {
     long_texts: Arc<Semaphore>,
     chats: Arc<Semaphore>,
     texts_waiting: Semaphore,
+    in_place: Semaphore,
     charging: Option<Arc<Charging>>,
 }
 
@@ -88,6 +93,7 @@ impl LocalLine {
             long_texts: Arc::new(Semaphore::new(TEXTS_AT_ONCE)),
             chats: Arc::new(Semaphore::new(TEXTS_AT_ONCE)),
             texts_waiting: Semaphore::new(limits.max_waiting.min(Semaphore::MAX_PERMITS)),
+            in_place: Semaphore::new(ADMISSIONS_IN_PLACE),
             charging: None,
         }
     }
@@ -150,8 +156,8 @@ impl LocalLine {
         Ok(reply)
     }
 
-    /// Takes the hold of a request, if requests are charged here. Off the runtime's threads: the first request of a
-    /// customer's window opens accounts, which waits for the disk.
+    /// Takes the hold of a request, if requests are charged here. The first request of a customer's window opens accounts,
+    /// which waits for the disk.
     async fn admit(
         &self,
         generation: &Generation,
@@ -165,7 +171,7 @@ impl LocalLine {
         let (payer, charging, model) = (payer.clone(), Arc::clone(charging), self.card.id.clone());
         let user = generation.labels.user.clone().unwrap_or_default();
         let max_output = u64::from(max_tokens) * u64::from(generation.candidates);
-        let admitted = tokio::task::spawn_blocking(move || {
+        let work = move || {
             let admission = Admission {
                 id,
                 identity: &payer.identity,
@@ -177,8 +183,22 @@ impl LocalLine {
                 now_ms: now_ms(),
             };
             charging.admit(admission, payer.streamed)
-        });
-        admitted.await.map_err(|error| LineError::internal(format!("admitting failed: {error}")))?.map(Some)
+        };
+        self.beside_the_runtime(work).await?.map(Some)
+    }
+
+    /// Runs what may wait for the disk while other tasks go on. In place if the runtime has other threads: to another one
+    /// and back takes two wake-ups, and beside busy cores they are most of what admission adds to the first token.
+    async fn beside_the_runtime<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, LineError> {
+        let in_place = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        if let Some(_place) = in_place.then(|| self.in_place.try_acquire().ok()).flatten() {
+            return Ok(tokio::task::block_in_place(work));
+        }
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|error| LineError::internal(format!("admitting failed: {error}")))
     }
 
     /// Turns a request away before its text is tokenized if the engine would turn it away anyway.

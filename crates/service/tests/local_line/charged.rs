@@ -185,6 +185,26 @@ async fn streamed_or_whole_the_charge_is_the_usage() {
     charged.check();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_are_admitted_at_once_than_the_runtime_has_threads() {
+    let charged = Arc::new(Charged::new(Script::default(), None));
+    let tasks: Vec<_> = (1..=40)
+        .map(|number| {
+            let charged = Arc::clone(&charged);
+            tokio::spawn(async move {
+                let mut reply = charged.plant.submit(charged.asked(number, 3, true)).await.unwrap();
+                read(&mut reply).await.2.unwrap().total().0
+            })
+        })
+        .collect();
+    let one = 4 * IN + 3 * OUT;
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), one);
+    }
+    assert_eq!(charged.balance(), -40 * one);
+    charged.check();
+}
+
 #[tokio::test]
 async fn a_budget_ends_the_answer_at_the_exact_token() {
     let budget = 4 * IN + 13 * OUT;
