@@ -136,6 +136,42 @@ fn a_ledger_is_exported_backed_up_and_restored() {
     assert!(sandbox.run(&["ledger", "verify", "--data-dir", "nowhere"]).bad(1).contains("there is no ledger"));
 }
 
+#[cfg(unix)]
+#[test]
+fn two_servers_share_a_ledger_in_postgresql() {
+    let cluster = test_support::Cluster::start();
+    let url = cluster.database("shared");
+    let places = [sandbox(), sandbox()];
+    let secret = places[0].write("secret", "a secret of more than sixteen bytes");
+    for (writer, place) in places.iter().enumerate() {
+        place.write("url", &url);
+        let server = format!("[server]\nkey_secret_file = {:?}\n", text(&secret));
+        place.write("tokenworks.toml", format!("{server}[books]\npostgres_file = \"url\"\nwriter = {writer}\n"));
+    }
+    let key = customer(&places[0]);
+    let arguments = ["tiny.gguf", "--kv-memory", "1MiB"];
+    let servers = places.each_ref().map(|place| Serving::start(place, &arguments));
+    // The same number twice would mix two chains.
+    let error = places[0].run(&[&["serve", "--port", "0", "--data-dir", "third"], &arguments[..]].concat()).bad(1);
+    assert!(error.contains("writer 0 is in use"), "{error}");
+    let charges = servers.each_ref().map(|server| {
+        answer(&complete(server, &key))["usage"]["charged"]["amount"].as_str().unwrap().parse::<f64>().unwrap()
+    });
+    let standing = places[1].run(&["customers", "show", "acme"]).json()["standing"].clone();
+    let left: f64 = standing["balance"].as_str().unwrap().parse().unwrap();
+    assert!((left - (5.0 - charges[0] - charges[1])).abs() < 1e-9, "{standing} {charges:?}");
+    // What one revokes the other refuses, in a second at most.
+    places[1].run(&["keys", "revoke", "web-1"]).good();
+    let begun = std::time::Instant::now();
+    while !complete(&servers[0], &key).starts_with("HTTP/1.1 401") {
+        assert!(begun.elapsed().as_secs() < 30, "the revoked key works on");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    drop(servers);
+    assert_eq!(places[0].run(&["ledger", "verify", "--json"]).json()["heads"].as_array().unwrap().len(), 2);
+    assert!(places[0].run(&["ledger", "backup", "copy.db"]).bad(1).contains("pg_dump"));
+}
+
 fn example(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
 }
