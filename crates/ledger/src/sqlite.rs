@@ -25,7 +25,14 @@ const BUSY_LIMIT: Duration = Duration::from_secs(5);
 impl Sqlite {
     /// The one connection that writes. Every commit is on the disk when it returns.
     pub(crate) fn writer(path: &Path) -> Result<Self, StoreError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // Its log takes the file's permissions.
+        match new_private(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(StoreError::Failed(format!("{}: {error}", path.display())));
+            }
+            _ => {}
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut store = Self(Connection::open_with_flags(path, flags)?);
         store.0.busy_timeout(BUSY_LIMIT)?;
         let (id, tables) =

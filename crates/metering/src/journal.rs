@@ -320,7 +320,11 @@ fn lock(folder: &Path) -> io::Result<File> {
 /// Appends always: a file cut back after a failed write goes on at its end. One that is there already is what an earlier
 /// try left that failed half way.
 fn create(folder: &Path, segment: u64) -> io::Result<File> {
-    let file = OpenOptions::new().append(true).create(true).open(path(folder, segment))?;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path(folder, segment))?;
     file.set_len(0)?;
     // The name must be on the disk for the content to be found.
     File::open(folder)?.sync_all()?;

@@ -10,9 +10,10 @@ use ledger::{OpenError, StoreSpec};
 use metering::Journal;
 use service::Charging;
 
-use crate::commands::Context;
+use crate::commands::{Context, keys};
 use crate::error::{Error, Result, chain};
 use crate::output::grouped;
+use crate::secret_file::make_folder;
 
 /// What a power loss may take of the journal, in the customers' favour.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
@@ -22,8 +23,9 @@ const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 /// # Errors
 /// As [`open`]; the journal cannot be used.
 pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<Charging>> {
-    let books = open(context, secret)?;
     let folder = context.settings.data_dir.join("journal");
+    check_journal(&store(context)?, &folder)?;
+    let books = open(context, secret)?;
     let (journal, recovery) = Journal::open(&folder, SYNC_INTERVAL).map_err(|e| journal_error(&folder, &e))?;
     recover(context, &books, recovery)?;
     books.serve_models(models, now_ms()).map_err(|e| {
@@ -40,7 +42,7 @@ pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<
 /// The data folder or the ledger cannot be used; another server has them.
 pub fn open(context: &Context, secret: &[u8]) -> Result<Arc<Books>> {
     let folder = &context.settings.data_dir;
-    std::fs::create_dir_all(folder).map_err(|e| unusable(folder, &e))?;
+    make_folder(folder).map_err(|e| unusable(folder, &e))?;
     let store = store(context)?;
     let bootstrap = context.settings.server.keys.iter().map(|key| {
         let hash = key
@@ -58,6 +60,47 @@ pub fn open(context: &Context, secret: &[u8]) -> Result<Arc<Books>> {
         steps: Steps::default(),
     };
     Books::open(settings, now_ms()).map_err(|e| books_error(&store, &e))
+}
+
+/// A journal without its books would be emptied uncharged.
+fn check_journal(store: &StoreSpec, folder: &Path) -> Result<()> {
+    let StoreSpec::Sqlite(file) = store else { return Ok(()) };
+    let length = std::fs::metadata(file).ok().map(|books| books.len());
+    let noted = || {
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let journals = files.filter(|file| file.path().extension().is_some_and(|ending| ending == "journal"));
+        journals.filter_map(|file| file.metadata().ok()).any(|journal| journal.len() > 0)
+    };
+    let lost = match length {
+        None => noted(),
+        Some(length) => length == 0 && folder.exists(),
+    };
+    if !lost {
+        return Ok(());
+    }
+    Err(Error::failure(format!("the books in {} are missing or empty, and their journal is there", file.display()))
+        .because(format!("{} tells what is still to be charged in them", folder.display()))
+        .hint(
+            "put the books back, or restore a backup: `tokenworks ledger restore FILE`; to begin anew move both away",
+        ))
+}
+
+/// The secret under which keys are hashed. It is made with new books only: no key of books that are there would be right.
+///
+/// # Errors
+/// It is missing beside the books, or cannot be read or made.
+pub fn secret(context: &Context) -> Result<Vec<u8>> {
+    let file = &context.settings.server.key_secret_file;
+    let books = match store(context)? {
+        StoreSpec::Sqlite(books) => std::fs::metadata(books).is_ok_and(|books| books.len() > 0),
+        StoreSpec::Postgres(_) => false,
+    };
+    if books && keys::existing_secret(file)?.is_none() {
+        return Err(Error::usage(format!("the secret in {} is missing", file.display()))
+            .because("the keys of these books are hashed with it, so none of them would be right")
+            .hint("copy it from where the books come from; or make a new one with `tokenworks keys new NAME`, then rotate every key"));
+    }
+    keys::secret(file)
 }
 
 /// Where the ledger is kept.

@@ -8,7 +8,6 @@ use server::{Desk, DeskError};
 use crate::books;
 use crate::commands::Context;
 use crate::commands::answer::runtime;
-use crate::commands::keys::secret;
 use crate::error::{Error, Result, chain};
 
 /// Socket in the data folder through which commands reach the server.
@@ -35,7 +34,7 @@ impl Books {
         let desk = match found {
             Some(desk) => desk,
             None => {
-                let secret = secret(&context.settings.server.key_secret_file)?;
+                let secret = books::secret(context)?;
                 Desk::of(books::open(context, &secret)?)
             }
         };

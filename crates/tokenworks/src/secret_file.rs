@@ -33,7 +33,7 @@ pub fn make(file: &Path, secret: &str, key: &str) -> Result<Vec<u8>> {
             .hint(format!("set {key} or data_dir to a place you can write"))
     };
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(refuse)?;
+    make_folder(folder).map_err(refuse)?;
     // Temporary files are readable by their owner only, and the name appears with the whole content or not at all.
     let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(refuse)?;
     temporary.write_all(secret.as_bytes()).map_err(refuse)?;
@@ -43,6 +43,18 @@ pub fn make(file: &Path, secret: &str, key: &str) -> Result<Vec<u8>> {
         Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => content(file).map_err(refuse),
         Err(e) => Err(refuse(e.error)),
     }
+}
+
+/// Makes a folder, and those above it, that only its owner may enter. One that is there stays as it is.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 fn content(file: &Path) -> io::Result<Vec<u8>> {

@@ -114,6 +114,11 @@ fn check_grant(identity: &Identity, old: Option<&Key>, new: &Key) -> Result<(), 
         let problem = format!("{} is above this key's own {}", new.max_priority, identity.max_priority);
         return forbidden("max_priority", problem, "use at most that");
     }
+    let kept = old.is_some_and(|old| !new_text && old.owner == new.owner);
+    if identity.owner.is_some() && new.owner != identity.owner && !kept {
+        let problem = "a person's key makes keys of that person only, which end with the role".to_owned();
+        return forbidden("owner", problem, "write the owner of this key");
+    }
     let later = |than: i64| new.expires.is_none_or(|expires| expires > than);
     let unchanged = old.is_some_and(|old| !new_text && old.expires == new.expires);
     if identity.expires.is_some_and(later) && !unchanged {

@@ -57,7 +57,13 @@ pub(super) fn put(
     mut record: Map<String, Value>,
     fields: &Fields,
 ) -> Result<()> {
+    let named = ["id", "organisation", "user", "person"].map(|field| record.get(field).cloned());
     fields.set.iter().try_for_each(|assignment| set(&mut record, assignment))?;
+    if ["id", "organisation", "user", "person"].map(|field| record.get(field).cloned()) != named {
+        return Err(
+            Error::usage("--set changes no id and no organisation").hint("name them by the command's own words")
+        );
+    }
     let answer = books.send("PUT", &format!("/{kind}"), &Value::Object(record))?;
     context.output.json(answer.get("record").unwrap_or(&answer))
 }

@@ -129,11 +129,19 @@ fn restore(context: &Context, from: &Path) -> Result<()> {
     let StoreSpec::Sqlite(to) = books::store(context)? else {
         return Err(Error::usage("a ledger in PostgreSQL is restored with the database's own tools (pg_restore)"));
     };
-    std::fs::create_dir_all(&context.settings.data_dir)
+    crate::secret_file::make_folder(&context.settings.data_dir)
         .map_err(|e| Error::failure("cannot make the data folder").because(e))?;
     let report = ::ledger::restore(from, &to, Some(&Rollup)).map_err(|fault| match &fault {
         Fault::Store(StoreError::Failed(_)) => Error::failure("the backup is not restored").because(&fault),
         _ => faulty(&fault),
     })?;
-    context.output.line(format_args!("{} entries restored to {}", grouped(report.entries), to.display()))
+    context.output.line(format_args!("{} entries restored to {}", grouped(report.entries), to.display()))?;
+    let secret = &context.settings.server.key_secret_file;
+    if !secret.exists() {
+        context.output.note(format_args!(
+            "Copy the secret of these books to {} too: without it no key of theirs is right.",
+            secret.display()
+        ));
+    }
+    Ok(())
 }

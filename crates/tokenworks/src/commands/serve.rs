@@ -11,7 +11,7 @@ use service::Line;
 
 use super::Context;
 use super::answer::runtime;
-use super::keys::{existing_secret, secret};
+use super::keys::existing_secret;
 use super::pull::consent;
 use crate::assembly::{self, Facts};
 use crate::books;
@@ -30,7 +30,7 @@ use crate::webhook;
 /// A setting that cannot work, a port in use, or a model that cannot be fetched, loaded or started.
 pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     let models = models(context, &args.models)?;
-    let key_secret = secret(&context.settings.server.key_secret_file)?;
+    let key_secret = books::secret(context)?;
     let config = server_config(context, key_secret.clone());
     check_names(&models, &context.settings)?;
     can_listen(&config)?;

@@ -64,6 +64,12 @@ fn commands_keep_the_books_beside_a_server_and_without_one() {
     sandbox.run(&["customers", "set", "acme", "--set", "suspended=true"]).good();
     assert!(complete(&serving, &next).starts_with("HTTP/1.1 401"));
     drop(serving);
+    let books = sandbox.path(".local/share/tokenworks/books.db");
+    std::fs::rename(&books, sandbox.path("away.db")).unwrap();
+    std::fs::write(&books, "").unwrap();
+    let error = sandbox.run(&["serve", "tiny.gguf", "--port", "0"]).bad(1);
+    assert!(error.contains("are missing or empty"), "{error}");
+    std::fs::rename(sandbox.path("away.db"), &books).unwrap();
 
     // The server was killed: its socket is still there, and nobody listens.
     let acme = sandbox.run(&["customers", "set", "acme", "--set", "suspended=false"]).json();
@@ -87,6 +93,7 @@ fn wrong_words_name_the_field_and_the_fix() {
         (&["customers", "add", "b", "--plan", "gold"], "there is no `gold`"),
         (&["customers", "set", "nobody"], "there is no \"nobody\""),
         (&["customers", "set", "acme", "--set", "bound.x=1"], "bound"),
+        (&["customers", "set", "acme", "--set", "id=other"], "changes no id"),
         (&["customers", "project", "new"], "--customer acme"),
         (&["plans", "add", "p", "--at-pool-end", "stop"], "--pool"),
         (&["plans", "add", "p", "--zone", "Mars/Base"], "zone"),
@@ -121,7 +128,17 @@ fn a_ledger_is_exported_backed_up_and_restored() {
     sandbox.run(&["ledger", "verify", "copy.db"]).good();
     let error = sandbox.run(&["ledger", "restore", "copy.db"]).bad(1);
     assert!(error.contains("exists already"), "{error}");
-    sandbox.run(&["ledger", "restore", "copy.db", "--data-dir", "other"]).good();
+    let note = sandbox.run(&["ledger", "restore", "copy.db", "--data-dir", "other"]).stderr;
+    assert!(note.contains("key-secret"), "{note}");
+    let error = sandbox.run(&["serve", "tiny.gguf", "--port", "0", "--data-dir", "other"]).bad(2);
+    assert!(error.contains("the secret in"), "{error}");
+    let data = sandbox.path(".local/share/tokenworks");
+    std::fs::copy(data.join("key-secret"), sandbox.path("other/key-secret")).unwrap();
+    #[cfg(unix)]
+    for (private, mode) in [(data.clone(), 0o700), (data.join("books.db"), 0o600)] {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(private).unwrap().permissions().mode() & 0o777, mode);
+    }
     let restored = sandbox.run(&["customers", "show", "acme", "--data-dir", "other"]).json();
     assert_eq!(restored, sandbox.run(&["customers", "show", "acme"]).json());
 
