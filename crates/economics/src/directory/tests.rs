@@ -371,6 +371,24 @@ fn no_key_gives_more_than_it_has() {
 }
 
 #[test]
+fn a_persons_key_makes_keys_of_that_person_only() {
+    let directory = neighbours();
+    let mut identity = manager(&directory, &[Scope::Inference, Scope::Usage, Scope::Manage]);
+    identity.owner = Some("ann".to_owned());
+    let authority = authority::Authority::of(&identity).unwrap();
+    let owner = |key: &Key, owner: Option<&str>| Record::Key(Key { owner: owner.map(str::to_owned), ..key.clone() });
+    let new = Key { scopes: [Scope::Usage].into(), ..key("new", "tw_new") };
+    let old = directory.key("k1").unwrap().clone();
+    for refused in [owner(&new, None), owner(&new, Some("bob")), owner(&old, Some("bob"))] {
+        let error = authority.check(&directory, &refused).unwrap_err().to_string();
+        assert!(error.starts_with("owner: a person's key"), "{error}");
+    }
+    for allowed in [owner(&new, Some("ann")), owner(&old, None), owner(&old, Some("ann"))] {
+        authority.check(&directory, &allowed).unwrap();
+    }
+}
+
+#[test]
 fn an_organisation_fills_the_memory_only_so_far() {
     let mut directory = neighbours();
     let identity = manager(&directory, &[Scope::Manage]);

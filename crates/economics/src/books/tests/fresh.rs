@@ -69,12 +69,22 @@ fn a_suspended_house_locks_no_administrator_out() {
     assert!(ops(&plant).scopes.contains(&Scope::Plant), "before the house is set up");
     plant.books.serve_models(&["tiny".to_owned()], NOW).unwrap();
     let before = ops(&plant);
+    let claimed = Key {
+        id: "admin".into(),
+        project: "house".into(),
+        hash: KeyHash::of(b"plant", "tw_admin"),
+        scopes: Scope::ALL.into(),
+        ..key(Bounds::default())
+    };
+    plant.books.change(Record::Key(claimed), "claim", NOW).unwrap();
     let house = plant.books.directory().organisation("house").unwrap().clone();
     plant.books.change(Record::Organisation(Organisation { suspended: true, ..house }), "ops", NOW).unwrap();
     let after = ops(&plant);
     assert_eq!((after.key.as_deref(), after.max_priority), (Some("config/ops"), 9));
     assert_eq!(after.scopes, [Scope::Usage, Scope::Manage, Scope::Plant].into());
-    for identity in [&before, &after] {
+    let admin = plant.books.identify("tw_admin", "", NOW).unwrap();
+    assert_eq!((admin.key.as_deref(), &admin.scopes), (Some("admin"), &after.scopes));
+    for identity in [&before, &after, &admin] {
         let (id, tag, user) = (next_id(), "", "");
         let admission = Admission { id, identity, model: "tiny", input: 1, max_output: 1, tag, user, now_ms: NOW };
         assert_eq!(plant.books.admit(admission).map(drop), Err(AdmitError::Forbidden));
