@@ -177,13 +177,16 @@ fn fill_up(journal: &Journal) -> Arc<File> {
 #[cfg(target_os = "linux")]
 fn a_full_disk_is_told_of_and_forgotten_once_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
-    let (journal, _) = Journal::open(folder.path(), INTERVAL).unwrap();
+    let (mut journal, _) = Journal::open(folder.path(), INTERVAL).unwrap();
     let page = journal.begin(id(1), b"a").unwrap();
     assert_eq!(journal.trouble(), None);
     // Too long is the caller's fault, not the disk's.
     assert!(page.progress(&vec![0; 1 << 20]).is_err());
     assert_eq!(journal.trouble(), None);
-    journal.shared.lock().end = true; // The thread rests, so that this test alone decides when there is room.
+    // The thread has ended, so that this test alone decides when there is room.
+    journal.shared.lock().end = true;
+    journal.shared.ended.notify_all();
+    journal.syncing.take().unwrap().join().unwrap();
     let file = fill_up(&journal);
     assert_eq!(page.progress(b"b").unwrap_err().kind(), io::ErrorKind::StorageFull);
     assert!(journal.trouble().is_some() && journal.begin(id(2), b"").is_err());
