@@ -47,6 +47,8 @@ pub use ticket::{Extension, SettleError, Settled, Ticket, progress};
 const STARTED: &str = "server/start";
 /// Document that names the book currency.
 pub(crate) const CURRENCY_KIND: u16 = 100;
+/// The document that marks the secret of the keys.
+const SECRET_KIND: u16 = 102;
 /// How long an act of administration waits for the disk.
 const DURABLE_WAIT: Duration = Duration::from_secs(30);
 
@@ -139,11 +141,25 @@ impl Books {
     /// [`Books::recover`].
     ///
     /// # Errors
-    /// The ledger cannot be opened, a document is damaged, or the currency is another than before.
+    /// The ledger cannot be opened, a document is damaged, or the currency or the secret is another than before.
     pub fn open(settings: Settings, now_ms: i64) -> Result<Arc<Self>, BooksError> {
+        Self::open_with(settings, false, now_ms)
+    }
+
+    /// Takes the secret of `settings` for that of the books from now on. No key that was made before is known any more
+    /// until it gets a new text.
+    ///
+    /// # Errors
+    /// As [`Books::open`].
+    pub fn take_secret(settings: Settings, now_ms: i64) -> Result<(), BooksError> {
+        Self::open_with(settings, true, now_ms).map(drop)
+    }
+
+    fn open_with(settings: Settings, new_secret: bool, now_ms: i64) -> Result<Arc<Self>, BooksError> {
         let options = Options { writer: settings.writer, summary: Some(Arc::new(Rollup)), ..Options::default() };
         let ledger = Ledger::open(&settings.store, &options)?;
         fix_currency(&ledger, &settings.currency, now_ms)?;
+        fix_secret(&ledger, &settings.secret, new_secret, now_ms)?;
         let plant = accounts::Plant::open(&ledger, now_ms)?;
         ledger.flush(DURABLE_WAIT)?;
         let memory = Arc::new(Memory::load(ledger.clone())?);
@@ -247,6 +263,34 @@ fn id_of(parts: &[&str]) -> EntryId {
 }
 
 /// Writes the currency at the first start; refuses another one later.
+/// The currency of books, open or not, without opening them; `None`: nobody has used them yet.
+///
+/// # Errors
+/// The store's.
+pub fn currency_of(spec: &StoreSpec) -> Result<Option<String>, StoreError> {
+    enum Stop {
+        Found(String),
+        Failed(StoreError),
+    }
+    impl From<StoreError> for Stop {
+        fn from(error: StoreError) -> Self {
+            Self::Failed(error)
+        }
+    }
+    // It is among the first entries.
+    let read = ledger::each_entry(spec, |entry| match entry.document() {
+        Some(document) if document.kind == CURRENCY_KIND => {
+            Err(Stop::Found(String::from_utf8_lossy(&document.body).into_owned()))
+        }
+        _ => Ok(()),
+    });
+    match read {
+        Ok(_) => Ok(None),
+        Err(Stop::Found(currency)) => Ok(Some(currency)),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
 fn fix_currency(ledger: &Ledger, currency: &Currency, now_ms: i64) -> Result<(), BooksError> {
     if let Some(known) = ledger.documents(CURRENCY_KIND)?.pop() {
         if known.body != currency.code.as_bytes() {
@@ -264,6 +308,32 @@ fn fix_currency(ledger: &Ledger, currency: &Currency, now_ms: i64) -> Result<(),
         version: 1,
         actor: STARTED.to_owned(),
         body: currency.code.clone().into_bytes(),
+    };
+    ledger.submit(&Batch { at_ms: now_ms, commands: vec![put] })?.wait_durable(DURABLE_WAIT)?;
+    Ok(())
+}
+
+/// Keeps a mark of the secret that keys are hashed with, so that another one is found out: it would make every key wrong.
+fn fix_secret(ledger: &Ledger, secret: &[u8], new: bool, now_ms: i64) -> Result<(), BooksError> {
+    let mark = KeyHash::of(secret, "the secret of these books").to_string();
+    let known = ledger.documents(SECRET_KIND)?.pop();
+    match &known {
+        Some(known) if known.body == mark.as_bytes() => return Ok(()),
+        Some(_) if !new => {
+            let problem = "the keys of these books are hashed with another secret";
+            let fix = "copy it from where the books come from; if it is lost: `tokenworks keys reset-secret`";
+            return Err(Invalid::new("server.key_secret_file", problem, fix).into());
+        }
+        _ => {}
+    }
+    let version = known.map_or(1, |known| known.version.saturating_add(1));
+    let put = Command::Put {
+        id: id_of(&["secret", &version.to_string()]),
+        kind: SECRET_KIND,
+        key: "secret".to_owned(),
+        version,
+        actor: STARTED.to_owned(),
+        body: mark.into_bytes(),
     };
     ledger.submit(&Batch { at_ms: now_ms, commands: vec![put] })?.wait_durable(DURABLE_WAIT)?;
     Ok(())

@@ -38,7 +38,7 @@ pub enum Unidentified {
     #[error("the API key `{0}` was revoked")]
     Revoked(String),
     /// The project or organisation is suspended.
-    #[error("`{0}` is suspended")]
+    #[error("`{0}` is suspended: ask the operator of this server")]
     Suspended(String),
     /// The organisation does not serve this end user.
     #[error("the end user is blocked")]

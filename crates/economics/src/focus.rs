@@ -20,7 +20,7 @@ use crate::books::{CURRENCY_KIND, unknown};
 use crate::directory::record::{Kind, Record};
 use crate::money::divide_half_even;
 use crate::window::{Calendar, Period};
-use crate::{Directory, Invalid, Meter, Nano};
+use crate::{Directory, Invalid, Meter, Nano, Window};
 use row::{Basis, Price, Row, Use};
 
 /// The version of the specification.
@@ -89,23 +89,23 @@ fn damaged(entry: &Entry, what: &str) -> ExportError {
 struct Folded {
     directory: Directory,
     currency: String,
-    /// Ends of the windows in which something was charged, by organisation and start.
-    ends: HashMap<(String, i64), i64>,
+    /// The windows in which something was charged, by organisation and start.
+    windows: HashMap<(String, i64), Window>,
 }
 
 impl Folded {
     /// The window in which a charge is invoiced. Its end is that of the calendar at the first charge in it.
-    fn window(&mut self, context: &Context) -> Result<(i64, i64), Invalid> {
+    fn window(&mut self, context: &Context) -> Result<Window, Invalid> {
         let key = (context.organisation.clone(), context.window_ms);
-        if let Some(end) = self.ends.get(&key) {
-            return Ok((context.window_ms, *end));
+        if let Some(window) = self.windows.get(&key) {
+            return Ok(window.clone());
         }
         let plan = self.directory.organisation(&context.organisation).map(|organisation| organisation.plan.as_str());
         let plan = self.directory.plans().find(|candidate| Some(candidate.id.as_str()) == plan);
         let calendar = plan.map_or_else(Calendar::default, |plan| plan.calendar.clone());
-        let end = calendar.window(Period::Month, context.window_ms)?.end_ms;
-        self.ends.insert(key, end);
-        Ok((context.window_ms, end))
+        let window = Window { start_ms: context.window_ms, ..calendar.window(Period::Month, context.window_ms)? };
+        self.windows.insert(key, window.clone());
+        Ok(window)
     }
 }
 
@@ -175,7 +175,9 @@ impl Export<'_> {
         }
         let Folded { directory, currency, .. } = &self.folded;
         for &basis in bases {
-            Row { seller, currency, directory, entry, context, window, basis }.write(self.out).map_err(unwritten)?;
+            Row { seller, currency, directory, entry, context, window: &window, basis }
+                .write(self.out)
+                .map_err(unwritten)?;
             self.rows += 1;
         }
         Ok(())

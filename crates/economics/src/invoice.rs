@@ -100,11 +100,16 @@ pub enum Item {
 #[error("the price of `{}` in list `{}` has no version {}", .0.model, .0.list, .0.version)]
 pub struct UnknownVersion(pub Product);
 
+/// The number of the invoice of an organisation and a window.
+pub(crate) fn number(organisation: &str, window: &str) -> String {
+    format!("{organisation}-{window}")
+}
+
 impl Invoice {
     /// Unique within the plant: no two organisations share an id, and labels of windows are all of the same length.
     #[must_use]
     pub fn number(&self) -> String {
-        format!("{}-{}", self.organisation, self.window.label)
+        number(&self.organisation, &self.window.label)
     }
 
     /// The charges at list price.

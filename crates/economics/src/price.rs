@@ -101,6 +101,11 @@ impl PriceSpec {
         format!("{}/{}", self.list, self.model)
     }
 
+    /// Tiers in order, as the book keeps them.
+    fn sort(&mut self) {
+        self.tiers.sort_by_key(|tier| (tier.prompt_from, tier.volume_from));
+    }
+
     fn check(&self) -> Result<(), Invalid> {
         check_text("list", &self.list, MAX_LIST)?;
         if self.list.contains('/') {
@@ -193,7 +198,7 @@ impl PriceBook {
     /// As [`PriceBook::check`]; the book is unchanged then.
     pub fn add(&mut self, mut spec: PriceSpec) -> Result<u32, Invalid> {
         self.check(&spec).map_err(|error| error.within(&format!("price {}", spec.key())))?;
-        spec.tiers.sort_by_key(|tier| (tier.prompt_from, tier.volume_from));
+        spec.sort();
         let versions = self.versions.entry((spec.list.clone(), spec.model.clone())).or_default();
         let number = versions.last().map_or(1, |last| last.number.saturating_add(1));
         versions.push(Arc::new(Version { number, spec }));
@@ -339,20 +344,23 @@ pub struct PriceFile {
 }
 
 impl PriceFile {
-    /// Reads the JSON text of a price file and checks it against `book`.
+    /// Reads the JSON text of a price file and checks what is new in it against `book`. Tiers come out in order.
     ///
     /// # Errors
     /// Names the field that is wrong and the fix.
     pub fn read(text: &str, currency: &Currency, book: &PriceBook) -> Result<Self, Invalid> {
-        let file: Self = serde_json::from_str(text)
+        let mut file: Self = serde_json::from_str(text)
             .map_err(|error| Invalid::new("price file", error.to_string(), "compare with examples/prices-2024.json"))?;
         if file.currency != currency.code {
             let problem = format!("the file is in {}, the books are in {}", file.currency, currency.code);
             return Err(Invalid::new("currency", problem, "convert the prices; a plant has one currency"));
         }
         let mut trial = book.clone();
-        for (index, spec) in file.prices.iter().enumerate() {
-            trial.add(spec.clone()).map_err(|error| error.within(&format!("prices[{index}]")))?;
+        for (index, spec) in file.prices.iter_mut().enumerate() {
+            spec.sort();
+            if trial.versions(&spec.list, &spec.model).all(|known| known != spec) {
+                trial.add(spec.clone()).map_err(|error| error.within(&format!("prices[{index}]")))?;
+            }
         }
         Ok(file)
     }

@@ -49,6 +49,11 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why nothing comes to the disk now.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
+    }
+
     /// Decides a batch and queues what it changes, in one step.
     pub(crate) fn submit(&self, batch: &Batch) -> Result<Receipt, Refused> {
         let bytes = batch_bytes(batch);

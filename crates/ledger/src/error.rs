@@ -105,6 +105,9 @@ pub enum NotDurable {
     /// Not yet.
     #[error("not durable yet")]
     Timeout,
+    /// Not yet, and the store has failed for a while.
+    #[error("not durable yet: {0}")]
+    Failing(String),
     /// The ledger was closed while its store failed; the batch is lost.
     #[error("lost: {0}")]
     Lost(String),

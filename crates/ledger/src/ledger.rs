@@ -128,10 +128,11 @@ impl Ledger {
     /// Waits until everything decided so far is on the disk.
     ///
     /// # Errors
-    /// As [`Receipt::wait_durable`].
+    /// As [`Receipt::wait_durable`]; [`NotDurable::Failing`] before `limit` is over when the store goes on failing.
     pub fn flush(&self, limit: Duration) -> Result<(), NotDurable> {
         let receipt = self.submit(&Batch { at_ms: 0, commands: Vec::new() });
-        receipt.map_err(|refused| NotDurable::Lost(refused.to_string()))?.wait_durable(limit)
+        let receipt = receipt.map_err(|refused| NotDurable::Lost(refused.to_string()))?;
+        receipt.wait_unless_failing(limit, || self.desk().and_then(Desk::trouble))
     }
 
     /// The account of a name.

@@ -7,6 +7,11 @@ use std::time::Duration;
 use crate::error::NotDurable;
 use crate::types::Outcome;
 
+/// How often a wait looks whether the store fails.
+const SLICE: Duration = Duration::from_millis(100);
+/// How long it bears with that: a moment's trouble ends by itself.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Called once, with the end of the wait.
 pub(crate) type Callback = Box<dyn FnOnce(Result<(), NotDurable>) + Send>;
 
@@ -31,6 +36,29 @@ impl Receipt {
         match &*waited.0 {
             State::Open(_) => Err(NotDurable::Timeout),
             State::Ended(result) => result.clone(),
+        }
+    }
+
+    /// Waits as [`Receipt::wait_durable`], but not for a store that goes on failing: `trouble` says why it does.
+    pub(crate) fn wait_unless_failing(
+        &self,
+        limit: Duration,
+        trouble: impl Fn() -> Option<String>,
+    ) -> Result<(), NotDurable> {
+        let (mut waited, mut failing) = (Duration::ZERO, Duration::ZERO);
+        loop {
+            let slice = SLICE.min(limit.saturating_sub(waited));
+            match self.wait_durable(slice) {
+                Err(NotDurable::Timeout) => waited = waited.saturating_add(slice),
+                ended => return ended,
+            }
+            let trouble = trouble();
+            failing = if trouble.is_some() { failing.saturating_add(slice) } else { Duration::ZERO };
+            match trouble {
+                Some(trouble) if failing >= PATIENCE => return Err(NotDurable::Failing(trouble)),
+                _ if waited >= limit => return Err(NotDurable::Timeout),
+                _ => {}
+            }
         }
     }
 

@@ -24,8 +24,8 @@ pub const SEGMENT_BYTES: u64 = 8 << 20;
 /// Identifies a request in the journal and in what is made of it.
 pub type PageId = [u8; 16];
 
-/// A page that nobody opened: its end means nothing, and tells whether the journal can be written again.
-const NOBODY: PageId = [0; 16];
+/// After a full disk this much must be free before new requests are taken: with less it would be full again at once.
+const ROOM_BYTES: usize = 1 << 20;
 
 /// Held by the process that writes the journal.
 const LOCK: &str = "lock";
@@ -51,19 +51,23 @@ pub struct Recovery {
     pub unfinished: Vec<Unfinished>,
     /// Bytes at the ends of files that were no whole record (a write cut off).
     pub torn_bytes: u64,
+    /// Files with bytes that cannot be read before whole records: no crash leaves that. What is whole counts all the same.
+    pub damaged: Vec<PathBuf>,
     /// The files, each with the unfinished requests that it tells of.
     segments: Vec<(PathBuf, HashSet<PageId>)>,
 }
 
 impl Recovery {
-    /// Deletes the files it was read from, except those that tell of a request in `kept`. To be called once all others are
-    /// settled: before, a further crash reads them again.
+    /// Deletes the files it was read from, except those that tell of a request in `kept`; damaged ones are set aside. To be
+    /// called once all others are settled: before, a further crash reads them again.
     ///
     /// # Errors
-    /// A file that can't be deleted.
+    /// A file that can't be deleted or renamed.
     pub fn done(self, kept: &[PageId]) -> io::Result<()> {
         let needed = |ids: &HashSet<PageId>| kept.iter().any(|id| ids.contains(id));
-        self.segments.iter().filter(|(_, ids)| !needed(ids)).try_for_each(|(path, _)| fs::remove_file(path))
+        self.segments.iter().filter(|(_, ids)| !needed(ids)).try_for_each(|(path, _)| {
+            if self.damaged.contains(path) { fs::rename(path, set_aside(path)) } else { fs::remove_file(path) }
+        })
     }
 }
 
@@ -215,7 +219,7 @@ impl Shared {
             let end = state.end;
             if state.failing.is_some() && !end {
                 // Nobody writes while new requests are refused: this finds out when there is room again.
-                let _ = state.write(&self.folder, Kind::End, &NOBODY, &[]);
+                state.look_for_room();
             }
             if std::mem::take(&mut state.dirty) {
                 let file = Arc::clone(&state.file);
@@ -267,6 +271,16 @@ impl State {
         Ok(())
     }
 
+    /// After a failed write: writes something to see whether there is room again, and takes it back.
+    fn look_for_room(&mut self) {
+        let file = &mut &*self.file;
+        let written = file.write_all(&vec![0; ROOM_BYTES]);
+        if let Err(error) = self.file.set_len(self.bytes) {
+            self.broken = Some(error.to_string());
+        }
+        self.failing = written.err().map(|error| error.to_string());
+    }
+
     /// Begins the next file. The one before is synced first, since only the present one is from then on.
     fn turn_over(&mut self, folder: &Path) -> io::Result<()> {
         let next = create(folder, self.segment + 1)?;
@@ -291,6 +305,12 @@ impl State {
             self.oldest += 1;
         }
     }
+}
+
+/// Where a damaged file is kept for a person to look at.
+#[must_use]
+pub fn set_aside(file: &Path) -> PathBuf {
+    file.with_extension("journal.damaged")
 }
 
 fn path(folder: &Path, segment: u64) -> PathBuf {
@@ -342,7 +362,7 @@ fn segments(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Reads all files, in order. A file counts up to its first record that is not whole.
+/// Reads all files, in order. Bytes that are no record are passed over.
 fn recover(folder: &Path, numbers: &[u64]) -> io::Result<Recovery> {
     let mut recovery = Recovery::default();
     let mut open: HashMap<PageId, Unfinished> = HashMap::new();
@@ -352,7 +372,11 @@ fn recover(folder: &Path, numbers: &[u64]) -> io::Result<Recovery> {
         let bytes = fs::read(&path)?;
         let mut told = HashSet::new();
         let mut rest = bytes.as_slice();
-        while let Some((Frame { kind, id, payload }, after)) = Frame::decode(rest) {
+        while let Some(skipped) = Frame::find(rest) {
+            if skipped > 0 && !recovery.damaged.contains(&path) {
+                recovery.damaged.push(path.clone());
+            }
+            let Some((Frame { kind, id, payload }, after)) = Frame::decode(&rest[skipped..]) else { break };
             rest = after;
             told.insert(id);
             match kind {

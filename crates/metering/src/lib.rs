@@ -9,7 +9,7 @@ mod record;
 mod render;
 
 pub use histogram::Histogram;
-pub use journal::{Journal, Page, PageId, Recovery, SEGMENT_BYTES, Unfinished};
+pub use journal::{Journal, Page, PageId, Recovery, SEGMENT_BYTES, Unfinished, set_aside};
 pub use meter::{LineGauges, Meter, Rejection};
 pub use record::{FinishReason, GAP_BOUNDS_NS, Outcome, UsageRecord};
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method};
@@ -14,6 +14,7 @@ use economics::books::Books;
 use metering::Meter;
 use service::Line;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
@@ -21,12 +22,31 @@ use crate::auth::Gate;
 use crate::claim::Claim;
 use crate::config::Limits;
 use crate::error::ApiError;
-use crate::idempotency::{self, Answers};
+use crate::idempotency::Answers;
 use crate::serve::Plant;
 use crate::{ServerConfig, access, auth, routes};
 
 /// Most exports, backups and verifications of the ledger at one time.
 const LEDGER_WALKS: usize = 1;
+
+/// Most reports and acts of administration at one time: each takes a thread, and they share one reader of the ledger.
+const BOOKS_TURNS: usize = 8;
+/// How long one waits for its turn.
+const TURN_WAIT: Duration = Duration::from_secs(10);
+
+/// What pages of other origins may read of an answer's head.
+const EXPOSED: [&str; 10] = [
+    "x-request-id",
+    "idempotent-replayed",
+    "retry-after",
+    "x-should-retry",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-tokens",
+];
 
 /// State shared by all handlers.
 pub(crate) struct App {
@@ -40,6 +60,8 @@ pub(crate) struct App {
     pub(crate) claim: Claim,
     /// Exports, backups and verifications at one time.
     pub(crate) ledger_walks: Arc<Semaphore>,
+    /// Reports and acts of administration at one time.
+    pub(crate) books_turns: Arc<Semaphore>,
     /// `None`: where no model is served.
     pub(crate) answers: Option<Arc<Answers>>,
     /// Who is paid, on invoices.
@@ -67,6 +89,11 @@ impl Ticket {
         // Fails when the server is gone, which is an end too.
         let _ = self.ending.wait_for(|ending| *ending).await;
     }
+
+    /// Whether the drain's time is over.
+    pub(crate) fn has_ended(&self) -> bool {
+        *self.ending.borrow()
+    }
 }
 
 impl App {
@@ -91,6 +118,7 @@ impl App {
             books,
             claim: Claim::default(),
             ledger_walks: Arc::new(Semaphore::new(LEDGER_WALKS)),
+            books_turns: Arc::new(Semaphore::new(BOOKS_TURNS)),
             answers,
             seller: config.seller.clone(),
             requests: Arc::new(Semaphore::new(limits.max_requests as usize)),
@@ -152,6 +180,22 @@ impl App {
     pub(crate) fn under_way(&self) -> usize {
         (self.limits.max_requests as usize).saturating_sub(self.requests.available_permits())
     }
+}
+
+/// Runs what waits for the books, off the runtime's threads and in its turn.
+pub(crate) async fn in_turn<T: Send + 'static>(
+    turns: Arc<Semaphore>,
+    act: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let Ok(Ok(turn)) = timeout(TURN_WAIT, turns.acquire_owned()).await else {
+        return Err(ApiError::unavailable("too many reports are under way; try again", "overloaded"));
+    };
+    let done = tokio::task::spawn_blocking(move || {
+        let result = act();
+        drop(turn);
+        result
+    });
+    done.await.map_err(|error| ApiError::internal(format!("the books gave no answer: {error}")))?
 }
 
 /// A fresh id such as `chatcmpl-…`: 48 bits of time, so that ids sort by it, and 80 random ones. Unguessable enough for
@@ -219,9 +263,9 @@ pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
         router = router.layer(
             CorsLayer::new()
                 .allow_origin(AllowOrigin::list(origins))
-                .allow_methods([Method::GET, Method::POST])
+                .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
                 .allow_headers(AllowHeaders::mirror_request())
-                .expose_headers([HeaderName::from_static("x-request-id"), idempotency::REPLAYED]),
+                .expose_headers(EXPOSED.map(HeaderName::from_static)),
         );
     }
     router.layer(from_fn(access::log)).with_state(app)

@@ -155,12 +155,8 @@ impl Gate {
         if local {
             self.check_local(uri, headers)?;
         }
-        let house = || {
-            books
-                .identify_house("")
-                .map(|house| Arc::new(house).into())
-                .map_err(|error| ApiError::unauthorized(error.to_string()))
-        };
+        let house =
+            || books.identify_house("").map(|house| Arc::new(house).into()).map_err(|error| unidentified(&error));
         let key = match presented(headers) {
             Ok(key) => key,
             Err(_none) if local => return house(),
@@ -169,7 +165,7 @@ impl Gate {
         match books.identify(key, "", unix_ms()) {
             Ok(identity) => Ok(Arc::new(identity).into()),
             Err(Unidentified::Unknown) if local && !KEY_MARKS.iter().any(|mark| key.starts_with(mark)) => house(),
-            Err(error) => Err(ApiError::unauthorized(error.to_string())),
+            Err(error) => Err(unidentified(&error)),
         }
     }
 
@@ -215,6 +211,14 @@ impl Gate {
             }
         }
         Ok(())
+    }
+}
+
+/// 403 where the key is right and its owner is shut out, so that nobody looks for another key; 401 otherwise.
+fn unidentified(error: &Unidentified) -> ApiError {
+    match error {
+        Unidentified::Suspended(_) => ApiError::forbidden(error.to_string(), "suspended"),
+        _ => ApiError::unauthorized(error.to_string()),
     }
 }
 

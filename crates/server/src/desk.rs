@@ -180,11 +180,12 @@ impl Desk {
         }
     }
 
-    /// The desk of books that no server has.
+    /// The desk of books that no server has; `seller` issues the invoices.
     #[must_use]
-    pub fn of(books: Arc<Books>) -> Self {
+    pub fn of(books: Arc<Books>, seller: String) -> Self {
         let plant = Plant { books: Some(books), ..Plant::new(Vec::new(), Arc::new(Meter::new())) };
-        Self(Place::Books(router(App::new(&ServerConfig::default(), plant, None), &[])))
+        let config = ServerConfig { seller, ..ServerConfig::default() };
+        Self(Place::Books(router(App::new(&config, plant, None), &[])))
     }
 
     /// Asks for `path` and gives the status and the body.

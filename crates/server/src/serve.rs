@@ -30,6 +30,9 @@ const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConten
 Retry-After: 1\r\nConnection: close\r\nContent-Length: 117\r\n\r\n\
 {\"error\":{\"message\":\"too many connections; try again\",\"type\":\"service_unavailable\",\"param\":null,\"code\":\"overloaded\"}}";
 
+/// How often it is told that connections were turned away.
+const TURNED_AWAY_EVERY: Duration = Duration::from_secs(10);
+
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -206,6 +209,7 @@ impl Server {
         connections: &mut JoinSet<()>,
     ) {
         tokio::pin!(until);
+        let mut turned_away = TurnedAway::default();
         loop {
             tokio::select! {
                 () = until.as_mut() => return,
@@ -213,7 +217,7 @@ impl Server {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => match crowd.enter(peer.ip()) {
                         Some(place) => drop(connections.spawn(connection::serve(stream, peer, place, plan.clone()))),
-                        None => self.turn_away(&stream),
+                        None => self.turn_away(&stream, &mut turned_away),
                     },
                     Err(error) => {
                         // Out of files, or a client that was gone before it was accepted.
@@ -225,11 +229,28 @@ impl Server {
         }
     }
 
-    fn turn_away(&self, stream: &TcpStream) {
-        tracing::warn!("too many connections; one was turned away");
+    fn turn_away(&self, stream: &TcpStream, turned_away: &mut TurnedAway) {
+        turned_away.count();
         if self.tls.is_none() {
             // A fresh socket has room for this; if not, it is only closed.
             let _ = stream.try_write(TOO_MANY_CONNECTIONS);
+        }
+    }
+}
+
+/// Connections that found no place, told of once in a while: a crowd must not fill the log.
+#[derive(Default)]
+struct TurnedAway {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl TurnedAway {
+    fn count(&mut self) {
+        self.count += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= TURNED_AWAY_EVERY) {
+            tracing::warn!(connections = self.count, "too many connections: some were turned away");
+            *self = Self { count: 0, told: Some(Instant::now()) };
         }
     }
 }

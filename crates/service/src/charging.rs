@@ -213,6 +213,10 @@ impl Bill {
     /// Nothing of it was delivered and nothing will be, by the server's own decision: it costs nothing.
     pub(crate) fn withdraw(&self) {
         self.open.shut(LineError::internal("the request was withdrawn"));
+        if self.handed.load(Ordering::Acquire) {
+            // It may be charged already; behind its settlement.
+            let _ = self.jobs.send(Job::Undo(Arc::clone(&self.open)));
+        }
     }
 
     /// Settles what was used; the reader's last parcel follows once it is on the disk.

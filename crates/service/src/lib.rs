@@ -26,7 +26,7 @@ pub use line::{
 };
 pub use local::{LocalLine, LocalLineConfig};
 pub use prompt::{MAX_STOP_BYTES, MAX_STOPS};
-pub use reply::{EventSource, Reply};
+pub use reply::{EventSource, Reply, Withdrawal};
 
 #[cfg(test)]
 mod text_tests;

@@ -48,11 +48,10 @@ impl Reply {
         self
     }
 
-    /// Drops a reply of which nothing was read, for a reason of this side: the work stops and costs nothing.
-    pub fn withdraw(self) {
-        if let Some(bill) = &self.bill {
-            bill.withdraw();
-        }
+    /// A way to withdraw it later, also after it has ended.
+    #[must_use]
+    pub fn withdrawal(&self) -> Withdrawal {
+        Withdrawal(self.bill.clone())
     }
 
     /// How the caller's rate limits stood when it was admitted.
@@ -81,6 +80,18 @@ impl Reply {
     /// Asks for the stop; the last events (`Finished` as cancelled, `Done` with what was used) still come.
     pub fn cancel(&self) {
         self.cancel.cancel();
+    }
+}
+
+/// Withdraws a reply of which nothing was delivered, for a reason of this side.
+pub struct Withdrawal(Option<Arc<Bill>>);
+
+impl Withdrawal {
+    /// It costs nothing: what it was charged is given back. The work stops when the reply is dropped.
+    pub fn withdraw(self) {
+        if let Some(bill) = self.0 {
+            bill.withdraw();
+        }
     }
 }
 

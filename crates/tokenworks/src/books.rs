@@ -41,6 +41,22 @@ pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<
 /// # Errors
 /// The data folder or the ledger cannot be used; another server has them.
 pub fn open(context: &Context, secret: &[u8]) -> Result<Arc<Books>> {
+    let (store, settings) = settings(context, secret)?;
+    Books::open(settings, now_ms()).map_err(|e| books_error(&store, &e))
+}
+
+/// Takes the secret in the configured file (made if missing) for that of the books: it replaces one that is lost.
+///
+/// # Errors
+/// As [`open`].
+pub fn take_secret(context: &Context) -> Result<()> {
+    existing(context)?;
+    let (store, settings) = settings(context, &keys::secret(&context.settings.server.key_secret_file)?)?;
+    Books::take_secret(settings, now_ms()).map_err(|e| books_error(&store, &e))
+}
+
+/// Where the ledger is, and how the books are opened.
+fn settings(context: &Context, secret: &[u8]) -> Result<(StoreSpec, Settings)> {
     let folder = &context.settings.data_dir;
     make_folder(folder).map_err(|e| unusable(folder, &e))?;
     let store = store(context)?;
@@ -59,7 +75,7 @@ pub fn open(context: &Context, secret: &[u8]) -> Result<Arc<Books>> {
         bootstrap: bootstrap.collect::<Result<_>>()?,
         steps: Steps::default(),
     };
-    Books::open(settings, now_ms()).map_err(|e| books_error(&store, &e))
+    Ok((store, settings))
 }
 
 /// A journal without its books would be emptied uncharged.
@@ -95,12 +111,17 @@ pub fn secret(context: &Context) -> Result<Vec<u8>> {
         StoreSpec::Sqlite(books) => std::fs::metadata(books).is_ok_and(|books| books.len() > 0),
         StoreSpec::Postgres(_) => false,
     };
-    if books && keys::existing_secret(file)?.is_none() {
-        return Err(Error::usage(format!("the secret in {} is missing", file.display()))
+    if books { existing_secret(context) } else { keys::secret(file) }
+}
+
+/// The secret of books that are there.
+fn existing_secret(context: &Context) -> Result<Vec<u8>> {
+    let file = &context.settings.server.key_secret_file;
+    keys::existing_secret(file)?.ok_or_else(|| {
+        Error::usage(format!("the secret in {} is missing", file.display()))
             .because("the keys of these books are hashed with it, so none of them would be right")
-            .hint("copy it from where the books come from; or make a new one with `tokenworks keys new NAME`, then rotate every key"));
-    }
-    keys::secret(file)
+            .hint("copy it from where the books come from; if it is lost: `tokenworks keys reset-secret`")
+    })
 }
 
 /// Where the ledger is kept.
@@ -119,8 +140,52 @@ pub fn store(context: &Context) -> Result<StoreSpec> {
     Ok(StoreSpec::Postgres(text.trim().to_owned()))
 }
 
+/// What can be told of the books without opening them: that their settings fit those that are there.
+///
+/// # Errors
+/// What a server would refuse.
+pub fn check(context: &Context) -> Result<()> {
+    let store = store(context)?;
+    check_journal(&store, &context.settings.data_dir.join("journal"))?;
+    let StoreSpec::Sqlite(file) = &store else { return Ok(()) };
+    if !file.is_file() {
+        return Ok(());
+    }
+    existing_secret(context)?;
+    let wanted = &context.settings.books.currency.code;
+    let known = economics::books::currency_of(&store).map_err(|e| books_error(&store, &e.into()))?;
+    match known.filter(|known| known != wanted) {
+        None => Ok(()),
+        Some(known) => Err(Error::usage(format!("books.currency is {wanted}, and the books are in {known}"))
+            .hint("keep the currency, or begin new books in another data folder")),
+    }
+}
+
+/// Where the ledger is; it must be there.
+///
+/// # Errors
+/// As [`store`]; there is none.
+pub fn existing(context: &Context) -> Result<StoreSpec> {
+    let spec = store(context)?;
+    if let StoreSpec::Sqlite(file) = &spec
+        && !file.is_file()
+    {
+        return Err(Error::usage(format!("there are no books in {}", context.settings.data_dir.display()))
+            .hint("name the data folder of the server: --data-dir DIR; the first start of a server makes its books"));
+    }
+    Ok(spec)
+}
+
 /// Settles what was under way when the last server ended.
 fn recover(context: &Context, books: &Arc<Books>, recovery: metering::Recovery) -> Result<()> {
+    for file in &recovery.damaged {
+        tracing::warn!(
+            "{} is damaged: a part of it cannot be read, as no crash leaves it. What is whole is charged, and the file is \
+             kept as {}",
+            file.display(),
+            metering::set_aside(file).display()
+        );
+    }
     let recovered = books.recover(&recovery.unfinished, now_ms()).map_err(|e| {
         Error::failure("what the last server left open cannot be charged")
             .because(chain(&e))

@@ -20,11 +20,11 @@ pub struct Books {
 }
 
 impl Books {
-    /// Those in the data folder, made when there are none.
+    /// Those in the data folder; with `make` they are made when there are none.
     ///
     /// # Errors
-    /// Another user's server has them, or they cannot be opened.
-    pub fn open(context: &Context) -> Result<Self> {
+    /// Another user's server has them, they cannot be opened, or there are none.
+    pub fn open(context: &Context, make: bool) -> Result<Self> {
         let (runtime, socket) = (runtime()?, context.settings.data_dir.join(SOCKET));
         let found = runtime.block_on(Desk::find(&socket)).map_err(|e| {
             Error::failure(format!("cannot reach the server at {}", socket.display()))
@@ -34,8 +34,11 @@ impl Books {
         let desk = match found {
             Some(desk) => desk,
             None => {
+                if !make {
+                    books::existing(context)?;
+                }
                 let secret = books::secret(context)?;
-                Desk::of(books::open(context, &secret)?)
+                Desk::of(books::open(context, &secret)?, context.settings.books.seller.clone())
             }
         };
         Ok(Self { runtime, desk })
@@ -127,6 +130,9 @@ fn refusal(status: u16, body: &[u8]) -> Error {
     if status < 500 { Error::usage(message) } else { Error::failure(message) }
 }
 
+/// Fields of records that hold money, which JSON has as text.
+const AMOUNTS: [&str; 2] = ["amount", "credit"];
+
 /// A part of a path.
 #[must_use]
 pub fn part(text: &str) -> String {
@@ -141,7 +147,7 @@ pub fn part(text: &str) -> String {
     })
 }
 
-/// Sets the field at a dotted path; a value that is no JSON is a text. `null` removes it.
+/// Sets the field at a dotted path; a value that is no JSON is a text, and so is an amount. `null` removes it.
 ///
 /// # Errors
 /// No `PATH=VALUE`, or a path through something that has no fields.
@@ -151,8 +157,9 @@ pub fn set(record: &mut Map<String, Value>, assignment: &str) -> Result<()> {
             .hint("for example --set bounds.limits.requests_per_minute=60, or --set suspended=true")
     };
     let (path, text) = assignment.split_once('=').ok_or_else(|| wrong("there is no `=`"))?;
-    let value = serde_json::from_str(text).unwrap_or_else(|_no_json| Value::from(text));
     let (folder, name) = path.rsplit_once('.').map_or((None, path), |(folder, name)| (Some(folder), name));
+    let value = serde_json::from_str(text).ok().filter(|value: &Value| !(value.is_number() && AMOUNTS.contains(&name)));
+    let value = value.unwrap_or_else(|| Value::from(text));
     if path.split('.').any(str::is_empty) {
         return Err(wrong("the path has an empty part"));
     }
@@ -181,11 +188,20 @@ mod tests {
     #[test]
     fn fields_are_set_by_their_path() {
         let Value::Object(mut record) = json!({"id": "a", "credit": "0", "bounds": null}) else { panic!() };
-        for assignment in ["name=Acme = Co", "bounds.limits.requests_per_minute=60", "suspended=true", "credit=null"] {
+        for assignment in [
+            "name=Acme = Co",
+            "bounds.limits.requests_per_minute=60",
+            "suspended=true",
+            "credit=null",
+            "bounds.budget.amount=0.50",
+            "end_user_bounds.budget.amount=5",
+        ] {
             set(&mut record, assignment).unwrap();
         }
         let expected = json!({
-            "id": "a", "name": "Acme = Co", "suspended": true, "bounds": {"limits": {"requests_per_minute": 60}},
+            "id": "a", "name": "Acme = Co", "suspended": true,
+            "bounds": {"limits": {"requests_per_minute": 60}, "budget": {"amount": "0.50"}},
+            "end_user_bounds": {"budget": {"amount": "5"}},
         });
         assert_eq!(Value::Object(record.clone()), expected);
         for (bad, part) in [("name", "no `=`"), ("a..b=1", "empty part"), ("id.x=1", "`id` has no fields")] {

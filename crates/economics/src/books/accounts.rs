@@ -123,6 +123,25 @@ pub(super) fn budget_name(subject: &Subject, period: Period, window: &Window) ->
     format!("budget/{level}/{}/{period}/{}", id.join("/"), window.label)
 }
 
+/// What people call the account of a name that [`money_name`], [`pool_name`] or [`budget_name`] made.
+pub(super) fn spoken(name: &str) -> String {
+    let parts: Vec<&str> = name.split('/').collect();
+    // What stands there as a hash is known to whoever is refused.
+    let id = |parts: &[&str]| match parts.join("/") {
+        id if id.contains('#') => String::new(),
+        id => format!(" `{id}`"),
+    };
+    match parts.as_slice() {
+        ["org", who, "money"] => format!("the account of{}", id(&[who])),
+        ["org", who, "pool", from] => format!("the token pool of{} since {from}", id(&[who])),
+        ["budget", level, who @ .., "ever", _] => format!("the budget of the {}{}", level.replace('-', " "), id(who)),
+        ["budget", level, who @ .., period, from] => {
+            format!("the budget of the {}{} for the {period} from {from}", level.replace('-', " "), id(who))
+        }
+        _ => format!("`{name}`"),
+    }
+}
+
 fn volume_name(organisation: &str, price: &FrozenPrice, window: &Window) -> String {
     format!("org/{}/volume/{}/{}/{}", part(organisation), part(price.list()), part(price.model()), window.label)
 }
@@ -148,6 +167,15 @@ pub(super) struct Watch {
     pub(super) subject: Subject,
     pub(super) budget: Budget,
     pub(super) window: Window,
+    /// What is left of it pays for no further token: as good as spent.
+    pub(super) exhausted: bool,
+}
+
+impl Watch {
+    /// The name of its account.
+    pub(super) fn name(&self) -> String {
+        budget_name(&self.subject, self.budget.period, &self.window)
+    }
 }
 
 /// The accounts that a request needs, as the directory wants them to be.
@@ -181,7 +209,7 @@ impl Wanted {
         {
             if !budget.alert_percent.is_empty() {
                 let (subject, budget) = (subject.clone(), budget.clone());
-                watches.push(Watch { account: *account, subject, budget, window });
+                watches.push(Watch { account: *account, subject, budget, window, exhausted: false });
             }
         }
         watches
@@ -272,6 +300,13 @@ impl Books {
         }
         if let Some((subject, budget, calendar)) = directory.budget_of(&record) {
             specs.push(budget_spec(&subject, &budget, &calendar.window(budget.period, now_ms)?));
+        }
+        // Where a budget was taken away nothing stops running requests any more.
+        if let Some((subject, calendar)) = directory.without_budget(&record) {
+            for period in [Period::Day, Period::Month, Period::Forever] {
+                let name = budget_name(&subject, period, &calendar.window(period, now_ms)?);
+                specs.push(spec(name, AccountKind::Budget, unit::BUDGET, None));
+            }
         }
         Ok(specs)
     }

@@ -152,7 +152,15 @@ impl Books {
         ];
         let [organisation, reference, actor] = [organisation, reference, actor].map(str::to_owned);
         let payment = Payment { organisation, reference, actor };
-        self.post_once((id, entry_kind::PAID), (legs, payment.pack()), now_ms)?;
+        self.post_once((id, entry_kind::PAID), (legs, payment.pack()), now_ms).map_err(|error| match error {
+            PostError::Refused(Refused { refusal: Refusal::Insufficient { available, .. }, .. }) => {
+                let left = Nano(available);
+                let problem =
+                    format!("{amount} is more than can be paid out: {left}, with the credit and without holds");
+                Invalid::new("amount", problem, "pay out less, or raise the organisation's `credit`").into()
+            }
+            other => other,
+        })?;
         Ok(id)
     }
 
@@ -174,8 +182,9 @@ impl Books {
             return Err(Invalid::new("reason", problem, "shorten it").into());
         }
         let settled = self.ledger.entry_by_id(request)?.as_ref().and_then(Settlement::read);
-        let settled = settled
-            .ok_or_else(|| Invalid::new("request", format!("{request} has no charge"), "take its id from the usage"))?;
+        let settled = settled.ok_or_else(|| {
+            Invalid::new("request", "no request of this id was charged", "take the `id` of its answer")
+        })?;
         let charged = settled.list().saturating_sub(settled.discount);
         if amount <= Nano::ZERO || amount > charged {
             let problem = format!("{amount} is not within the charge of {charged}");

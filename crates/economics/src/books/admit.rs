@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ledger::{AccountSpec, EntryId, Refusal, StoreError};
 
 use super::Books;
-use super::accounts::{AccountError, TRIES, Wanted, Watch};
+use super::accounts::{AccountError, TRIES, Wanted, Watch, spoken};
 use super::detail::{Accounts, Context, Opening};
 use super::funds::{Held, Short};
 use super::ticket::Ticket;
@@ -81,7 +81,7 @@ pub enum AdmitError {
     #[error(transparent)]
     Limited(#[from] Limited),
     /// A budget, the pool or the account is spent: waiting does not help.
-    #[error("`{account}` does not pay for this request: {left} is left")]
+    #[error("{} does not pay for this request: {left} is left", spoken(account))]
     Spent {
         /// The name of the account that is spent.
         account: String,

@@ -235,7 +235,8 @@ impl Books {
     ) -> Result<(), SettleError> {
         let Some(balance) = self.ledger.balance(watch.account)? else { return Ok(()) };
         let spent = Nano(balance.posted.saturating_neg());
-        for percent in watch.budget.reached(spent) {
+        let counts = if watch.exhausted && spent > Nano::ZERO { spent.max(watch.budget.amount) } else { spent };
+        for percent in watch.budget.reached(counts) {
             let threshold = (watch.account, percent);
             if self.known_alerts.raised().contains(&threshold) {
                 continue;
@@ -267,7 +268,7 @@ impl Books {
             amount: budget.amount,
             spent,
         };
-        let key = format!("{}/{percent}%", budget_name(subject, budget.period, window));
+        let key = format!("{}/{percent}%", watch.name());
         let delivery = Delivery::Pending;
         let raised = Raised { key, alert: alert.clone(), at: now_ms, writer: self.writer, delivery };
         match self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![raised.put()] }) {
@@ -296,7 +297,7 @@ impl Books {
             let Ok(window) = calendar.window(budget.period, now_ms) else { continue };
             let name = budget_name(&subject, budget.period, &window);
             if let Some(account) = self.ledger.account(&name)? {
-                watches.push(Watch { account, subject, budget, window });
+                watches.push(Watch { account, subject, budget, window, exhausted: false });
             }
         }
         Ok(self.raise(&watches, now_ms).0)

@@ -151,7 +151,13 @@ impl Ticket {
                 Extension::Granted(held.ask.output)
             }
             Err(Short::Spent { later: true, .. }) => Extension::Held,
-            Err(Short::Spent { later: false, .. }) => Extension::Spent,
+            Err(Short::Spent { later: false, account, .. }) => {
+                self.watches
+                    .iter_mut()
+                    .filter(|watch| watch.name() == account)
+                    .for_each(|watch| watch.exhausted = true);
+                Extension::Spent
+            }
             Err(Short::Refused(refusal)) => Extension::Unavailable(refusal.to_string()),
             Err(Short::Store(error)) => Extension::Unavailable(error.to_string()),
         }

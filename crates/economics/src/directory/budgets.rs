@@ -21,15 +21,15 @@ impl Directory {
 
     /// The budget of a record that has bounds.
     pub(crate) fn budget_of(&self, record: &Record) -> Option<Owned> {
-        let (level, id, bounds) = match record {
-            Record::Organisation(r) => (Level::Organisation, r.id.clone(), &r.bounds),
-            Record::Team(r) => (Level::Team, r.id.clone(), &r.bounds),
-            Record::Project(r) => (Level::Project, r.id.clone(), &r.bounds),
-            Record::Key(r) => (Level::Key, r.id.clone(), &r.bounds),
-            Record::EndUser(r) => (Level::EndUser, format!("{}/{}", r.organisation, r.user), &r.bounds),
-            Record::Member(_) | Record::Plan(_) | Record::Price(_) => return None,
-        };
+        let (level, id, bounds) = bounded(record)?;
         self.owned(level, &id, self.organisation_of(record)?, bounds)
+    }
+
+    /// Who has bounds by a record, without a budget among them, and when the windows of one would begin.
+    pub(crate) fn without_budget(&self, record: &Record) -> Option<(Subject, Calendar)> {
+        let (level, id, bounds) = bounded(record)?;
+        let calendar = self.calendar_of(self.organisation_of(record)?)?;
+        bounds.budget.is_none().then(|| (Subject { level, id: Arc::from(id) }, calendar.clone()))
     }
 
     /// The budget that every end user of an organisation has who has no bounds of its own.
@@ -42,7 +42,23 @@ impl Directory {
 
     fn owned(&self, level: Level, id: &str, organisation: &str, bounds: &Bounds) -> Option<Owned> {
         let budget = bounds.budget.clone()?;
+        Some((Subject { level, id: Arc::from(id) }, budget, self.calendar_of(organisation)?.clone()))
+    }
+
+    fn calendar_of(&self, organisation: &str) -> Option<&Calendar> {
         let plan = self.plans.get(&self.organisations.get(organisation)?.plan)?;
-        Some((Subject { level, id: Arc::from(id) }, budget, plan.calendar.clone()))
+        Some(&plan.calendar)
+    }
+}
+
+/// The level and the id of a record that has bounds, and these.
+fn bounded(record: &Record) -> Option<(Level, String, &Bounds)> {
+    match record {
+        Record::Organisation(r) => Some((Level::Organisation, r.id.clone(), &r.bounds)),
+        Record::Team(r) => Some((Level::Team, r.id.clone(), &r.bounds)),
+        Record::Project(r) => Some((Level::Project, r.id.clone(), &r.bounds)),
+        Record::Key(r) => Some((Level::Key, r.id.clone(), &r.bounds)),
+        Record::EndUser(r) => Some((Level::EndUser, format!("{}/{}", r.organisation, r.user), &r.bounds)),
+        Record::Member(_) | Record::Plan(_) | Record::Price(_) => None,
     }
 }

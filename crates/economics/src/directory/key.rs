@@ -81,7 +81,7 @@ impl std::str::FromStr for KeyHash {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong =
-            || crate::Invalid::new("hash", "not 64 hexadecimal digits", "make a key with `tokenworks keys create`");
+            || crate::Invalid::new("hash", "not 64 hexadecimal digits", "make a key with `tokenworks keys new`");
         let mut bytes = [0; 32];
         let digits = text.as_bytes().chunks_exact(2);
         if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {

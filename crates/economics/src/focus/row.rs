@@ -9,7 +9,7 @@ use crate::books::detail::{Context, CreditNote, End, SettledLine};
 use crate::money::decimal;
 use crate::price::Tier;
 use crate::window::to_rfc3339;
-use crate::{Directory, Meter, Nano, Rate};
+use crate::{Directory, Meter, Nano, Rate, Window, invoice};
 
 /// Prices are written per so many tokens.
 const PRICING_UNIT: &str = "1000000 Tokens";
@@ -98,8 +98,8 @@ pub(super) struct Row<'a> {
     pub(super) directory: &'a Directory,
     pub(super) entry: &'a Entry,
     pub(super) context: &'a Context,
-    /// Start and end of the billing period.
-    pub(super) window: (i64, i64),
+    /// The billing period.
+    pub(super) window: &'a Window,
     pub(super) basis: Basis<'a>,
 }
 
@@ -141,8 +141,8 @@ const COLUMNS: &[Column] = &[
         Cell::text(known.map_or(&row.context.organisation, |known| &known.name))
     }),
     ("BillingCurrency", |row| Cell::word(row.currency)),
-    ("BillingPeriodEnd", |row| Cell::second(row.window.1)),
-    ("BillingPeriodStart", |row| Cell::second(row.window.0)),
+    ("BillingPeriodEnd", |row| Cell::second(row.window.end_ms)),
+    ("BillingPeriodStart", |row| Cell::second(row.window.start_ms)),
     ("ChargeCategory", |row| Cell::word(if row.used().is_some() { "Usage" } else { "Credit" })),
     ("ChargeClass", |row| {
         let corrects = matches!(row.basis, Basis::Credit(note) if note.window_ms != note.context.window_ms);
@@ -157,6 +157,7 @@ const COLUMNS: &[Column] = &[
     ("ContractedCost", |row| Cell::Plain(row.cost(Use::contracted_cost))),
     ("ContractedUnitPrice", |row| row.of_use(|used| Cell::Plain(used.contracted_unit_price()))),
     ("EffectiveCost", |row| Cell::Plain(row.billed().to_string())),
+    ("InvoiceId", |row| Cell::text(invoice::number(&row.context.organisation, &row.window.label))),
     ("InvoiceIssuerName", |row| Cell::text(row.seller)),
     ("ListCost", |row| Cell::Plain(row.cost(Use::list_cost))),
     ("ListUnitPrice", |row| row.of_use(|used| Cell::Plain(decimal(used.rate.pico().into(), 6, 0)))),

@@ -112,6 +112,16 @@ fn a_full_disk_refuses_new_work_and_loses_nothing() {
 }
 
 #[test]
+fn who_waits_for_a_full_disk_hears_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_thread, desk, limit, waiting) = full(&folder.path().join("books.db"));
+    let failing = waiting.wait_unless_failing(WAIT, || desk.trouble());
+    assert!(matches!(&failing, Err(NotDurable::Failing(reason)) if reason.contains("full")), "{failing:?}");
+    limit.store(1_000_000, Ordering::SeqCst);
+    waiting.wait_unless_failing(WAIT, || desk.trouble()).unwrap();
+}
+
+#[test]
 fn what_a_full_disk_does_not_take_is_reported_lost_at_close() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("books.db");

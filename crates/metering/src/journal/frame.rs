@@ -47,11 +47,16 @@ impl<'a> Frame<'a> {
         Ok(record)
     }
 
+    /// The bytes before the first whole record; `None` when there is none.
+    pub(super) fn find(bytes: &[u8]) -> Option<usize> {
+        (0..bytes.len()).find(|&at| Frame::decode(&bytes[at..]).is_some())
+    }
+
     /// The first record and what follows it; `None` when there is no whole one.
     pub(super) fn decode(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (len, rest) = bytes.split_first_chunk::<4>()?;
         let (checksum, rest) = rest.split_first_chunk::<4>()?;
-        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+        let len = usize::try_from(u32::from_le_bytes(*len)).ok().filter(|len| *len <= PREFIX + PAYLOAD_MAX)?;
         let (body, after) = rest.split_at_checked(len)?;
         if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
             return None;

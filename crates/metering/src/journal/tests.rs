@@ -61,8 +61,8 @@ fn a_record_cut_off_anywhere_hides_nothing_before_it() {
     let whole = fs::read(&file).unwrap();
     for cut in 0..whole.len() {
         fs::write(&file, &whole[..cut]).unwrap();
-        let found = unfinished(folder.path());
-        assert_eq!(found.len(), usize::from(cut as u64 >= first), "{cut}");
+        let Recovery { unfinished: found, damaged, .. } = recover(folder.path(), &names(folder.path())).unwrap();
+        assert_eq!((found.len(), damaged.len()), (usize::from(cut as u64 >= first), 0), "{cut}");
         assert!(found.iter().all(|unfinished| unfinished.progress.is_none()));
     }
     for changed in usize::try_from(first).unwrap()..whole.len() {
@@ -73,6 +73,34 @@ fn a_record_cut_off_anywhere_hides_nothing_before_it() {
     }
     fs::write(&file, &whole).unwrap();
     assert_eq!(unfinished(folder.path())[0].progress.as_deref(), Some(&b"some progress"[..]));
+}
+
+#[test]
+fn damage_before_whole_records_hides_none_of_them_and_the_file_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = path(folder.path(), 0);
+    let (journal, _) = Journal::open(folder.path(), INTERVAL).unwrap();
+    let first = journal.begin(id(1), b"first").unwrap();
+    let damage = usize::try_from(fs::metadata(&file).unwrap().len()).unwrap();
+    first.progress(b"5").unwrap();
+    let second = journal.begin(id(2), b"second").unwrap();
+    second.progress(b"7").unwrap();
+    drop((first, second, journal));
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[damage + 9] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let (journal, recovery) = Journal::open(folder.path(), INTERVAL).unwrap();
+    let expected = [
+        Unfinished { id: id(1), start: b"first".to_vec(), progress: None },
+        Unfinished { id: id(2), start: b"second".to_vec(), progress: Some(b"7".to_vec()) },
+    ];
+    assert_eq!((recovery.unfinished.as_slice(), recovery.torn_bytes), (expected.as_slice(), 0));
+    assert_eq!(recovery.damaged, [file.clone()]);
+    recovery.done(&[]).unwrap();
+    drop(journal);
+    assert_eq!(fs::read(set_aside(&file)).unwrap(), bytes);
+    let (_journal, recovery) = Journal::open(folder.path(), INTERVAL).unwrap();
+    assert!(recovery.unfinished.is_empty() && recovery.damaged.is_empty(), "it is read once");
 }
 
 #[test]
@@ -194,7 +222,8 @@ fn a_full_disk_is_told_of_and_forgotten_once_there_is_room() {
         let mut state = journal.shared.lock();
         // A device cannot be cut back as a file can.
         (state.file, state.broken) = (file, None);
-        state.write(folder.path(), Kind::End, &NOBODY, &[]).unwrap();
+        state.look_for_room();
+        assert_eq!(state.file.metadata().unwrap().len(), state.bytes, "what it tried is taken back");
     }
     assert_eq!(journal.trouble(), None);
     page.progress(b"c").unwrap();

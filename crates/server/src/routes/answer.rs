@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use inference::FinishReason;
 use protocol::{ChoiceNote, ErrorBody, Usage};
 use serde::Serialize;
-use service::{Generation, Line, LineEvent, ModelCard, Reply, TokenText};
+use service::{Generation, Line, LineEvent, ModelCard, Reply, TokenText, Withdrawal};
 use sha2::{Digest as _, Sha256};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::{Response as Described, ResponseBuilder};
@@ -207,13 +207,21 @@ impl<F: Form> Work<F> {
             }
         };
         let standings = replies.last().map(Reply::standings).unwrap_or_default();
-        let events = sse::join(replies);
         let mut response = if form.head().style.stream {
+            let events = sse::join(replies);
             sse::respond(ticket, reader_idle, recording, |frames| stream(events, form, frames))
         } else {
-            match gather(events, form).await {
-                Ok(bytes) => in_one_piece(bytes, recording).await,
-                Err(failure) => return Err(failure.noted(recording).await),
+            let undelivered = Undelivered { withdrawals: replies.iter().map(Reply::withdrawal).collect(), ticket };
+            match gather(sse::join(replies), form).await {
+                Ok(bytes) => {
+                    undelivered.delivered();
+                    in_one_piece(bytes, recording).await
+                }
+                Err(failure) => {
+                    // Nothing of it leaves, however far other generations have come.
+                    undelivered.withdraw();
+                    return Err(Failure { charged: false, ..failure }.noted(recording).await);
+                }
             }
         };
         rate_headers(response.headers_mut(), &standings);
@@ -228,6 +236,31 @@ async fn in_one_piece(bytes: Vec<u8>, recording: Option<Recording>) -> Response 
         recording.keep(false).await;
     }
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
+}
+
+/// A whole answer that is not made yet. When the server ends it, by a failure or at the end of a drain, it costs nothing;
+/// when its client goes away it costs what was made until then.
+struct Undelivered {
+    withdrawals: Vec<Withdrawal>,
+    ticket: Ticket,
+}
+
+impl Undelivered {
+    fn delivered(mut self) {
+        self.withdrawals.clear();
+    }
+
+    fn withdraw(mut self) {
+        self.withdrawals.drain(..).for_each(Withdrawal::withdraw);
+    }
+}
+
+impl Drop for Undelivered {
+    fn drop(&mut self) {
+        if self.ticket.has_ended() {
+            self.withdrawals.drain(..).for_each(Withdrawal::withdraw);
+        }
+    }
 }
 
 /// Why a request did not come to its end.
@@ -259,7 +292,7 @@ async fn submit(line: &Arc<dyn Line>, generations: Vec<Generation>) -> Result<Ve
         match line.submit(generation).await {
             Ok(reply) => replies.push(reply),
             Err(error) => {
-                replies.into_iter().for_each(Reply::withdraw);
+                replies.iter().map(Reply::withdrawal).for_each(Withdrawal::withdraw);
                 return Err(error.into());
             }
         }
@@ -277,7 +310,7 @@ enum News {
 struct Used {
     usage: Usage,
     charges: Charges,
-    /// Some text came.
+    /// Something came.
     any: bool,
 }
 
@@ -318,6 +351,8 @@ impl Head {
                 Ok(vec![News::Text { index: index(candidate), text, tokens }])
             }
             LineEvent::Finished { candidate, reason } => {
+                // Also without a text: its end was delivered.
+                used.any = true;
                 Ok(vec![News::End { index: index(candidate), ending: reason.into() }])
             }
             LineEvent::Done(record, charge) => {
@@ -328,8 +363,7 @@ impl Head {
             LineEvent::Failed(error, _) => {
                 // The books charge nothing for what failed before anything of it was delivered; other generations may
                 // have come further.
-                let delivered = used.any && self.style.stream;
-                Err(self.failure(error.into(), delivered || self.choices > self.candidates))
+                Err(self.failure(error.into(), used.any || self.choices > self.candidates))
             }
         }
     }
@@ -452,6 +486,8 @@ impl IntoResponses for Refusals {
         let refusals = [
             ("400", "A field is wrong; `param` names it"),
             ("401", "A key is needed"),
+            ("402", "The budget, the pool or the account is spent: waiting does not help"),
+            ("403", "The key may not do this, its owner is suspended, or the model has no price for it"),
             ("404", "The model is not served here"),
             ("408", "The body did not arrive in time"),
             (
@@ -460,8 +496,8 @@ impl IntoResponses for Refusals {
             ),
             ("413", "The body is too large"),
             ("415", "The body is not plain JSON"),
-            ("429", "The queue is full; see Retry-After"),
-            ("503", "No room, or shutting down; see Retry-After"),
+            ("429", "A rate limit, money that running answers hold, or a full queue; see Retry-After"),
+            ("503", "No room, shutting down, or the books take nothing (`books_closed`); see Retry-After"),
         ];
         let content = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
         let response = |description| {

@@ -39,12 +39,13 @@ type TokenPath = Result<Path<String>, PathRejection>;
     responses(
         (status = 200, body = String, content_type = "text/html", description = "A page with a button"),
         (status = 404, body = protocol::ErrorBody, description = "There is no such link"),
-        (status = 410, body = protocol::ErrorBody, description = "The link was used")
+        (status = 410, body = protocol::ErrorBody, description = "There is an admin key by now")
     )
 )]
 pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap, token: TokenPath) -> Response {
     match app.claim.look(&text(token)) {
-        Token::Open => html(StatusCode::OK, PAGE),
+        Token::Open if !has_administrator(&app) => html(StatusCode::OK, PAGE),
+        Token::Open => refused(Token::Used, &headers),
         token => refused(token, &headers),
     }
 }
@@ -90,6 +91,10 @@ async fn make_key(app: &Arc<App>, token: &str) -> Result<(String, String), Refus
     let _ticket = app.admit()?;
     let books = app.books.clone().ok_or(Refused::Token(Token::Unknown))?;
     let (app, text) = (Arc::clone(app), new_text()?);
+    match app.claim.look(token) {
+        Token::Open if has_administrator(&app) => return Err(Refused::Token(Token::Used)),
+        _ => {}
+    }
     match app.claim.take(token) {
         Token::Open => {}
         token => return Err(Refused::Token(token)),
@@ -102,6 +107,11 @@ async fn make_key(app: &Arc<App>, token: &str) -> Result<(String, String), Refus
         made.map(|id| (id, text))
     });
     Ok(made.await.map_err(|error| ApiError::internal(format!("the key could not be made: {error}")))??)
+}
+
+/// Whether some key administers the plant by now: the link is for the first one only.
+fn has_administrator(app: &App) -> bool {
+    app.books.as_ref().is_some_and(|books| books.directory().has_plant_key(unix_ms()))
 }
 
 fn put_key(books: &Books, text: &str) -> Result<String, ApiError> {
@@ -142,7 +152,10 @@ fn refused(token: Token, headers: &HeaderMap) -> Response {
         return if used { html(StatusCode::GONE, USED) } else { html(StatusCode::NOT_FOUND, UNKNOWN) };
     }
     let error = if used {
-        ApiError::gone("this link was used; administer with the key that it made")
+        ApiError::gone(
+            "this server has an admin key by now; if its text is lost, `tokenworks keys list` and `keys rotate ID` on its \
+             machine give it a new one",
+        )
     } else {
         ApiError::not_found("there is no such link; a server without an admin key prints one at its start")
     };
@@ -211,8 +224,10 @@ const MADE: &str = r#"<p>The admin key <code>{id}</code>. Copy it now: only its 
 <p><strong><code>{key}</code></strong></p>
 <p>Send it as / <span lang="zh">使用方式</span>: <code>Authorization: Bearer {key}</code></p>"#;
 
-const USED: &str = r#"<p>This link was used. Administer with the key that it made.</p>
-<p lang="zh">此链接已被使用。请使用由它创建的密钥进行管理。</p>"#;
+const USED: &str = r#"<p>This server has an admin key by now, so this link has ended. If the key's text is lost,
+<code>tokenworks keys list</code> and <code>tokenworks keys rotate ID</code> on the server's machine give it a new one.</p>
+<p lang="zh">此服务器已有管理员密钥，此链接已失效。如密钥已丢失，请在服务器本机上运行 <code>tokenworks keys list</code> 和
+<code>tokenworks keys rotate ID</code> 以更换。</p>"#;
 
 const UNKNOWN: &str = r#"<p>There is no such link. A server without an admin key prints one at its start.</p>
 <p lang="zh">链接无效。尚无管理员密钥的服务器会在启动时打印一个链接。</p>"#;

@@ -322,7 +322,7 @@ async fn wrong_payments_and_queries_are_named() {
         (pay(json!({"amount": 5})), "amount", ["the number 5", "must be a string"]),
         (pay(json!({"reference": ""})), "reference", ["``", "plain text"]),
         (pay(json!({"organisation": "none"})), "organisation", ["`none`", "create it"]),
-        (credit, "request", ["no charge", "usage"]),
+        (credit, "request", ["no request of this id was charged", "`id` of its answer"]),
         (("POST", "/backup", json!({})), "to", ["missing", "absolute path"]),
         (get("/audit?limit=0"), "limit", ["got `0`", "1 to 1000"]),
         (get("/audit?after=-1"), "after", ["got `-1`", "`seq`"]),

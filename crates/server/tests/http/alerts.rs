@@ -25,7 +25,7 @@ async fn alerts_are_listed_with_their_delivery() {
     let organisation = json!({"id": "acme", "name": "Acme", "plan": "basic", "bounds": {"budget": budget}});
     shop.admin("PUT", "/organisations", organisation).await;
     let list = shop.admin("GET", "/alerts", Value::Null).await;
-    assert_eq!(list, json!({"object": "list", "currency": "USD", "data": []}));
+    assert_eq!(list, json!({"object": "list", "currency": "USD", "webhook": false, "data": []}));
     // Each costs 4 * 0.00001 + 7 * 0.00003 = 0.00025.
     for _ in 0..2 {
         assert_eq!(shop.complete(&key, 7).await.status, 200);

@@ -185,7 +185,13 @@ async fn limits_are_told_and_what_is_wrong_is_named() {
         ("POST", "/keys/none/rotate", json!({}), 404, "no key"),
         ("POST", "/payments", json!({"organisation": "acme", "amount": 5, "reference": "x"}), 400, "amount"),
         ("POST", "/payments", json!({"organisation": "nobody", "amount": "5", "reference": "x"}), 400, "nobody"),
-        ("POST", "/credits", json!({"request": "cmpl-1", "amount": "1", "reference": "x"}), 400, "no charge"),
+        (
+            "POST",
+            "/credits",
+            json!({"request": "cmpl-1", "amount": "1", "reference": "x"}),
+            400,
+            "no request of this id",
+        ),
     ] {
         let answer = shop.ask(ADMIN, method, &format!("/admin/v1{path}"), &body).await;
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());

@@ -51,7 +51,7 @@ async fn the_link_makes_one_key_and_ends() {
     );
 
     for method in ["GET", "POST"] {
-        is_page(&ask(&shop, method, &link, &[BROWSER, FORM]).await, 410, "was used");
+        is_page(&ask(&shop, method, &link, &[BROWSER, FORM]).await, 410, "has an admin key by now");
         let gone = ask(&shop, method, &link, &[]).await;
         assert_eq!((gone.status, gone.error().code.as_deref()), (410, Some("gone")));
     }
@@ -75,6 +75,20 @@ async fn programs_get_the_key_as_json() {
     assert_eq!((answer.status, &made["id"]), (200, &json!("admin-2")));
     let key = made["key"].as_str().unwrap();
     assert_eq!(shop.ask(key, "GET", "/admin/v1/plans", &Value::Null).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_link_ends_when_the_plant_gets_its_administrator_otherwise() {
+    let shop = Shop::open(false).await;
+    let link = shop.claim.clone().unwrap();
+    let hash = "0".repeat(64);
+    let key = json!({"id": "ops", "project": "house", "name": "x", "prefix": "", "hash": hash, "scopes": ["plant"]});
+    let record = economics::directory::record::Record::parse(economics::directory::record::Kind::Key, key).unwrap();
+    let books = std::sync::Arc::clone(&shop.books);
+    tokio::task::spawn_blocking(move || books.change(record, "test", 0).unwrap()).await.unwrap();
+    for method in ["GET", "POST"] {
+        assert_eq!(ask(&shop, method, &link, &[]).await.status, 410);
+    }
 }
 
 #[tokio::test]

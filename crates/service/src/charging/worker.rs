@@ -23,7 +23,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often holds whose time is over are ended.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
-/// Each open request has at most one extension and one settlement or release under way: the queue is bounded by the holds.
+/// Each open request has at most one extension, one settlement or release and one withdrawal under way: the queue is
+/// bounded by the holds.
 pub(super) enum Job {
     Extend(Arc<Open>),
     Settle(Box<Settling>),
@@ -96,7 +97,7 @@ pub(super) struct Worker {
     /// Settlements on their way to the disk, each with the end of its reader's wait; in order.
     decided: VecDeque<(Instant, Decided)>,
     extending: Vec<Extending>,
-    /// At most one for each hold.
+    /// At most two for each hold: its settlement, and behind it its withdrawal.
     again: Vec<Again>,
     sweep_at: Instant,
     /// When the thread ends, whatever is left.

@@ -154,10 +154,23 @@ async fn what_the_server_withdraws_costs_nothing() {
     let charged = charged(script);
     let reply = charged.plant.submit(charged.asked(1, 50, false)).await.unwrap();
     charged.plant.until(|plant| plant.engine.gauges().kv_blocks_used > 0).await;
-    reply.withdraw();
+    reply.withdrawal().withdraw();
+    drop(reply);
     charged.plant.until(|plant| plant.ended("cancelled") == 1).await;
     charged.check();
     assert_eq!(charged.balance(), 0);
+}
+
+#[tokio::test]
+async fn what_the_server_withdraws_after_its_end_is_given_back() {
+    let charged = charged(Script::default());
+    let mut reply = charged.plant.submit(charged.asked(1, 5, false)).await.unwrap();
+    let withdrawal = reply.withdrawal();
+    let (record, told, _) = ended(&mut reply).await;
+    assert_eq!((told, charged.balance()), (Some(price(&record)), -price(&record)));
+    withdrawal.withdraw();
+    charged.plant.until(|_| charged.balance() == 0).await;
+    charged.check();
 }
 
 #[tokio::test]

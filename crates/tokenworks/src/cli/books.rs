@@ -68,6 +68,7 @@ pub enum Customers {
         /// The id of its answer
         request: String,
         /// In the book currency
+        #[arg(allow_negative_numbers = true)]
         amount: String,
         /// Names this credit note; the same one again changes nothing
         #[arg(long)]
@@ -113,7 +114,7 @@ pub struct Organisation {
     #[arg(long)]
     pub plan: Option<String>,
     /// How far its money may go below 0
-    #[arg(long, value_name = "AMOUNT")]
+    #[arg(long, value_name = "AMOUNT", allow_negative_numbers = true)]
     pub credit: Option<String>,
     /// Other fields.
     #[command(flatten)]
@@ -220,6 +221,14 @@ pub enum Keys {
         #[arg(long)]
         json: bool,
     },
+    /// Replace the lost secret of the books' keys: each key then needs a new text
+    #[command(
+        name = "reset-secret",
+        after_help = "Example:\n  tokenworks keys reset-secret\n\n\
+        Takes the secret in server.key_secret_file, or makes one. No server may have the books open. Then give each key\n\
+        a new text with `tokenworks keys rotate`; keys of the configuration are made anew with `tokenworks keys new`."
+    )]
+    ResetSecret,
     /// Revoke a key, at once and for good
     #[command(after_help = "Example:\n  tokenworks keys revoke web-1")]
     Revoke {

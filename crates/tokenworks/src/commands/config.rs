@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Context, serve};
 use crate::assembly;
+use crate::books;
 use crate::catalogue::{ModelRef, Source};
 use crate::cli;
 use crate::config::{self, API_KEY_KEYS, Checked, Entry, FlagValue, KEYS, Key, Layers, Loaded, MODEL_KEYS, variable};
@@ -67,6 +68,7 @@ pub fn check(environment: Environment, output: Output, args: &cli::Check, flags:
                 Ok(warnings) => report.warnings = warnings,
                 Err(problem) => problems.push(problem),
             }
+            problems.extend(books::check(&context).err());
         }
         Err(found) => problems = found,
     }

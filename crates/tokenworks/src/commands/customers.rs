@@ -15,7 +15,7 @@ use crate::output::table;
 /// # Errors
 /// The books' refusal.
 pub fn run(context: &Context, command: &Customers) -> Result<()> {
-    let books = Books::open(context)?;
+    let books = Books::open(context, matches!(command, Customers::Add(_)))?;
     match command {
         Customers::List { json } => list(context, &books, *json),
         Customers::Show { id } => show(context, &books, id),
@@ -153,8 +153,11 @@ fn standing_cells(books: &Books, id: &str) -> Result<[String; 3]> {
 }
 
 fn list(context: &Context, books: &Books, json: bool) -> Result<()> {
-    let records = books.list("organisations")?;
+    let mut records = books.list("organisations")?;
     if json {
+        for record in &mut records {
+            record["standing"] = books.get(&format!("/organisations/{}/standing", part(text(record, "id"))))?;
+        }
         return context.output.json(&records);
     }
     let mut rows = vec![["ID", "PLAN", "BALANCE", "HELD", "POOL TOKENS LEFT", "NAME"].map(str::to_owned).to_vec()];

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::customers::given;
+use crate::books;
 use crate::cli::books::{AddKey, Keys, Scope};
 use crate::desk::{Books, part, set};
 use crate::error::{Error, Result};
@@ -32,12 +33,14 @@ struct NewKey<'a> {
 /// # Errors
 /// The secret cannot be read or made, or the books' refusal.
 pub fn run(context: &Context, command: &Keys) -> Result<()> {
-    if let Keys::New { name, json } = command {
-        return new(context, name, *json);
-    }
-    let books = Books::open(context)?;
     match command {
-        Keys::New { .. } => Ok(()),
+        Keys::New { name, json } => return new(context, name, *json),
+        Keys::ResetSecret => return reset_secret(context),
+        _ => {}
+    }
+    let books = Books::open(context, matches!(command, Keys::Add(_)))?;
+    match command {
+        Keys::New { .. } | Keys::ResetSecret => Ok(()),
         Keys::List { json } => list(context, &books, *json),
         Keys::Add(args) => add(context, &books, args),
         Keys::Rotate { id, grace, json } => {
@@ -49,6 +52,14 @@ pub fn run(context: &Context, command: &Keys) -> Result<()> {
             context.output.line(format_args!("{id} is revoked"))
         }
     }
+}
+
+fn reset_secret(context: &Context) -> Result<()> {
+    books::take_secret(context)?;
+    let file = context.settings.server.key_secret_file.display();
+    context.output.line(format_args!("Keys are hashed with the secret in {file} from now on."))?;
+    context.output.note("No key made before works: give each a new text with `tokenworks keys rotate ID`.");
+    Ok(())
 }
 
 fn add(context: &Context, books: &Books, args: &AddKey) -> Result<()> {

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use ::ledger::{Fault, Format, Report, StoreError, StoreSpec};
-use economics::focus::{self, Selection};
+use economics::focus::{self, ExportError, Selection};
 use economics::rollup::Rollup;
 use economics::window::from_rfc3339;
 use serde_json::json;
@@ -29,23 +29,11 @@ pub fn run(context: &Context, command: &Ledger) -> Result<()> {
     }
 }
 
-/// Where the ledger is; it must be there.
-fn store(context: &Context) -> Result<StoreSpec> {
-    let spec = books::store(context)?;
-    if let StoreSpec::Sqlite(file) = &spec
-        && !file.is_file()
-    {
-        return Err(Error::failure(format!("there is no ledger in {}", context.settings.data_dir.display()))
-            .hint("name the data folder of the server: --data-dir DIR"));
-    }
-    Ok(spec)
-}
-
 fn verify(context: &Context, file: Option<&Path>, json: bool) -> Result<()> {
     let spec = match file {
         Some(file) if file.is_file() => StoreSpec::Sqlite(file.to_owned()),
         Some(file) => return Err(Error::failure(format!("there is no file {}", file.display()))),
-        None => store(context)?,
+        None => books::existing(context)?,
     };
     let report = ::ledger::verify(&spec, Some(&Rollup)).map_err(|fault| faulty(&fault))?;
     show(context, &report, json)
@@ -85,7 +73,7 @@ fn show(context: &Context, report: &Report, json: bool) -> Result<()> {
 }
 
 fn export(context: &Context, args: &Export) -> Result<()> {
-    let spec = store(context)?;
+    let spec = books::existing(context)?;
     let focus = args.format == ExportFormat::Focus;
     if !focus && (args.customer.is_some() || args.from.is_some() || args.to.is_some()) {
         return Err(Error::usage("--customer, --from and --to choose charges, which only --format focus has")
@@ -100,7 +88,10 @@ fn export(context: &Context, args: &Export) -> Result<()> {
         match args.format {
             ExportFormat::Csv => ::ledger::export(&spec, Format::Csv, out).map_err(|e| unwritten(&e)),
             ExportFormat::Jsonl => ::ledger::export(&spec, Format::JsonLines, out).map_err(|e| unwritten(&e)),
-            ExportFormat::Focus => focus::export(&spec, &selection, out).map_err(|e| unwritten(&e)),
+            ExportFormat::Focus => focus::export(&spec, &selection, out).map_err(|e| match e {
+                ExportError::Invalid(error) => Error::usage("this cannot be exported").because(error),
+                ExportError::Store(error) => unwritten(&error),
+            }),
         }
     };
     let Some(path) = &args.output else {
@@ -109,7 +100,7 @@ fn export(context: &Context, args: &Export) -> Result<()> {
     };
     let file = File::create_new(path)
         .map_err(|e| Error::failure(format!("cannot make {}", path.display())).because(e).hint("name a new file"))?;
-    let count = write(&mut BufWriter::new(file))?;
+    let count = write(&mut BufWriter::new(file)).inspect_err(|_broken_off| drop(std::fs::remove_file(path)))?;
     let what = if focus { "rows" } else { "entries" };
     context.output.line(format_args!("{} {what} written to {}", grouped(count), path.display()))
 }
@@ -119,7 +110,7 @@ fn unwritten(error: &dyn std::error::Error) -> Error {
 }
 
 fn backup(context: &Context, to: &Path) -> Result<()> {
-    let spec = store(context)?;
+    let spec = books::existing(context)?;
     ::ledger::backup(&spec, to).map_err(|e| Error::failure("there is no backup").because(e))?;
     let report = ::ledger::verify(&StoreSpec::Sqlite(to.to_owned()), Some(&Rollup)).map_err(|fault| faulty(&fault))?;
     context.output.line(format_args!("{} entries copied to {} and verified", grouped(report.entries), to.display()))

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// The books' refusal.
 pub fn run(context: &Context, command: &Plans) -> Result<()> {
-    let books = Books::open(context)?;
+    let books = Books::open(context, matches!(command, Plans::Add(_)))?;
     match command {
         Plans::List { json: true } => context.output.json(&books.list("plans")?),
         Plans::List { json: false } => books.list("plans")?.iter().try_for_each(|plan| context.output.line(plan)),

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use economics::PriceBook;
+use economics::price::PriceFile;
 use economics::window::to_rfc3339;
 use serde_json::{Map, Value, json};
 
@@ -21,7 +23,7 @@ const MAX_FILE_BYTES: u64 = 8 << 20;
 /// # Errors
 /// The books' refusal.
 pub fn run(context: &Context, command: &Prices) -> Result<()> {
-    let books = Books::open(context)?;
+    let books = Books::open(context, !matches!(command, Prices::List { .. }))?;
     match command {
         Prices::List { json } => list(context, &books, *json),
         Prices::Add(args) => add(context, &books, &spec(args)),
@@ -68,10 +70,14 @@ fn import(context: &Context, books: &Books, path: &Path) -> Result<()> {
     }
     let text = std::fs::read_to_string(path).map_err(|e| unreadable(&e))?;
     let currency = &context.settings.books.currency;
-    // Checked as a whole before the first price is added.
-    let file = economics::price::PriceFile::read(&text, currency, &economics::PriceBook::default())
-        .map_err(|e| unreadable(&e))?;
     let known = books.list("prices")?;
+    let mut book = PriceBook::default();
+    for price in &known {
+        let spec = serde_json::from_value(price.clone()).map_err(|e| unreadable(&e))?;
+        book.add(spec).map_err(|e| unreadable(&e))?;
+    }
+    // Checked as a whole before the first price is added.
+    let file = PriceFile::read(&text, currency, &book).map_err(|e| unreadable(&e))?;
     for price in &file.prices {
         let spec = serde_json::to_value(price).map_err(|e| unreadable(&e))?;
         if known.contains(&spec) {

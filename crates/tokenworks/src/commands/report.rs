@@ -24,7 +24,7 @@ pub fn run(context: &Context, args: &Report) -> Result<()> {
         query.push(format!("end_time={}", seconds(day)?.saturating_add(DAY_S)));
     }
     query.push(format!("group_by={}", args.by.iter().copied().map(field).collect::<Vec<_>>().join(",")));
-    let answer = Books::open(context)?.get(&format!("/report?{}", query.join("&")))?;
+    let answer = Books::open(context, false)?.get(&format!("/report?{}", query.join("&")))?;
     if args.json { context.output.json(&answer) } else { context.output.text(shown(&answer, &args.by)) }
 }
 

@@ -62,7 +62,8 @@ fn commands_keep_the_books_beside_a_server_and_without_one() {
     let error = sandbox.run(&["customers", "refund", request, &charged, "--reference", "t2"]).bad(2);
     assert!(error.contains("left"), "{error}");
     sandbox.run(&["customers", "set", "acme", "--set", "suspended=true"]).good();
-    assert!(complete(&serving, &next).starts_with("HTTP/1.1 401"));
+    let refused = complete(&serving, &next);
+    assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("is suspended"), "{refused}");
     drop(serving);
     let books = sandbox.path(".local/share/tokenworks/books.db");
     std::fs::rename(&books, sandbox.path("away.db")).unwrap();
@@ -87,6 +88,10 @@ fn commands_keep_the_books_beside_a_server_and_without_one() {
 fn wrong_words_name_the_field_and_the_fix() {
     let sandbox = sandbox();
     customer(&sandbox);
+    let whole = ["customers", "set", "acme", "--set", "bounds.budget.amount=5"];
+    assert_eq!(sandbox.run(&whole).json()["bounds"]["budget"]["amount"], "5.00");
+    let fraction = ["customers", "set", "acme", "--set", "bounds.budget.amount=0.1"];
+    assert_eq!(sandbox.run(&fraction).json()["bounds"]["budget"]["amount"], "0.10");
     for (arguments, part) in [
         (&["customers", "add", "acme", "--plan", "basic"][..], "already"),
         (&["customers", "add", "b"], "needs a plan"),
@@ -102,10 +107,24 @@ fn wrong_words_name_the_field_and_the_fix() {
         (&["keys", "add", "k", "--project", "none"], "there is no `none`"),
         (&["report", "--from", "yesterday"], "no day"),
         (&["ledger", "export", "--customer", "acme"], "--format focus"),
+        (
+            &["ledger", "export", "--format", "focus", "--customer", "nobody", "--output", "x.csv"],
+            "there is no `nobody`",
+        ),
+        (&["customers", "list", "--data-dir", "mistyped"], "there are no books in"),
+        (&["customers", "pay", "acme", "-7", "--reference", "out"], "more than can be paid out: 5.00"),
+        (&["customers", "refund", "chatcmpl-1", "-1", "--reference", "r"], "no request of this id was charged"),
+        (&["keys", "add", "late", "--project", "web", "--expires", "2020-01-01T00:00:00Z"], "it lies in the past"),
+        (&["config", "check"], "the books are in USD"),
     ] {
-        let error = sandbox.run(arguments).bad(2);
+        let mut command = sandbox.command(arguments);
+        if arguments[0] == "config" {
+            command.env("TOKENWORKS_BOOKS_CURRENCY", "EUR");
+        }
+        let error = crate::support::ended(command.output().unwrap()).bad(2);
         assert!(error.contains(part), "{arguments:?}: {error}");
     }
+    assert!(!sandbox.path("mistyped").exists() && !sandbox.path("x.csv").exists());
 }
 
 #[test]
@@ -132,6 +151,9 @@ fn a_ledger_is_exported_backed_up_and_restored() {
     assert!(note.contains("key-secret"), "{note}");
     let error = sandbox.run(&["serve", "tiny.gguf", "--port", "0", "--data-dir", "other"]).bad(2);
     assert!(error.contains("the secret in"), "{error}");
+    sandbox.write("other/key-secret", "another secret of more than sixteen bytes");
+    let error = sandbox.run(&["customers", "list", "--data-dir", "other"]).bad(1);
+    assert!(error.contains("hashed with another secret") && error.contains("reset-secret"), "{error}");
     let data = sandbox.path(".local/share/tokenworks");
     std::fs::copy(data.join("key-secret"), sandbox.path("other/key-secret")).unwrap();
     #[cfg(unix)]
@@ -139,6 +161,11 @@ fn a_ledger_is_exported_backed_up_and_restored() {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(std::fs::metadata(private).unwrap().permissions().mode() & 0o777, mode);
     }
+    let lost = sandbox.run(&["ledger", "restore", "copy.db", "--data-dir", "lost"]).stderr;
+    assert!(lost.contains("key-secret"), "{lost}");
+    sandbox.run(&["keys", "reset-secret", "--data-dir", "lost"]).good();
+    sandbox.run(&["keys", "rotate", "web-1", "--data-dir", "lost"]).good();
+    sandbox.run(&["ledger", "verify", "--data-dir", "lost"]).good();
     let restored = sandbox.run(&["customers", "show", "acme", "--data-dir", "other"]).json();
     assert_eq!(restored, sandbox.run(&["customers", "show", "acme"]).json());
 
@@ -150,7 +177,7 @@ fn a_ledger_is_exported_backed_up_and_restored() {
     std::fs::write(sandbox.path("copy.db"), bytes).unwrap();
     let error = sandbox.run(&["ledger", "verify", "copy.db"]).bad(1);
     assert!(error.contains("the ledger is not right"), "{error}");
-    assert!(sandbox.run(&["ledger", "verify", "--data-dir", "nowhere"]).bad(1).contains("there is no ledger"));
+    assert!(sandbox.run(&["ledger", "verify", "--data-dir", "nowhere"]).bad(2).contains("there are no books"));
 }
 
 #[cfg(unix)]

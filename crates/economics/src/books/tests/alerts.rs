@@ -42,6 +42,19 @@ fn an_alert_says_who_what_and_when_and_is_on_the_disk_with_its_settlement() {
 }
 
 #[test]
+fn a_budget_whose_rest_pays_for_no_token_is_told_of_as_spent() {
+    let plant = plant(Bounds {
+        budget: Some(Budget { alert_percent: vec![50, 100], ..budget(4 * OUT + OUT / 2).budget.unwrap() }),
+        ..Bounds::default()
+    });
+    let mut ticket = plant.admit(0, 10).unwrap();
+    assert_eq!(ticket.extend(NOW), Extension::Spent);
+    let settled = ticket.settle(&used(0, 4), End::Budget, NOW).unwrap();
+    assert_eq!(percents(&settled.alerts), [50, 100]);
+    assert_eq!(settled.alerts[1].spent, Nano(4 * OUT), "what was spent, not the budget");
+}
+
+#[test]
 fn no_start_raises_an_alert_again() {
     let plant = plant(budget(10 * OUT));
     assert_eq!(percents(&spend(&plant, 6).alerts), [50]);
@@ -125,7 +138,7 @@ fn what_could_not_be_raised_is_raised_with_the_next_settlement_of_anybody() {
     let window = Plan::plain("basic").calendar.window(Period::Month, NOW).unwrap();
     let budget = Budget { alert_percent: vec![90, 100], ..budget(10 * OUT).budget.unwrap() };
     let subject = Subject { level: Level::Key, id: "k1".into() };
-    plant.books.known_alerts.delay(Watch { account, subject, budget, window });
+    plant.books.known_alerts.delay(Watch { account, subject, budget, window, exhausted: false });
     let settle = || plant.admit_with("tw_two", 0, 1).unwrap().settle(&used(0, 1), End::Stop, NOW).unwrap();
     assert_eq!(percents(&settle().alerts), [90]);
     assert_eq!(settle().alerts, []);

@@ -11,7 +11,7 @@ use crate::window::Calendar;
 
 const SELLER: Selection<'_> = Selection { seller: "=Tokens, \"Ltd\"", organisation: None, from_ms: None, to_ms: None };
 /// Columns that the specification (1.2) makes mandatory.
-const MANDATORY: [&str; 26] = [
+const MANDATORY: [&str; 27] = [
     "BilledCost",
     "BillingAccountId",
     "BillingAccountName",
@@ -25,6 +25,7 @@ const MANDATORY: [&str; 26] = [
     "ChargePeriodStart",
     "ContractedCost",
     "EffectiveCost",
+    "InvoiceId",
     "InvoiceIssuerName",
     "ListCost",
     "PricingQuantity",
@@ -227,6 +228,8 @@ proptest! {
             prop_assert_eq!(sum(rows.iter().copied(), "BilledCost"), plant.total(start_ms));
             let end = calendar.window(Period::Month, start_ms).unwrap().end_ms;
             prop_assert!(rows.iter().all(|row| row["BillingPeriodEnd"] == crate::window::to_rfc3339(end)));
+            let number = format!("acme-{}", calendar.window(Period::Month, start_ms).unwrap().label);
+            prop_assert!(rows.iter().all(|row| row["InvoiceId"] == number));
         }
         plant.check();
     }

@@ -23,7 +23,7 @@ const LIMIT: usize = 100;
     tag = "administration",
     params(("limit" = Option<u32>, Query, description = "1 to 1000; 100 when not given")),
     responses(
-        (status = 200, body = Object, description = "`data`: alerts, newest first, each with its `delivery`"),
+        (status = 200, body = Object, description = "`data`: alerts, newest first, each with its `delivery`; `webhook`: whether one is configured to take them"),
         (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong")
     )
 )]
@@ -32,9 +32,9 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extensi
     let mut query = Query::of(&uri)?;
     let limit = query.integer("limit", "a number from 1 to 1000", 1..=1_000)?.unwrap_or(LIMIT);
     query.finish()?;
-    let currency = admin.books.currency().code.clone();
+    let (currency, webhook) = (admin.books.currency().code.clone(), admin.books.notifier().is_some());
     let alerts = admin.run(move |admin| admin.books.alerts(limit).map_err(|error| unreadable(&error))).await?;
-    Ok(Json(json!({"object": "list", "currency": currency, "data": shown(alerts)?})))
+    Ok(Json(json!({"object": "list", "currency": currency, "webhook": webhook, "data": shown(alerts)?})))
 }
 
 /// Sends a test event to the webhook and says what came back.
@@ -50,7 +50,10 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extensi
 pub(crate) async fn test(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
     let admin = Admin::of_plant(&app, &caller)?;
     let Some(notifier) = admin.books.notifier().cloned() else {
-        return Err(ApiError::bad_request("no webhook is configured: set books.webhook_url").with_code("no_webhook"));
+        return Err(ApiError::bad_request(
+            "this process delivers no webhooks: set books.webhook_url and ask the server",
+        )
+        .with_code("no_webhook"));
     };
     let result = admin.run(move |_| Ok(notifier.test())).await?;
     let (taken, answer) = result.map_or_else(|reason| (false, reason), |answer| (true, answer));

@@ -36,6 +36,16 @@ fn record(mut fields: Map<String, Value>, own: Value) -> Result<Record, Invalid>
     Record::parse(Kind::Key, Value::Object(fields))
 }
 
+/// Refuses a new end that lies in the past: nobody means it.
+fn check_end(record: Record, old: Option<i64>) -> Result<Record, Invalid> {
+    match &record {
+        Record::Key(Key { expires: Some(expires), .. }) if *expires <= unix_ms() && old != Some(*expires) => {
+            Err(Invalid::new("expires", "it lies in the past", "give a later time; a key is ended by revoking it"))
+        }
+        _ => Ok(record),
+    }
+}
+
 fn refuse_own_fields(fields: &Map<String, Value>) -> Result<(), ApiError> {
     match OWN_FIELDS.iter().find(|own| fields.contains_key(**own)) {
         Some(own) => Err(ApiError::field(*own, format!("`{own}` is the server's; leave it out"))),
@@ -70,7 +80,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Ans
     let build = move |directory: &Directory| {
         let record = record(fields.clone(), own.clone())?;
         match directory.key(&record.key()) {
-            None => Ok(record),
+            None => check_end(record, None),
             Some(known) => {
                 let problem = format!("there is a key `{}` already", known.id);
                 Err(Invalid::new("id", problem, "choose another id, or change or rotate it"))
@@ -90,8 +100,9 @@ pub(crate) async fn put(State(app): State<Arc<App>>, request: Request) -> Answer
     let changed = admin.run(move |admin| {
         admin.change(|directory| {
             let id = fields.get("id").and_then(Value::as_str).unwrap_or_default();
-            let Key { prefix, hash, previous, revoked, .. } = admin.key(directory, id)?;
-            record(fields.clone(), json!({"prefix": prefix, "hash": hash, "previous": previous, "revoked": revoked}))
+            let Key { prefix, hash, previous, revoked, expires, .. } = admin.key(directory, id)?;
+            let own = json!({"prefix": prefix, "hash": hash, "previous": previous, "revoked": revoked});
+            check_end(record(fields.clone(), own)?, expires)
         })
     });
     let (record, version) = changed.await?;

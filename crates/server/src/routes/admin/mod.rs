@@ -22,8 +22,9 @@ use economics::directory::Identity;
 use economics::directory::authority::Authority;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
-use crate::app::App;
+use crate::app::{App, in_turn};
 use crate::auth::Caller;
 use crate::error::ApiError;
 
@@ -33,6 +34,7 @@ type Answer = Result<Json<Value>, ApiError>;
 struct Admin {
     books: Arc<Books>,
     identity: Arc<Identity>,
+    turns: Arc<Semaphore>,
 }
 
 impl Admin {
@@ -45,7 +47,7 @@ impl Admin {
                            `tokenworks keys new NAME`), or with `manage` for its own organisation";
             ApiError::forbidden(message, "not_allowed")
         })?;
-        Ok(Self { books, identity })
+        Ok(Self { books, identity, turns: Arc::clone(&app.books_turns) })
     }
 
     /// A caller who may administer the plant.
@@ -75,8 +77,7 @@ impl Admin {
         self,
         act: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let done = tokio::task::spawn_blocking(move || act(&self));
-        done.await.map_err(|error| ApiError::internal(format!("an act of administration failed: {error}")))?
+        in_turn(Arc::clone(&self.turns), move || act(&self)).await
     }
 }
 

@@ -15,8 +15,9 @@ use economics::directory::record::Scope;
 use economics::rollup::{self, Sums};
 use economics::{Nano, Quantities, Window};
 use protocol::{BillingPeriod, ErrorBody, UsageQuantities, UsageReport, UsageRow, UsageSums};
+use tokio::sync::Semaphore;
 
-use crate::app::{App, unix_ms};
+use crate::app::{App, in_turn, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
@@ -45,15 +46,20 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 struct Reader {
     books: Arc<Books>,
     organisation: String,
+    turns: Arc<Semaphore>,
 }
 
 impl Reader {
     /// The caller's own organisation.
     fn own(app: &App, caller: &Caller) -> Result<Self, ApiError> {
-        let denied = || ApiError::forbidden("this key may not read usage (scope `usage`)", "not_allowed");
+        let denied = || {
+            let message = "this key may not read usage, costs and invoices: that needs the scope `usage`";
+            ApiError::forbidden(message, "not_allowed")
+        };
         let books = books(app)?;
         let identity = caller.identity.as_ref().filter(|identity| identity.scopes.contains(&Scope::Usage));
-        Ok(Self { books, organisation: identity.ok_or_else(denied)?.organisation.id.clone() })
+        let organisation = identity.ok_or_else(denied)?.organisation.id.clone();
+        Ok(Self { books, organisation, turns: Arc::clone(&app.books_turns) })
     }
 
     /// Any organisation, for administrators of the plant.
@@ -67,7 +73,7 @@ impl Reader {
             let message = format!("there is no organisation `{organisation}`; GET /admin/v1/organisations lists them");
             return Err(ApiError::not_found(message));
         }
-        Ok(Self { books, organisation })
+        Ok(Self { books, organisation, turns: Arc::clone(&app.books_turns) })
     }
 
     /// Reads the ledger, off the runtime's threads.
@@ -75,8 +81,7 @@ impl Reader {
         self,
         read: impl FnOnce(&Books, &str) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let read = tokio::task::spawn_blocking(move || read(&self.books, &self.organisation));
-        read.await.map_err(unreadable)?
+        in_turn(Arc::clone(&self.turns), move || read(&self.books, &self.organisation)).await
     }
 }
 
