@@ -70,6 +70,8 @@ pub(crate) struct Book {
     pub(crate) accounts: HashMap<AccountId, Account>,
     pub(crate) names: HashMap<String, AccountId>,
     pub(crate) holds: HashMap<EntryId, Arc<Hold>>,
+    /// Number of open holds that are not known here.
+    pub(crate) holds_elsewhere: usize,
     pub(crate) documents: HashMap<(u16, String), u64>,
     /// Entries that [`History`] may not know yet.
     pub(crate) recent: HashMap<EntryId, Arc<Entry>>,
@@ -223,7 +225,10 @@ impl Book {
         if self.entry(hold.id, history)?.is_some() {
             return Err(Refusal::Conflict(hold.id));
         }
-        check_length("open holds", self.holds.len(), limit::HOLDS.saturating_sub(1))?;
+        let open = self.holds.len().saturating_add(self.holds_elsewhere);
+        if open >= limit::HOLDS {
+            return Err(Refusal::Limit { what: "open holds", max: limit::HOLDS });
+        }
         let asked = hold.asked.clone();
         self.reserve(hold, &asked)?;
         Ok(Outcome::Held)

@@ -122,6 +122,14 @@ pub enum StoreError {
     /// The stored data contradicts itself.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// A newer program wrote it.
+    #[error("the store has schema version {found}, this program knows up to {known}; use the newer program")]
+    Newer {
+        /// Version of the store.
+        found: i64,
+        /// Highest version this program knows.
+        known: i64,
+    },
     /// Anything else: an unreachable server, a failing disk.
     #[error("the store failed: {0}")]
     Failed(String),
@@ -148,5 +156,14 @@ pub enum OpenError {
     },
     /// It can't be read, or contradicts itself.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Newer { found, known } => Self::Newer { found, known },
+            other => Self::Store(other),
+        }
+    }
 }

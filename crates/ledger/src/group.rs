@@ -73,10 +73,13 @@ impl Group {
             accounts.extend(account_row(id, account));
         }
         sql.put(&ACCOUNT, &accounts)?;
-        let (mut open, mut ended) = (Vec::new(), Vec::new());
+        let (mut open, mut ended, mut opened) = (Vec::new(), Vec::new(), 0_u64);
         for (&id, (fresh, hold)) in &self.holds {
             match hold {
-                Some(hold) => open.extend([id_value(id), Value::Bytes(pack::hold(hold).into())]),
+                Some(hold) => {
+                    open.extend([id_value(id), Value::Bytes(pack::hold(hold).into())]);
+                    opened = opened.saturating_add((*fresh).into());
+                }
                 None if *fresh => {}
                 None => ended.push(id_value(id)),
             }
@@ -84,15 +87,26 @@ impl Group {
         sql.put(&HOLD, &open)?;
         sql.delete(&HOLD, &ended)?;
         add_sums(sql, &self.sums)?;
+        self.write_counts(sql, (opened, u64::try_from(ended.len()).unwrap_or(u64::MAX)))?;
+        let hash = Value::Bytes(head.hash.as_slice().into());
+        sql.put(&WRITER, &[Value::Int(writer.into()), whole(head.seq), whole(head.turn), hash])
+    }
+
+    /// Numbers of entries, of accounts, and of holds, of which so many came and so many went.
+    fn write_counts(&self, sql: &mut dyn Sql, (opened, ended): (u64, u64)) -> Result<(), StoreError> {
+        let mut rows = Vec::new();
         if let Some((last, _, _)) = self.entries.last() {
-            sql.put(&META, &[Value::Text("seq".into()), whole(last.seq)])?;
+            rows.extend([Value::Text("seq".into()), whole(last.seq)]);
         }
         if let Some(count) = self.account_count {
             let stored = store::meta(sql, "accounts")?;
-            sql.put(&META, &[Value::Text("accounts".into()), whole(count.max(stored))])?;
+            rows.extend([Value::Text("accounts".into()), whole(count.max(stored))]);
         }
-        let hash = Value::Bytes(head.hash.as_slice().into());
-        sql.put(&WRITER, &[Value::Int(writer.into()), whole(head.seq), whole(head.turn), hash])
+        if opened != ended {
+            let stored = store::meta(sql, "holds")?;
+            rows.extend([Value::Text("holds".into()), whole(stored.saturating_add(opened).saturating_sub(ended))]);
+        }
+        sql.put(&META, &rows)
     }
 
     fn write_entries(&self, sql: &mut dyn Sql) -> Result<(), StoreError> {

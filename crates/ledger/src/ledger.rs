@@ -104,8 +104,9 @@ impl Ledger {
                 let mut sql = Postgres::connect(url, Some(options.writer))?;
                 sql.rows("SELECT pg_advisory_lock($1)", &[Value::Int(PREPARE_LOCK)])?;
                 let prepared = prepare(&mut sql, options);
-                sql.rows("SELECT pg_advisory_unlock($1)", &[Value::Int(PREPARE_LOCK)])?;
+                let unlocked = sql.rows("SELECT pg_advisory_unlock($1)", &[Value::Int(PREPARE_LOCK)]);
                 prepared?;
+                unlocked?;
                 Engine::Shared(Shared::open(Box::new(sql), options)?)
             }
         };
@@ -320,7 +321,10 @@ impl Ledger {
 /// As [`Ledger::backup`].
 pub fn backup(spec: &StoreSpec, to: &Path) -> Result<(), StoreError> {
     match spec {
-        StoreSpec::Sqlite(from) => copy(from, to),
+        StoreSpec::Sqlite(from) => {
+            reader(spec)?;
+            copy(from, to)
+        }
         StoreSpec::Postgres(_) => Err(StoreError::Failed("back up a PostgreSQL database with pg_dump".to_owned())),
     }
 }
@@ -343,17 +347,19 @@ pub fn restore(from: &Path, to: &Path, summary: Option<&dyn Summary>) -> Result<
 const PREPARE_LOCK: i64 = 0x5477_4c62;
 
 /// Schema and tallies of this program's versions.
-fn prepare(sql: &mut dyn Sql, options: &Options) -> Result<(), OpenError> {
+fn prepare(sql: &mut dyn Sql, options: &Options) -> Result<(), StoreError> {
     store::migrate(sql, store::MIGRATIONS)?;
-    Ok(check_summary(sql, options.summary.as_deref())?)
+    check_summary(sql, options.summary.as_deref())
 }
 
-/// A connection that only reads.
+/// A connection that only reads, to a store that this program knows how to read.
 pub(crate) fn reader(spec: &StoreSpec) -> Result<Box<dyn Sql>, StoreError> {
-    Ok(match spec {
+    let mut sql: Box<dyn Sql> = match spec {
         StoreSpec::Sqlite(path) => Box::new(Sqlite::reader(path)?),
         StoreSpec::Postgres(url) => Box::new(Postgres::connect(url, None)?),
-    })
+    };
+    store::schema(sql.as_mut(), store::MIGRATIONS)?;
+    Ok(sql)
 }
 
 /// Makes the tallies anew when they are of another summary.

@@ -16,8 +16,19 @@ use crate::store::{Row, Sql, Table, Type, Value};
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
+/// A server that goes away without a word is asked after this silence, then so often, so many times: what waits for it
+/// ends within half a minute.
+const ALIVE_IDLE: Duration = Duration::from_secs(10);
+const ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const ALIVE_RETRIES: u32 = 3;
+/// How long what was sent may go unacknowledged.
+const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(30);
+
 /// For every connection: how long statements and locks may take, and that a commit is on the disk.
 const SESSION: &str = "SET statement_timeout = '60s'; SET lock_timeout = '10s'; SET synchronous_commit = on";
+
+/// For those that write, in addition: a writer that has gone does not keep the others waiting.
+const WRITER_SESSION: &str = "SET idle_in_transaction_session_timeout = '30s'";
 
 /// "TwLb": the ledger's advisory locks are (this, number of the writer).
 const LOCKS: i32 = 0x5477_4c62;
@@ -34,10 +45,7 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     pub(crate) fn connect(url: &str, writer: Option<u32>) -> Result<Self, StoreError> {
-        let mut config: Config = url.parse()?;
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_LIMIT);
-        }
+        let config = config(url)?;
         let mut store = Self { config, client: None, statements: HashMap::new(), in_transaction: false, writer };
         store.client()?;
         Ok(store)
@@ -52,6 +60,7 @@ impl Postgres {
             let mut client = self.config.connect(NoTls)?;
             client.batch_execute(SESSION)?;
             if let Some(writer) = self.writer {
+                client.batch_execute(WRITER_SESSION)?;
                 let number = i32::from_be_bytes(writer.to_be_bytes());
                 let row = client.query_one("SELECT pg_try_advisory_lock($1, $2)", &[&LOCKS, &number])?;
                 if !row.try_get::<_, bool>(0)? {
@@ -89,9 +98,15 @@ impl Postgres {
     }
 
     fn begin(&mut self, script: &str) -> Result<(), StoreError> {
-        self.again(|store| Ok(store.client()?.batch_execute(script)?))?;
-        self.in_transaction = true;
-        Ok(())
+        let begun = self.again(|store| Ok(store.client()?.batch_execute(script)?));
+        self.in_transaction = begun.is_ok();
+        if begun.is_err()
+            && let Some(client) = &mut self.client
+        {
+            // What began before the lock was refused would refuse all that follows.
+            let _ = client.batch_execute("ROLLBACK");
+        }
+        begun
     }
 }
 
@@ -144,6 +159,27 @@ impl Sql for Postgres {
         let keys: Vec<_> = keys.iter().collect();
         self.query(&query, &[&keys])
     }
+}
+
+/// Where the connection string says nothing, no wait for the network is for ever.
+fn config(url: &str) -> Result<Config, StoreError> {
+    let mut config: Config = url.parse()?;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_LIMIT);
+    }
+    if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
+        config.keepalives_idle(ALIVE_IDLE);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(ALIVE_INTERVAL);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(ALIVE_RETRIES);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(UNACKNOWLEDGED_LIMIT);
+    }
+    Ok(config)
 }
 
 fn name(kind: Type) -> &'static str {
@@ -218,5 +254,28 @@ impl From<postgres::Error> for StoreError {
             Some("XX001" | "XX002") => Self::Damaged(text),
             _ => Self::Failed(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_for_the_network_end_unless_the_connection_string_says_otherwise() {
+        let limits = |url: &str| {
+            let config = config(url).unwrap();
+            (
+                config.get_connect_timeout().map(Duration::as_secs),
+                config.get_keepalives_idle().as_secs(),
+                config.get_keepalives_interval().as_ref().map(Duration::as_secs),
+                config.get_keepalives_retries(),
+                config.get_tcp_user_timeout().map(Duration::as_secs),
+            )
+        };
+        assert_eq!(limits("host=db user=books"), (Some(5), 10, Some(5), Some(3), Some(30)));
+        let said = "host=db user=books connect_timeout=1 keepalives_idle=2 keepalives_interval=3 keepalives_retries=4 \
+                    tcp_user_timeout=6";
+        assert_eq!(limits(said), (Some(1), 2, Some(3), Some(4), Some(6)));
     }
 }

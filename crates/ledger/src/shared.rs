@@ -10,7 +10,7 @@ use crate::error::{OpenError, Refusal, Refused, StoreError};
 use crate::group::Group;
 use crate::ledger::{Options, Summary};
 use crate::receipt::{Fate, Receipt};
-use crate::store::{self, ACCOUNT, DOCUMENT, HOLD, Head, Sql, Value, id_value, whole};
+use crate::store::{self, ACCOUNT, HOLD, Head, Sql, Value, id_value, whole};
 use crate::types::{AccountId, Batch, Command, Entry, EntryId, Outcome};
 
 /// Batches that may wait.
@@ -168,15 +168,19 @@ impl Writer {
             named.accounts.extend(hold.reserves.iter().map(|reserve| reserve.account));
             book.holds.insert(hold.id, hold.into());
         }
+        let open = usize::try_from(store::meta(sql, "holds")?).unwrap_or(usize::MAX);
+        book.holds_elsewhere = open.saturating_sub(book.holds.len());
         for entry in store::entries_by_id(sql, &named.ids)? {
             if let Some(id) = entry.id {
                 book.recent.insert(id, entry.into());
             }
         }
-        for row in sql.find(&DOCUMENT, 1, &texts(&named.keys))? {
-            let version =
-                book.documents.entry((store::number(&row, 0)?, store::text(&row, 1)?.to_owned())).or_default();
-            *version = store::natural(&row, 2)?.max(*version);
+        named.documents.sort_unstable();
+        named.documents.dedup();
+        for (kind, key) in named.documents {
+            if let Some(version) = store::version(sql, kind, &key)? {
+                book.documents.insert((kind, key), version);
+            }
         }
         named.accounts.sort_unstable();
         named.accounts.dedup();
@@ -199,7 +203,7 @@ struct Named {
     ids: Vec<EntryId>,
     accounts: Vec<AccountId>,
     names: Vec<String>,
-    keys: Vec<String>,
+    documents: Vec<(u16, String)>,
 }
 
 impl Named {
@@ -216,9 +220,9 @@ impl Named {
                 self.accounts.extend(reserves.iter().map(|reserve| reserve.account));
             }
             Command::Void { id } | Command::Expire { id } => self.ids.push(*id),
-            Command::Put { id, key, .. } => {
+            Command::Put { id, kind, key, .. } => {
                 self.ids.push(*id);
-                self.keys.push(key.clone());
+                self.documents.push((*kind, key.clone()));
             }
         }
     }

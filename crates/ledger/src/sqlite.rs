@@ -61,7 +61,16 @@ impl Sqlite {
 
     /// Structure of the whole file.
     pub(crate) fn quick_check(&mut self) -> Result<(), StoreError> {
-        let found: String = self.0.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        self.check("PRAGMA quick_check(1)")
+    }
+
+    /// Structure of the whole file, and that every index has what its table has. Takes longer.
+    pub(crate) fn integrity_check(&mut self) -> Result<(), StoreError> {
+        self.check("PRAGMA integrity_check(1)")
+    }
+
+    fn check(&mut self, pragma: &str) -> Result<(), StoreError> {
+        let found: String = self.0.query_row(pragma, [], |row| row.get(0))?;
         if found == "ok" { Ok(()) } else { Err(StoreError::Damaged(found)) }
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::book::{Account, Book, History};
-use crate::error::{OpenError, StoreError};
+use crate::error::StoreError;
 use crate::ledger::Tally;
 use crate::pack::{self, Hash};
 use crate::types::{AccountId, AccountKind, AccountSpec, Balance, Document, Entry, EntryId, Hold, Unit};
@@ -115,19 +115,14 @@ pub(crate) const MIGRATIONS: &[&str] = &[
 ",
     // What is new is asked for by number, again and again.
     "CREATE UNIQUE INDEX document_seq ON document (seq)",
+    // Open holds: over a shared database nobody has them all in memory.
+    "INSERT INTO meta SELECT 'holds', COUNT(*) FROM hold",
 ];
 
 /// Brings the store to the schema of this program, each step in a transaction of its own.
-pub(crate) fn migrate(sql: &mut dyn Sql, scripts: &[&str]) -> Result<(), OpenError> {
+pub(crate) fn migrate(sql: &mut dyn Sql, scripts: &[&str]) -> Result<(), StoreError> {
     sql.run("CREATE TABLE IF NOT EXISTS meta (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL)")?;
-    let known = i64::try_from(scripts.len()).unwrap_or(i64::MAX);
-    let found = match sql.rows("SELECT value FROM meta WHERE name = 'schema'", &[])?.first() {
-        Some(row) => int(row, 0)?,
-        None => 0,
-    };
-    if found > known {
-        return Err(OpenError::Newer { found, known });
-    }
+    let found = schema(sql, scripts)?;
     for (version, script) in (1_i64..).zip(scripts) {
         if version > found {
             sql.run("BEGIN IMMEDIATE")?;
@@ -137,6 +132,14 @@ pub(crate) fn migrate(sql: &mut dyn Sql, scripts: &[&str]) -> Result<(), OpenErr
         }
     }
     Ok(())
+}
+
+/// The schema version of a store; it is an error when it is newer than these scripts.
+pub(crate) fn schema(sql: &mut dyn Sql, scripts: &[&str]) -> Result<i64, StoreError> {
+    let known = i64::try_from(scripts.len()).unwrap_or(i64::MAX);
+    let rows = sql.rows("SELECT value FROM meta WHERE name = 'schema'", &[])?;
+    let found = rows.first().map_or(Ok(0), |row| int(row, 0))?;
+    if found > known { Err(StoreError::Newer { found, known }) } else { Ok(found) }
 }
 
 pub(crate) fn damaged(what: impl Into<String>) -> StoreError {
@@ -318,6 +321,13 @@ pub(crate) fn documents_after(sql: &mut dyn Sql, after: u64, limit: i64) -> Resu
 fn document(row: &Row) -> Result<Document, StoreError> {
     let entry = stored(row)?.entry;
     pack::unpack_document(&entry).ok_or_else(|| damaged(format!("entry {} is no document", entry.seq)))
+}
+
+/// The newest version of a document, if there is one.
+pub(crate) fn version(sql: &mut dyn Sql, kind: u16, key: &str) -> Result<Option<u64>, StoreError> {
+    let query = "SELECT version FROM document WHERE kind = $1 AND key = $2 ORDER BY version DESC LIMIT 1";
+    let rows = sql.rows(query, &[Value::Int(kind.into()), Value::Text(key.into())])?;
+    rows.first().map(|row| natural(row, 0)).transpose()
 }
 
 /// Which end of a range of tallies is read.

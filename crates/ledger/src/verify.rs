@@ -56,10 +56,11 @@ pub enum Fault {
 /// # Errors
 /// The first fault found.
 pub fn verify(spec: &StoreSpec, summary: Option<&dyn Summary>) -> Result<Report, Fault> {
+    let mut sql = ledger::reader(spec)?;
     if let StoreSpec::Sqlite(path) = spec {
-        Sqlite::reader(path)?.quick_check()?;
+        Sqlite::reader(path)?.integrity_check()?;
     }
-    check(ledger::reader(spec)?.as_mut(), summary)
+    check(sql.as_mut(), summary)
 }
 
 fn check(sql: &mut dyn Sql, summary: Option<&dyn Summary>) -> Result<Report, Fault> {
@@ -253,7 +254,7 @@ impl Fold {
     }
 }
 
-/// No hold is open that an entry has ended. That holds and accounts agree is checked with the accounts.
+/// No hold is open that an entry has ended, and there are as many as were counted. That holds and accounts agree is checked with the accounts.
 fn check_holds(sql: &mut dyn Sql) -> Result<u64, Fault> {
     let holds = store::holds(sql)?;
     for hold in &holds {
@@ -264,5 +265,13 @@ fn check_holds(sql: &mut dyn Sql) -> Result<u64, Fault> {
             });
         }
     }
-    Ok(u64::try_from(holds.len()).unwrap_or(u64::MAX))
+    let count = u64::try_from(holds.len()).unwrap_or(u64::MAX);
+    // A store of an older schema has no count.
+    let counted = sql.rows("SELECT value FROM meta WHERE name = 'holds'", &[])?;
+    match counted.first() {
+        Some(row) if store::natural(row, 0)? != count => {
+            Err(Fault::State("open holds are not as many as counted".to_owned()))
+        }
+        _ => Ok(count),
+    }
 }

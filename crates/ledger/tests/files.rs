@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use ledger::{
-    AccountId, AccountKind, AccountSpec, Batch, Command, EntryId, Fault, Ledger, Leg, OpenError, Options, Outcome,
-    StoreError, StoreSpec, Unit, restore, verify,
+    AccountId, AccountKind, AccountSpec, Batch, Command, EntryId, Fault, Format, Ledger, Leg, OpenError, Options,
+    Outcome, StoreError, StoreSpec, Unit, backup, export, restore, verify,
 };
 
 const WAIT: Duration = Duration::from_secs(60);
@@ -61,7 +61,14 @@ fn a_newer_or_foreign_file_is_refused() {
     let path = folder.path().join("books.db");
     fill(&path);
     execute(&path, "UPDATE meta SET value = 99 WHERE name = 'schema'");
-    assert!(matches!(open(&path), Err(OpenError::Newer { found: 99, known: 2 })));
+    assert!(matches!(open(&path), Err(OpenError::Newer { found: 99, known: 3 })));
+    let why = open(&path).err().unwrap().to_string();
+    let (spec, other) = (StoreSpec::Sqlite(path.clone()), folder.path().join("other.db"));
+    assert_eq!(verify(&spec, None).unwrap_err().to_string(), why);
+    assert_eq!(export(&spec, Format::Csv, &mut Vec::new()).unwrap_err().to_string(), why);
+    assert_eq!(backup(&spec, &other).unwrap_err().to_string(), why);
+    assert_eq!(restore(&path, &other, None).unwrap_err().to_string(), why);
+    assert!(!other.exists());
     let foreign = folder.path().join("foreign.db");
     execute(&foreign, "CREATE TABLE notes (text TEXT)");
     assert!(matches!(open(&foreign), Err(OpenError::Store(StoreError::Damaged(_)))));
@@ -94,6 +101,7 @@ fn changed_rows_are_found() {
         ("UPDATE writer SET hash = zeroblob(32)", "entry 102", true),
         ("INSERT INTO tally VALUES (X'01', X'02')", "", false),
         ("INSERT INTO document VALUES (1, 'x', 1, 5)", "document", false),
+        ("UPDATE meta SET value = 5 WHERE name = 'holds'", "holds", false),
     ];
     for (script, expected, refused) in cases {
         let path = folder.path().join("changed.db");
@@ -111,6 +119,25 @@ fn changed_rows_are_found() {
         }
     }
     assert!(matches!(verify(&StoreSpec::Sqlite(folder.path().join("none.db")), None), Err(Fault::Store(_))));
+}
+
+/// No row is wrong, but one is not found by its id any more.
+#[test]
+fn a_damaged_index_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("books.db");
+    fill(&path);
+    let spec = StoreSpec::Sqlite(path.clone());
+    verify(&spec, None).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    // As SQLite writes it: three bytes that say what follows, the id, and the entry's number.
+    let row = [[3, 0x2c, 1].as_slice(), &[50; 16], &[53]].concat();
+    let places: Vec<_> = (0..bytes.len() - row.len()).filter(|&place| bytes[place..].starts_with(&row)).collect();
+    let [place] = places[..] else { panic!("{places:?}") };
+    bytes[place + 18] += 1;
+    std::fs::write(&path, bytes).unwrap();
+    let fault = verify(&spec, None).unwrap_err();
+    assert!(matches!(&fault, Fault::Store(StoreError::Damaged(what)) if what.contains("index")), "{fault}");
 }
 
 /// Whatever byte is wrong: either the ledger says so or its balances are right.

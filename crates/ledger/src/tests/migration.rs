@@ -1,9 +1,9 @@
 //! Steps from one schema version to the next.
 
-use crate::error::OpenError;
+use crate::error::StoreError;
 use crate::sqlite::Sqlite;
 use crate::store::{self, MIGRATIONS, Sql, migrate};
-use crate::{Batch, Command, EntryId, Ledger, Options, StoreSpec};
+use crate::{Batch, Command, EntryId, Ledger, Options, StoreSpec, verify};
 
 #[test]
 fn each_step_is_done_once_and_a_failed_one_leaves_the_version_before() {
@@ -17,12 +17,12 @@ fn each_step_is_done_once_and_a_failed_one_leaves_the_version_before() {
     migrate(&mut sql, &[first, next]).unwrap();
     migrate(&mut sql, &[first, next]).unwrap();
     assert_eq!(version(&mut sql), 2);
-    assert!(matches!(migrate(&mut sql, &[first, next, broken]), Err(OpenError::Store(_))));
+    assert!(matches!(migrate(&mut sql, &[first, next, broken]), Err(StoreError::Failed(_))));
     drop(sql);
     let mut sql = Sqlite::writer(&path).unwrap();
     assert_eq!(version(&mut sql), 2);
     assert!(sql.rows("SELECT id FROM wrong", &[]).is_err());
-    assert!(matches!(migrate(&mut sql, &[first]), Err(OpenError::Newer { found: 2, known: 1 })));
+    assert!(matches!(migrate(&mut sql, &[first]), Err(StoreError::Newer { found: 2, known: 1 })));
 }
 
 #[test]
@@ -31,6 +31,7 @@ fn a_ledger_of_the_first_version_is_brought_up_and_found_whole() {
     let path = folder.path().join("books.db");
     migrate(&mut Sqlite::writer(&path).unwrap(), &MIGRATIONS[..1]).unwrap();
     let spec = StoreSpec::Sqlite(path);
+    verify(&spec, None).unwrap();
     let ledger = Ledger::open(&spec, &Options::default()).unwrap();
     let put = |number, version| Command::Put {
         id: EntryId([number; 16]),

@@ -4,4 +4,5 @@ mod auditor;
 mod book;
 mod full;
 mod migration;
+mod shared;
 mod simulation;

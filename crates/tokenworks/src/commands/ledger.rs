@@ -40,6 +40,9 @@ fn verify(context: &Context, file: Option<&Path>, json: bool) -> Result<()> {
 }
 
 fn faulty(fault: &Fault) -> Error {
+    if let Fault::Store(StoreError::Newer { .. }) = fault {
+        return Error::failure("the ledger cannot be read").because(fault);
+    }
     Error::failure("the ledger is not right").because(fault).hint(
         "keep the file as it is and look at who could write to it; a backup that verifies can be restored: tokenworks ledger restore FILE",
     )
@@ -123,7 +126,9 @@ fn restore(context: &Context, from: &Path) -> Result<()> {
     crate::secret_file::make_folder(&context.settings.data_dir)
         .map_err(|e| Error::failure("cannot make the data folder").because(e))?;
     let report = ::ledger::restore(from, &to, Some(&Rollup)).map_err(|fault| match &fault {
-        Fault::Store(StoreError::Failed(_)) => Error::failure("the backup is not restored").because(&fault),
+        Fault::Store(StoreError::Failed(_) | StoreError::Newer { .. }) => {
+            Error::failure("the backup is not restored").because(&fault)
+        }
         _ => faulty(&fault),
     })?;
     context.output.line(format_args!("{} entries restored to {}", grouped(report.entries), to.display()))?;
