@@ -99,6 +99,8 @@ struct State {
     failing: Option<String>,
     /// Open pages, each with the file it began in.
     open: HashMap<PageId, u64>,
+    /// Those of the open pages whose end is still to be written: it found no room.
+    unended: Vec<PageId>,
     end: bool,
 }
 
@@ -123,6 +125,7 @@ impl Journal {
             broken: None,
             failing: None,
             open: HashMap::new(),
+            unended: Vec::new(),
             end: false,
         };
         let (folder, state, ended) = (folder.to_owned(), Mutex::new(state), Condvar::new());
@@ -193,15 +196,23 @@ impl Page {
         self.shared.lock().write(&self.shared.folder, Kind::Progress, &self.id, used)
     }
 
-    /// The request is settled. When even this can't be written the request is found unfinished after a restart, and
-    /// settling it again must change nothing.
+    /// The request is settled. When this can't be written now, the page stays open until there is room again; after a
+    /// crash before that the request is found unfinished, and settling it again must change nothing.
     pub fn end(self) {
         let mut state = self.shared.lock();
-        if let Err(error) = state.write(&self.shared.folder, Kind::End, &self.id, &[]) {
-            tracing::warn!("the journal could not note the end of a request: {error}");
+        if let Err(error) = state.end_page(&self.shared.folder, &self.id) {
+            tracing::warn!("the journal could not note the end of a request yet: {error}");
+            state.unended.push(self.id);
         }
-        state.open.remove(&self.id);
-        state.delete_old(&self.shared.folder);
+    }
+
+    /// As [`Page::end`], but now or not at all.
+    ///
+    /// # Errors
+    /// It could not be written: what depends on it must not be done. The page is as it was.
+    pub fn try_end(self) -> Result<(), (Self, io::Error)> {
+        let ended = self.shared.lock().end_page(&self.shared.folder, &self.id);
+        ended.map_err(|error| (self, error))
     }
 }
 
@@ -220,6 +231,9 @@ impl Shared {
             if state.failing.is_some() && !end {
                 // Nobody writes while new requests are refused: this finds out when there is room again.
                 state.look_for_room();
+            }
+            if state.failing.is_none() || end {
+                state.end_late(&self.folder);
             }
             if std::mem::take(&mut state.dirty) {
                 let file = Arc::clone(&state.file);
@@ -252,6 +266,23 @@ impl State {
         let written = self.append(folder, &record);
         self.failing = written.as_ref().err().map(io::Error::to_string);
         written
+    }
+
+    fn end_page(&mut self, folder: &Path, id: &PageId) -> io::Result<()> {
+        self.write(folder, Kind::End, id, &[])?;
+        self.open.remove(id);
+        self.delete_old(folder);
+        Ok(())
+    }
+
+    /// Writes the ends that found no room, as far as there is some now.
+    fn end_late(&mut self, folder: &Path) {
+        while let Some(id) = self.unended.pop() {
+            if self.end_page(folder, &id).is_err() {
+                self.unended.push(id);
+                return;
+            }
+        }
     }
 
     fn append(&mut self, folder: &Path, record: &[u8]) -> io::Result<()> {

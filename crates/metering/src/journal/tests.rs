@@ -95,7 +95,7 @@ fn damage_before_whole_records_hides_none_of_them_and_the_file_is_kept() {
         Unfinished { id: id(2), start: b"second".to_vec(), progress: Some(b"7".to_vec()) },
     ];
     assert_eq!((recovery.unfinished.as_slice(), recovery.torn_bytes), (expected.as_slice(), 0));
-    assert_eq!(recovery.damaged, [file.clone()]);
+    assert_eq!(recovery.damaged, std::slice::from_ref(&file));
     recovery.done(&[]).unwrap();
     drop(journal);
     assert_eq!(fs::read(set_aside(&file)).unwrap(), bytes);
@@ -193,6 +193,31 @@ fn a_next_file_that_was_left_half_made_stops_nothing() {
     page.progress(b"last").unwrap();
     assert_eq!(names(folder.path()), [0, 1]);
     assert_eq!(unfinished(folder.path())[0].progress.as_deref(), Some(&b"last"[..]));
+}
+
+#[test]
+fn an_end_that_cannot_be_written_keeps_its_page_until_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path(), INTERVAL).unwrap();
+    // In the way of the next file.
+    let next = path(folder.path(), 1);
+    fs::create_dir(&next).unwrap();
+    let (settled, withheld) = (journal.begin(id(1), b"settled").unwrap(), journal.begin(id(2), b"withheld").unwrap());
+    while settled.progress(&vec![7; 60 << 10]).is_ok() {}
+    settled.end();
+    let (withheld, _) = withheld.try_end().err().unwrap();
+    std::thread::sleep(10 * INTERVAL);
+    assert_eq!((journal.open_pages(), journal.is_open(&id(1))), (2, true));
+    assert_eq!(recover(folder.path(), &[0]).unwrap().unfinished.len(), 2);
+    fs::remove_dir(&next).unwrap();
+    let patience = Instant::now() + Duration::from_secs(60);
+    while journal.is_open(&id(1)) && Instant::now() < patience {
+        std::thread::sleep(INTERVAL);
+    }
+    let found = unfinished(folder.path());
+    assert_eq!(found, [Unfinished { id: id(2), start: b"withheld".to_vec(), progress: None }]);
+    assert!(withheld.try_end().is_ok());
+    assert_eq!((journal.open_pages(), names(folder.path())), (0, vec![1]), "the first file goes with its last page");
 }
 
 /// A journal that cannot be written, by a file that takes nothing.

@@ -123,6 +123,11 @@ impl Open {
         }
     }
 
+    /// Whether the journal says that something was delivered.
+    pub(super) fn is_noted(&self) -> bool {
+        lock(&self.noted).used.is_some()
+    }
+
     /// From now on nothing is delivered.
     pub(super) fn shut(&self, reason: LineError) {
         lock(&self.noted).shut.get_or_insert(reason);
@@ -147,6 +152,23 @@ impl Open {
         lock(&self.ticket).undo(now_ms())
     }
 
+    /// Ends the page of a settled request whose answer leaves next. The next start gives back the charge of an open page
+    /// that tells of no delivery, so where the journal does not take the end of such a page nothing may leave, and it stays
+    /// open until the charge is given back; a page that tells of a delivery may end later.
+    pub(super) fn end_page_before_delivery(&self) -> Result<(), LineError> {
+        let mut noted = lock(&self.noted);
+        let Some(page) = noted.page.take() else { return Ok(()) };
+        if noted.used.is_some() {
+            page.end();
+            return Ok(());
+        }
+        page.try_end().map_err(|(page, error)| {
+            noted.page = Some(page);
+            noted.shut.get_or_insert(books_closed(&error)).clone()
+        })
+    }
+
+    /// Ends the page, as soon as the journal takes it.
     pub(super) fn end_page(&self) {
         let page = lock(&self.noted).page.take();
         if let Some(page) = page {

@@ -55,7 +55,7 @@ impl Settling {
     pub(super) fn hurry(&mut self) -> bool {
         let Some((used, _)) = self.due.filter(|_| self.reader.is_some()) else { return true };
         let noted = self.open.note(&used);
-        let owed = noted.is_ok() || self.open.is_streamed();
+        let owed = noted.is_ok() || self.open.is_noted();
         self.tell(noted.map(|()| None));
         owed
     }
@@ -89,6 +89,8 @@ enum Wait {
     Told,
     /// The answer was not delivered: once the charge is on the disk it is given back.
     Withheld,
+    /// It is on the disk, and to be given back.
+    Unowed,
     /// It is on the disk.
     Written,
 }
@@ -101,17 +103,23 @@ impl Decided {
             tracing::error!("the settlement of {} was lost: {error}", self.open.id());
             return;
         }
-        let before = std::mem::replace(&mut *lock(&self.wait), Wait::Written);
-        match before {
+        let mut wait = lock(&self.wait);
+        *wait = match std::mem::replace(&mut *wait, Wait::Written) {
             Wait::Reader(waiting) => {
                 let (reader, charge) = *waiting;
-                // In this order: an answer that has left has no open page.
-                self.open.end_page();
-                reader.tell(Ok(Some(charge)));
+                // In this order: an answer that has left has no open page, or one that tells of it.
+                let ended = self.open.end_page_before_delivery();
+                let next = if ended.is_ok() { Wait::Written } else { Wait::Unowed };
+                reader.tell(ended.map(|()| Some(charge)));
+                next
             }
-            Wait::Told => self.open.end_page(),
-            Wait::Withheld | Wait::Written => {}
-        }
+            Wait::Told => {
+                self.open.end_page();
+                Wait::Written
+            }
+            Wait::Withheld | Wait::Unowed => Wait::Unowed,
+            Wait::Written => Wait::Written,
+        };
     }
 
     pub(super) fn open(&self) -> &Arc<Open> {
@@ -123,8 +131,9 @@ impl Decided {
         !matches!(&*lock(&self.wait), Wait::Reader(..))
     }
 
-    pub(super) fn is_written(&self) -> bool {
-        matches!(&*lock(&self.wait), Wait::Written)
+    /// Whether it can be given back.
+    pub(super) fn is_unowed(&self) -> bool {
+        matches!(&*lock(&self.wait), Wait::Unowed)
     }
 
     /// The wait is over: the answer goes out all the same, if the journal vouches for it. Gives whether it was withheld.
@@ -135,7 +144,7 @@ impl Decided {
                 let (reader, charge) = *waiting;
                 tracing::warn!("the settlement of {} is not on the disk yet", self.open.id());
                 let noted = self.open.note(&self.used);
-                let withheld = noted.is_err() && !self.open.is_streamed();
+                let withheld = noted.is_err() && !self.open.is_noted();
                 if withheld {
                     *wait = Wait::Withheld;
                 }
@@ -143,8 +152,9 @@ impl Decided {
                 withheld
             }
             before => {
+                let withheld = matches!(before, Wait::Unowed);
                 *wait = before;
-                false
+                withheld
             }
         }
     }

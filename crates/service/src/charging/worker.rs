@@ -217,7 +217,7 @@ impl Worker {
                     None
                 }
             },
-            Task::GiveBack(decided) if decided.is_written() => self.attempt(Task::Undo(Arc::clone(decided.open()))),
+            Task::GiveBack(decided) if decided.is_unowed() => self.attempt(Task::Undo(Arc::clone(decided.open()))),
             Task::GiveBack(decided) => Some(Task::GiveBack(decided)),
             Task::Doubt(id, count) => match self.books.undo(id, now_ms()) {
                 Err(error) if error.is_temporary() => Some(Task::Doubt(id, count)),

@@ -128,10 +128,38 @@ async fn an_answer_that_is_not_given_costs_nothing() {
     let (_, failure) = broken(&mut reply).await;
     assert_eq!(failure.unwrap().kind(), ErrorKind::BooksClosed);
     stuck.end();
+    unblock(charged.folder.path());
     charged.check();
     assert_eq!(charged.balance(), 7);
     let settled = charged.charging.books().ledger().entries(1, 1_000).unwrap();
     assert!(settled.iter().any(|entry| entry.kind == 1) && settled.iter().any(|entry| entry.kind == 2), "and back");
+}
+
+/// Else it would have left, and the next start would take the open page for an answer that has not.
+#[tokio::test]
+async fn an_answer_whose_end_cannot_be_noted_is_not_given_and_costs_nothing() {
+    // The last record that the journal takes is the one that opens the page.
+    let charged = embedded(Script::default(), |journal| fill(journal, 1));
+    charged.charging.books().pay("acme", Nano(7), ("1", "test"), now_ms()).unwrap();
+    block(charged.folder.path());
+    let mut reply = charged.plant.submit(charged.asked(1, 5, false)).await.unwrap();
+    let (_, failure) = broken(&mut reply).await;
+    assert_eq!(failure.unwrap().kind(), ErrorKind::BooksClosed);
+    // What a process that starts now would find.
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir(copy.path().join("journal")).unwrap();
+    for name in ["journal/0000000000.journal", "books.db", "books.db-wal"] {
+        std::fs::copy(charged.folder.path().join(name), copy.path().join(name)).unwrap();
+    }
+    let (books, _journal, recovery) = open(copy.path());
+    let recovered = books.recover(&recovery.unfinished, now_ms()).unwrap();
+    assert_eq!((recovered.given_back, balance(&books)), (1, 7));
+    // It goes on instead.
+    charged.plant.until(|_| charged.balance() == 7).await;
+    assert_eq!(charged.charging.open_requests(), 1, "its end waits for room");
+    unblock(charged.folder.path());
+    charged.check();
+    assert_eq!(charged.balance(), 7);
 }
 
 #[tokio::test]
@@ -154,10 +182,12 @@ async fn a_full_journal_refuses_new_work_and_loses_nothing() {
     assert_eq!(refused.kind(), ErrorKind::BooksClosed);
     drop(reply);
     charged.plant.idle().await;
-    charged.check();
-    assert_eq!(charged.balance(), -(4 * IN + received * OUT), "what was delivered, and no more");
+    charged.plant.until(|_| charged.balance() < 0).await;
+    assert_eq!(charged.charging.open_requests(), 1, "its end waits for room");
     unblock(charged.folder.path());
     charged.plant.until(|plant| plant.line.status().ready).await;
+    charged.check();
+    assert_eq!(charged.balance(), -(4 * IN + received * OUT), "what was delivered, and no more");
     read(&mut charged.plant.submit(charged.asked(3, 5, true)).await.unwrap()).await;
     charged.check();
 }
