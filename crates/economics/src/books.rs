@@ -37,6 +37,7 @@ pub use acts::{Act, ActsAfter};
 pub(crate) use admin::unknown;
 pub use admin::{ChangeError, PostError, Standing};
 pub use admit::{Admission, AdmitError, USER_BYTES};
+pub(crate) use alert::ALERT_KIND;
 pub use alert::{Alert, Delivery, Notifier, Raised};
 pub use detail::End;
 pub use opening::MAX_NEW_END_USERS;
@@ -130,7 +131,7 @@ pub struct Books {
     steps: Steps,
     plant: accounts::Plant,
     memory: Arc<Memory>,
-    changes: opening::AccountChanges,
+    changes: Arc<opening::AccountChanges>,
     limiter: Arc<Limiter>,
     known_alerts: KnownAlerts,
     notifier: OnceLock<Arc<dyn Notifier>>,
@@ -174,7 +175,7 @@ impl Books {
             steps: Steps { first: settings.steps.first.max(1), next: settings.steps.next.max(1) },
             plant,
             memory,
-            changes: opening::AccountChanges::default(),
+            changes: Arc::default(),
             limiter: Arc::new(Limiter::default()),
             known_alerts: KnownAlerts::default(),
             notifier: OnceLock::new(),
@@ -262,7 +263,6 @@ fn id_of(parts: &[&str]) -> EntryId {
     EntryId(hash.finalize().first_chunk().copied().unwrap_or_default())
 }
 
-/// Writes the currency at the first start; refuses another one later.
 /// The currency of books, open or not, without opening them; `None`: nobody has used them yet.
 ///
 /// # Errors
@@ -291,6 +291,7 @@ pub fn currency_of(spec: &StoreSpec) -> Result<Option<String>, StoreError> {
     }
 }
 
+/// Writes the currency at the first start; refuses another one later.
 fn fix_currency(ledger: &Ledger, currency: &Currency, now_ms: i64) -> Result<(), BooksError> {
     if let Some(known) = ledger.documents(CURRENCY_KIND)?.pop() {
         if known.body != currency.code.as_bytes() {

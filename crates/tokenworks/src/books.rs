@@ -192,7 +192,9 @@ fn recover(context: &Context, books: &Arc<Books>, recovery: metering::Recovery) 
             .hint("nothing is lost: make room on the disk or see the cause, then start again")
     })?;
     for (id, reason) in &recovered.failed {
-        tracing::error!("request {id} was delivered in part but can't be charged: {reason}");
+        tracing::error!(
+            "request {id} could not be settled: {reason}; its page stays in the journal, and each start says so"
+        );
     }
     if recovered.settled + recovered.voided > 0 {
         context.output.note(format_args!(
@@ -215,7 +217,7 @@ fn recover(context: &Context, books: &Arc<Books>, recovery: metering::Recovery) 
             recovered.foreign.len()
         );
     }
-    let kept: Vec<_> = recovered.foreign.iter().map(|id| id.0).collect();
+    let kept: Vec<_> = recovered.kept().map(|id| id.0).collect();
     recovery.done(&kept).map_err(|e| unusable(&context.settings.data_dir, &e))
 }
 

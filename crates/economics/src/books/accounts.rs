@@ -247,14 +247,15 @@ impl Books {
     }
 
     /// One account, opened at its first use.
-    fn account(&self, spec: AccountSpec, now_ms: i64) -> Result<AccountId, AccountError> {
-        let wanted = Accounts { money: spec, pool: None, volume: None, budgets: Vec::new() };
+    fn account(&self, spec: impl Fn() -> Result<AccountSpec, Invalid>, now_ms: i64) -> Result<AccountId, AccountError> {
         for _ in 0..TRIES {
+            let wanted = Accounts { money: spec()?, pool: None, volume: None, budgets: Vec::new() };
             if let Some(known) = self.known_accounts(&wanted)? {
                 return Ok(known.money);
             }
-            let turn = self.changes.turn();
-            let underway = self.change_accounts(&turn, &[&wanted.money], true, now_ms)?;
+            let turn = self.turn()?;
+            // Asked again in turn, as for a request.
+            let underway = self.change_accounts(&turn, &[&spec()?], true, now_ms)?;
             drop(turn);
             underway.wait()?;
         }
@@ -263,8 +264,8 @@ impl Books {
 
     /// The money account of an organisation by its id.
     pub(super) fn money_of(&self, organisation: &str, now_ms: i64) -> Result<AccountId, AccountError> {
-        let known = self.directory().organisation(organisation).map(money_spec);
-        self.account(known.ok_or_else(|| unknown(organisation))?, now_ms)
+        let spec = || self.directory().organisation(organisation).map(money_spec).ok_or_else(|| unknown(organisation));
+        self.account(spec, now_ms)
     }
 
     /// Counts what was given back of a request's charge, never more than it.
@@ -275,7 +276,8 @@ impl Books {
         now_ms: i64,
     ) -> Result<AccountId, AccountError> {
         let floor = Some(charged.0.saturating_neg());
-        self.account(spec(format!("credited/{request}"), AccountKind::Contra, unit::BUDGET, floor), now_ms)
+        let spec = spec(format!("credited/{request}"), AccountKind::Contra, unit::BUDGET, floor);
+        self.account(|| Ok(spec.clone()), now_ms)
     }
 
     /// The accounts whose floors follow from a record, as the directory has it now.

@@ -3,7 +3,7 @@
 use ledger::{AccountSpec, Batch, Command, EntryId, Leg, NotDurable, Refusal, Refused, StoreError};
 
 use super::accounts::{AccountError, money_name, pool_name};
-use super::detail::{CreditNote, Payment, Settlement, entry_kind};
+use super::detail::{CreditNote, Payment, entry_kind};
 use super::opening::Underway;
 use super::{Books, DURABLE_WAIT, id_of};
 use crate::directory::authority::{Authority, Denied};
@@ -121,8 +121,8 @@ impl Books {
 
     /// Sets the floors of the accounts that a record bounds, so that running requests stop there too. What cannot be set
     /// now is set at the next admission.
-    fn set_floors(&self, record: &Record, now_ms: i64) -> Option<Underway<'_>> {
-        let turn = self.changes.turn();
+    fn set_floors(&self, record: &Record, now_ms: i64) -> Option<Underway> {
+        let turn = self.turn().ok()?;
         // As it is now: the next change may have come first.
         let bounded = self.bounded_by(record.kind(), &record.key(), now_ms).ok()?;
         let bounded: Vec<&AccountSpec> = bounded.iter().collect();
@@ -181,8 +181,7 @@ impl Books {
             let problem = format!("{} bytes, more than {MAX_REASON}", reason.len());
             return Err(Invalid::new("reason", problem, "shorten it").into());
         }
-        let settled = self.ledger.entry_by_id(request)?.as_ref().and_then(Settlement::read);
-        let settled = settled.ok_or_else(|| {
+        let settled = self.charge_of(request)?.ok_or_else(|| {
             Invalid::new("request", "no request of this id was charged", "take the `id` of its answer")
         })?;
         let charged = settled.list().saturating_sub(settled.discount);

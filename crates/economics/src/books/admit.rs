@@ -236,17 +236,23 @@ impl Books {
             if let Some(accounts) = self.known_accounts(&asked.wanted.accounts)? {
                 return Ok((asked, accounts));
             }
-            let mut turn = self.changes.turn();
+            let mut turn = self.turn()?;
             // Read again in turn: a floor never goes back to what the directory said before.
             asked = self.asked(admission)?;
             self.check_paid(&asked.wanted.accounts, &asked.terms(), (ask, least))?;
-            if let Some((account, window)) = asked.wanted.end_user(&asked.identity)
-                && self.ledger.account(&account.name)?.is_none()
-            {
-                turn.count(&asked.identity.organisation.id, window, admission.now_ms)?;
+            let organisation = &asked.identity.organisation.id;
+            let newcomer = match asked.wanted.end_user(&asked.identity) {
+                Some((account, window)) if self.ledger.account(&account.name)?.is_none() => Some(window),
+                _ => None,
+            };
+            if let Some(window) = newcomer {
+                turn.check(organisation, window, admission.now_ms)?;
             }
             let wanted: Vec<&AccountSpec> = asked.wanted.accounts.all().collect();
             let underway = self.change_accounts(&turn, &wanted, true, admission.now_ms)?;
+            if let Some(window) = newcomer {
+                turn.add(organisation, window);
+            }
             drop(turn);
             underway.wait().map_err(AccountError::from)?;
         }

@@ -17,6 +17,9 @@ use crate::{Directory, Invalid, Window};
 
 /// The id under which the present window's invoice can be asked for.
 const CURRENT: &str = "current";
+/// How long after its window's end an invoice may still change: requests and credit notes go by a time that was read
+/// before their waits.
+pub(super) const FINAL_AFTER_MS: i64 = 600_000;
 /// How long a report waits until what is decided is on the disk.
 const WRITTEN_WAIT: Duration = Duration::from_secs(2);
 
@@ -74,7 +77,7 @@ impl Books {
         let directory = self.directory();
         let (lines, total) = invoice::lines(&statements, credits, directory.prices(), &self.currency)
             .map_err(|error| StoreError::Damaged(error.to_string()))?;
-        let over = window.end_ms <= now_ms && running.none_of(&starts);
+        let over = window.end_ms.saturating_add(FINAL_AFTER_MS) <= now_ms && running.none_of(&starts);
         let state = if over { State::Final } else { State::Open };
         let name = history.name_before(window.end_ms).to_owned();
         Ok(Invoice { organisation: organisation.to_owned(), name, window, state, lines, total })
@@ -89,7 +92,8 @@ impl Books {
     }
 }
 
-/// Refuses a change of calendar that would take an organisation back into a window whose invoice is final.
+/// Refuses a change of calendar that would take an organisation back into a window that is over, so that its invoice is
+/// or becomes final. From the window's very end: the change may wait too, and comes before that all the same.
 pub(super) fn check_windows(
     ledger: &Ledger,
     directory: &Directory,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use ledger::{AccountSpec, Batch, Command, NotDurable, Receipt, Refusal, Refused, limit};
+use ledger::{AccountSpec, Batch, Command, NotDurable, Receipt, Refusal, Refused, StoreError, limit};
 
 use super::accounts::AccountError;
 use super::{Books, DURABLE_WAIT};
@@ -41,19 +41,30 @@ struct Pending {
 pub(super) struct Newcomers(HashMap<String, (i64, u32)>);
 
 impl Newcomers {
-    /// Counts one more.
-    pub(super) fn count(&mut self, organisation: &str, window: &Window, now_ms: i64) -> Result<(), Limited> {
+    /// Refuses one more where there are too many.
+    pub(super) fn check(&self, organisation: &str, window: &Window, now_ms: i64) -> Result<(), Limited> {
+        let known = self.0.get(organisation).filter(|(start_ms, _)| *start_ms == window.start_ms);
+        if known.is_none_or(|(_, count)| *count < MAX_NEW_END_USERS) {
+            return Ok(());
+        }
+        let left_ms = u64::try_from(window.end_ms.saturating_sub(now_ms)).unwrap_or(0);
+        let retry_after_ms = left_ms.clamp(1_000, RETRY_MS_MAX);
+        Err(Limited::Crowded { limit: MAX_NEW_END_USERS as usize, retry_after_ms })
+    }
+
+    /// Counts one more, once it is in the books.
+    pub(super) fn add(&mut self, organisation: &str, window: &Window) {
         let (start_ms, count) = self.0.entry(organisation.to_owned()).or_default();
         if *start_ms != window.start_ms {
             (*start_ms, *count) = (window.start_ms, 0);
         }
-        if *count >= MAX_NEW_END_USERS {
-            let left_ms = u64::try_from(window.end_ms.saturating_sub(now_ms)).unwrap_or(0);
-            let retry_after_ms = left_ms.clamp(1_000, RETRY_MS_MAX);
-            return Err(Limited::Crowded { limit: MAX_NEW_END_USERS as usize, retry_after_ms });
-        }
-        *count += 1;
-        Ok(())
+        *count = count.saturating_add(1);
+    }
+
+    /// How many of an organisation were counted last.
+    #[cfg(test)]
+    pub(super) fn of(&self, organisation: &str) -> u32 {
+        self.0.get(organisation).map_or(0, |(_, count)| *count)
     }
 }
 
@@ -85,30 +96,45 @@ impl AccountChanges {
         Ok(())
     }
 
-    pub(super) fn begin(&self, names: Vec<String>) -> Underway<'_> {
+    pub(super) fn begin(self: &Arc<Self>, names: Vec<String>) -> Underway {
         let batch = Arc::new(Pending::default());
         self.running.fetch_add(1, Ordering::SeqCst);
         self.pending().extend(names.iter().map(|name| (name.clone(), Arc::clone(&batch))));
-        Underway { changes: self, names, batch, receipt: None }
+        Underway { listed: Some(Listed { changes: Arc::clone(self), names, batch }), receipt: None }
     }
 }
 
-/// A batch from before it is decided until it is on the disk, or given up.
-pub(super) struct Underway<'a> {
-    changes: &'a AccountChanges,
-    names: Vec<String>,
-    batch: Arc<Pending>,
+/// A batch from before it is decided until it is on the disk, or refused. Whoever gives up the wait leaves it to the
+/// ledger to say when that is: until then nobody takes its accounts for durable.
+pub(super) struct Underway {
+    listed: Option<Listed>,
     receipt: Option<Receipt>,
 }
 
-impl Underway<'_> {
+impl Underway {
     /// Waits for the disk; the turn is better given back before.
     pub(super) fn wait(self) -> Result<(), NotDurable> {
         self.receipt.as_ref().map_or(Ok(()), |receipt| receipt.wait_durable(DURABLE_WAIT))
     }
 }
 
-impl Drop for Underway<'_> {
+impl Drop for Underway {
+    fn drop(&mut self) {
+        let listed = self.listed.take();
+        if let Some(receipt) = self.receipt.take() {
+            receipt.on_durable(Box::new(move |_| drop(listed)));
+        }
+    }
+}
+
+/// The accounts of a batch among the pending ones; dropped when it is over.
+struct Listed {
+    changes: Arc<AccountChanges>,
+    names: Vec<String>,
+    batch: Arc<Pending>,
+}
+
+impl Drop for Listed {
     fn drop(&mut self) {
         let mut pending = self.changes.pending();
         for name in &self.names {
@@ -124,6 +150,15 @@ impl Drop for Underway<'_> {
 }
 
 impl Books {
+    /// The turn. The directory is as all servers have written it, so that a floor never goes back to what it said before.
+    pub(super) fn turn(&self) -> Result<MutexGuard<'_, Newcomers>, StoreError> {
+        let turn = self.changes.turn();
+        if self.ledger.is_shared() {
+            self.memory.follow()?;
+        }
+        Ok(turn)
+    }
+
     /// Decides in one batch what brings the accounts to where they are wanted: new ones are opened (if `open`), of the
     /// others the floor is changed.
     pub(super) fn change_accounts(
@@ -132,7 +167,7 @@ impl Books {
         wanted: &[&AccountSpec],
         open: bool,
         now_ms: i64,
-    ) -> Result<Underway<'_>, AccountError> {
+    ) -> Result<Underway, AccountError> {
         let (mut names, mut commands) = (Vec::new(), Vec::new());
         for spec in wanted {
             let command = match self.ledger.account(&spec.name)? {
@@ -169,14 +204,17 @@ mod tests {
         let window = |now_ms| Calendar::default().window(Period::Month, now_ms).unwrap();
         let mut newcomers = Newcomers::default();
         for _ in 0..MAX_NEW_END_USERS {
-            newcomers.count("acme", &window(0), 0).unwrap();
+            newcomers.check("acme", &window(0), 0).unwrap();
+            newcomers.add("acme", &window(0));
         }
-        let refused = newcomers.count("acme", &window(0), 5).unwrap_err();
+        let refused = newcomers.check("acme", &window(0), 5).unwrap_err();
         assert_eq!(refused.retry_after_ms(), Some(RETRY_MS_MAX));
         let late = window(0).end_ms - 3_000;
-        assert_eq!(newcomers.count("acme", &window(0), late).unwrap_err().retry_after_ms(), Some(3_000));
-        newcomers.count("other", &window(0), 5).unwrap();
+        assert_eq!(newcomers.check("acme", &window(0), late).unwrap_err().retry_after_ms(), Some(3_000));
+        newcomers.check("other", &window(0), 5).unwrap();
         let next = window(0).end_ms;
-        newcomers.count("acme", &window(next), next).unwrap();
+        newcomers.check("acme", &window(next), next).unwrap();
+        newcomers.add("acme", &window(next));
+        assert_eq!(newcomers.of("acme"), 1);
     }
 }

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::{Batch, Command, EntryId, Hold, NotDurable, Refusal, Refused, StoreError};
+use ledger::{Batch, Command, EntryId, Hold, NotDurable, Refusal, Refused, StoreError, kind};
 use metering::Unfinished;
 
 use super::detail::{End, Opening, unpack_progress};
 use super::ticket::SettleError;
+use super::undo::{is_temporary, late_id};
 use super::{Alert, Books, PostError};
 use crate::{Nano, Quantities, Terms};
 
@@ -30,10 +31,18 @@ pub struct Recovered {
     pub given_back: u64,
     /// Begun by another writer: left for it to charge. Their pages must be kept.
     pub foreign: Vec<EntryId>,
-    /// Could not be charged, with the reason; nothing was posted for them.
+    /// Could not be charged, or not given back, with the reason; nothing was posted for them. Their pages must be kept, as
+    /// the only evidence: a later recovery names them again, and charges nothing twice.
     pub failed: Vec<(EntryId, String)>,
     /// Budget alerts that nobody had raised before the crash.
     pub alerts: Vec<Alert>,
+}
+
+impl Recovered {
+    /// The requests whose pages must be kept.
+    pub fn kept(&self) -> impl Iterator<Item = EntryId> {
+        self.foreign.iter().copied().chain(self.failed.iter().map(|(id, _)| *id))
+    }
 }
 
 /// Why recovery stopped. It may be run again: nothing is charged twice.
@@ -55,6 +64,9 @@ pub enum RecoverError {
 
 /// A page with something to charge.
 struct Due {
+    /// The request.
+    page: EntryId,
+    /// Of its hold and its charge: the request's, or another where the hold had expired.
     id: EntryId,
     opening: Opening,
     used: Quantities,
@@ -97,7 +109,7 @@ impl Books {
             if refused.is_empty() || refused.len() == before {
                 for (request, reason) in refused {
                     self.void(request.id, now_ms)?;
-                    recovered.failed.push((request.id, reason));
+                    recovered.failed.push((request.page, reason));
                 }
                 recovered.alerts = self.raise_all(&end_users(unfinished), now_ms)?;
                 self.ledger.flush(DURABLE_WAIT)?;
@@ -115,38 +127,71 @@ impl Books {
         now_ms: i64,
         recovered: &mut Recovered,
     ) -> Result<Option<Due>, RecoverError> {
-        let id = EntryId(page.id);
-        if self.ledger.entry_by_id(id)?.is_some() {
-            recovered.already += 1;
-            // An answer that is not streamed leaves after its page has ended.
-            recovered.given_back += u64::from(page.progress.is_none() && self.give_back(id, now_ms)?);
+        let request = EntryId(page.id);
+        let mut id = request;
+        let mut entry = self.ledger.entry_by_id(id)?;
+        if page.progress.is_none() && entry.is_some() {
+            self.take_back(request, now_ms, recovered)?;
             return Ok(None);
+        }
+        // Another server took this one for gone, and its time was over.
+        if entry.as_ref().is_some_and(|entry| entry.kind == kind::EXPIRED) {
+            id = late_id(request);
+            entry = self.ledger.entry_by_id(id)?;
+        }
+        match entry {
+            Some(entry) if entry.kind == kind::VOID => {
+                recovered.failed.push((request, "its hold was released without a charge".to_owned()));
+                return Ok(None);
+            }
+            Some(_) => {
+                recovered.already += 1;
+                return Ok(None);
+            }
+            None => {}
         }
         let opening = Opening::unpack(&page.start);
         if opening.as_ref().is_some_and(|opening| opening.writer != self.writer) {
-            recovered.foreign.push(id);
+            recovered.foreign.push(request);
             return Ok(None);
         }
         let Some(progress) = &page.progress else { return Ok(None) };
         let (Some(opening), Some(used)) = (opening, unpack_progress(progress)) else {
-            recovered.failed.push((id, "its page in the journal cannot be read".to_owned()));
+            recovered.failed.push((request, "its page in the journal cannot be read".to_owned()));
             return Ok(None);
         };
         let held_pool = holds.get(&id).map(|hold| {
             let pool = hold.reserves.iter().find(|reserve| Some(reserve.account) == opening.accounts.pool);
             pool.map_or(0, |reserve| reserve.amount)
         });
-        Ok(Some(Due { id, opening, used, held_pool }))
+        Ok(Some(Due { page: request, id, opening, used, held_pool }))
+    }
+
+    /// Gives back what a request was charged of which nothing had left: an answer that is not streamed leaves after its
+    /// page has ended.
+    fn take_back(&self, request: EntryId, now_ms: i64, recovered: &mut Recovered) -> Result<(), RecoverError> {
+        recovered.already += 1;
+        match self.give_back(request, now_ms) {
+            Ok(given_back) => recovered.given_back += u64::from(given_back),
+            Err(error) if error.is_temporary() => return Err(error.into()),
+            // Part of it was given back by other means.
+            Err(error) => recovered.failed.push((request, format!("its charge cannot be given back: {error}"))),
+        }
+        Ok(())
     }
 
     /// Charges one request; gives the reason when it is refused.
     fn charge_page(&self, due: &Due, now_ms: i64, recovered: &mut Recovered) -> Result<Option<String>, RecoverError> {
-        let Due { id, opening, used, held_pool } = due;
+        let Due { id, opening, used, held_pool, .. } = due;
         if held_pool.is_none() {
             // Opened anew, with nothing reserved.
             let (reserves, detail) = (Vec::new(), opening.pack());
             let hold = Command::Hold { id: *id, reserves, expires_ms: i64::MAX, detail };
-            self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![hold] })?;
+            match self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![hold] }) {
+                Err(refused) if is_temporary(&refused.refusal) => return Err(refused.into()),
+                Err(refused) => return Ok(Some(refused.to_string())),
+                Ok(_) => {}
+            }
         }
         let context = &opening.context;
         let version = self.directory().prices().version(&context.list, &context.model, context.price_version);
@@ -170,8 +215,11 @@ impl Books {
     }
 
     fn void(&self, id: EntryId, now_ms: i64) -> Result<(), Refused> {
-        self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![Command::Void { id }] })?;
-        Ok(())
+        match self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![Command::Void { id }] }) {
+            // Another server may have ended it.
+            Ok(_) | Err(Refused { refusal: Refusal::UnknownHold(_) | Refusal::Conflict(_), .. }) => Ok(()),
+            Err(refused) => Err(refused),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::directory::record::{Bounds, Key, Organisation, Project, Record, Scope};
+use crate::directory::record::{Bounds, Key, Kind, Organisation, Project, Record, Scope};
 use crate::plan::{Budget, Plan, Pool, PoolEnd, Weights};
 use crate::price::{PriceSpec, Tier};
 use crate::window::Period;
@@ -159,6 +159,28 @@ impl Plant {
         assert!(self.books.ledger().holds().unwrap().is_empty());
         let report = self.books.ledger().verify().unwrap();
         assert!(report.tallies > 0 || report.entries < 20, "{report:?}");
+    }
+}
+
+/// The whole directory.
+fn records(books: &Books) -> Vec<Record> {
+    let directory = books.directory();
+    Kind::ALL.iter().flat_map(|kind| directory.records(*kind)).collect()
+}
+
+/// Holds the store's lock, as a disk does that does not answer.
+struct Stuck(rusqlite::Connection);
+
+impl Stuck {
+    fn of(plant: &Plant) -> Self {
+        let other = rusqlite::Connection::open(plant.folder.path().join("books.db")).unwrap();
+        other.busy_timeout(Duration::from_secs(30)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        Self(other)
+    }
+
+    fn end(self) {
+        self.0.execute_batch("ROLLBACK").unwrap();
     }
 }
 

@@ -251,7 +251,7 @@ impl Books {
         now_ms: i64,
     ) -> Result<Settled, SettleError> {
         let accounts = &opening.accounts;
-        let mut tries = 0;
+        let (mut tries, mut lifted) = (0, Vec::new());
         loop {
             tries += 1;
             let pool = if tries < TRIES { self.pool_left(accounts, own_pool)? } else { own_pool };
@@ -261,10 +261,16 @@ impl Books {
             let detail = Settlement::new(opening.context.clone(), end, &charge).pack();
             let settle = Command::Settle { id, kind: entry_kind::SETTLED, legs: self.legs(accounts, &charge), detail };
             let commands = expect.into_iter().chain([settle]).collect();
-            match self.ledger.submit(&Batch { at_ms: now_ms, commands }) {
+            match self.submit_over(&lifted, commands, now_ms)? {
                 Ok(receipt) => return Ok(Settled { charge, alerts: Vec::new(), receipt }),
                 // A quicker settlement means progress, so this ends.
                 Err(Refused { refusal: Refusal::Changed { .. }, .. }) => {}
+                // It has become hard since: what was never reserved refuses no settlement.
+                Err(Refused { refusal: Refusal::Insufficient { account, .. }, .. })
+                    if accounts.budgets.contains(&(account, false)) && !lifted.contains(&account) =>
+                {
+                    lifted.push(account);
+                }
                 Err(Refused { refusal: Refusal::Insufficient { .. }, .. }) if tries < TRIES => {}
                 Err(Refused { refusal: Refusal::Conflict(_), index }) => {
                     let refused = Refused { refusal: Refusal::Conflict(id), index };
@@ -273,6 +279,23 @@ impl Books {
                 Err(refused) => return Err(refused.into()),
             }
         }
+    }
+
+    /// Submits commands with no floor under `accounts`: those they have are there again after it, in the same batch.
+    fn submit_over(
+        &self,
+        accounts: &[AccountId],
+        mut commands: Vec<Command>,
+        now_ms: i64,
+    ) -> Result<Result<Receipt, Refused>, StoreError> {
+        // Nobody else changes a floor meanwhile. Whoever has the turn never settles.
+        let _turn = (!accounts.is_empty()).then(|| self.changes.turn());
+        for &account in accounts {
+            let floor = self.ledger.balance(account)?.and_then(|balance| balance.floor);
+            commands.insert(0, Command::SetFloor { account, floor: None });
+            commands.push(Command::SetFloor { account, floor });
+        }
+        Ok(self.ledger.submit(&Batch { at_ms: now_ms, commands }))
     }
 
     /// The settlement of which an earlier try never heard: a store that other processes share may lose its answer.

@@ -4,7 +4,7 @@ use ledger::{Batch, Command, EntryId, Leg, Refusal, Refused, StoreError};
 
 use super::admin::PostError;
 use super::detail::{CreditNote, Opening, Settlement, entry_kind};
-use super::{Books, id_of};
+use super::{Books, id_of, unit};
 use crate::Nano;
 
 /// How much longer a hold of another writer stays than one of this: only its own writer knows whether its request runs.
@@ -26,6 +26,11 @@ pub(super) fn is_temporary(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::Unavailable { .. } | Refusal::Changed { .. })
 }
 
+/// The id of the charge of a request whose hold had expired before.
+pub(super) fn late_id(request: EntryId) -> EntryId {
+    id_of(&["late", &request.to_string()])
+}
+
 impl Books {
     /// Leaves nothing of a request of which nothing was delivered, whatever became of it: its hold is void, its charge
     /// given back. May be called again, and for a request that the ledger does not know.
@@ -41,15 +46,20 @@ impl Books {
         }
     }
 
-    /// Gives back all that a request was charged, pool, budgets and volume included. Again: nothing. Gives whether there
-    /// was a charge.
+    /// Gives back all that a request was charged, pool and budgets included. Its tokens count for the volume all the same:
+    /// holds rely on it that no volume ever falls. Again: nothing. Gives whether there was a charge.
     pub(super) fn give_back(&self, request: EntryId, now_ms: i64) -> Result<bool, PostError> {
         let Some(entry) = self.ledger.entry_by_id(request)? else { return Ok(false) };
         let Some(settled) = Settlement::read(&entry) else { return Ok(false) };
         let amount = settled.list().saturating_sub(settled.discount);
         let earned = [self.plant.revenue, self.plant.discount];
-        let back = entry.legs.iter().filter(|leg| !earned.contains(&leg.account));
-        let mut legs: Vec<Leg> = back.map(|leg| Leg { amount: leg.amount.saturating_neg(), ..*leg }).collect();
+        let mut legs = Vec::new();
+        for leg in entry.legs.iter().filter(|leg| !earned.contains(&leg.account)) {
+            let spec = self.ledger.account_spec(leg.account)?;
+            if spec.is_none_or(|spec| spec.unit != unit::VOLUME) {
+                legs.push(Leg { amount: leg.amount.saturating_neg(), ..*leg });
+            }
+        }
         if amount > Nano::ZERO {
             // Counted together with credit notes, so that no more than the charge is ever given back.
             let limit = self.credited_account(request, amount, now_ms)?;
@@ -67,6 +77,16 @@ impl Books {
         let id = id_of(&["undelivered", &request.to_string()]);
         self.post_once((id, entry_kind::CREDITED), (legs, note.pack()), now_ms)?;
         Ok(true)
+    }
+
+    /// The charge of a request, also one that was posted late.
+    pub(super) fn charge_of(&self, request: EntryId) -> Result<Option<Settlement>, StoreError> {
+        for id in [request, late_id(request)] {
+            if let Some(settled) = self.ledger.entry_by_id(id)?.as_ref().and_then(Settlement::read) {
+                return Ok(Some(settled));
+            }
+        }
+        Ok(None)
     }
 
     /// Ends the holds whose time is over, of every writer: their servers are gone. `runs` tells of this process's own

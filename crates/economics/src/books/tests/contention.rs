@@ -3,6 +3,8 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use ledger::{AccountKind, AccountSpec};
+
 use super::*;
 use crate::limits::Limits;
 
@@ -96,6 +98,39 @@ fn only_who_uses_an_account_waits_for_it() {
         drop(underway);
         receiver.recv_timeout(LIMIT).unwrap();
     });
+    plant.check();
+}
+
+#[test]
+fn what_the_disk_did_not_take_counts_neither_as_durable_nor_as_a_newcomer() {
+    let plant = with_end_users(Bounds::default());
+    drop(plant.admit_for(("tw_one", "ann"), (1, 1), NOW).unwrap());
+    let newcomers = || plant.books.changes.turn().of("acme");
+    assert_eq!(newcomers(), 1);
+    let stuck = Stuck::of(&plant);
+    let name = "org/late/money".to_owned();
+    let spec = AccountSpec { name, kind: AccountKind::Customer, unit: unit::MONEY, floor: None };
+    let turn = plant.books.changes.turn();
+    let underway = plant.books.change_accounts(&turn, &[&spec], true, NOW).unwrap();
+    drop(turn);
+    // As after a wait that was given up.
+    drop(underway);
+    std::thread::scope(|scope| {
+        let (sender, receiver) = channel();
+        let (plant, name) = (&plant, spec.name.as_str());
+        scope.spawn(move || sender.send(plant.books.changes.wait_for([name].into_iter())).unwrap());
+        assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err(), "it waits for the disk");
+        // Once the ledger has found out that the disk does not answer it takes nothing new.
+        let failing = plant.books.ledger().flush(LIMIT);
+        assert!(matches!(failing, Err(NotDurable::Failing(_))), "{failing:?}");
+        let refused = plant.admit_for(("tw_one", "bob"), (1, 1), NOW).map(drop);
+        assert!(matches!(refused, Err(AdmitError::Unavailable(_))), "{refused:?}");
+        stuck.end();
+        receiver.recv_timeout(LIMIT).unwrap().unwrap();
+    });
+    assert_eq!(newcomers(), 1);
+    drop(plant.admit_for(("tw_one", "bob"), (1, 1), NOW).unwrap());
+    assert_eq!(newcomers(), 2);
     plant.check();
 }
 

@@ -124,8 +124,12 @@ fn pages_that_cannot_be_charged_are_named_and_stop_nothing() {
     let torn = Unfinished { id: [2; 16], start: ticket.page(), progress: Some(vec![1]) };
     plant.books.ledger().flush(DURABLE_WAIT).unwrap();
     let after = image(&plant);
-    let recovered = after.books.recover(&[damaged, torn, good], NOW).unwrap();
-    assert_eq!((recovered.settled, recovered.failed.len()), (1, 2));
+    // They are kept, and every start names them.
+    for settled in [1, 0] {
+        let recovered = after.books.recover(&[damaged.clone(), torn.clone(), good.clone()], NOW).unwrap();
+        assert_eq!((recovered.settled, recovered.already), (settled, 1 - settled));
+        assert_eq!(recovered.kept().collect::<Vec<_>>(), [[1; 16], [2; 16]].map(EntryId));
+    }
     after.check();
 }
 

@@ -1,5 +1,6 @@
 //! What the directory says while requests run: changed budgets, revoked keys, rotations, a suspended house, new windows.
 
+use super::crash::{image, page};
 use super::*;
 use crate::window::Calendar;
 
@@ -30,6 +31,32 @@ fn a_request_begun_under_an_older_budget_never_brings_it_back() {
     let refused = plant.books.admit(Admission { id: next_id(), ..admission }).map(drop).unwrap_err();
     assert_eq!(refused, AdmitError::Unidentified(Unidentified::Revoked("web".into())));
     plant.check();
+}
+
+#[test]
+fn a_soft_budget_that_becomes_hard_loses_no_charge() {
+    let mut soft = budget(10 * OUT);
+    if let Some(budget) = &mut soft.budget {
+        budget.soft = true;
+    }
+    let plant = plant(soft);
+    let mut running = plant.admit(0, 40).unwrap();
+    while let Extension::Granted(_) = running.extend(NOW) {}
+    let mut crashed = plant.admit(0, 16).unwrap();
+    let progress = crashed.progress(&used(0, 16));
+    let opened = page(&crashed, Some(progress));
+    plant.books.change(Record::Key(key(budget(10 * OUT))), "admin", NOW).unwrap();
+    running.settle(&used(0, 40), End::Length, NOW).unwrap();
+    let stands = |posted| ledger::Balance { posted, held: 0, floor: Some(-10 * OUT) };
+    assert_eq!(plant.balance(BUDGET), stands(-40 * OUT));
+    assert_eq!(spent(plant.admit(0, 1)), BUDGET);
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let after = image(&plant);
+    let recovered = after.books.recover(&[opened], NOW).unwrap();
+    assert_eq!((recovered.settled, recovered.charged, recovered.failed), (1, Nano(16 * OUT), Vec::new()));
+    assert_eq!(after.balance(BUDGET), stands(-56 * OUT));
+    after.check();
+    crashed.leave();
 }
 
 #[test]

@@ -6,7 +6,6 @@ use test_support::Cluster;
 
 use super::*;
 use crate::directory::Unidentified;
-use crate::directory::record::Kind;
 
 /// Far above what is promised: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,6 +31,27 @@ fn servers_over_one_ledger() {
     changes_are_seen_by_the_other(&cluster.database("seen"));
     changes_meet(&cluster.database("meet"));
     alerts_are_raised_by_one(&cluster.database("alerts"));
+    a_stale_server_puts_no_floor_back(&cluster.database("floors"));
+}
+
+/// What one has changed a moment ago the other does not undo, however old its directory is.
+fn a_stale_server_puts_no_floor_back(url: &str) {
+    let (one, two) = (open(url, 0), open(url, 1));
+    furnish(&one, vec![example_tier()], Plan::plain("basic"), budget(100 * OUT));
+    until("the key", || two.identify("tw_one", "", NOW).is_ok());
+    let plants = [one, two].map(|books| Plant { books, folder: tempfile::tempdir().unwrap() });
+    let [one, two] = &plants;
+    drop(two.admit(0, 1).unwrap());
+    for tokens in 1..=10 {
+        one.books.change(Record::Key(key(budget(tokens * OUT))), "admin", NOW).unwrap();
+        drop(two.admit(0, 1).unwrap());
+        assert_eq!(one.balance("budget/key/k1/month/2026-11-01").floor, Some(-tokens * OUT));
+        let prepaid = organisation(Some(Nano(tokens * OUT)));
+        one.books.change(Record::Organisation(prepaid), "admin", NOW).unwrap();
+        two.books.pay("acme", Nano(1), (&tokens.to_string(), "admin"), NOW).unwrap();
+        assert_eq!(one.balance("org/acme/money").floor, Some(-tokens * OUT));
+    }
+    one.check();
 }
 
 fn changes_are_seen_by_the_other(url: &str) {
@@ -102,14 +122,8 @@ fn changes_meet(url: &str) {
     let versions: Vec<u64> = history.iter().map(|document| document.version).collect();
     assert_eq!(versions, (1..=2 * EACH + 1).collect::<Vec<_>>());
     let third = open(url, 2);
-    let state = |books: &Books| -> Vec<Record> {
-        {
-            let directory = books.directory();
-            Kind::ALL.iter().flat_map(|kind| directory.records(*kind)).collect()
-        }
-    };
     for books in [&one, &two] {
-        until("every change", || state(books) == state(&third));
+        until("every change", || records(books) == records(&third));
     }
 }
 

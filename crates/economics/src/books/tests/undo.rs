@@ -35,7 +35,8 @@ fn an_answer_that_nobody_got_leaves_nothing_whatever_became_of_it() {
         held.undo(NOW).unwrap();
         settled.undo(NOW).unwrap();
         plant.books.undo(next_id(), NOW).unwrap();
-        assert_eq!(moved(&plant), [0; 6]);
+        // The tokens of what was charged still count for the volume.
+        assert_eq!(moved(&plant), [0, 0, 0, 25, 0, -25]);
     }
     // No more than the charge: nothing is left for a credit note.
     let note = plant.books.credit(settled.id(), Nano(1), ("r", "again", "admin"), NOW);
@@ -51,6 +52,36 @@ fn a_charge_that_was_credited_in_part_is_not_given_back_twice() {
     plant.books.credit(ticket.id(), Nano(1), ("r", "a gift", "admin"), NOW).unwrap();
     assert!(ticket.undo(NOW).is_err_and(|error| !error.is_temporary()));
     assert_eq!(plant.balance("org/acme/money").posted, 1 - 20 * IN - 5 * OUT);
+}
+
+#[test]
+fn a_refund_before_the_restart_stops_no_recovery() {
+    let plant = plant(Bounds::default());
+    let mut whole = plant.admit(20, 10).unwrap();
+    let opened = page(&whole, None);
+    whole.settle(&used(20, 5), End::Stop, NOW).unwrap();
+    plant.books.credit(whole.id(), Nano(1), ("r", "a gift", "admin"), NOW).unwrap();
+    let after = crash::image(&plant);
+    for _ in 0..2 {
+        let recovered = after.books.recover(std::slice::from_ref(&opened), NOW).unwrap();
+        assert_eq!((recovered.given_back, recovered.kept().collect::<Vec<_>>()), (0, vec![whole.id()]));
+        assert!(recovered.failed[0].1.starts_with("its charge cannot be given back: "), "{recovered:?}");
+        assert_eq!(after.balance("org/acme/money").posted, 1 - 20 * IN - 5 * OUT);
+    }
+    after.check();
+}
+
+#[test]
+fn what_is_given_back_raises_no_other_charge_above_its_hold() {
+    let cheap = Tier { volume_from: 15, ..Tier::flat(Rate::ZERO, "0.001 per 1K".parse().unwrap()) };
+    let plant = plant_with(vec![example_tier(), cheap], Plan::plain("basic"), budget(1_000 * OUT));
+    let mut first = plant.admit(0, 16).unwrap();
+    first.settle(&used(0, 16), End::Stop, NOW).unwrap();
+    let mut second = plant.admit(0, 10).unwrap();
+    first.undo(NOW).unwrap();
+    let charge = second.settle(&used(0, 10), End::Stop, NOW).unwrap().charge;
+    assert_eq!((charge.total(), second.held.need.money), (Nano(10 * 1_000), Nano(10 * 1_000)));
+    plant.check();
 }
 
 #[test]
@@ -120,4 +151,43 @@ fn pages_of_another_writer_are_left_to_it() {
     let recovered = own.books.recover(std::slice::from_ref(&opened), NOW).unwrap();
     assert_eq!((recovered.settled, recovered.charged), (1, Nano(20 * IN + 5 * OUT)));
     own.check();
+}
+
+#[test]
+fn what_was_delivered_is_charged_though_another_server_ended_its_hold() {
+    let plant = plant(Bounds::default());
+    let mut ticket = plant.admit(20, 10).unwrap();
+    let progress = ticket.progress(&used(20, 5));
+    let opened = page(&ticket, Some(progress));
+    ticket.leave();
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let other = crash::image_of(&plant, 7);
+    let later = NOW + 48 * 3_600_000;
+    assert_eq!(other.books.expire(|_| false, later).unwrap(), 1);
+    other.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let own = crash::image(&other);
+    for (settled, already) in [(1, 0), (0, 1)] {
+        let recovered = own.books.recover(std::slice::from_ref(&opened), later).unwrap();
+        assert_eq!((recovered.settled, recovered.already, recovered.failed), (settled, already, Vec::new()));
+        assert_eq!(own.balance("org/acme/money").posted, -20 * IN - 5 * OUT);
+    }
+    own.books.credit(ticket.id(), Nano(1), ("r", "by the request's id", "admin"), later).unwrap();
+    own.check();
+}
+
+#[test]
+fn what_was_released_uncharged_is_named_by_every_recovery() {
+    let plant = plant(Bounds::default());
+    let mut ticket = plant.admit(20, 10).unwrap();
+    let progress = ticket.progress(&used(20, 5));
+    let opened = page(&ticket, Some(progress));
+    ticket.void(NOW).unwrap();
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let after = crash::image(&plant);
+    for _ in 0..2 {
+        let recovered = after.books.recover(std::slice::from_ref(&opened), NOW).unwrap();
+        assert_eq!((recovered.already, recovered.kept().collect::<Vec<_>>()), (0, vec![ticket.id()]));
+        assert_eq!(after.balance("org/acme/money").posted, 0);
+    }
+    after.check();
 }
