@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ledger::{Entry, EntryId, Ledger, StoreError, Summary, Tally};
 use serde::Serialize;
 
+use crate::books::ALERT_KIND;
 use crate::books::detail::{Context, CreditNote, Payment, Settlement};
 use crate::directory::record::Kind;
 use crate::{Meter, Nano, Quantities};
@@ -21,6 +22,8 @@ const INVOICE: u8 = b'i';
 const ACTS: u8 = b'a';
 /// The credit notes of a window, each by its entry.
 const CREDITS: u8 = b'c';
+/// The alerts that were raised, each by its entry.
+const ALERTS: u8 = b'w';
 
 /// The summary given to the ledger.
 #[derive(Clone, Copy, Debug, Default)]
@@ -102,7 +105,7 @@ impl Sums {
 
 impl Summary for Rollup {
     fn version(&self) -> u32 {
-        3
+        4
     }
 
     fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
@@ -134,8 +137,22 @@ impl Summary for Rollup {
             if own != ActSubject::All {
                 add(&own.key(entry.seq), &[1]);
             }
+        } else if entry.document().is_some_and(|document| document.kind == ALERT_KIND && document.version == 1) {
+            add(&alert_key(entry.seq.cast_signed()), &[1]);
         }
     }
+}
+
+fn alert_key(seq: i64) -> Vec<u8> {
+    Key::new(ALERTS).number(seq).0
+}
+
+/// Numbers of up to `limit` (and 10,000) entries that raised the last alerts, newest first. Only what is on the disk.
+pub(crate) fn last_alerts(ledger: &Ledger, limit: u32) -> Result<Vec<u64>, StoreError> {
+    let tallies = ledger.last_tallies(&alert_key(0), &alert_key(i64::MAX), limit.min(PAGE))?;
+    let number = |tally: &Tally| u64::try_from(Parts(tally.key.get(1..)?).number()?).ok();
+    let damaged = || StoreError::Damaged("an alert has no number".to_owned());
+    tallies.iter().map(|tally| number(tally).ok_or_else(damaged)).collect()
 }
 
 /// Whose acts of administration are listed. Acts on keys are listed by project, because their documents name no more.

@@ -4,17 +4,18 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ledger::{AccountId, Batch, Command, Document, EntryId, Outcome, Receipt, Refusal, Refused, StoreError};
+use ledger::{AccountId, Batch, Command, Document, Entry, EntryId, Outcome, Receipt, Refusal, Refused, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::{Watch, budget_name};
 use super::{Books, SettleError, id_of};
 use crate::Nano;
 use crate::limits::Level;
+use crate::rollup::last_alerts;
 use crate::window::rfc3339;
 
 /// Documents that are alerts; their key is the budget's account and the threshold.
-const ALERT_KIND: u16 = 101;
+pub(crate) const ALERT_KIND: u16 = 101;
 /// Most thresholds remembered as raised. With more all are forgotten: then the ledger says it again.
 const MAX_KNOWN: usize = 65_536;
 /// Most budgets whose alerts wait for a ledger that takes nothing.
@@ -131,6 +132,10 @@ impl KnownAlerts {
 }
 
 impl Raised {
+    fn of(entry: &Entry) -> Option<Self> {
+        Self::read(&entry.document()?)
+    }
+
     fn read(document: &Document) -> Option<Self> {
         let raised: Self = serde_json::from_slice(&document.body).ok().filter(|_| document.kind == ALERT_KIND)?;
         Some(Self { key: document.key.clone(), ..raised })
@@ -166,15 +171,20 @@ impl Books {
         self.notifier.get()
     }
 
-    /// All alerts ever raised, newest first, at most `limit`. Only what is on the disk.
+    /// The alerts that were raised last, newest first, at most `limit` and 10,000.
     ///
     /// # Errors
     /// The store's.
     pub fn alerts(&self, limit: usize) -> Result<Vec<Raised>, StoreError> {
-        let mut all: Vec<Raised> = self.ledger.documents(ALERT_KIND)?.iter().filter_map(Raised::read).collect();
-        all.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.key.cmp(&b.key)));
-        all.truncate(limit);
-        Ok(all)
+        let mut newest = Vec::new();
+        for seq in last_alerts(&self.ledger, u32::try_from(limit).unwrap_or(u32::MAX))? {
+            let raised = self.ledger.entries(seq, 1)?.first().and_then(Raised::of);
+            let raised = raised.ok_or_else(|| StoreError::Damaged(format!("entry {seq} should be an alert")))?;
+            let done = self.ledger.entry_by_id(version_id(&raised.key, 2))?.as_ref().and_then(Raised::of);
+            newest.push(done.unwrap_or(raised));
+        }
+        newest.sort_by(|a: &Raised, b| b.at.cmp(&a.at).then_with(|| a.key.cmp(&b.key)));
+        Ok(newest)
     }
 
     /// What became of alerts after entry `seq`, oldest first, and the entry that was reached; the same `seq` again: there

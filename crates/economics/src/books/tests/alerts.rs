@@ -143,3 +143,20 @@ fn what_could_not_be_raised_is_raised_with_the_next_settlement_of_anybody() {
     assert_eq!(percents(&settle().alerts), [90]);
     assert_eq!(settle().alerts, []);
 }
+
+#[test]
+fn the_newest_alerts_are_listed_however_many_there_were() {
+    let tenths: Vec<u16> = (1..=10).map(|tenth| tenth * 10).collect();
+    let limit = Budget { alert_percent: tenths, ..budget(10 * OUT).budget.unwrap() };
+    let plant = plant(Bounds { budget: Some(limit), ..Bounds::default() });
+    for second in 0..10 {
+        let at = NOW + second * 1_000;
+        plant.admit_for(("tw_one", ""), (0, 1), at).unwrap().settle(&used(0, 1), End::Length, at).unwrap();
+    }
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let listed =
+        |limit| -> Vec<u16> { plant.books.alerts(limit).unwrap().iter().map(|raised| raised.alert.percent).collect() };
+    assert_eq!((listed(0), listed(3)), (vec![], vec![100, 90, 80]));
+    assert_eq!(listed(usize::MAX).len(), 10);
+    plant.check();
+}
