@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::Nano;
+use crate::limits::{Level, Limits};
+use crate::plan::Budget;
 use crate::window::Period;
 
 fn rate() -> Rate {

@@ -1,0 +1,73 @@
+//! The keys of tallies: made, read, and ranges of them walked through.
+
+use ledger::{Ledger, StoreError, Tally};
+
+/// Rows read at one time.
+pub(super) const PAGE: u32 = 10_000;
+
+pub(super) const USAGE: u8 = b'u';
+pub(super) const DAYS: u8 = b'd';
+pub(super) const INVOICE: u8 = b'i';
+pub(super) const ACTS: u8 = b'a';
+/// The credit notes of a window, each by its entry.
+pub(super) const CREDITS: u8 = b'c';
+/// The alerts that were raised, each by its entry.
+pub(super) const ALERTS: u8 = b'w';
+
+/// A key whose byte order is the order of its parts.
+pub(super) struct Key(pub(super) Vec<u8>);
+
+impl Key {
+    pub(super) fn new(kind: u8) -> Self {
+        Self(vec![kind])
+    }
+
+    pub(super) fn number(mut self, number: i64) -> Self {
+        self.0.extend((number ^ i64::MIN).to_be_bytes());
+        self
+    }
+
+    /// Text has no zero byte, so the zero behind it keeps shorter ones first and tells parts apart.
+    pub(super) fn text(mut self, text: &str) -> Self {
+        self.0.extend(text.bytes().filter(|byte| *byte != 0));
+        self.0.push(0);
+        self
+    }
+}
+
+pub(super) struct Parts<'a>(pub(super) &'a [u8]);
+
+impl Parts<'_> {
+    pub(super) fn number(&mut self) -> Option<i64> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(i64::from_be_bytes(*bytes) ^ i64::MIN)
+    }
+
+    pub(super) fn text(&mut self) -> Option<String> {
+        let end = self.0.iter().position(|byte| *byte == 0)?;
+        let (text, rest) = self.0.split_at(end);
+        self.0 = rest.get(1..)?;
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
+}
+
+/// Reads a range of tallies page by page.
+pub(super) fn collect<T>(
+    ledger: &Ledger,
+    mut from: Vec<u8>,
+    to: &[u8],
+    read: impl Fn(&Tally) -> Option<T>,
+) -> Result<Vec<T>, StoreError> {
+    let mut rows = Vec::new();
+    loop {
+        let page = ledger.tallies(&from, to, PAGE)?;
+        for tally in &page {
+            rows.push(read(tally).ok_or_else(|| StoreError::Damaged("a tally cannot be read".to_owned()))?);
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE as usize => from = [last.key.as_slice(), &[0]].concat(),
+            _ => return Ok(rows),
+        }
+    }
+}
