@@ -95,6 +95,6 @@ impl Activations {
 fn quantize_blocks(isa: Isa, x: &[f32], codes: &mut [i8], scales: &mut [BlockScale]) {
     match isa {
         Isa::Scalar => scalar::quantize_blocks(x, codes, scales),
-        Isa::Avx2 | Isa::Vnni => avx2::quantize_blocks(x, codes, scales),
+        Isa::Avx2 | Isa::Vnni | Isa::Avx512 | Isa::Amx => avx2::quantize_blocks(x, codes, scales),
     }
 }

@@ -11,6 +11,10 @@ pub enum Isa {
     Avx2,
     /// AVX2 plus 8-bit dot products on 256-bit vectors (AVX-512 VNNI with VL).
     Vnni,
+    /// The same on 512-bit vectors (AVX-512 F, BW, DQ, VL and VNNI).
+    Avx512,
+    /// Avx512, and 8-bit products of tiles (AMX) for many columns.
+    Amx,
 }
 
 impl Isa {
@@ -38,6 +42,15 @@ impl Isa {
             }
             if avx2 && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl") {
                 all.push(Self::Vnni);
+                let wide = is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq");
+                if wide {
+                    all.push(Self::Avx512);
+                    if crate::avx512::amx_allowed() {
+                        all.push(Self::Amx);
+                    }
+                }
             }
         }
         all
@@ -50,6 +63,8 @@ impl Isa {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Vnni => "avx512-vnni (256 bit)",
+            Self::Avx512 => "avx512-vnni",
+            Self::Amx => "avx512-vnni + amx-int8",
         }
     }
 }

@@ -11,6 +11,7 @@
 mod activations;
 mod attention;
 mod avx2;
+mod avx512;
 mod elementwise;
 mod isa;
 mod matmul;

@@ -1,8 +1,11 @@
 //! Products of weight matrices with activation columns.
 
+use std::ops::Range;
+
+use crate::avx512::{self, Pair, Place, Side, TILE_COLUMNS_MIN};
 use crate::panel::LANES;
 use crate::pool::SharedSlice;
-use crate::{Activations, Isa, Matrix, ThreadPool, scalar};
+use crate::{Activations, Isa, Matrix, ThreadPool, avx2, scalar};
 
 /// Columns that share one unpacked block.
 const COLUMN_TILE: usize = 4;
@@ -10,6 +13,12 @@ const COLUMN_TILE: usize = 4;
 /// piece's columns pass.
 const PANELS_PER_ITEM: usize = 8;
 const COLUMNS_PER_ITEM: usize = 64;
+/// Columns that share one unpacked block of a pair of panels.
+#[cfg(target_arch = "x86_64")]
+const PAIR_COLUMNS: usize = 8;
+/// The same for products by tiles.
+const TILE_PANELS_PER_ITEM: usize = 4;
+const TILE_COLUMNS_PER_ITEM: usize = 512;
 
 /// `out[c][r]` = row `r` of the matrix times column `c` of `x`, for each matrix and its `out` (`[columns][rows]`), all
 /// in one parallel region. An output depends on its row and column only, bit for bit.
@@ -25,12 +34,14 @@ pub fn matmul_with(isa: Isa, pool: &ThreadPool, products: &mut [(&Matrix, &mut [
     let isa = if Isa::available().contains(&isa) { isa } else { Isa::best() };
     let mut tasks = Vec::with_capacity(products.len());
     let mut items = 0;
-    let column_items = x.columns().div_ceil(COLUMNS_PER_ITEM);
+    let shape = ItemShape::of(isa, x);
+    let column_items = x.columns().div_ceil(shape.columns);
+    let side = shape.tiles.then(|| Side::new(x));
     for (matrix, out) in products.iter_mut() {
         assert_eq!(matrix.cols(), x.cols(), "{matrix:?} does not fit the activations");
         assert_eq!(out.len(), matrix.rows() * x.columns(), "length of the products of {matrix:?}");
         let task = Task { matrix, out: SharedSlice::new(out), first_item: items };
-        items += matrix.panel_count().div_ceil(PANELS_PER_ITEM) * column_items;
+        items += matrix.panel_count().div_ceil(shape.panels) * column_items;
         tasks.push(task);
     }
     pool.for_each_index(items, |item| {
@@ -38,8 +49,30 @@ pub fn matmul_with(isa: Isa, pool: &ThreadPool, products: &mut [(&Matrix, &mut [
         let task = &tasks[at];
         let local = item - task.first_item;
         let (panel_item, column_item) = (local / column_items, local % column_items);
-        task.run(isa, x, panel_item * PANELS_PER_ITEM, column_item * COLUMNS_PER_ITEM);
+        let panels = panel_item * shape.panels..task.matrix.panel_count().min((panel_item + 1) * shape.panels);
+        let columns = column_item * shape.columns..x.columns().min((column_item + 1) * shape.columns);
+        task.run(isa, x, side.as_ref(), panels, columns);
     });
+}
+
+/// How much of a product one piece of work is.
+struct ItemShape {
+    panels: usize,
+    columns: usize,
+    /// By tiles of columns.
+    tiles: bool,
+}
+
+impl ItemShape {
+    fn of(isa: Isa, x: &Activations) -> Self {
+        let tiles = isa == Isa::Amx && x.columns() >= TILE_COLUMNS_MIN;
+        if tiles {
+            // A pair's codes are unpacked once for all its columns.
+            Self { panels: TILE_PANELS_PER_ITEM, columns: TILE_COLUMNS_PER_ITEM, tiles }
+        } else {
+            Self { panels: PANELS_PER_ITEM, columns: COLUMNS_PER_ITEM, tiles }
+        }
+    }
 }
 
 /// One product of a call.
@@ -50,13 +83,18 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// Panels from `first_panel` and columns from `first_column` on, one item's worth of each.
-    fn run(&self, isa: Isa, x: &Activations, first_panel: usize, first_column: usize) {
-        let panels = first_panel..self.matrix.panel_count().min(first_panel + PANELS_PER_ITEM);
-        let last_column = x.columns().min(first_column + COLUMNS_PER_ITEM);
-        let mut column = first_column;
-        while column < last_column {
-            let n = COLUMN_TILE.min(last_column - column);
+    /// One item's panels and columns.
+    fn run(&self, isa: Isa, x: &Activations, side: Option<&Side>, panels: Range<usize>, columns: Range<usize>) {
+        #[cfg(target_arch = "x86_64")]
+        if matches!(isa, Isa::Avx512 | Isa::Amx) && !self.matrix.weight_type().is_float() {
+            for panel in panels.step_by(2) {
+                self.pair(x, side, panel, columns.clone());
+            }
+            return;
+        }
+        let mut column = columns.start;
+        while column < columns.end {
+            let n = COLUMN_TILE.min(columns.end - column);
             for panel in panels.clone() {
                 match n {
                     1 => self.tile::<1>(isa, x, panel, column),
@@ -66,6 +104,43 @@ impl Task<'_> {
                 }
             }
             column += n;
+        }
+    }
+
+    /// The products of two panels, `first` and the next (if there is one).
+    #[cfg(target_arch = "x86_64")]
+    fn pair(&self, x: &Activations, side: Option<&Side>, first: usize, columns: Range<usize>) {
+        let second = (first + 1).min(self.matrix.panel_count() - 1);
+        let pair = Pair::new(self.matrix.panel(first), self.matrix.panel(second), self.matrix.layout());
+        let place = Place { out: &self.out, row: first * LANES, rows: self.matrix.rows() };
+        let Some(side) = side else {
+            for column in columns.clone().step_by(PAIR_COLUMNS) {
+                match columns.end - column {
+                    1 => self.pair_tile::<1>(&pair, x, column, &place),
+                    2 => self.pair_tile::<2>(&pair, x, column, &place),
+                    3 => self.pair_tile::<3>(&pair, x, column, &place),
+                    4 => self.pair_tile::<4>(&pair, x, column, &place),
+                    5 => self.pair_tile::<5>(&pair, x, column, &place),
+                    6 => self.pair_tile::<6>(&pair, x, column, &place),
+                    7 => self.pair_tile::<7>(&pair, x, column, &place),
+                    _ => self.pair_tile::<PAIR_COLUMNS>(&pair, x, column, &place),
+                }
+            }
+            return;
+        };
+        // SAFETY: `matmul_with` checked that the processor has AMX and that the matrix fits `x`; each (panel, column) pair
+        // belongs to one item.
+        unsafe { avx512::amx_products(&pair, x, side, columns, &place) };
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn pair_tile<const N: usize>(&self, pair: &Pair, x: &Activations, first: usize, place: &Place<'_>) {
+        let columns = avx2::Columns::<N>::new(x, first, false);
+        // SAFETY: as in `pair`.
+        unsafe {
+            for (c, products) in avx512::pair_dot(pair, self.matrix.cols(), &columns).into_iter().enumerate() {
+                avx512::store(place, first + c, products);
+            }
         }
     }
 

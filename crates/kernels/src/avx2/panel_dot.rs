@@ -14,8 +14,8 @@ use crate::panel::{BLOCK, LANES, Layout};
 /// `N` activation columns, as the kernels read them.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns<const N: usize> {
-    codes: [*const i8; N],
-    blocks: [*const BlockScale; N],
+    pub(crate) codes: [*const i8; N],
+    pub(crate) blocks: [*const BlockScale; N],
     values: [*const f32; N],
 }
 

@@ -1,0 +1,308 @@
+//! Sixteen rows of a pair of panels times many columns, by AMX's tiles: `C[column][row] += A[column][k] * B[k][row]` in
+//! exact i32, a block of 32 columns of the matrix at a time.
+//!
+//! A panel's groups of four columns are the order in which B is wanted, and activation codes stand as A is wanted, so only
+//! the weights' codes are unpacked, once for all columns. The instructions are written as assembly, since the compiler has
+//! no stable intrinsics for them; it never uses tile registers by itself, so they need not be told of.
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::cell::RefCell;
+use std::ops::Range;
+
+use super::ROWS;
+use super::pair::{self, ColumnScale, Pair, Q4_0, Q4_1, Q4K, Q5_0, Q6K, Q8_0, Scales};
+use crate::activations::Activations;
+use crate::panel::BLOCK;
+use crate::{WeightType, pool::SharedSlice};
+
+/// Columns of a tile.
+const TILE: usize = 16;
+/// With fewer columns than this VNNI is quicker.
+pub(crate) const TILE_COLUMNS_MIN: usize = 6;
+
+/// Whether this process may use the tiles: the processor has them, and the system grants their state.
+pub(crate) fn allowed() -> bool {
+    const AMX_TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
+    const TILE_STATE: u64 = 1 << 17 | 1 << 18;
+    let leaf = __cpuid_count(7, 0);
+    if leaf.edx & AMX_TILE_AND_INT8 != AMX_TILE_AND_INT8 || __cpuid(1).ecx & (1 << 27) == 0 {
+        return false;
+    }
+    let (low, high): (u32, u32);
+    // SAFETY: XGETBV is there where OSXSAVE (bit 27, asked above) is; it reads register 0 and changes nothing.
+    unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
+    let enabled = u64::from(high) << 32 | u64::from(low);
+    enabled & TILE_STATE == TILE_STATE && granted()
+}
+
+/// Linux gives a process the tiles' state when it asks.
+#[cfg(target_os = "linux")]
+fn granted() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+    // SAFETY: a request with two numbers; it touches no memory of ours.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn granted() -> bool {
+    false
+}
+
+/// The scales of activation columns in tiles: for each tile of 16 columns and each block `d`, `scaled_sum` and the sum of
+/// the codes, 16 of each.
+pub(crate) struct Side {
+    tiles: Vec<[[f32; TILE]; 3]>,
+    blocks: usize,
+}
+
+impl Side {
+    pub(crate) fn new(x: &Activations) -> Self {
+        let blocks = x.cols() / BLOCK;
+        let mut tiles = vec![[[0.0; TILE]; 3]; x.columns().div_ceil(TILE) * blocks];
+        for column in 0..x.columns() {
+            let (tile, c) = (column / TILE * blocks, column % TILE);
+            for (tile, scale) in tiles[tile..tile + blocks].iter_mut().zip(x.blocks(column)) {
+                #[expect(clippy::cast_precision_loss, reason = "at most 32 * 127: exact")]
+                let sum = (scale.half_sums[0] + scale.half_sums[1]) as f32;
+                (tile[0][c], tile[1][c], tile[2][c]) = (scale.d, scale.scaled_sum, sum);
+            }
+        }
+        Self { tiles, blocks }
+    }
+
+    /// Of the tile that begins with column `first`.
+    fn tile(&self, first: usize) -> &[[[f32; TILE]; 3]] {
+        let tile = first / TILE * self.blocks;
+        &self.tiles[tile..tile + self.blocks]
+    }
+}
+
+/// A pair's codes, unpacked, and its scales.
+#[derive(Default)]
+struct Unpacked {
+    /// `[block][group][row][4]`
+    codes: Vec<Codes>,
+    scales: Vec<[[f32; ROWS]; 4]>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Codes([[u8; 64]; 8]);
+
+/// Dots of a tile: `[column][row]`.
+#[repr(C, align(64))]
+struct Dots([[i32; ROWS]; TILE]);
+
+thread_local! {
+    static UNPACKED: RefCell<Unpacked> = RefCell::default();
+}
+
+/// Where a product goes: `[column][rows]`, of the pair's rows those that are.
+pub(crate) struct Place<'a> {
+    pub(crate) out: &'a SharedSlice<'a, f32>,
+    pub(crate) row: usize,
+    pub(crate) rows: usize,
+}
+
+/// Writes the products of a pair's rows with `columns` of `x` to their places.
+///
+/// # Safety
+/// Needs what [`allowed`] asks for and AVX-512 F, BW, VL and DQ. The panels are of a quantized type and fit `x`, and nobody
+/// else writes to the same places. `side` is that of `x`; `columns` begins at a multiple of 16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(crate) unsafe fn products(pair: &Pair, x: &Activations, side: &Side, columns: Range<usize>, place: &Place<'_>) {
+    UNPACKED.with_borrow_mut(|unpacked| {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match pair.weight_type() {
+                WeightType::Q4_0 => all_tiles::<Q4_0>(pair, unpacked, x, side, columns, place),
+                WeightType::Q4_1 => all_tiles::<Q4_1>(pair, unpacked, x, side, columns, place),
+                WeightType::Q5_0 => all_tiles::<Q5_0>(pair, unpacked, x, side, columns, place),
+                WeightType::Q4K => all_tiles::<Q4K>(pair, unpacked, x, side, columns, place),
+                WeightType::Q6K => all_tiles::<Q6K>(pair, unpacked, x, side, columns, place),
+                _ => all_tiles::<Q8_0>(pair, unpacked, x, side, columns, place),
+            }
+        }
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn all_tiles<const T: u8>(
+    pair: &Pair,
+    unpacked: &mut Unpacked,
+    x: &Activations,
+    side: &Side,
+    columns: Range<usize>,
+    place: &Place<'_>,
+) {
+    let blocks = x.cols() / BLOCK;
+    // SAFETY: the blocks are inside the panels, and the tiles inside `x` and `side` (`products`).
+    unsafe {
+        unpack::<T>(pair, blocks, unpacked);
+        let mut configured = 0;
+        for first in columns.clone().step_by(TILE) {
+            let n = TILE.min(columns.end - first);
+            if configured != n {
+                configure(n, T == Q6K);
+                configured = n;
+            }
+            if n > TILE / 2 {
+                tile::<T, TILE>(unpacked, x, side, first..first + n, place);
+            } else {
+                tile::<T, { TILE / 2 }>(unpacked, x, side, first..first + n, place);
+            }
+        }
+        asm!("tilerelease", options(nomem, nostack));
+    }
+}
+
+/// # Safety
+/// As [`Pair::codes`], for all of `blocks`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn unpack<const T: u8>(pair: &Pair, blocks: usize, unpacked: &mut Unpacked) {
+    unpacked.codes.resize(blocks, Codes([[0; 64]; 8]));
+    unpacked.scales.resize(blocks, [[0.0; ROWS]; 4]);
+    for (b, (to, scales_to)) in unpacked.codes.iter_mut().zip(&mut unpacked.scales).enumerate() {
+        // SAFETY: the caller's promise; each group has 64 bytes, each row of scales 16 floats.
+        unsafe {
+            for (to, codes) in to.0.iter_mut().zip(pair.codes::<T, true>(b)) {
+                _mm512_store_si512(to.as_mut_ptr().cast(), codes);
+            }
+            let Scales { d, m, sub } = pair.scales::<T>(b);
+            for (to, scale) in scales_to.iter_mut().zip([d, m, sub[0], sub[1]]) {
+                _mm512_storeu_ps(to.as_mut_ptr(), scale);
+            }
+        }
+    }
+}
+
+/// The tiles' shapes: A (1, 4) has `columns` rows of a block's codes, B (2, 5) their groups of four, C (0, 3) the dots.
+/// With `halves` A and B are of half a block.
+///
+/// # Safety
+/// Needs what [`allowed`] asks for; `columns` is 1 to 16.
+unsafe fn configure(columns: usize, halves: bool) {
+    let rows = columns.to_le_bytes()[0];
+    let (code_bytes, groups) = if halves { (16, 4) } else { (32, 8) };
+    let mut config = [0_u8; 64];
+    config[0] = 1;
+    for [c, a, b] in [[0, 1, 2], [3, 4, 5]] {
+        (config[16 + 2 * c], config[48 + c]) = (64, rows);
+        (config[16 + 2 * a], config[48 + a]) = (code_bytes, rows);
+        (config[16 + 2 * b], config[48 + b]) = (64, groups);
+    }
+    // SAFETY: 64 bytes of a valid configuration.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) config.as_ptr(), options(readonly, nostack)) };
+}
+
+/// Dots of a block's (or half a block's) codes, by one set of tiles or (`ODD`) the other.
+///
+/// # Safety
+/// The tiles are configured. `a` points at the configured rows of codes, `stride` bytes apart, `b` at the groups, `c` at
+/// room for the dots.
+#[inline]
+unsafe fn multiply<const ODD: bool>(a: *const i8, stride: usize, b: *const [u8; 64], c: &mut Dots) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if ODD {
+            asm!(
+                "tilezero tmm3",
+                "tileloadd tmm4, [{a} + {stride} * 1]",
+                "tileloadd tmm5, [{b} + {row} * 1]",
+                "tdpbssd tmm3, tmm4, tmm5",
+                "tilestored [{c} + {row} * 1], tmm3",
+                a = in(reg) a, stride = in(reg) stride, b = in(reg) b, c = in(reg) c.0.as_mut_ptr(), row = in(reg) 64_usize,
+                options(nostack)
+            );
+        } else {
+            asm!(
+                "tilezero tmm0",
+                "tileloadd tmm1, [{a} + {stride} * 1]",
+                "tileloadd tmm2, [{b} + {row} * 1]",
+                "tdpbssd tmm0, tmm1, tmm2",
+                "tilestored [{c} + {row} * 1], tmm0",
+                a = in(reg) a, stride = in(reg) stride, b = in(reg) b, c = in(reg) c.0.as_mut_ptr(), row = in(reg) 64_usize,
+                options(nostack)
+            );
+        }
+    }
+}
+
+/// One tile of at most `N` columns. The dots of the next block are under way while those of this one are scaled and added.
+///
+/// # Safety
+/// The tiles are configured for these columns, and the rest as in [`products`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn tile<const T: u8, const N: usize>(
+    unpacked: &Unpacked,
+    x: &Activations,
+    side: &Side,
+    columns: Range<usize>,
+    place: &Place<'_>,
+) {
+    let (a, stride, side) = (x.codes(columns.start).as_ptr(), x.cols(), side.tile(columns.start));
+    let mut acc = [_mm512_setzero_ps(); N];
+    let mut dots = [const { Dots([[0; ROWS]; TILE]) }; 4];
+    // SAFETY: the caller's promises; block `b` is one of the unpacked ones.
+    unsafe {
+        let block = |b: usize, dots: &mut [Dots; 4]| {
+            let (a, codes) = (a.add(b * BLOCK), unpacked.codes[b].0.as_ptr());
+            let [even, odd, even_half, odd_half] = dots;
+            match (T == Q6K, b % 2 == 0) {
+                (false, true) => multiply::<false>(a, stride, codes, even),
+                (false, false) => multiply::<true>(a, stride, codes, odd),
+                (true, true) => {
+                    multiply::<false>(a, stride, codes, even);
+                    multiply::<true>(a.add(BLOCK / 2), stride, codes.add(4), even_half);
+                }
+                (true, false) => {
+                    multiply::<false>(a, stride, codes, odd);
+                    multiply::<true>(a.add(BLOCK / 2), stride, codes.add(4), odd_half);
+                }
+            }
+        };
+        block(0, &mut dots);
+        for (b, (scales, [d, scaled_sum, sum])) in unpacked.scales.iter().zip(side).enumerate() {
+            if b + 1 < side.len() {
+                block(b + 1, &mut dots);
+            }
+            let [wd, wm, low, up] = scales;
+            let w = Scales {
+                d: _mm512_loadu_ps(wd.as_ptr()),
+                m: _mm512_loadu_ps(wm.as_ptr()),
+                sub: [_mm512_loadu_ps(low.as_ptr()), _mm512_loadu_ps(up.as_ptr())],
+            };
+            let (first, second) = if b % 2 == 0 { (&dots[0].0, &dots[2].0) } else { (&dots[1].0, &dots[3].0) };
+            for c in 0..N {
+                let low = _mm512_load_si512(first[c].as_ptr().cast());
+                let up = if T == Q6K { _mm512_load_si512(second[c].as_ptr().cast()) } else { low };
+                let scale = ColumnScale {
+                    d: _mm512_set1_ps(d[c]),
+                    scaled_sum: _mm512_set1_ps(scaled_sum[c]),
+                    sum: _mm512_set1_ps(sum[c]),
+                };
+                acc[c] = pair::add_block::<T>(acc[c], &w, [low, up], &scale);
+            }
+        }
+        for (c, acc) in acc.iter().enumerate().take(columns.len()) {
+            store(place, columns.start + c, *acc);
+        }
+    }
+}
+
+/// Writes the products of one column.
+///
+/// # Safety
+/// Nobody else writes to this place.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn store(place: &Place<'_>, column: usize, products: __m512) {
+    let rows = ROWS.min(place.rows - place.row);
+    // SAFETY: the caller's promise; as many floats are written as the slice has.
+    unsafe {
+        let out = place.out.slice_mut(column * place.rows + place.row, rows);
+        _mm512_mask_storeu_ps(out.as_mut_ptr(), 0xFFFF_u16 >> (ROWS - rows), products);
+    }
+}

@@ -1,0 +1,20 @@
+//! The kernels on 512-bit vectors: two neighbouring panels side by side, their sixteen rows in the lanes. With VNNI's
+//! dot products for few columns, with AMX's tiles for many.
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod pair;
+#[cfg(target_arch = "x86_64")]
+mod pair_dot;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use amx::{Place, Side, TILE_COLUMNS_MIN, allowed as amx_allowed, products as amx_products, store};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use pair::Pair;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use pair_dot::pair_dot;
+
+/// Rows of a pair of panels.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const ROWS: usize = 2 * crate::panel::LANES;
