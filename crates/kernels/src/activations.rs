@@ -1,7 +1,14 @@
 //! Activation columns, quantized to 8 bits in blocks of 32 once and used by every matrix that reads them.
 
+mod source;
+
+pub use source::Source;
+
+use crate::elementwise::lanes::dispatch;
 use crate::panel::BLOCK;
-use crate::{Isa, ThreadPool, avx2, scalar};
+use crate::pool::SharedSlice;
+use crate::{Isa, ThreadPool};
+use source::{Fill, Out};
 
 /// Columns of activations, `[columns][cols]`: as floats, and as 8-bit blocks of 32 with scale and sums.
 ///
@@ -28,6 +35,18 @@ pub(crate) struct BlockScale {
     pub(crate) half_sums: [i32; 2],
 }
 
+impl BlockScale {
+    /// Of a block that holds what is no number or not finite, kept visible: whatever is made of it becomes NaN.
+    pub(crate) const NOT_A_NUMBER: Self = Self { d: f32::NAN, scaled_sum: f32::NAN, half_sums: [0; 2] };
+
+    #[inline(always)]
+    pub(crate) fn new(d: f32, half_sums: [i32; 2]) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "at most 32 * 127: exact")]
+        let sum = (half_sums[0] + half_sums[1]) as f32;
+        Self { d, scaled_sum: d * sum, half_sums }
+    }
+}
+
 impl Activations {
     /// No columns.
     #[must_use]
@@ -47,8 +66,8 @@ impl Activations {
         self.cols
     }
 
-    /// Takes `columns` columns of `cols` values each from `x`. When `cols` is no multiple of 32 only float matrices
-    /// can use them.
+    /// Takes `columns` columns of `cols` values each from `x`, for quantized and float matrices. When `cols` is no
+    /// multiple of 32 only float matrices can use them.
     ///
     /// # Panics
     /// When `x` has another length.
@@ -57,27 +76,54 @@ impl Activations {
     }
 
     pub(crate) fn quantize_with(&mut self, isa: Isa, pool: &ThreadPool, x: &[f32], columns: usize, cols: usize) {
-        assert_eq!(x.len(), columns * cols, "activations of {columns} columns x {cols}");
+        self.fill_with(isa, pool, Source::Values(x), (columns, cols), true);
+    }
+
+    /// Makes `columns` columns of `cols` values from `source`, in one pass. With `floats` float matrices can use them
+    /// too; without, their values are never written. When `cols` is no multiple of 32 only float matrices can.
+    ///
+    /// # Panics
+    /// When a length does not fit.
+    pub fn fill(&mut self, pool: &ThreadPool, source: Source<'_>, (columns, cols): (usize, usize), floats: bool) {
+        self.fill_with(Isa::best(), pool, source, (columns, cols), floats);
+    }
+
+    pub(crate) fn fill_with(
+        &mut self,
+        isa: Isa,
+        pool: &ThreadPool,
+        source: Source<'_>,
+        (columns, cols): (usize, usize),
+        floats: bool,
+    ) {
+        source.check(columns, cols);
         (self.columns, self.cols) = (columns, cols);
-        self.values.clear();
-        self.values.extend_from_slice(x);
-        let blocks = cols / BLOCK;
+        let blocks = if cols.is_multiple_of(BLOCK) { cols / BLOCK } else { 0 };
+        self.values.resize(if floats { columns * cols } else { 0 }, 0.0);
         self.codes.resize(columns * blocks * BLOCK, 0);
         self.blocks.resize(columns * blocks, BlockScale::default());
-        if !cols.is_multiple_of(BLOCK) || blocks == 0 {
-            return;
-        }
-        // A tile of columns is one piece of work; a single column is not worth waking anybody.
-        let tile = columns.div_ceil(pool.threads() * 2).max(4);
-        let codes = crate::pool::SharedSlice::new(&mut self.codes);
-        pool.for_each_chunk(&mut self.blocks, tile * blocks, |i, scales| {
-            let first = i * tile * blocks;
-            // SAFETY: each chunk of scales comes once, and its codes are those of the same blocks only.
-            let codes = unsafe { codes.slice_mut(first * BLOCK, scales.len() * BLOCK) };
-            quantize_blocks(isa, &x[first * BLOCK..][..codes.len()], codes, scales);
+        // Work on few values is not worth waking anybody.
+        let split = if columns * cols < source.parallel_min() { 1 } else { pool.threads() * 2 };
+        let rows = columns.div_ceil(split).max(1);
+        let out = Out {
+            cols,
+            blocks,
+            floats,
+            values: SharedSlice::new(&mut self.values),
+            codes: SharedSlice::new(&mut self.codes),
+            scales: SharedSlice::new(&mut self.blocks),
+        };
+        let source = source.shared();
+        pool.for_each_index(columns.div_ceil(rows), |i| {
+            let columns = i * rows..columns.min((i + 1) * rows);
+            dispatch(isa, Fill { source: &source, out: &out, columns });
         });
     }
 
+    /// Float values of a column, if they were asked for.
+    ///
+    /// # Panics
+    /// When they were not.
     pub(crate) fn values(&self, column: usize) -> &[f32] {
         &self.values[column * self.cols..][..self.cols]
     }
@@ -92,9 +138,5 @@ impl Activations {
     }
 }
 
-fn quantize_blocks(isa: Isa, x: &[f32], codes: &mut [i8], scales: &mut [BlockScale]) {
-    match isa {
-        Isa::Scalar => scalar::quantize_blocks(x, codes, scales),
-        Isa::Avx2 | Isa::Vnni | Isa::Avx512 | Isa::Amx => avx2::quantize_blocks(x, codes, scales),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -7,19 +7,21 @@
 //! side on several is free: the arithmetic is the same.
 
 mod kv_store;
+mod prepare;
 mod softmax;
 mod tile;
 
 use std::sync::{Mutex, PoisonError};
 
 pub use kv_store::{KV_BLOCK_TOKENS, KvStore, KvStoreError};
+pub use prepare::{Heads, KvPlaces};
 
 use crate::pool::SharedSlice;
 use crate::{Isa, ThreadPool};
 use tile::{Merge, Tile, TileScratch, TileWork};
 
 /// Blocks in a span.
-pub(crate) const SPAN_BLOCKS: usize = 16;
+pub(crate) const SPAN_BLOCKS: usize = 4;
 const SPAN_TOKENS: usize = SPAN_BLOCKS * KV_BLOCK_TOKENS;
 
 /// Query columns in a tile, at most.
@@ -90,6 +92,7 @@ pub struct Attention {
     parts: Vec<Part>,
     partials: Vec<f32>,
     scratch: Vec<Mutex<TileScratch>>,
+    runs: Vec<prepare::Run>,
 }
 
 /// One span of one tile, when spans run side by side.
@@ -106,6 +109,22 @@ impl Attention {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Norms the heads of queries and keys where asked to and turns them by their positions; writes keys and values to
+    /// `store`.
+    ///
+    /// # Panics
+    /// When lengths do not fit the shape, or a table is too short or names a block outside the store.
+    pub fn prepare(
+        &mut self,
+        pool: &ThreadPool,
+        store: &mut KvStore,
+        places: &KvPlaces<'_>,
+        shape: &AttentionShape,
+        heads: Heads<'_>,
+    ) {
+        prepare::prepare((Isa::best(), pool), &mut self.runs, store, places, shape, heads);
     }
 
     /// Computes attention of all columns into `out`, `[columns][heads * head_dim]`.
@@ -138,7 +157,8 @@ impl Attention {
             self.run_parts(isa, pool, input, &out);
         } else {
             let (tiles, scratch) = (&self.tiles, &self.scratch);
-            each_index(pool, scratch, items, |item, scratch| run_tile(isa, input, tiles, item, (scratch, &out)));
+            // The last tiles see most: they come first, so that the threads end together.
+            each_index(pool, scratch, items, |i, scratch| run_tile(isa, input, tiles, items - 1 - i, (scratch, &out)));
         }
     }
 

@@ -20,8 +20,10 @@ mod panel;
 mod pool;
 mod scalar;
 
-pub use activations::Activations;
-pub use attention::{Attention, AttentionInput, AttentionShape, KV_BLOCK_TOKENS, KvStore, KvStoreError, QueryColumn};
+pub use activations::{Activations, Source};
+pub use attention::{
+    Attention, AttentionInput, AttentionShape, Heads, KV_BLOCK_TOKENS, KvPlaces, KvStore, KvStoreError, QueryColumn,
+};
 pub use elementwise::{
     RopeFrequencies, RopeOrder, RopeTable, add, add_rms_norm, gelu_mul, rms_norm, rms_norm_add, rms_norm_in_place,
     rope, scale, silu_mul,

@@ -162,7 +162,7 @@ fn panel_dot<const N: usize>(isa: Isa, w: &Matrix, panel: usize, x: &Activations
     if isa != Isa::Scalar {
         let columns = crate::avx2::Columns::<N>::new(x, first, layout.ty.is_float());
         // SAFETY: `matmul_with` checked that the processor has `isa` and that panel and columns have the same length.
-        return unsafe { crate::avx2::panel_dot(isa == Isa::Vnni, layout, panel, w.cols(), &columns) };
+        return unsafe { crate::avx2::panel_dot(isa != Isa::Avx2, layout, panel, w.cols(), &columns) };
     }
     let _ = isa;
     let mut out = [[0.0; LANES]; N];

@@ -2,12 +2,12 @@
 //! global ones, and a rotary base for each kind; the halves of a head turn together.
 
 use formats::gguf::Gguf;
-use kernels::{RopeFrequencies, RopeOrder, gelu_mul};
+use kernels::{RopeFrequencies, RopeOrder};
 
 use crate::LoadError;
 use crate::config::ModelConfig;
 use crate::model::sqrt;
-use crate::step::Step;
+use crate::step::{Gate, Seen, Step};
 use crate::weights::{AttentionWeights, FeedForwardWeights, Loader, OuterWeights};
 
 /// The architecture's name in a file.
@@ -87,18 +87,26 @@ impl Gemma3 {
 
     pub(crate) fn forward(&self, step: &mut Step<'_>, logits: &mut [f32]) {
         step.embed(&self.outer.embedding, Some(self.embedding_factor));
+        let mut after_previous: Option<&[f32]> = None;
         for (index, layer) in self.layers.iter().enumerate() {
             let is_global = index % GLOBAL_EVERY == GLOBAL_EVERY - 1;
-            step.norm(&layer.attention_norm);
+            let inputs = layer.attention.inputs();
+            match after_previous {
+                None => step.norm(&layer.attention_norm, &inputs),
+                Some(after) => step.norm_add_norm([after, &layer.attention_norm], &inputs),
+            }
             step.project_qkv(&layer.attention);
-            step.norm_heads(&layer.query_norm, &layer.key_norm);
-            step.rope(if is_global { GLOBAL } else { LOCAL });
-            step.attend(index, self.scale, if is_global { None } else { self.window });
+            let norms = Some([&*layer.query_norm, &*layer.key_norm]);
+            let (table, window) = if is_global { (GLOBAL, None) } else { (LOCAL, self.window) };
+            step.attend(index, norms, table, Seen { scale: self.scale, window });
             step.project_output(&layer.attention);
-            step.norm_then_add(&layer.after_attention_norm);
-            step.norm(&layer.feed_forward_norm);
-            step.feed_forward(&layer.feed_forward, gelu_mul);
-            step.norm_then_add(&layer.after_feed_forward_norm);
+            let norms = [&*layer.after_attention_norm, &*layer.feed_forward_norm];
+            step.norm_add_norm(norms, &layer.feed_forward.inputs());
+            step.feed_forward(&layer.feed_forward, Gate::Gelu);
+            after_previous = Some(&layer.after_feed_forward_norm);
+        }
+        if let Some(after) = after_previous {
+            step.norm_then_add(after);
         }
         step.head(&self.outer, logits);
     }

@@ -1,11 +1,11 @@
 //! Llama: norm, grouped-query attention, norm, gated feed-forward; adjacent pairs turn by position.
 
 use formats::gguf::Gguf;
-use kernels::{RopeFrequencies, RopeOrder, silu_mul};
+use kernels::{RopeFrequencies, RopeOrder};
 
 use crate::LoadError;
 use crate::config::ModelConfig;
-use crate::step::Step;
+use crate::step::{Gate, Seen, Step};
 use crate::weights::{AttentionWeights, FeedForwardWeights, Loader, OuterWeights};
 
 /// The architecture's name in a file.
@@ -62,15 +62,18 @@ impl Llama {
     pub(crate) fn forward(&self, step: &mut Step<'_>, logits: &mut [f32]) {
         step.embed(&self.outer.embedding, None);
         for (index, layer) in self.layers.iter().enumerate() {
-            step.norm(&layer.attention_norm);
+            let inputs = layer.attention.inputs();
+            match index {
+                0 => step.norm(&layer.attention_norm, &inputs),
+                _ => step.add_then_norm(&layer.attention_norm, &inputs),
+            }
             step.project_qkv(&layer.attention);
-            step.rope(0);
-            step.attend(index, self.scale, None);
+            step.attend(index, None, 0, Seen { scale: self.scale, window: None });
             step.project_output(&layer.attention);
-            step.add_then_norm(&layer.feed_forward_norm);
-            step.feed_forward(&layer.feed_forward, silu_mul);
-            step.add();
+            step.add_then_norm(&layer.feed_forward_norm, &layer.feed_forward.inputs());
+            step.feed_forward(&layer.feed_forward, Gate::Silu);
         }
+        step.add();
         step.head(&self.outer, logits);
     }
 }

@@ -1,11 +1,11 @@
 //! The parts that all architectures' forward passes are made of, over the buffers of one step.
 
 use kernels::{
-    Activations, Attention, AttentionInput, AttentionShape, Matrix, QueryColumn, RopeFrequencies, RopeTable,
-    ThreadPool, add, add_rms_norm, matmul, rms_norm, rms_norm_add, rms_norm_in_place, rope, scale,
+    Activations, Attention, AttentionInput, AttentionShape, Heads, KvPlaces, Matrix, QueryColumn, RopeFrequencies,
+    RopeTable, Source, ThreadPool, add, matmul, rms_norm_add, scale,
 };
 
-use crate::batch::{BLOCK_TOKENS, Batch};
+use crate::batch::Batch;
 use crate::config::ModelConfig;
 use crate::kv_cache::KvCache;
 use crate::weights::{AttentionWeights, FeedForwardWeights, OuterWeights};
@@ -16,7 +16,6 @@ pub struct Workspace {
     columns: Vec<QueryColumn>,
     rope_tables: [RopeTable; 2],
     hidden: Vec<f32>,
-    normed: Vec<f32>,
     delta: Vec<f32>,
     queries: Vec<f32>,
     keys: Vec<f32>,
@@ -57,7 +56,6 @@ impl Workspace {
             columns: &self.columns,
             rope_tables: &self.rope_tables,
             hidden: first(&mut self.hidden, n * config.hidden),
-            normed: first(&mut self.normed, n * config.hidden),
             delta: first(&mut self.delta, n * config.hidden),
             queries: first(&mut self.queries, n * config.query_width()),
             keys: first(&mut self.keys, n * config.kv_width()),
@@ -85,6 +83,27 @@ fn first(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     &mut buffer[..len]
 }
 
+/// What a layer's queries see, and how they weigh it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// Factor of the scores.
+    pub(crate) scale: f32,
+    /// Keys that a query sees, if not all.
+    pub(crate) window: Option<usize>,
+}
+
+/// What lets a feed-forward's middle values through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Gate {
+    Silu,
+    Gelu,
+}
+
+/// Whether one of the matrices reads activations as floats.
+fn any_float(readers: &[&Matrix]) -> bool {
+    readers.iter().any(|matrix| matrix.weight_type().is_float())
+}
+
 /// One forward pass under way: each method is one part of a layer, over all columns.
 pub(crate) struct Step<'a> {
     pool: &'a ThreadPool,
@@ -95,8 +114,6 @@ pub(crate) struct Step<'a> {
     rope_tables: &'a [RopeTable; 2],
     /// Hidden states `[columns][hidden]`, to which each layer adds.
     hidden: &'a mut [f32],
-    /// Normed hidden states, input of projections.
-    normed: &'a mut [f32],
     /// What a part wants to add to the hidden states.
     delta: &'a mut [f32],
     queries: &'a mut [f32],
@@ -121,9 +138,11 @@ impl Step<'_> {
         }
     }
 
-    /// normed = norm(hidden).
-    pub(crate) fn norm(&mut self, weight: &[f32]) {
-        rms_norm(self.pool, self.hidden, weight, self.config.norm_eps, self.normed);
+    /// Input of the next projections = norm(hidden).
+    pub(crate) fn norm(&mut self, weight: &[f32], readers: &[&Matrix]) {
+        let source = Source::Norm { x: self.hidden, weight, eps: self.config.norm_eps };
+        let shape = (self.columns.len(), self.config.hidden);
+        self.activations.fill(self.pool, source, shape, any_float(readers));
     }
 
     /// hidden += delta.
@@ -131,9 +150,11 @@ impl Step<'_> {
         add(self.pool, self.hidden, self.delta);
     }
 
-    /// hidden += delta; normed = norm(hidden).
-    pub(crate) fn add_then_norm(&mut self, weight: &[f32]) {
-        add_rms_norm(self.pool, self.hidden, self.delta, (weight, self.config.norm_eps), self.normed);
+    /// hidden += delta; input of the next projections = norm(hidden).
+    pub(crate) fn add_then_norm(&mut self, weight: &[f32], readers: &[&Matrix]) {
+        let source = Source::AddNorm { x: self.hidden, delta: self.delta, weight, eps: self.config.norm_eps };
+        let shape = (self.columns.len(), self.config.hidden);
+        self.activations.fill(self.pool, source, shape, any_float(readers));
     }
 
     /// hidden += norm(delta).
@@ -141,9 +162,15 @@ impl Step<'_> {
         rms_norm_add(self.pool, self.hidden, self.delta, weight, self.config.norm_eps);
     }
 
-    /// Queries, keys and values from normed.
+    /// hidden += norm(delta) with the first weights; input of the next projections = norm(hidden) with the second.
+    pub(crate) fn norm_add_norm(&mut self, weights: [&[f32]; 2], readers: &[&Matrix]) {
+        let source = Source::NormAddNorm { x: self.hidden, delta: self.delta, weights, eps: self.config.norm_eps };
+        let shape = (self.columns.len(), self.config.hidden);
+        self.activations.fill(self.pool, source, shape, any_float(readers));
+    }
+
+    /// Queries, keys and values.
     pub(crate) fn project_qkv(&mut self, weights: &AttentionWeights) {
-        self.activations.quantize(self.pool, self.normed, self.columns.len(), self.config.hidden);
         let mut products = [
             (&weights.query, &mut *self.queries),
             (&weights.key, &mut *self.keys),
@@ -152,31 +179,22 @@ impl Step<'_> {
         matmul(self.pool, &mut products, self.activations);
     }
 
-    /// Norms of each head's query and key.
-    pub(crate) fn norm_heads(&mut self, query_weight: &[f32], key_weight: &[f32]) {
-        rms_norm_in_place(self.pool, self.queries, query_weight, self.config.norm_eps);
-        rms_norm_in_place(self.pool, self.keys, key_weight, self.config.norm_eps);
-    }
-
-    /// Turns queries and keys by position, with the angles of the given table.
-    pub(crate) fn rope(&mut self, table: usize) {
-        let (config, table) = (self.config, &self.rope_tables[table]);
-        rope(self.pool, self.queries, config.query_width(), config.head_dim, table);
-        rope(self.pool, self.keys, config.kv_width(), config.head_dim, table);
-    }
-
-    /// Writes keys and values to the cache, then lets each query attend to what it sees.
-    pub(crate) fn attend(&mut self, layer: usize, scale: f32, window: Option<usize>) {
+    /// Norms each head's query and key with `norms` where given, turns them by position with the angles of table `rope`,
+    /// writes keys and values to the cache, then lets each query attend to what it sees.
+    pub(crate) fn attend(&mut self, layer: usize, norms: Option<[&[f32]; 2]>, rope: usize, seen: Seen) {
         let config = self.config;
-        let width = config.kv_width();
-        let rows = self.keys.chunks_exact(width).zip(self.values.chunks_exact(width));
-        for (column, (keys, values)) in self.columns.iter().zip(rows) {
-            let position = column.position as usize;
-            let block = self.batch.tables[column.sequence as usize][position / BLOCK_TOKENS];
-            self.cache.store.write(layer, block as usize, position % BLOCK_TOKENS, keys, values);
-        }
+        let Seen { scale, window } = seen;
         let shape =
             AttentionShape { heads: config.heads, kv_heads: config.kv_heads, head_dim: config.head_dim, scale, window };
+        let places = KvPlaces { layer, columns: self.columns, tables: self.batch.tables };
+        let heads = Heads {
+            queries: self.queries,
+            keys: self.keys,
+            values: self.values,
+            norms: norms.map(|weights| (weights, config.norm_eps)),
+            angles: &self.rope_tables[rope],
+        };
+        self.attention.prepare(self.pool, &mut self.cache.store, &places, &shape, heads);
         let input = AttentionInput {
             shape,
             store: &self.cache.store,
@@ -190,21 +208,21 @@ impl Step<'_> {
 
     /// delta = output projection of what was attended.
     pub(crate) fn project_output(&mut self, weights: &AttentionWeights) {
-        self.activations.quantize(self.pool, self.attended, self.columns.len(), self.config.query_width());
+        let shape = (self.columns.len(), self.config.query_width());
+        self.activations.fill(self.pool, Source::Values(self.attended), shape, any_float(&[&weights.output]));
         matmul(self.pool, &mut [(&weights.output, &mut *self.delta)], self.activations);
     }
 
-    /// delta = gated feed-forward of normed; `activate(pool, gate, up)` leaves its result in `gate`.
-    pub(crate) fn feed_forward(
-        &mut self,
-        weights: &FeedForwardWeights,
-        activate: impl Fn(&ThreadPool, &mut [f32], &[f32]),
-    ) {
-        self.activations.quantize(self.pool, self.normed, self.columns.len(), self.config.hidden);
+    /// delta = gated feed-forward.
+    pub(crate) fn feed_forward(&mut self, weights: &FeedForwardWeights, gate: Gate) {
         let mut products = [(&weights.gate, &mut *self.gate), (&weights.up, &mut *self.up)];
         matmul(self.pool, &mut products, self.activations);
-        activate(self.pool, self.gate, self.up);
-        self.activations.quantize(self.pool, self.gate, self.columns.len(), self.config.feed_forward);
+        let source = match gate {
+            Gate::Silu => Source::Silu { gate: self.gate, up: self.up },
+            Gate::Gelu => Source::Gelu { gate: self.gate, up: self.up },
+        };
+        let shape = (self.columns.len(), self.config.feed_forward);
+        self.activations.fill(self.pool, source, shape, any_float(&[&weights.down]));
         matmul(self.pool, &mut [(&weights.down, &mut *self.delta)], self.activations);
     }
 
@@ -220,9 +238,8 @@ impl Step<'_> {
         for (to, &column) in gathered.chunks_exact_mut(width).zip(wanted) {
             to.copy_from_slice(&self.hidden[column as usize * width..][..width]);
         }
-        let normed = &mut self.normed[..gathered.len()];
-        rms_norm(self.pool, gathered, &weights.norm, self.config.norm_eps, normed);
-        self.activations.quantize(self.pool, normed, wanted.len(), width);
+        let source = Source::Norm { x: gathered, weight: &weights.norm, eps: self.config.norm_eps };
+        self.activations.fill(self.pool, source, (wanted.len(), width), any_float(&[weights.head()]));
         matmul(self.pool, &mut [(weights.head(), logits)], self.activations);
     }
 }

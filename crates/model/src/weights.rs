@@ -24,12 +24,26 @@ pub(crate) struct AttentionWeights {
     pub(crate) output: Matrix,
 }
 
+impl AttentionWeights {
+    /// Those that read the layer's normed input.
+    pub(crate) fn inputs(&self) -> [&Matrix; 3] {
+        [&self.query, &self.key, &self.value]
+    }
+}
+
 /// Matrices of a gated feed-forward layer.
 #[derive(Debug)]
 pub(crate) struct FeedForwardWeights {
     pub(crate) gate: Matrix,
     pub(crate) up: Matrix,
     pub(crate) down: Matrix,
+}
+
+impl FeedForwardWeights {
+    /// Those that read the layer's normed input.
+    pub(crate) fn inputs(&self) -> [&Matrix; 2] {
+        [&self.gate, &self.up]
+    }
 }
 
 /// Embedding, last norm and output head.

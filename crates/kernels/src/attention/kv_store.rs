@@ -2,15 +2,16 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
+use std::ops::Range;
 use std::ptr::NonNull;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
+use crate::Isa;
+use crate::elementwise::lanes::{Kernel, LANES, Lanes, dispatch};
 
 /// Tokens in a block.
 pub const KV_BLOCK_TOKENS: usize = 32;
-/// Head dimensions of values that stand together for all tokens of a block: two vectors of eight.
-pub(crate) const VALUE_DIMS: usize = 16;
+/// Head dimensions of values that stand together for all tokens of a block: one vector.
+pub(crate) const VALUE_DIMS: usize = LANES;
 
 /// Why a store could not be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +38,8 @@ impl fmt::Display for KvStoreError {
 
 impl std::error::Error for KvStoreError {}
 
-/// Keys and values: `[block][layer][kv head]`, and in each the keys as `[head_dim][32 tokens]` (eight tokens stand in
-/// the lanes of a vector, so that scores need no horizontal sums) and the values as
-/// `[head_dim / 16][32 tokens][16]`.
+/// Keys and values: `[block][layer][kv head]`, and in each the keys as `[head_dim][32 tokens]` (sixteen tokens stand
+/// in the lanes of a vector, so that scores need no horizontal sums) and the values as `[head_dim / 16][32 tokens][16]`.
 pub struct KvStore {
     data: ZeroedHalves,
     layers: usize,
@@ -48,13 +48,15 @@ pub struct KvStore {
     blocks: usize,
 }
 
-/// Sixteen dimensions of a block's values: `[32 tokens][2][8]`, by their bits.
-pub(crate) type ValueDims = [[[u16; 8]; 2]; KV_BLOCK_TOKENS];
+/// One dimension of a block's keys, by their bits.
+pub(crate) type KeyDim = [[u16; LANES]; KV_BLOCK_TOKENS / LANES];
+/// Sixteen dimensions of a block's values, by their bits.
+pub(crate) type ValueDims = [[u16; VALUE_DIMS]; KV_BLOCK_TOKENS];
 
-/// One block of one KV head: `keys` `[head_dim][4][8 tokens]`, `values` `[head_dim / 16]`, by their bits.
+/// One block of one KV head.
 #[derive(Clone, Copy)]
 pub(crate) struct KvBlock<'a> {
-    pub(crate) keys: &'a [[[u16; 8]; 4]],
+    pub(crate) keys: &'a [KeyDim],
     pub(crate) values: &'a [ValueDims],
 }
 
@@ -122,7 +124,7 @@ impl KvStore {
         let start = self.head_start(layer, block, kv_head);
         let (keys, values) = self.head_halves();
         let (keys, values) = self.data.as_slice()[start..start + keys + values].split_at(keys);
-        KvBlock { keys: keys.as_chunks().0.as_chunks().0, values: values.as_chunks().0.as_chunks().0.as_chunks().0 }
+        KvBlock { keys: keys.as_chunks().0.as_chunks().0, values: values.as_chunks().0.as_chunks().0 }
     }
 
     /// Writes keys and values (`[kv_heads * head_dim]` each) of one token, rounded to half floats.
@@ -130,32 +132,21 @@ impl KvStore {
     /// # Panics
     /// When layer, block, slot or a length is wrong.
     pub fn write(&mut self, layer: usize, block: usize, slot: usize, keys: &[f32], values: &[f32]) {
-        let width = self.kv_heads * self.head_dim;
-        assert!(slot < KV_BLOCK_TOKENS && keys.len() == width && values.len() == width, "one token's keys and values");
-        let (key_len, value_len) = self.head_halves();
-        for kv_head in 0..self.kv_heads {
-            let start = self.head_start(layer, block, kv_head);
-            let (to_keys, to_values) =
-                self.data.as_mut_slice()[start..start + key_len + value_len].split_at_mut(key_len);
-            let head = kv_head * self.head_dim..(kv_head + 1) * self.head_dim;
-            let mut halves = [f16::ZERO; VALUE_DIMS];
-            for (keys, to) in
-                keys[head.clone()].chunks(VALUE_DIMS).zip(to_keys.chunks_mut(VALUE_DIMS * KV_BLOCK_TOKENS))
-            {
-                halves[..keys.len()].convert_from_f32_slice(keys);
-                for (half, row) in halves.iter().zip(to.chunks_exact_mut(KV_BLOCK_TOKENS)) {
-                    row[slot] = half.to_bits();
-                }
-            }
-            for (values, to) in
-                values[head].chunks(VALUE_DIMS).zip(to_values.chunks_exact_mut(VALUE_DIMS * KV_BLOCK_TOKENS))
-            {
-                halves[..values.len()].convert_from_f32_slice(values);
-                for (half, to) in halves[..values.len()].iter().zip(&mut to[slot * VALUE_DIMS..]) {
-                    *to = half.to_bits();
-                }
-            }
-        }
+        let place = self.place(layer, block);
+        let heads = &mut self.data.as_mut_slice()[place];
+        dispatch(Isa::best(), WriteToken { head_dim: self.head_dim, heads, slot, keys, values });
+    }
+
+    /// Where a block's KV heads of one layer stand in [`KvStore::data`].
+    pub(super) fn place(&self, layer: usize, block: usize) -> Range<usize> {
+        let (keys, values) = self.head_halves();
+        let start = self.head_start(layer, block, 0);
+        start..start + self.kv_heads * (keys + values)
+    }
+
+    /// All halves by their bits.
+    pub(super) fn data(&mut self) -> &mut [u16] {
+        self.data.as_mut_slice()
     }
 
     /// Copies a whole block, all layers.
@@ -170,6 +161,58 @@ impl KvStore {
     }
 }
 
+/// Writes one token to all KV heads of a block and layer.
+pub(super) struct WriteToken<'a> {
+    pub(super) head_dim: usize,
+    /// The block's part of the store.
+    pub(super) heads: &'a mut [u16],
+    pub(super) slot: usize,
+    /// `[kv heads][head_dim]`.
+    pub(super) keys: &'a [f32],
+    pub(super) values: &'a [f32],
+}
+
+impl Kernel for WriteToken<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Self { head_dim, heads, slot, keys, values } = self;
+        let key_len = head_dim * KV_BLOCK_TOKENS;
+        let head_len = key_len + head_dim.next_multiple_of(VALUE_DIMS) * KV_BLOCK_TOKENS;
+        let width = heads.len() / head_len * head_dim;
+        assert!(slot < KV_BLOCK_TOKENS && keys.len() == width && values.len() == width, "one token's keys and values");
+        let rows = keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim));
+        for (head, (keys, values)) in heads.chunks_exact_mut(head_len).zip(rows) {
+            let (to_keys, to_values) = head.split_at_mut(key_len);
+            let to_keys = to_keys.as_chunks_mut::<KV_BLOCK_TOKENS>().0;
+            for (keys, to) in keys.chunks(LANES).zip(to_keys.chunks_mut(LANES)) {
+                for (half, row) in halves(lanes, keys).iter().zip(to) {
+                    row[slot] = *half;
+                }
+            }
+            let to_values = to_values.as_chunks_mut::<VALUE_DIMS>().0.as_chunks_mut::<KV_BLOCK_TOKENS>().0;
+            for (values, to) in values.chunks(VALUE_DIMS).zip(to_values) {
+                to[slot] = halves(lanes, values);
+            }
+        }
+    }
+}
+
+/// Up to sixteen values as half floats, then zeros.
+#[inline(always)]
+fn halves<L: Lanes>(lanes: L, x: &[f32]) -> [u16; LANES] {
+    let mut out = [0; LANES];
+    if let Some(x) = x.first_chunk() {
+        lanes.store_f16(lanes.load(x), &mut out);
+    } else {
+        let mut last = [0.0; LANES];
+        last[..x.len()].copy_from_slice(x);
+        lanes.store_f16(lanes.load(&last), &mut out);
+    }
+    out
+}
+
 fn key_halves(head_dim: usize) -> Option<usize> {
     head_dim.checked_mul(KV_BLOCK_TOKENS)
 }
@@ -178,11 +221,17 @@ fn value_halves(head_dim: usize) -> Option<usize> {
     head_dim.checked_next_multiple_of(VALUE_DIMS)?.checked_mul(KV_BLOCK_TOKENS)
 }
 
-/// Zeroed memory straight from the system, so that pages that nobody touches are never backed.
+/// Zeroed memory straight from the system, so that pages that nobody touches are never backed. It begins at a cache
+/// line.
 struct ZeroedHalves {
-    start: NonNull<u16>,
+    memory: NonNull<u16>,
+    /// Values before the first cache line.
+    skip: usize,
     len: usize,
 }
+
+/// Values of a cache line.
+const LINE_HALVES: usize = 32;
 
 // SAFETY: it owns its memory like a `Vec<u16>` does.
 unsafe impl Send for ZeroedHalves {}
@@ -191,29 +240,52 @@ unsafe impl Sync for ZeroedHalves {}
 
 impl ZeroedHalves {
     fn new(len: usize) -> Result<Self, KvStoreError> {
-        let layout = Layout::array::<u16>(len).ok().filter(|l| l.size() > 0).ok_or(KvStoreError::Shape)?;
+        // An allocation of larger alignment would be zeroed by hand, and thus backed; so the line is looked for here.
+        let layout = Self::layout(len).filter(|_| len > 0).ok_or(KvStoreError::Shape)?;
         // SAFETY: the layout's size is above zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        let start = NonNull::new(start.cast()).ok_or(KvStoreError::OutOfMemory { bytes: layout.size() })?;
-        Ok(Self { start, len })
+        let memory = unsafe { alloc_zeroed(layout) };
+        let memory = NonNull::new(memory.cast::<u16>()).ok_or(KvStoreError::OutOfMemory { bytes: layout.size() })?;
+        large_pages(memory.cast(), layout.size());
+        let skip = memory.as_ptr().align_offset(LINE_HALVES * size_of::<u16>()).min(LINE_HALVES);
+        Ok(Self { memory, skip, len })
+    }
+
+    fn layout(len: usize) -> Option<Layout> {
+        Layout::array::<u16>(len.checked_add(LINE_HALVES)?).ok()
     }
 
     fn as_slice(&self) -> &[u16] {
-        // SAFETY: `len` initialized (zeroed) values that live as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+        // SAFETY: `skip + len` values, initialized (zeroed), that live as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(self.skip), self.len) }
     }
 
     fn as_mut_slice(&mut self) -> &mut [u16] {
         // SAFETY: as above, and exclusive through `&mut self`.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr().add(self.skip), self.len) }
     }
+}
+
+/// Asks the system for large pages: blocks lie at random places, and each small page costs a walk through the tables.
+fn large_pages(start: NonNull<u8>, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE: usize = 4096;
+        let skip = start.as_ptr().align_offset(PAGE);
+        if let Some(len) = bytes.checked_sub(skip).filter(|len| *len >= PAGE) {
+            // SAFETY: whole pages inside the allocation; the advice changes no content.
+            // A system without large pages refuses, which is as good as not asking.
+            unsafe { libc::madvise(start.as_ptr().add(skip).cast(), len / PAGE * PAGE, libc::MADV_HUGEPAGE) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (start, bytes);
 }
 
 impl Drop for ZeroedHalves {
     fn drop(&mut self) {
-        if let Ok(layout) = Layout::array::<u16>(self.len) {
+        if let Some(layout) = Self::layout(self.len) {
             // SAFETY: allocated in `new` with this layout.
-            unsafe { dealloc(self.start.as_ptr().cast(), layout) };
+            unsafe { dealloc(self.memory.as_ptr().cast(), layout) };
         }
     }
 }

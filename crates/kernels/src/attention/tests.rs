@@ -5,6 +5,7 @@
 use half::f16;
 
 use super::*;
+use crate::{RopeFrequencies, RopeOrder, RopeTable, rms_norm_in_place, rope};
 
 struct Random(u64);
 
@@ -143,8 +144,10 @@ fn against_the_formula_in_all_shapes() {
                 let store = sequence.store(&table);
                 let all: Vec<usize> = (0..sequence.len).collect();
                 let got = sequence.run(Isa::best(), 2, &store, &table, &all);
-                let portable = sequence.run(Isa::Scalar, 1, &store, &table, &all);
-                assert_eq!(bits(&got), bits(&portable), "{:?}", sequence.shape);
+                for &isa in Isa::available() {
+                    let other = sequence.run(isa, 1, &store, &table, &all);
+                    assert_eq!(bits(&got), bits(&other), "{:?} {isa:?}", sequence.shape);
+                }
                 let width = heads * head_dim;
                 for position in 0..sequence.len {
                     for (got, expected) in got[position * width..].iter().zip(sequence.expected(position)) {
@@ -229,8 +232,7 @@ fn store_keeps_blocks_apart_and_copies_them() {
         let heads = (0..3).map(|head| {
             let block = store.block(layer, block, head);
             let keys: Vec<f32> = block.keys.iter().map(|k| float(k.as_flattened()[slot])).collect();
-            let values: Vec<f32> =
-                block.values.iter().flat_map(|v| v[slot].as_flattened()).map(|&v| float(v)).collect();
+            let values: Vec<f32> = block.values.iter().flat_map(|v| v[slot]).map(float).collect();
             (keys, values[..24].to_vec())
         });
         let (keys, values): (Vec<_>, Vec<_>) = heads.unzip();
@@ -258,4 +260,63 @@ fn impossible_stores_are_refused() {
     }
     let huge = KvStore::new(1 << 10, 1 << 10, 1 << 10, 1 << 16).map(|_| ());
     assert!(matches!(huge, Err(KvStoreError::OutOfMemory { .. } | KvStoreError::Shape)), "{huge:?}");
+}
+
+/// Preparation in one pass: what its operations give one after another, in every version, on any number of threads,
+/// also when two sequences write one block.
+#[test]
+fn preparation_in_one_pass() {
+    let mut random = Random(6);
+    for (shape, order, dims, normed) in [
+        (shape(9, 3, 64, None), RopeOrder::Adjacent, 64, false),
+        (shape(4, 1, 256, None), RopeOrder::Halves, 256, true),
+        (shape(4, 2, 24, None), RopeOrder::Halves, 16, true),
+    ] {
+        let (width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+        let frequencies = RopeFrequencies::new(order, dims, 10_000.0, 1.0);
+        let weights = [random.values(shape.head_dim, 1.0), random.values(shape.head_dim, 1.0)];
+        let tables: [&[u32]; 3] = [&[4, 2, 0], &[1, 3], &[1, 5]];
+        for spans in [vec![(0, 40..90), (1, 31..34)], vec![(0, 7..8)], vec![(1, 10..20), (0, 0..20), (2, 20..31)]] {
+            let columns: Vec<QueryColumn> = spans
+                .into_iter()
+                .flat_map(|(sequence, positions)| positions.map(move |position| QueryColumn { position, sequence }))
+                .collect();
+            let n = columns.len();
+            let (queries, keys, values) =
+                (random.values(n * width, 1.0), random.values(n * kv_width, 1.0), random.values(n * kv_width, 1.0));
+            let one = ThreadPool::new(1).unwrap();
+            let mut angles = RopeTable::new();
+            angles.prepare(&one, &frequencies, &columns, |c| c.position);
+            let (mut q, mut k) = (queries.clone(), keys.clone());
+            if normed {
+                rms_norm_in_place(&one, &mut q, &weights[0], 1e-6);
+                rms_norm_in_place(&one, &mut k, &weights[1], 1e-6);
+            }
+            rope(&one, &mut q, width, shape.head_dim, &angles);
+            rope(&one, &mut k, kv_width, shape.head_dim, &angles);
+            let store = || KvStore::new(2, shape.kv_heads, shape.head_dim, 6).unwrap();
+            let mut expected = store();
+            for (column, (k, v)) in columns.iter().zip(k.chunks(kv_width).zip(values.chunks(kv_width))) {
+                let position = column.position as usize;
+                let block = tables[column.sequence as usize][position / 32];
+                expected.write(1, block as usize, position % 32, k, v);
+            }
+            for (&isa, threads) in Isa::available().iter().flat_map(|isa| [(isa, 1), (isa, 3)]) {
+                let (mut got, mut q_got, mut k_got) = (store(), queries.clone(), keys.clone());
+                let heads = Heads {
+                    queries: &mut q_got,
+                    keys: &mut k_got,
+                    values: &values,
+                    norms: normed.then_some(([&*weights[0], &*weights[1]], 1e-6)),
+                    angles: &angles,
+                };
+                let places = KvPlaces { layer: 1, columns: &columns, tables: &tables };
+                let pool = ThreadPool::new(threads).unwrap();
+                prepare::prepare((isa, &pool), &mut Vec::new(), &mut got, &places, &shape, heads);
+                assert_eq!(bits(&q_got), bits(&q), "{isa:?}");
+                assert_eq!(bits(&k_got), bits(&k), "{isa:?}");
+                assert!(got.data() == expected.data(), "{isa:?} {shape:?}");
+            }
+        }
+    }
 }

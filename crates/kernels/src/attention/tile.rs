@@ -2,13 +2,11 @@
 
 use std::ops::Range;
 
-use super::kv_store::{KvBlock, VALUE_DIMS, ValueDims};
-use super::softmax::RowState;
+use super::kv_store::{KeyDim, KvBlock, VALUE_DIMS, ValueDims};
+use super::softmax::{RowState, absorb};
 use super::{AttentionInput, AttentionShape, KV_BLOCK_TOKENS, SPAN_BLOCKS, SPAN_TOKENS};
 use crate::Isa;
-#[cfg(target_arch = "x86_64")]
-use crate::elementwise::lanes::avx2;
-use crate::elementwise::lanes::{Kernel, Lanes, Scalar, dispatch};
+use crate::elementwise::lanes::{Kernel, LANES, Lanes, dispatch};
 use crate::pool::SharedSlice;
 
 /// Neighbouring query columns of one sequence.
@@ -136,14 +134,16 @@ impl<'a> State<'a> {
     }
 }
 
-/// Copies the tile's query rows of one KV head, scaled: row = column * group + head within the group.
+/// Copies the tile's query rows of one KV head, scaled: `[head_dim][rows]`, row = column * group + head within the group.
 fn gather_queries(input: &AttentionInput<'_>, tile: &Tile, kv_head: usize, to: &mut Vec<f32>) {
     let shape = &input.shape;
-    let (width, group_width) = (shape.heads * shape.head_dim, shape.group() * shape.head_dim);
-    to.clear();
-    for column in tile.first..tile.first + tile.columns {
-        let group = &input.queries[column * width + kv_head * group_width..][..group_width];
-        to.extend(group.iter().map(|q| q * shape.scale));
+    let (dim, group, rows) = (shape.head_dim, shape.group(), tile.rows(shape));
+    to.resize(to.len().max(dim * rows), 0.0);
+    for row in 0..rows {
+        let head = (tile.first + row / group) * shape.heads + kv_head * group + row % group;
+        for (to, q) in to[row..].iter_mut().step_by(rows).zip(&input.queries[head * dim..][..dim]) {
+            *to = q * shape.scale;
+        }
     }
 }
 
@@ -153,7 +153,7 @@ struct Rows<'a> {
     input: &'a AttentionInput<'a>,
     tile: Tile,
     kv_head: usize,
-    /// `[rows][head_dim]`.
+    /// `[head_dim][rows]`.
     queries: &'a [f32],
 }
 
@@ -165,177 +165,214 @@ impl Rows<'_> {
         assert!(tile.last_position() / KV_BLOCK_TOKENS < table.len(), "blocks up to position {}", tile.last_position());
         let first = (shape.first_visible(tile.position) / KV_BLOCK_TOKENS).max(span * SPAN_BLOCKS);
         let end = (tile.last_position() / KV_BLOCK_TOKENS + 1).min((span + 1) * SPAN_BLOCKS);
-        for (index, &block) in table.iter().enumerate().take(end).skip(first) {
-            let block = self.input.store.block(self.input.layer, block as usize, self.kv_head);
-            self.visit_block(index * KV_BLOCK_TOKENS, &block, state);
-        }
-    }
-
-    /// Takes one block in, whose first token has position `base`.
-    fn visit_block(&self, base: usize, block: &KvBlock<'_>, state: &mut State<'_>) {
-        let (shape, tile) = (&self.input.shape, &self.tile);
-        // Columns that see the whole block; they share its conversion to floats.
-        let full_start = (base + KV_BLOCK_TOKENS - 1).saturating_sub(tile.position).min(tile.columns);
-        let full_end =
-            shape.window.map_or(tile.columns, |w| (base + w).saturating_sub(tile.position).min(tile.columns));
-        let full = full_start..full_end.max(full_start);
-        self.visit_columns(full.clone(), block, &(0..KV_BLOCK_TOKENS), state);
-        for column in (0..full.start).chain(full.end..tile.columns) {
-            let position = tile.position + column;
-            let start = shape.first_visible(position).saturating_sub(base);
-            let end = (position + 1).saturating_sub(base).min(KV_BLOCK_TOKENS);
-            if start < end {
-                self.visit_columns(column..column + 1, block, &(start..end), state);
-            }
-        }
-    }
-
-    /// Takes the `visible` slots of a block in for all rows of `columns`, several rows at a time.
-    fn visit_columns(&self, columns: Range<usize>, block: &KvBlock<'_>, visible: &Range<usize>, state: &mut State<'_>) {
-        let shape = &self.input.shape;
-        let (mut row, end) = (columns.start * shape.group(), columns.end * shape.group());
-        while row < end {
-            let rows = end - row;
-            let work =
-                RowsOfBlock { shape, queries: &self.queries[row * shape.head_dim..], first: row, block, visible };
-            row += work.run(self.isa, rows, state);
+        let at = |index: usize| self.input.store.block(self.input.layer, table[index] as usize, self.kv_head);
+        for index in first..end {
+            let (block, next) = (at(index), at((index + 1).min(tile.last_position() / KV_BLOCK_TOKENS)));
+            let base = index * KV_BLOCK_TOKENS;
+            VisitBlock { shape, tile, queries: self.queries, base, block, next }.run(self.isa, state);
         }
     }
 }
 
-/// Some query rows against one block.
-struct RowsOfBlock<'a> {
+/// A block that meets the rows of a tile.
+struct VisitBlock<'a> {
     shape: &'a AttentionShape,
-    /// `[rows][head_dim]`, from row `first` on.
+    tile: &'a Tile,
+    /// `[head_dim][rows]`.
     queries: &'a [f32],
-    first: usize,
-    block: &'a KvBlock<'a>,
-    visible: &'a Range<usize>,
+    /// Position of the block's first token.
+    base: usize,
+    block: KvBlock<'a>,
+    /// The one after it, to be asked of memory meanwhile.
+    next: KvBlock<'a>,
 }
 
-impl RowsOfBlock<'_> {
-    /// Takes up to `rows` rows, as many as the registers hold at a time; gives back how many.
-    fn run(&self, isa: Isa, rows: usize, state: &mut State<'_>) -> usize {
-        #[cfg(target_arch = "x86_64")]
-        if isa != Isa::Scalar
-            && let Some(lanes) = avx2::Avx2::detect()
-        {
-            return match rows {
-                1 => avx2::run(lanes, VisitRows::<1> { work: self, state }),
-                2 => avx2::run(lanes, VisitRows::<2> { work: self, state }),
-                3 => avx2::run(lanes, VisitRows::<3> { work: self, state }),
-                4 | 5 => avx2::run(lanes, VisitRows::<4> { work: self, state }),
-                _ => avx2::run(lanes, VisitRows::<6> { work: self, state }),
+impl VisitBlock<'_> {
+    /// Takes the block in for all rows that see some of it, as many at a time as the registers hold.
+    fn run(&self, isa: Isa, state: &mut State<'_>) {
+        let many = !matches!(isa, Isa::Scalar | Isa::Avx2 | Isa::Vnni);
+        let mut rows = self.rows();
+        while !rows.is_empty() {
+            rows.start += match rows.len() {
+                12.. if many => self.visit_rows::<12>(isa, rows.start, state),
+                8.. if many => self.visit_rows::<8>(isa, rows.start, state),
+                6.. => self.visit_rows::<6>(isa, rows.start, state),
+                4.. => self.visit_rows::<4>(isa, rows.start, state),
+                3 => self.visit_rows::<3>(isa, rows.start, state),
+                2 => self.visit_rows::<2>(isa, rows.start, state),
+                _ => self.visit_rows::<1>(isa, rows.start, state),
             };
         }
-        let _ = (isa, rows);
-        VisitRows::<1> { work: self, state }.run(Scalar)
+    }
+
+    fn visit_rows<const R: usize>(&self, isa: Isa, first: usize, state: &mut State<'_>) -> usize {
+        dispatch(isa, VisitRows::<R> { visit: self, first, state });
+        R
+    }
+
+    /// Whether all of these rows see the whole block.
+    fn is_whole(&self, rows: Range<usize>) -> bool {
+        let (first, last) = (self.visible(rows.start), self.visible(rows.end - 1));
+        last.start == 0 && first.end == KV_BLOCK_TOKENS
+    }
+
+    /// The slots that a row sees.
+    fn visible(&self, row: usize) -> Range<usize> {
+        let position = self.tile.position + row / self.shape.group();
+        let start = self.shape.first_visible(position).saturating_sub(self.base);
+        start.min(KV_BLOCK_TOKENS)..(position + 1).saturating_sub(self.base).min(KV_BLOCK_TOKENS)
+    }
+
+    /// Rows of the columns that see some of the block.
+    fn rows(&self) -> Range<usize> {
+        let (tile, group) = (self.tile, self.shape.group());
+        let start = self.base.saturating_sub(tile.position).min(tile.columns);
+        let after =
+            |window: usize| (self.base + KV_BLOCK_TOKENS - 1).saturating_add(window).saturating_sub(tile.position);
+        start * group..self.shape.window.map_or(tile.columns, |window| after(window).min(tile.columns)) * group
     }
 }
 
-/// `R` rows against one block.
+/// `R` rows of a tile, from row `first` on, that meet a block.
 struct VisitRows<'a, 'b, const R: usize> {
-    work: &'a RowsOfBlock<'a>,
+    visit: &'a VisitBlock<'a>,
+    first: usize,
     state: &'a mut State<'b>,
 }
 
 impl<const R: usize> Kernel for VisitRows<'_, '_, R> {
-    /// `R`.
-    type Output = usize;
+    type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) -> usize {
-        let RowsOfBlock { shape, queries: all_queries, first, block, visible } = *self.work;
-        let mut queries: [&[f32]; R] = [&[]; R];
-        for (query, values) in queries.iter_mut().zip(all_queries.chunks_exact(shape.head_dim)) {
-            *query = values;
-        }
+    fn run<L: Lanes>(self, lanes: L) {
+        let Self { visit, first, state } = self;
+        let KvBlock { keys, values } = visit.block;
+        let queries = (visit.queries, visit.tile.rows(visit.shape), first);
         let mut weights = [[0.0; KV_BLOCK_TOKENS]; R];
-        if R <= 2 {
-            scores::<L, R, 4>(lanes, &queries, block.keys, 0, &mut weights);
+        if R * 2 <= L::HELD {
+            scores::<L, R, 2>(lanes, queries, (keys, 0, visit.next), &mut weights);
         } else {
-            scores::<L, R, 2>(lanes, &queries, block.keys, 0, &mut weights);
-            scores::<L, R, 2>(lanes, &queries, block.keys, 2, &mut weights);
+            scores::<L, R, 1>(lanes, queries, (keys, 0, visit.next), &mut weights);
+            scores::<L, R, 1>(lanes, queries, (keys, 1, visit.next), &mut weights);
         }
-        let mut factors = [0.0; R];
-        let rows = &mut self.state.rows[first..first + R];
-        for ((weights, factor), row) in weights.iter_mut().zip(&mut factors).zip(rows) {
-            let mut running = RowState { max: row[0], sum: row[1] };
-            *factor = running.absorb(lanes, weights, visible);
-            *row = [running.max, running.sum];
+        let mut visible = [const { 0..KV_BLOCK_TOKENS }; R];
+        if !visit.is_whole(first..first + R) {
+            for (r, visible) in visible.iter_mut().enumerate() {
+                *visible = visit.visible(first + r);
+            }
         }
-        let width = padded(shape);
-        let acc = &mut self.state.acc[first * width..(first + R) * width];
-        accumulate(lanes, &weights, &factors, (block.values, visible), acc);
-        R
+        let factors = absorb(lanes, &mut state.rows[first..first + R], &mut weights, &visible);
+        let taken = Taken { weights: &weights, factors: &factors, visible: &visible };
+        let groups = values.len();
+        let acc = &mut state.acc.as_chunks_mut().0[first * groups..(first + R) * groups];
+        let mut at = 0;
+        if visible.iter().any(|v| *v != visible[0]) {
+            while at < groups {
+                at += accumulate::<L, R, 1, true>(lanes, &taken, values, at, acc);
+            }
+        }
+        // As many groups of dimensions side by side as the registers hold; then the rest one by one.
+        while R * 8 <= L::HELD && at + 8 <= groups {
+            at += accumulate::<L, R, 8, false>(lanes, &taken, values, at, acc);
+        }
+        while R * 4 <= L::HELD && at + 4 <= groups {
+            at += accumulate::<L, R, 4, false>(lanes, &taken, values, at, acc);
+        }
+        while R * 2 <= L::HELD && at + 2 <= groups {
+            at += accumulate::<L, R, 2, false>(lanes, &taken, values, at, acc);
+        }
+        while at < groups {
+            at += accumulate::<L, R, 1, false>(lanes, &taken, values, at, acc);
+        }
     }
 }
 
-/// Products of `R` queries with the keys of `N` groups of eight tokens, from group `from` on. Each is one chain of
-/// fused multiply-adds over the head dimension.
+/// Products of `R` queries with the keys of `N` groups of sixteen tokens, from group `from` on. Each is one chain of
+/// fused multiply-adds over the head dimension. Queries stand as `[head_dim][stride]`, theirs from `first` on.
 #[inline(always)]
 fn scores<L: Lanes, const R: usize, const N: usize>(
     lanes: L,
-    queries: &[&[f32]; R],
-    keys: &[[[u16; 8]; 4]],
-    from: usize,
+    (queries, stride, first): (&[f32], usize, usize),
+    (keys, from, next): (&[KeyDim], usize, KvBlock<'_>),
     out: &mut [[f32; KV_BLOCK_TOKENS]; R],
 ) {
-    let queries = queries.map(|q| &q[..keys.len()]);
-    let zero = lanes.splat(0.0);
-    let mut sums = [[zero; N]; R];
-    for (d, key) in keys.iter().enumerate() {
-        let mut k = [zero; N];
+    let mut sums = [[lanes.splat(0.0); N]; R];
+    // A block has as many lines of values as of keys, give or take some.
+    let next = next.keys.iter().zip(next.values.as_flattened().as_chunks().0);
+    for ((query, key), (next_key, next_values)) in queries.chunks_exact(stride).zip(keys).zip(next) {
+        lanes.prefetch(next_key);
+        lanes.prefetch(next_values);
+        let Some(query) = query[first..].first_chunk::<R>() else { return };
+        let mut k = [lanes.splat(0.0); N];
         for (i, k) in k.iter_mut().enumerate() {
             *k = lanes.load_f16(&key[from + i]);
         }
-        for (sums, query) in sums.iter_mut().zip(&queries) {
-            let q = lanes.splat(query[d]);
+        for (sums, q) in sums.iter_mut().zip(query) {
+            let q = lanes.splat(*q);
             for (sum, k) in sums.iter_mut().zip(k) {
                 *sum = lanes.mul_add(q, k, *sum);
             }
         }
     }
     for (sums, out) in sums.iter().zip(out) {
-        for (sum, out) in sums.iter().zip(&mut out.as_chunks_mut::<8>().0[from..]) {
+        for (sum, out) in sums.iter().zip(&mut out.as_chunks_mut().0[from..]) {
             lanes.store(*sum, out);
         }
     }
 }
 
-/// `acc = acc * factor + weights x values` for `R` rows, one chain of fused multiply-adds over the visible tokens.
+/// What softmax made of the scores of `R` rows.
+struct Taken<'a, const R: usize> {
+    weights: &'a [[f32; KV_BLOCK_TOKENS]; R],
+    factors: &'a [f32; LANES],
+    visible: &'a [Range<usize>; R],
+}
+
+/// `acc = acc * factor + weights x values` for `R` rows and `N` groups of dimensions from `at` on: each sum is one chain
+/// of fused multiply-adds over the tokens that its row sees. Gives back `N`. Without `UNEQUAL` all rows see the same.
 #[inline(always)]
-fn accumulate<L: Lanes, const R: usize>(
+fn accumulate<L: Lanes, const R: usize, const N: usize, const UNEQUAL: bool>(
     lanes: L,
-    weights: &[[f32; KV_BLOCK_TOKENS]; R],
-    factors: &[f32; R],
-    (values, visible): (&[ValueDims], &Range<usize>),
-    acc: &mut [f32],
-) {
-    let width = values.len() * VALUE_DIMS;
-    let (start, end) = (visible.start, visible.end.min(KV_BLOCK_TOKENS));
-    for (dims, values) in values.iter().enumerate() {
-        let mut sums = [[lanes.splat(0.0); 2]; R];
-        for (r, (sums, factor)) in sums.iter_mut().zip(factors).enumerate() {
-            let factor = lanes.splat(*factor);
-            let from = acc[r * width + dims * VALUE_DIMS..].as_chunks::<8>().0;
-            sums[0] = lanes.mul(lanes.load(&from[0]), factor);
-            sums[1] = lanes.mul(lanes.load(&from[1]), factor);
-        }
-        for t in start..end {
-            let v = [lanes.load_f16(&values[t][0]), lanes.load_f16(&values[t][1])];
-            for (sums, weights) in sums.iter_mut().zip(weights) {
-                let w = lanes.splat(weights[t]);
-                sums[0] = lanes.mul_add(w, v[0], sums[0]);
-                sums[1] = lanes.mul_add(w, v[1], sums[1]);
-            }
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            let to = acc[r * width + dims * VALUE_DIMS..].as_chunks_mut::<8>().0;
-            lanes.store(sums[0], &mut to[0]);
-            lanes.store(sums[1], &mut to[1]);
+    taken: &Taken<'_, R>,
+    values: &[ValueDims],
+    at: usize,
+    acc: &mut [[f32; LANES]],
+) -> usize {
+    let groups = values.len();
+    let Some(values) = values[at..].first_chunk::<N>() else { return N };
+    let mut sums = [[lanes.splat(0.0); N]; R];
+    for (r, sums) in sums.iter_mut().enumerate() {
+        let factor = lanes.splat(taken.factors[r]);
+        for (sum, acc) in sums.iter_mut().zip(&acc[r * groups + at..]) {
+            *sum = lanes.mul(lanes.load(acc), factor);
         }
     }
+    let mut slots = taken.visible[0].clone();
+    if UNEQUAL {
+        for visible in taken.visible {
+            slots = slots.start.min(visible.start)..slots.end.max(visible.end);
+        }
+    }
+    for t in slots.start..slots.end.min(KV_BLOCK_TOKENS) {
+        let mut v = [lanes.splat(0.0); N];
+        for (v, values) in v.iter_mut().zip(values) {
+            *v = lanes.load_f16(&values[t]);
+        }
+        for (r, sums) in sums.iter_mut().enumerate() {
+            if !UNEQUAL || taken.visible[r].contains(&t) {
+                let w = lanes.splat(taken.weights[r][t]);
+                for (sum, v) in sums.iter_mut().zip(v) {
+                    *sum = lanes.mul_add(w, v, *sum);
+                }
+            }
+        }
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        for (sum, acc) in sums.iter().zip(&mut acc[r * groups + at..]) {
+            lanes.store(*sum, acc);
+        }
+    }
+    N
 }
 
 /// Joins span `span` of a tile to the total, for those columns that see it. The first span a column sees is copied,
@@ -369,7 +406,7 @@ impl Kernel for MergeSpan<'_, '_> {
                 let factors = joined.merge(lanes, RowState { max: rows[row][0], sum: rows[row][1] });
                 total.rows[row] = [joined.max, joined.sum];
                 let (before, later) = (lanes.splat(factors.0), lanes.splat(factors.1));
-                for (to, from) in to.as_chunks_mut::<8>().0.iter_mut().zip(from.as_chunks::<8>().0) {
+                for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from.as_chunks().0) {
                     let sum = lanes.mul_add(lanes.load(to), before, lanes.mul(lanes.load(from), later));
                     lanes.store(sum, to);
                 }
@@ -401,8 +438,8 @@ impl Kernel for WriteOutput<'_, '_> {
             let from = &total.acc[row * width..][..dim];
             let inverse = 1.0 / total.rows[row][1];
             let scale = lanes.splat(inverse);
-            let (to, to_tail) = to.as_chunks_mut::<8>();
-            let (from, from_tail) = from.as_chunks::<8>();
+            let (to, to_tail) = to.as_chunks_mut::<LANES>();
+            let (from, from_tail) = from.as_chunks::<LANES>();
             for (to, from) in to.iter_mut().zip(from) {
                 lanes.store(lanes.mul(lanes.load(from), scale), to);
             }

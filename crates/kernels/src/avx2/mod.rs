@@ -8,8 +8,4 @@ mod quantize;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use panel_dot::{Columns, panel_dot};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use quantize::quantize_blocks;
-
-/// Other processors never choose these instruction sets; the scalar kernels stand in so that the code is whole.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) use crate::scalar::quantize_blocks;
+pub(crate) use quantize::quantize_block;

@@ -25,7 +25,7 @@ impl<const N: usize> Columns<N> {
         Self {
             codes: std::array::from_fn(|c| if float { std::ptr::null() } else { x.codes(first + c).as_ptr() }),
             blocks: std::array::from_fn(|c| if float { std::ptr::null() } else { x.blocks(first + c).as_ptr() }),
-            values: std::array::from_fn(|c| x.values(first + c).as_ptr()),
+            values: std::array::from_fn(|c| if float { x.values(first + c).as_ptr() } else { std::ptr::null() }),
         }
     }
 }

@@ -6,20 +6,12 @@ use crate::activations::BlockScale;
 use crate::panel::BLOCK;
 use crate::scalar::scale_of;
 
-/// Quantizes blocks of 32; same bits as the scalar twin.
-pub(crate) fn quantize_blocks(x: &[f32], codes: &mut [i8], scales: &mut [BlockScale]) {
-    assert!(x.len() == scales.len() * BLOCK && codes.len() == x.len(), "whole blocks");
-    for ((x, codes), scale) in x.chunks_exact(BLOCK).zip(codes.chunks_exact_mut(BLOCK)).zip(scales) {
-        // SAFETY: only chosen where AVX2 is there (`Isa::best`); `x` and `codes` hold 32 values each.
-        *scale = unsafe { quantize_block(x.as_ptr(), codes.as_mut_ptr()) };
-    }
-}
-
-/// # Safety
-/// Needs AVX2; `x` and `codes` point to 32 values.
+/// Quantizes a block of 32; same bits as the scalar twin.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn quantize_block(x: *const f32, codes: *mut i8) -> BlockScale {
-    // SAFETY: all accesses are within the 32 values promised.
+pub(crate) fn quantize_block(x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> BlockScale {
+    let (x, codes) = (x.as_ptr(), codes.as_mut_ptr());
+    // SAFETY: all accesses are within the 32 values and codes.
     unsafe {
         let v = [_mm256_loadu_ps(x), _mm256_loadu_ps(x.add(8)), _mm256_loadu_ps(x.add(16)), _mm256_loadu_ps(x.add(24))];
         let sign = _mm256_set1_ps(-0.0);
@@ -35,7 +27,7 @@ unsafe fn quantize_block(x: *const f32, codes: *mut i8) -> BlockScale {
         let max = _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)));
         if !max.is_finite() || _mm256_movemask_ps(unordered) != 0 {
             _mm256_storeu_si256(codes.cast(), _mm256_setzero_si256());
-            return BlockScale { d: f32::NAN, scaled_sum: f32::NAN, half_sums: [0; 2] };
+            return BlockScale::NOT_A_NUMBER;
         }
         let (d, inverse) = scale_of(max);
         let inverse = _mm256_set1_ps(inverse);
@@ -47,9 +39,7 @@ unsafe fn quantize_block(x: *const f32, codes: *mut i8) -> BlockScale {
         let bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
         let in_order = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
         _mm256_storeu_si256(codes.cast(), in_order);
-        #[expect(clippy::cast_precision_loss, reason = "at most 32 * 127: exact")]
-        let sum = (half_sums[0] + half_sums[1]) as f32;
-        BlockScale { d, scaled_sum: d * sum, half_sums }
+        BlockScale::new(d, half_sums)
     }
 }
 

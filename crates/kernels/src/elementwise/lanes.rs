@@ -1,25 +1,40 @@
-//! Eight f32 lanes in two versions, portable and AVX2, that give the same bits.
+//! Sixteen f32 lanes in three versions, portable, AVX2 (pairs of vectors) and AVX-512, that give the same bits.
 //!
 //! A kernel is written once over [`Lanes`] and compiled for each version. Every operation is exactly rounded (fused
-//! multiply-add included), so the two agree bit for bit and the portable one is the other's reference.
+//! multiply-add included), so all agree bit for bit and the portable one is the others' reference.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
 
 use half::f16;
 
 use crate::Isa;
+use crate::activations::BlockScale;
+use crate::panel::BLOCK;
+use crate::scalar;
 
 /// Number of lanes.
-pub(crate) const LANES: usize = 8;
+pub(crate) const LANES: usize = 16;
 
-/// Operations on eight f32 lanes.
+/// Operations on sixteen f32 lanes.
 pub(crate) trait Lanes: Copy {
-    /// Eight values.
+    /// Sixteen values.
     type V: Copy;
+
+    /// Values that registers hold at a time, beside a few for what passes through.
+    const HELD: usize;
 
     fn splat(self, x: f32) -> Self::V;
     fn load(self, x: &[f32; LANES]) -> Self::V;
     fn store(self, v: Self::V, out: &mut [f32; LANES]);
     /// Loads IEEE half floats by their bits.
     fn load_f16(self, x: &[u16; LANES]) -> Self::V;
+    /// Rounds to IEEE half floats (nearest, ties to even) and stores their bits.
+    fn store_f16(self, v: Self::V, out: &mut [u16; LANES]);
+    /// Asks for a cache line that will be needed soon.
+    fn prefetch(self, line: &[[u16; LANES]; 2]);
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
@@ -36,10 +51,12 @@ pub(crate) trait Lanes: Copy {
     fn zero_below(self, x: Self::V, limit: Self::V, v: Self::V) -> Self::V;
     /// Exchanges lanes 0 and 1, 2 and 3, and so on.
     fn swap_pairs(self, v: Self::V) -> Self::V;
-    /// Sum of the lanes, in the order `((0+4)+(2+6)) + ((1+5)+(3+7))`.
+    /// Sum of the lanes: lanes `i` and `i + 8` make eight, these are summed as `((0+4)+(2+6)) + ((1+5)+(3+7))`.
     fn sum(self, v: Self::V) -> f32;
     /// Largest lane, compared in the order of [`Lanes::sum`].
     fn largest(self, v: Self::V) -> f32;
+    /// Quantizes a block of activations to 8 bits.
+    fn quantize(self, x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> BlockScale;
 
     /// Natural exponential; relative error below 2e-7. Zero below -87.3, finite (1.6e38) above 88, NaN stays NaN.
     #[inline(always)]
@@ -89,6 +106,7 @@ fn pick_max(a: f32, b: f32) -> f32 {
 
 impl Lanes for Scalar {
     type V = [f32; LANES];
+    const HELD: usize = 6;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -106,6 +124,14 @@ impl Lanes for Scalar {
     fn load_f16(self, x: &[u16; LANES]) -> Self::V {
         floats_of_halves(x)
     }
+    #[inline(always)]
+    fn store_f16(self, v: Self::V, out: &mut [u16; LANES]) {
+        for (out, v) in out.iter_mut().zip(v) {
+            *out = f16::from_f32(v).to_bits();
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, _: &[[u16; LANES]; 2]) {}
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
         map(|i| a[i] + b[i])
@@ -148,12 +174,19 @@ impl Lanes for Scalar {
     }
     #[inline(always)]
     fn sum(self, v: Self::V) -> f32 {
-        ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
+        let eight = |i: usize| v[i] + v[i + 8];
+        let half = |i: usize| (eight(i) + eight(i + 4)) + (eight(i + 2) + eight(i + 6));
+        half(0) + half(1)
     }
     #[inline(always)]
     fn largest(self, v: Self::V) -> f32 {
-        let half = |i: usize| pick_max(pick_max(v[i], v[i + 4]), pick_max(v[i + 2], v[i + 6]));
+        let eight = |i: usize| pick_max(v[i], v[i + 8]);
+        let half = |i: usize| pick_max(pick_max(eight(i), eight(i + 4)), pick_max(eight(i + 2), eight(i + 6)));
         pick_max(half(0), half(1))
+    }
+    #[inline(always)]
+    fn quantize(self, x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> BlockScale {
+        scalar::quantize_block(x, codes)
     }
 }
 
@@ -168,135 +201,21 @@ pub(crate) trait Kernel {
 #[inline]
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
-    if isa != Isa::Scalar
-        && let Some(lanes) = avx2::Avx2::detect()
-    {
-        return avx2::run(lanes, kernel);
+    match isa {
+        Isa::Scalar => {}
+        Isa::Avx2 | Isa::Vnni => {
+            if let Some(lanes) = avx2::Avx2::detect() {
+                return avx2::run(lanes, kernel);
+            }
+        }
+        _ => {
+            if let Some(lanes) = avx512::Avx512::detect() {
+                return avx512::run(lanes, kernel);
+            }
+        }
     }
     let _ = isa;
     kernel.run(Scalar)
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod avx2 {
-    //! The version for x86-64 with AVX2, FMA and F16C.
-
-    use std::arch::x86_64::*;
-
-    use super::{Kernel, LANES, Lanes};
-
-    /// Proof that the processor has AVX2, FMA and F16C: only [`Avx2::detect`] makes one.
-    #[derive(Clone, Copy, Debug)]
-    pub(crate) struct Avx2(());
-
-    impl Avx2 {
-        #[inline]
-        pub(crate) fn detect() -> Option<Self> {
-            let has =
-                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
-            has.then_some(Self(()))
-        }
-    }
-
-    /// Runs a kernel inside a function compiled for these instructions.
-    #[inline]
-    pub(crate) fn run<K: Kernel>(lanes: Avx2, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn compiled<K: Kernel>(lanes: Avx2, kernel: K) -> K::Output {
-            kernel.run(lanes)
-        }
-        // SAFETY: `lanes` proves that the processor has the instructions.
-        unsafe { compiled(lanes, kernel) }
-    }
-
-    /// The bodies below need the same reason each time, so it stands here once.
-    macro_rules! intrinsic {
-        ($body:expr) => {
-            // SAFETY: `self` proves that the processor has AVX2, FMA and F16C; loads and stores are unaligned and go
-            // through references to arrays of exactly the size they touch.
-            unsafe { $body }
-        };
-    }
-
-    impl Lanes for Avx2 {
-        type V = __m256;
-
-        #[inline(always)]
-        fn splat(self, x: f32) -> __m256 {
-            intrinsic!(_mm256_set1_ps(x))
-        }
-        #[inline(always)]
-        fn load(self, x: &[f32; LANES]) -> __m256 {
-            intrinsic!(_mm256_loadu_ps(x.as_ptr()))
-        }
-        #[inline(always)]
-        fn store(self, v: __m256, out: &mut [f32; LANES]) {
-            intrinsic!(_mm256_storeu_ps(out.as_mut_ptr(), v));
-        }
-        #[inline(always)]
-        fn load_f16(self, x: &[u16; LANES]) -> __m256 {
-            intrinsic!(_mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())))
-        }
-        #[inline(always)]
-        fn add(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_add_ps(a, b))
-        }
-        #[inline(always)]
-        fn sub(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_sub_ps(a, b))
-        }
-        #[inline(always)]
-        fn mul(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_mul_ps(a, b))
-        }
-        #[inline(always)]
-        fn div(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_div_ps(a, b))
-        }
-        #[inline(always)]
-        fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-            intrinsic!(_mm256_fmadd_ps(a, b, c))
-        }
-        #[inline(always)]
-        fn max(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_max_ps(a, b))
-        }
-        #[inline(always)]
-        fn min(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_min_ps(a, b))
-        }
-        #[inline(always)]
-        fn exponent(self, t: __m256) -> __m256 {
-            intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(
-                _mm256_castps_si256(t),
-                _mm256_set1_epi32(127)
-            ))))
-        }
-        #[inline(always)]
-        fn zero_below(self, x: __m256, limit: __m256, v: __m256) -> __m256 {
-            intrinsic!(_mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(x, limit), v))
-        }
-        #[inline(always)]
-        fn swap_pairs(self, v: __m256) -> __m256 {
-            intrinsic!(_mm256_permute_ps::<0b1011_0001>(v))
-        }
-        #[inline(always)]
-        fn sum(self, v: __m256) -> f32 {
-            intrinsic!({
-                let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-            })
-        }
-        #[inline(always)]
-        fn largest(self, v: __m256) -> f32 {
-            intrinsic!({
-                let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-                let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
-            })
-        }
-    }
 }
 
 #[cfg(test)]
@@ -328,7 +247,9 @@ mod tests {
 
     #[test]
     fn exp_at_its_edges() {
-        let out = Exp([0.0, -0.0, f32::NEG_INFINITY, -87.4, f32::INFINITY, f32::NAN, f32::MIN, 200.0]).run(Scalar);
+        let mut x = [0.0; LANES];
+        x[1..8].copy_from_slice(&[-0.0, f32::NEG_INFINITY, -87.4, f32::INFINITY, f32::NAN, f32::MIN, 200.0]);
+        let out = Exp(x).run(Scalar);
         assert_eq!(out[0], 1.0);
         assert_eq!(out[1], 1.0);
         assert_eq!(out[2], 0.0);
@@ -339,9 +260,8 @@ mod tests {
         assert!(out[7].is_finite() && out[7] > 1e38);
     }
 
-    #[cfg(target_arch = "x86_64")]
     #[test]
-    fn both_versions_give_the_same_bits() {
+    fn all_versions_give_the_same_bits() {
         struct All([f32; LANES], [f32; LANES], [u16; LANES]);
         impl Kernel for All {
             type Output = Vec<u32>;
@@ -368,10 +288,19 @@ mod tests {
                     // Which NaN comes out of an operation is no promise of either version.
                     bits.extend(out.map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }));
                 }
+                let mut halves = [0; LANES];
+                l.store_f16(a, &mut halves);
+                bits.extend(halves.map(u32::from));
+                let (mut block, mut codes) = ([0.0; BLOCK], [0; BLOCK]);
+                block[..LANES].copy_from_slice(&self.0);
+                block[LANES..].copy_from_slice(&self.1);
+                let scale = l.quantize(&block, &mut codes);
+                let d = if scale.d.is_nan() { f32::NAN.to_bits() } else { scale.d.to_bits() };
+                bits.extend([d, scale.half_sums[0].cast_unsigned(), scale.half_sums[1].cast_unsigned()]);
+                bits.extend(codes.map(|code| i32::from(code).cast_unsigned()));
                 bits
             }
         }
-        let Some(avx2) = avx2::Avx2::detect() else { return };
         let mut state = 1u64;
         let mut next = move || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -386,7 +315,10 @@ mod tests {
             };
             let (a, b) = (std::array::from_fn(|_| float()), std::array::from_fn(|_| float()));
             let h = std::array::from_fn(|_| (next() & 0xfbff) as u16);
-            assert_eq!(All(a, b, h).run(Scalar), avx2::run(avx2, All(a, b, h)), "{a:?} {b:?} {h:?}");
+            let expected = All(a, b, h).run(Scalar);
+            for &isa in Isa::available() {
+                assert_eq!(dispatch(isa, All(a, b, h)), expected, "{isa:?} {a:?} {b:?} {h:?}");
+            }
         }
     }
 }

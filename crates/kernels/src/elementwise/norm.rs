@@ -1,6 +1,6 @@
 //! Root-mean-square norms.
 
-use super::lanes::{Kernel, Lanes, dispatch};
+use super::lanes::{Kernel, LANES, Lanes, dispatch};
 use super::{for_rows, for_rows_of_two};
 use crate::{Isa, ThreadPool};
 
@@ -50,21 +50,25 @@ pub fn rms_norm_add(pool: &ThreadPool, x: &mut [f32], delta: &[f32], weight: &[f
     });
 }
 
-/// `1 / sqrt(mean(x * x) + eps)`. Lane `i` sums the values `i`, `i + 8`, …
+/// `1 / sqrt(mean(x * x) + eps)`. Four chains of vectors take turns, so that they overlap; they are summed as
+/// `(0+2) + (1+3)`.
 #[inline(always)]
-fn inverse_rms<L: Lanes>(lanes: L, x: &[f32], eps: f32) -> f32 {
-    let (whole, tail) = x.as_chunks::<8>();
-    let mut sums = lanes.splat(0.0);
-    for x in whole {
-        let x = lanes.load(x);
-        sums = lanes.mul_add(x, x, sums);
+pub(crate) fn inverse_rms<L: Lanes>(lanes: L, x: &[f32], eps: f32) -> f32 {
+    let mut sums = [lanes.splat(0.0); 4];
+    let (fours, rest) = x.as_chunks::<{ 4 * LANES }>();
+    for four in fours {
+        for (sum, x) in sums.iter_mut().zip(four.as_chunks().0) {
+            let x = lanes.load(x);
+            *sum = lanes.mul_add(x, x, *sum);
+        }
     }
-    if !tail.is_empty() {
-        let mut last = [0.0; 8];
-        last[..tail.len()].copy_from_slice(tail);
-        let x = lanes.load(&last);
-        sums = lanes.mul_add(x, x, sums);
+    for (sum, part) in sums.iter_mut().zip(rest.chunks(LANES)) {
+        let mut x = [0.0; LANES];
+        x[..part.len()].copy_from_slice(part);
+        let x = lanes.load(&x);
+        *sum = lanes.mul_add(x, x, *sum);
     }
+    let sums = lanes.add(lanes.add(sums[0], sums[2]), lanes.add(sums[1], sums[3]));
     // A width fits f32 exactly below 2^24.
     #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
     let mean = lanes.sum(sums) / x.len() as f32;
@@ -75,8 +79,8 @@ fn inverse_rms<L: Lanes>(lanes: L, x: &[f32], eps: f32) -> f32 {
 #[inline(always)]
 fn scaled<L: Lanes>(lanes: L, x: &[f32], weight: &[f32], factor: f32, out: &mut [f32]) {
     let factors = lanes.splat(factor);
-    let ((x, x_tail), (weight, weight_tail)) = (x.as_chunks::<8>(), weight.as_chunks::<8>());
-    let (out, out_tail) = out.as_chunks_mut::<8>();
+    let ((x, x_tail), (weight, weight_tail)) = (x.as_chunks::<LANES>(), weight.as_chunks::<LANES>());
+    let (out, out_tail) = out.as_chunks_mut::<LANES>();
     for ((x, w), out) in x.iter().zip(weight).zip(out) {
         lanes.store(lanes.mul(lanes.mul(lanes.load(x), factors), lanes.load(w)), out);
     }
@@ -103,10 +107,10 @@ impl Kernel for Norm<'_> {
     }
 }
 
-pub(super) struct NormInPlace<'a> {
-    pub(super) x: &'a mut [f32],
-    pub(super) weight: &'a [f32],
-    pub(super) eps: f32,
+pub(crate) struct NormInPlace<'a> {
+    pub(crate) x: &'a mut [f32],
+    pub(crate) weight: &'a [f32],
+    pub(crate) eps: f32,
 }
 
 impl Kernel for NormInPlace<'_> {
@@ -116,7 +120,7 @@ impl Kernel for NormInPlace<'_> {
         for x in self.x.chunks_exact_mut(self.weight.len()) {
             let factor = inverse_rms(lanes, x, self.eps);
             let factors = lanes.splat(factor);
-            let ((x, x_tail), (weight, weight_tail)) = (x.as_chunks_mut::<8>(), self.weight.as_chunks::<8>());
+            let ((x, x_tail), (weight, weight_tail)) = (x.as_chunks_mut::<LANES>(), self.weight.as_chunks::<LANES>());
             for (x, w) in x.iter_mut().zip(weight) {
                 lanes.store(lanes.mul(lanes.mul(lanes.load(x), factors), lanes.load(w)), x);
             }
@@ -161,17 +165,23 @@ impl Kernel for NormAdd<'_> {
     fn run<L: Lanes>(self, lanes: L) {
         let width = self.weight.len();
         for (x, delta) in self.x.chunks_exact_mut(width).zip(self.delta.chunks_exact(width)) {
-            let factor = inverse_rms(lanes, delta, self.eps);
-            let factors = lanes.splat(factor);
-            let ((x, x_tail), (delta, delta_tail)) = (x.as_chunks_mut::<8>(), delta.as_chunks::<8>());
-            let (weight, weight_tail) = self.weight.as_chunks::<8>();
-            for ((x, delta), w) in x.iter_mut().zip(delta).zip(weight) {
-                let normed = lanes.mul(lanes.load(delta), factors);
-                lanes.store(lanes.mul_add(normed, lanes.load(w), lanes.load(x)), x);
-            }
-            for ((x, delta), w) in x_tail.iter_mut().zip(delta_tail).zip(weight_tail) {
-                *x = (delta * factor).mul_add(*w, *x);
-            }
+            norm_add_row(lanes, x, delta, self.weight, self.eps);
         }
+    }
+}
+
+/// `x += norm(delta) * weight` for one row.
+#[inline(always)]
+pub(crate) fn norm_add_row<L: Lanes>(lanes: L, x: &mut [f32], delta: &[f32], weight: &[f32], eps: f32) {
+    let factor = inverse_rms(lanes, delta, eps);
+    let factors = lanes.splat(factor);
+    let ((x, x_tail), (delta, delta_tail)) = (x.as_chunks_mut::<LANES>(), delta.as_chunks::<LANES>());
+    let (weight, weight_tail) = weight.as_chunks::<LANES>();
+    for ((x, delta), w) in x.iter_mut().zip(delta).zip(weight) {
+        let normed = lanes.mul(lanes.load(delta), factors);
+        lanes.store(lanes.mul_add(normed, lanes.load(w), lanes.load(x)), x);
+    }
+    for ((x, delta), w) in x_tail.iter_mut().zip(delta_tail).zip(weight_tail) {
+        *x = (delta * factor).mul_add(*w, *x);
     }
 }

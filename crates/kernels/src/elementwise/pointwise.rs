@@ -1,7 +1,7 @@
 //! Sums, scales and gated activations, value by value.
 
 use super::for_rows;
-use super::lanes::{Kernel, Lanes, dispatch};
+use super::lanes::{Kernel, LANES, Lanes, dispatch};
 use crate::{Isa, ThreadPool};
 
 /// Values in one piece of work.
@@ -64,8 +64,8 @@ fn in_pieces(pool: &ThreadPool, data: &mut [f32], f: impl Fn(usize, &mut [f32]) 
 
 /// `x += y` within a kernel.
 #[inline(always)]
-pub(super) fn add_lanes<L: Lanes>(lanes: L, x: &mut [f32], y: &[f32]) {
-    let ((x, x_tail), (y, y_tail)) = (x.as_chunks_mut::<8>(), y.as_chunks::<8>());
+pub(crate) fn add_lanes<L: Lanes>(lanes: L, x: &mut [f32], y: &[f32]) {
+    let ((x, x_tail), (y, y_tail)) = (x.as_chunks_mut::<LANES>(), y.as_chunks::<LANES>());
     for (x, y) in x.iter_mut().zip(y) {
         lanes.store(lanes.add(lanes.load(x), lanes.load(y)), x);
     }
@@ -104,32 +104,32 @@ impl Kernel for Gated<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         match self.curve {
-            Curve::Silu => gated::<L, Silu>(lanes, self.gate, self.up),
-            Curve::Gelu => gated::<L, Gelu>(lanes, self.gate, self.up),
+            Curve::Silu => gated(lanes, &Silu, self.gate, self.up),
+            Curve::Gelu => gated(lanes, &Gelu, self.gate, self.up),
         }
     }
 }
 
 /// An activation. (A trait rather than a closure: calls through `Fn` are not inlined into code for AVX2.)
-trait Activation {
-    fn of<L: Lanes>(lanes: L, x: L::V) -> L::V;
+pub(crate) trait Activation {
+    fn of<L: Lanes>(&self, lanes: L, x: L::V) -> L::V;
 }
 
-struct Silu;
+pub(crate) struct Silu;
 
 impl Activation for Silu {
     #[inline(always)]
-    fn of<L: Lanes>(lanes: L, x: L::V) -> L::V {
+    fn of<L: Lanes>(&self, lanes: L, x: L::V) -> L::V {
         sigmoid_times(lanes, x, x)
     }
 }
 
-struct Gelu;
+pub(crate) struct Gelu;
 
 impl Activation for Gelu {
     /// `x / 2 * (1 + tanh(u))` with `u = sqrt(2 / pi) * (x + 0.044715 x^3)`, which is `x * sigmoid(2 u)`.
     #[inline(always)]
-    fn of<L: Lanes>(lanes: L, x: L::V) -> L::V {
+    fn of<L: Lanes>(&self, lanes: L, x: L::V) -> L::V {
         const TWO_SQRT_2_OVER_PI: f32 = 1.595_769;
         let (linear, cubic) = (lanes.splat(TWO_SQRT_2_OVER_PI), lanes.splat(0.044_715 * TWO_SQRT_2_OVER_PI));
         let u = lanes.mul(x, lanes.mul_add(lanes.mul(x, x), cubic, linear));
@@ -138,16 +138,16 @@ impl Activation for Gelu {
 }
 
 #[inline(always)]
-fn gated<L: Lanes, A: Activation>(lanes: L, gate: &mut [f32], up: &[f32]) {
-    let ((gate, gate_tail), (up, up_tail)) = (gate.as_chunks_mut::<8>(), up.as_chunks::<8>());
+fn gated<L: Lanes>(lanes: L, curve: &impl Activation, gate: &mut [f32], up: &[f32]) {
+    let ((gate, gate_tail), (up, up_tail)) = (gate.as_chunks_mut::<LANES>(), up.as_chunks::<LANES>());
     for (gate, up) in gate.iter_mut().zip(up) {
-        lanes.store(lanes.mul(A::of(lanes, lanes.load(gate)), lanes.load(up)), gate);
+        lanes.store(lanes.mul(curve.of(lanes, lanes.load(gate)), lanes.load(up)), gate);
     }
     if !gate_tail.is_empty() {
-        let (mut g, mut u) = ([0.0; 8], [0.0; 8]);
+        let (mut g, mut u) = ([0.0; LANES], [0.0; LANES]);
         g[..gate_tail.len()].copy_from_slice(gate_tail);
         u[..up_tail.len()].copy_from_slice(up_tail);
-        lanes.store(lanes.mul(A::of(lanes, lanes.load(&g)), lanes.load(&u)), &mut g);
+        lanes.store(lanes.mul(curve.of(lanes, lanes.load(&g)), lanes.load(&u)), &mut g);
         gate_tail.copy_from_slice(&g[..gate_tail.len()]);
     }
 }

@@ -1,7 +1,7 @@
 //! Rotary position embedding.
 
 use super::for_rows;
-use super::lanes::{Kernel, Lanes, dispatch};
+use super::lanes::{Kernel, LANES, Lanes, dispatch};
 use crate::{Isa, ThreadPool};
 
 /// Which two values of a head turn together.
@@ -20,7 +20,13 @@ pub struct RopeFrequencies {
     order: RopeOrder,
     /// Angle per position of each pair.
     per_pair: Vec<f64>,
+    /// `[position][pair]` of cosine and sine: of the positions below [`STEPS`], and of `STEPS` times these. The angles of
+    /// both parts of a position add up.
+    turns: [Vec<[f64; 2]>; 2],
 }
+
+/// Positions in each of the two tables; beyond `STEPS * STEPS` sines are computed anew.
+const STEPS: usize = 256;
 
 impl RopeFrequencies {
     /// For the first `dims` values of each head (an even number), base `base`; positions are divided by `scaling`.
@@ -31,19 +37,40 @@ impl RopeFrequencies {
     pub fn new(order: RopeOrder, dims: usize, base: f64, scaling: f64) -> Self {
         assert!(dims > 0 && dims.is_multiple_of(2), "rotated values come in pairs");
         #[expect(clippy::cast_precision_loss, reason = "head dimensions are small")]
-        let per_pair = (0..dims / 2).map(|i| base.powf(-2.0 * i as f64 / dims as f64) / scaling).collect();
-        Self { order, per_pair }
+        let per_pair: Vec<f64> = (0..dims / 2).map(|i| base.powf(-2.0 * i as f64 / dims as f64) / scaling).collect();
+        let turns = [1, STEPS].map(|step| {
+            let positions = (0..STEPS).map(|i| f64::from(u32::try_from(i * step).unwrap_or(u32::MAX)));
+            positions.flat_map(|p| per_pair.iter().map(move |frequency| turn(p * frequency))).collect()
+        });
+        Self { order, per_pair, turns }
     }
+
+    /// Cosine and sine of a pair at a position.
+    #[inline]
+    fn turn(&self, position: u32, pair: usize) -> [f64; 2] {
+        let (high, low) = (position as usize / STEPS, position as usize % STEPS);
+        let pairs = self.per_pair.len();
+        let Some([c, s]) = self.turns[1].get(high * pairs + pair) else {
+            return turn(f64::from(position) * self.per_pair[pair]);
+        };
+        let [c_low, s_low] = self.turns[0][low * pairs + pair];
+        [c * c_low - s * s_low, s * c_low + c * s_low]
+    }
+}
+
+fn turn(angle: f64) -> [f64; 2] {
+    let (s, c) = angle.sin_cos();
+    [c, s]
 }
 
 /// Cosines and sines of the angles of a step's columns, for one base.
 #[derive(Clone, Debug, Default)]
 pub struct RopeTable {
     order: RopeOrder,
-    dims: usize,
+    pub(crate) dims: usize,
     /// For each column `dims` cosines, then `dims` sines: in `Adjacent` order both are doubled and the even sines
     /// negated; in `Halves` order the first half of each holds the values and the rest is unused.
-    pub(super) table: Vec<f32>,
+    pub(crate) table: Vec<f32>,
 }
 
 impl RopeTable {
@@ -66,12 +93,11 @@ impl RopeTable {
         self.table.resize(columns.len() * 2 * dims, 0.0);
         for_rows(pool, &mut self.table, 2 * dims, |first, table| {
             for (column, row) in columns[first..].iter().zip(table.chunks_exact_mut(2 * dims)) {
-                let position = f64::from(position(column));
+                let position = position(column);
                 let (cos, sin) = row.split_at_mut(dims);
-                for (pair, frequency) in frequencies.per_pair.iter().enumerate() {
-                    let (s, c) = (position * frequency).sin_cos();
+                for pair in 0..dims / 2 {
                     #[expect(clippy::cast_possible_truncation, reason = "rounding to single precision is meant")]
-                    let (s, c) = (s as f32, c as f32);
+                    let [c, s] = frequencies.turn(position, pair).map(|x| x as f32);
                     match order {
                         RopeOrder::Adjacent => {
                             (cos[2 * pair], cos[2 * pair + 1]) = (c, c);
@@ -98,12 +124,12 @@ pub fn rope(pool: &ThreadPool, x: &mut [f32], width: usize, head_dim: usize, ang
     });
 }
 
-pub(super) struct Rope<'a> {
-    pub(super) x: &'a mut [f32],
-    pub(super) width: usize,
-    pub(super) head_dim: usize,
-    pub(super) table: &'a [f32],
-    pub(super) angles: &'a RopeTable,
+pub(crate) struct Rope<'a> {
+    pub(crate) x: &'a mut [f32],
+    pub(crate) width: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) table: &'a [f32],
+    pub(crate) angles: &'a RopeTable,
 }
 
 impl Kernel for Rope<'_> {
@@ -126,8 +152,8 @@ impl Kernel for Rope<'_> {
 /// `x * cos + swapped(x) * sin`, the sign standing in the sines.
 #[inline(always)]
 fn adjacent<L: Lanes>(lanes: L, x: &mut [f32], cos: &[f32], sin: &[f32]) {
-    let (x, x_tail) = x.as_chunks_mut::<8>();
-    let ((cos, cos_tail), (sin, sin_tail)) = (cos.as_chunks::<8>(), sin.as_chunks::<8>());
+    let (x, x_tail) = x.as_chunks_mut::<LANES>();
+    let ((cos, cos_tail), (sin, sin_tail)) = (cos.as_chunks::<LANES>(), sin.as_chunks::<LANES>());
     for ((x, cos), sin) in x.iter_mut().zip(cos).zip(sin) {
         let v = lanes.load(x);
         let turned = lanes.mul_add(lanes.swap_pairs(v), lanes.load(sin), lanes.mul(v, lanes.load(cos)));
@@ -144,8 +170,8 @@ fn adjacent<L: Lanes>(lanes: L, x: &mut [f32], cos: &[f32], sin: &[f32]) {
 fn halves<L: Lanes>(lanes: L, x: &mut [f32], cos: &[f32], sin: &[f32]) {
     let half = x.len() / 2;
     let (low, high) = x.split_at_mut(half);
-    let ((low, low_tail), (high, high_tail)) = (low.as_chunks_mut::<8>(), high.as_chunks_mut::<8>());
-    let ((cos, cos_tail), (sin, sin_tail)) = (cos[..half].as_chunks::<8>(), sin[..half].as_chunks::<8>());
+    let ((low, low_tail), (high, high_tail)) = (low.as_chunks_mut::<LANES>(), high.as_chunks_mut::<LANES>());
+    let ((cos, cos_tail), (sin, sin_tail)) = (cos[..half].as_chunks::<LANES>(), sin[..half].as_chunks::<LANES>());
     for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
         let (a, b, c, s) = (lanes.load(low), lanes.load(high), lanes.load(cos), lanes.load(sin));
         lanes.store(lanes.sub(lanes.mul(a, c), lanes.mul(b, s)), low);

@@ -1,6 +1,6 @@
-//! Each operation in both versions gives the same bits, and the numbers of its formula.
+//! Each operation in all versions gives the same bits, and the numbers of its formula.
 
-use super::lanes::{Kernel, Scalar};
+use super::lanes::Kernel;
 use super::norm::{AddNorm, Norm, NormAdd, NormInPlace};
 use super::pointwise::{Curve, Gated};
 use super::rope::Rope;
@@ -23,21 +23,24 @@ fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Runs a kernel that changes `out` in both versions; the results must be the same bits.
-fn in_both(out: &[f32], run: impl Fn(&mut [f32], bool)) -> Vec<f32> {
-    let (mut portable, mut fast) = (out.to_vec(), out.to_vec());
-    run(&mut portable, false);
-    run(&mut fast, true);
-    assert_eq!(bits(&portable), bits(&fast));
+/// Runs a kernel that changes `out` in all versions; the results must be the same bits.
+fn in_all(out: &[f32], run: impl Fn(&mut [f32], crate::Isa)) -> Vec<f32> {
+    let mut portable = out.to_vec();
+    run(&mut portable, crate::Isa::Scalar);
+    for &isa in crate::Isa::available() {
+        let mut fast = out.to_vec();
+        run(&mut fast, isa);
+        assert_eq!(bits(&portable), bits(&fast), "{isa:?}");
+    }
     portable
 }
 
 /// Runs one kernel in the wanted version.
-fn go<K: Kernel<Output = ()>>(kernel: K, fast: bool) {
-    if fast { lanes::dispatch(crate::Isa::best(), kernel) } else { kernel.run(Scalar) }
+fn go<K: Kernel<Output = ()>>(kernel: K, isa: crate::Isa) {
+    lanes::dispatch(isa, kernel);
 }
 
-const WIDTHS: [usize; 7] = [1, 7, 8, 16, 40, 61, 576];
+const WIDTHS: [usize; 8] = [1, 7, 8, 16, 40, 61, 127, 576];
 const SIZES: [f32; 4] = [1.0, 1e-20, 1e15, 0.0];
 
 fn expected_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f64> {
@@ -63,17 +66,17 @@ fn norms() {
             let zeros = vec![0.0; 3 * width];
             let rows =
                 |x: &[f32]| -> Vec<f64> { x.chunks(width).flat_map(|x| expected_norm(x, &weight, eps)).collect() };
-            let normed = in_both(&zeros, |out, fast| go(Norm { x: &x, weight: &weight, eps, out }, fast));
+            let normed = in_all(&zeros, |out, isa| go(Norm { x: &x, weight: &weight, eps, out }, isa));
             assert_close(&normed, &rows(&x), 1e-6);
-            let in_place = in_both(&x, |x, fast| go(NormInPlace { x, weight: &weight, eps }, fast));
+            let in_place = in_all(&x, |x, isa| go(NormInPlace { x, weight: &weight, eps }, isa));
             assert_eq!(bits(&in_place), bits(&normed));
-            let summed = in_both(&zeros, |out, fast| {
+            let summed = in_all(&zeros, |out, isa| {
                 let mut x = x.clone();
-                go(AddNorm { x: &mut x, delta: &delta, weight: &weight, eps, out }, fast);
+                go(AddNorm { x: &mut x, delta: &delta, weight: &weight, eps, out }, isa);
             });
             let sums: Vec<f32> = x.iter().zip(&delta).map(|(x, d)| x + d).collect();
             assert_close(&summed, &rows(&sums), 1e-6);
-            let added = in_both(&x, |x, fast| go(NormAdd { x, delta: &delta, weight: &weight, eps }, fast));
+            let added = in_all(&x, |x, isa| go(NormAdd { x, delta: &delta, weight: &weight, eps }, isa));
             for ((added, x), normed) in added.iter().zip(&x).zip(rows(&delta)) {
                 let (x, added) = (f64::from(*x), f64::from(*added));
                 assert!((added - (x + normed)).abs() <= 1e-6 * (x.abs() + normed.abs()) + 1e-30);
@@ -88,8 +91,8 @@ fn gates() {
     for width in WIDTHS {
         for size in [0.1, 1.0, 10.0, 300.0] {
             let (gate, up) = (random.values(width, size), random.values(width, 3.0));
-            let silu = in_both(&gate, |gate, fast| go(Gated { gate, up: &up, curve: Curve::Silu }, fast));
-            let gelu = in_both(&gate, |gate, fast| go(Gated { gate, up: &up, curve: Curve::Gelu }, fast));
+            let silu = in_all(&gate, |gate, isa| go(Gated { gate, up: &up, curve: Curve::Silu }, isa));
+            let gelu = in_all(&gate, |gate, isa| go(Gated { gate, up: &up, curve: Curve::Gelu }, isa));
             for i in 0..width {
                 let (x, up) = (f64::from(gate[i]), f64::from(up[i]));
                 let expected = x / (1.0 + (-x).exp()) * up;
@@ -108,12 +111,12 @@ fn gates() {
 fn gates_at_their_edges() {
     let edges = [f32::MAX, f32::MIN, 1e30, -1e30, 0.0, -0.0, f32::MIN_POSITIVE, -200.0];
     for curve in [Curve::Silu, Curve::Gelu] {
-        let out = in_both(&edges, |gate, fast| go(Gated { gate, up: &[1.0; 8], curve }, fast));
+        let out = in_all(&edges, |gate, isa| go(Gated { gate, up: &[1.0; 8], curve }, isa));
         assert_eq!((out[2], out[4], out[5]), (1e30, 0.0, 0.0), "{curve:?}");
         assert!(out[7].abs() < 1e-30, "{curve:?} {out:?}");
     }
-    let nan = in_both(&[f32::NAN; 8], |gate, fast| {
-        go(Gated { gate, up: &[1.0; 8], curve: Curve::Silu }, fast);
+    let nan = in_all(&[f32::NAN; 8], |gate, isa| {
+        go(Gated { gate, up: &[1.0; 8], curve: Curve::Silu }, isa);
         gate.iter_mut().for_each(|x| *x = if x.is_nan() { 1.0 } else { 0.0 });
     });
     assert_eq!(nan, [1.0; 8], "what is no number stays none");
@@ -125,13 +128,13 @@ fn rotary_angles() {
     let mut random = Random(3);
     for order in [RopeOrder::Adjacent, RopeOrder::Halves] {
         for (heads, head_dim, dims) in [(3, 64, 64), (2, 24, 24), (1, 256, 256), (2, 32, 10), (5, 8, 2)] {
-            let positions: Vec<u32> = vec![0, 1, 77, 8191, 1_000_003];
+            let positions: Vec<u32> = vec![0, 1, 77, 8191, 65_535, 65_536, 1_000_003];
             let width = heads * head_dim;
             let x = random.values(positions.len() * width, 4.0);
             let mut table = RopeTable::new();
             table.prepare(&pool, &RopeFrequencies::new(order, dims, 100_000.0, 2.0), &positions, |&p| p);
-            let got = in_both(&x, |x, fast| {
-                go(Rope { x, width, head_dim, table: &table.table, angles: &table }, fast);
+            let got = in_all(&x, |x, isa| {
+                go(Rope { x, width, head_dim, table: &table.table, angles: &table }, isa);
             });
             let mut through_pool = x.clone();
             rope(&pool, &mut through_pool, width, head_dim, &table);

@@ -4,4 +4,4 @@ mod panel_dot;
 mod quantize;
 
 pub(crate) use panel_dot::{panel_dot, panel_dot_float};
-pub(crate) use quantize::{quantize_blocks, scale_of};
+pub(crate) use quantize::{quantize_block, scale_of};

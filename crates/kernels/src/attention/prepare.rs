@@ -1,0 +1,151 @@
+//! What stands between projections and attention, in one pass: norms of heads, rotary positions, the write to the cache.
+
+use super::kv_store::{KvStore, WriteToken};
+use super::{AttentionShape, KV_BLOCK_TOKENS, QueryColumn};
+use crate::elementwise::lanes::{Kernel, Lanes, dispatch};
+use crate::elementwise::{NormInPlace, Rope};
+use crate::pool::SharedSlice;
+use crate::{Isa, RopeTable, ThreadPool};
+
+/// Values from which on several threads pay.
+const PARALLEL_VALUES_MIN: usize = 6144;
+
+/// Queries, keys and values of a step's columns as projections left them: `[columns][heads * head_dim]` and
+/// `[columns][kv_heads * head_dim]`.
+pub struct Heads<'a> {
+    /// Queries, made ready in place.
+    pub queries: &'a mut [f32],
+    /// Keys, made ready in place.
+    pub keys: &'a mut [f32],
+    /// Values.
+    pub values: &'a [f32],
+    /// Norms of each head's query and key, if any: their weights, and what is added to the mean squares.
+    pub norms: Option<([&'a [f32]; 2], f32)>,
+    /// Angles of the columns.
+    pub angles: &'a RopeTable,
+}
+
+/// Where a step's columns go.
+#[derive(Clone, Copy)]
+pub struct KvPlaces<'a> {
+    /// Which layer of the store.
+    pub layer: usize,
+    /// Columns of one sequence stand together, their positions ascending by one.
+    pub columns: &'a [QueryColumn],
+    /// Block tables, by sequence.
+    pub tables: &'a [&'a [u32]],
+}
+
+/// Neighbouring columns of one block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    block: u32,
+    first: usize,
+    columns: usize,
+}
+
+/// Norms heads and turns them by their positions, and writes keys and values to `store`.
+pub(super) fn prepare(
+    (isa, pool): (Isa, &ThreadPool),
+    runs: &mut Vec<Run>,
+    store: &mut KvStore,
+    places: &KvPlaces<'_>,
+    shape: &AttentionShape,
+    heads: Heads<'_>,
+) {
+    let (columns, dim) = (places.columns.len(), shape.head_dim);
+    let (width, kv_width) = (shape.heads * dim, shape.kv_heads * dim);
+    assert_eq!((shape.kv_heads, dim), (store.kv_heads(), store.head_dim()), "store's shape");
+    assert_eq!(heads.queries.len(), columns * width, "queries of {columns} columns");
+    assert_eq!((heads.keys.len(), heads.values.len()), (columns * kv_width, columns * kv_width), "keys and values");
+    assert!(heads.angles.dims <= dim && heads.angles.table.len() >= 2 * columns * heads.angles.dims, "angles");
+    make_runs(places, runs);
+    let parallel = columns * (width + 2 * kv_width) >= PARALLEL_VALUES_MIN && all_blocks_differ(runs);
+    let parts = runs.iter().map(|run| store.place(places.layer, run.block as usize)).collect::<Vec<_>>();
+    let work = Work {
+        shape,
+        columns: places.columns,
+        norms: heads.norms,
+        angles: heads.angles,
+        queries: SharedSlice::new(heads.queries),
+        keys: SharedSlice::new(heads.keys),
+        values: heads.values,
+        data: SharedSlice::new(store.data()),
+    };
+    let one = |i: usize| {
+        let (run, part): (&Run, _) = (&runs[i], &parts[i]);
+        // SAFETY: when several threads run, all blocks differ, and so do their parts of the store.
+        let block = unsafe { work.data.slice_mut(part.start, part.len()) };
+        dispatch(isa, RunWork { work: &work, run, block });
+    };
+    if parallel {
+        pool.for_each_index(runs.len(), one);
+    } else {
+        (0..runs.len()).for_each(one);
+    }
+}
+
+/// Cuts the columns where the block changes.
+fn make_runs(places: &KvPlaces<'_>, runs: &mut Vec<Run>) {
+    runs.clear();
+    for (first, column) in places.columns.iter().enumerate() {
+        let block = places.tables[column.sequence as usize][column.position as usize / KV_BLOCK_TOKENS];
+        match runs.last_mut() {
+            Some(run) if run.block == block => run.columns += 1,
+            _ => runs.push(Run { block, first, columns: 1 }),
+        }
+    }
+}
+
+/// A block that two sequences write is a mistake, but no reason for two threads to write the same memory.
+fn all_blocks_differ(runs: &[Run]) -> bool {
+    let mut blocks: Vec<u32> = runs.iter().map(|run| run.block).collect();
+    blocks.sort_unstable();
+    blocks.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+struct Work<'a> {
+    shape: &'a AttentionShape,
+    columns: &'a [QueryColumn],
+    norms: Option<([&'a [f32]; 2], f32)>,
+    angles: &'a RopeTable,
+    queries: SharedSlice<'a, f32>,
+    keys: SharedSlice<'a, f32>,
+    values: &'a [f32],
+    data: SharedSlice<'a, u16>,
+}
+
+/// The columns of one run. Each run comes once.
+struct RunWork<'a> {
+    work: &'a Work<'a>,
+    run: &'a Run,
+    block: &'a mut [u16],
+}
+
+impl Kernel for RunWork<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Self { work, run, block } = self;
+        let head_dim = work.shape.head_dim;
+        let (width, kv_width) = (work.shape.heads * head_dim, work.shape.kv_heads * head_dim);
+        let row = 2 * work.angles.dims;
+        for column in run.first..run.first + run.columns {
+            // SAFETY: each column belongs to one run, and the columns' parts do not overlap.
+            let (queries, keys) = unsafe {
+                (work.queries.slice_mut(column * width, width), work.keys.slice_mut(column * kv_width, kv_width))
+            };
+            let table = &work.angles.table[column * row..][..row];
+            for (i, (x, width)) in [(queries, width), (&mut *keys, kv_width)].into_iter().enumerate() {
+                if let Some((weights, eps)) = work.norms {
+                    NormInPlace { x, weight: weights[i], eps }.run(lanes);
+                }
+                Rope { x, width, head_dim, table, angles: work.angles }.run(lanes);
+            }
+            let slot = work.columns[column].position as usize % KV_BLOCK_TOKENS;
+            let values = &work.values[column * kv_width..][..kv_width];
+            WriteToken { head_dim, heads: block, slot, keys, values }.run(lanes);
+        }
+    }
+}
