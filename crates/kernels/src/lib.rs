@@ -18,6 +18,7 @@ mod matmul;
 mod matrix;
 mod panel;
 mod pool;
+pub mod probe;
 mod scalar;
 
 pub use activations::{Activations, Source};

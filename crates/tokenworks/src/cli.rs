@@ -72,7 +72,10 @@ pub enum Command {
         echo \"some text\" | tokenworks tokenize --json")]
     Tokenize(Tokenize),
     /// Measure prefill, decode and batched decode
-    #[command(after_help = "Example:\n  tokenworks bench smollm2-135m --json")]
+    #[command(after_help = "Examples:\n  tokenworks bench smollm2-135m --json\n  \
+        tokenworks bench smollm2-135m --prompt 128,2048 --depth 8000 --sequences 32 --sequences-depth 128\n\n\
+        Without --prompt, --depth and --sequences: --prompt 512 --depth 0,4096 --sequences 1,8,16, as far as the model's \
+        context allows. With any of them, only what is named is measured.")]
     Bench(Bench),
     /// Measure a model's quality
     #[command(subcommand)]
@@ -237,9 +240,18 @@ pub struct Tokenize {
 pub struct Bench {
     /// Built-in name, hf:owner/repo/file.gguf, or path [default: the configured model]
     pub model: Option<String>,
-    /// Tokens of the prompt in the prefill measurement
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub prompt_tokens: u32,
+    /// Lengths of the prompts of the prefill measurements, e.g. 512,2048
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub prompt: Vec<u32>,
+    /// Decode of one sequence after so many tokens of context, e.g. 0,4096
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    pub depth: Vec<u32>,
+    /// Decode of so many sequences together, e.g. 1,8,16
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub sequences: Vec<u32>,
+    /// Tokens of context that each of these sequences has
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    pub sequences_depth: u32,
     /// Steps of each decode measurement
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub decode_tokens: u32,

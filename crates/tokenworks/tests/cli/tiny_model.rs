@@ -208,20 +208,30 @@ fn perplexity_refuses_what_cannot_be_scored() {
 #[test]
 fn bench_reports_every_measurement() {
     let sandbox = sandbox();
-    let small = ["--prompt-tokens", "40", "--decode-tokens", "3", "--repetitions", "1"];
-    let report = sandbox.run(&[&["bench", "tiny.gguf", "--threads", "2", "--json"], &small[..]].concat()).json();
+    let small = ["--decode-tokens", "3", "--repetitions", "1"];
+    let lists = ["--prompt", "40,70", "--depth", "0,100", "--sequences", "1,8", "--sequences-depth", "33"];
+    let command = [&["bench", "tiny.gguf", "--threads", "2", "--json"], &small[..], &lists[..]].concat();
+    let report = sandbox.run(&command).json();
     assert_eq!(report["threads"], 2);
-    assert_eq!(report["prefill"]["tokens"], 40);
-    let sequences: Vec<u64> =
-        report["decode"].as_array().unwrap().iter().map(|d| d["sequences"].as_u64().unwrap()).collect();
-    assert_eq!(sequences, [1, 8, 16]);
-    for measured in report["decode"].as_array().unwrap().iter().chain([&report["prefill"]]) {
-        assert!(measured["tokens_per_second"].as_f64().unwrap() > 0.0, "{report}");
+    let rows = report["rows"].as_array().unwrap();
+    let works: Vec<[Option<u64>; 3]> =
+        rows.iter().map(|row| ["prompt", "sequences", "depth"].map(|key| row[key].as_u64())).collect();
+    let decode = |sequences, depth| [None, Some(sequences), Some(depth)];
+    let prefill = |prompt| [Some(prompt), None, None];
+    assert_eq!(works, [prefill(40), prefill(70), decode(1, 0), decode(1, 100), decode(1, 33), decode(8, 33)]);
+    for row in rows {
+        assert!(row["tokens_per_second"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(row["share_of_limit"].as_f64().unwrap() > 0.0, "{report}");
+        let one = row["sequences"] == 1;
+        assert_eq!(row["limit"], if one { "memory_bandwidth" } else { "integer_peak" }, "{report}");
     }
-    assert!(report["machine"]["memory_bytes_per_second"].as_f64().unwrap() > 1e6);
+    for limit in ["memory_bytes_per_second", "integer_operations_per_second"] {
+        assert!(report["machine"][limit].as_f64().unwrap() > 1e6, "{report}");
+    }
     let table = sandbox.run(&[&["bench", "tiny.gguf"], &small[..]].concat()).good();
-    assert!(table.contains("decode of 16 together"), "{table}");
-    assert!(sandbox.run(&["bench", "tiny.gguf", "--prompt-tokens", "513"]).bad(2).contains("context of 512"));
+    assert!(table.contains("decode of 16 together") && table.contains("prefill of 512"), "{table}");
+    assert!(!table.contains("after"), "no room for 4,096 tokens: {table}");
+    assert!(sandbox.run(&["bench", "tiny.gguf", "--prompt", "513"]).bad(2).contains("context of 512"));
 }
 
 #[test]
