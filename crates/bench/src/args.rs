@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::compare::args::CompareArgs;
+
 /// Benchmarks a server with the OpenAI API from outside.
 #[derive(Debug, Parser)]
 #[command(name = "tokenworks-bench", version)]
@@ -23,9 +25,18 @@ Examples:
   tokenworks-bench serve-load --clients 64 --requests 2000 --pid $(pidof tokenworks)
   tokenworks-bench serve-load --requests 200 --disconnect 0.3 --seed 7 --json
   tokenworks-bench serve-load --url http://127.0.0.1:8081 --disconnect 0 --metrics off   # llama-server
+  tokenworks-bench serve-load --rate 2.5 --requests 300 --disconnect 0 --slo ttft=1,tpot=0.1   # arrivals, not clients
 
 Outcomes that are legal: 200 with a whole stream, 429, 503, closed by the client. Everything else is a violation.")]
     ServeLoad(Box<LoadArgs>),
+    /// Tokenworks and llama.cpp side by side on the same files; writes a report with plots. Exits 2 when nothing ran
+    #[command(after_help = "\
+Examples:
+  tokenworks-bench compare --llama-bin llama.cpp/build/bin --model smollm2-Q4_1.gguf=Q4_1 --model smollm2-Q4_0.gguf=Q4_0
+  tokenworks-bench compare --llama-bin DIR --model m.gguf=Q4_1 --rounds 1 --only prefill,decode --fixed-peer 512,on
+
+It takes an hour or more. Let nothing else run on the machine.")]
+    Compare(Box<CompareArgs>),
 }
 
 /// Settings of a load test.
@@ -57,10 +68,17 @@ pub struct WorkArgs {
     /// Clients at work at the same time, each with one request in flight
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub clients: u32,
+    /// Requests that arrive in a second, at random (Poisson) and whether or not earlier ones have ended, in place of
+    /// clients that wait for their answers
+    #[arg(long, conflicts_with = "clients")]
+    pub rate: Option<Rate>,
+    /// With --rate: most requests in flight; one that arrives then is dropped and counted
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub max_in_flight: u32,
     /// Requests, all clients together
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     pub requests: u32,
-    /// Seed of prompts, lengths and disconnects; the same seed asks the same things
+    /// Seed of prompts, lengths, arrivals and disconnects; the same seed asks the same things
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Share of requests whose client hangs up at a random moment
@@ -165,6 +183,21 @@ impl std::fmt::Display for Share {
     }
 }
 
+/// Requests in a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate(pub f64);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(rate) if (0.001..=100_000.0).contains(&rate) => Ok(Self(rate)),
+            _ => Err("must be a number from 0.001 to 100000".to_owned()),
+        }
+    }
+}
+
 /// A range of whole numbers, both ends included; written `8..96` or `16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -243,6 +276,10 @@ mod tests {
         }
         for bad in ["-0.1", "1.1", "NaN", "x"] {
             assert!(bad.parse::<Share>().is_err(), "{bad}");
+        }
+        assert_eq!("2.5".parse(), Ok(Rate(2.5)));
+        for bad in ["0", "-1", "NaN", "inf", "x"] {
+            assert!(bad.parse::<Rate>().is_err(), "{bad}");
         }
         let slo: Slo = "ttft=1,tpot=0.1".parse().unwrap();
         assert_eq!(slo, Slo { ttft: Some(1.0), tpot: Some(0.1), e2e: None });

@@ -4,10 +4,13 @@
 //! `tokenworks-bench serve-load` drives many streaming clients, checks that every outcome is a legal one, and reports
 //! latency percentiles, throughput and goodput. The line is: [`args`] -> [`plan`] (seeded, so a run can be repeated)
 //! -> [`load`] (clients over [`http`] and [`sse`]) -> [`settle`] (nothing leaked) -> [`report`].
+//!
+//! `tokenworks-bench compare` measures tokenworks and llama.cpp side by side: [`compare`].
 
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod compare;
 pub mod http;
 pub mod load;
 pub mod memory;

@@ -1,4 +1,4 @@
-//! The load test itself: N clients take requests from one plan until it is empty.
+//! The load test itself: N clients take requests from one plan until it is empty, or requests arrive at a rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -49,10 +49,14 @@ pub async fn run(args: LoadArgs) -> Result<Report, LoadError> {
     let watch = args.rules.pid.map(MemoryWatch::start).transpose()?;
     let plan = Arc::new(Plan::new(&args.work, &model));
     let started = Instant::now();
-    let samples = drive(&args, &target, &plan, watch.as_ref()).await?;
+    let samples = match args.work.rate {
+        Some(rate) => arrive(&args, rate.0, &target, &plan, watch.as_ref()).await?,
+        None => drive(&args, &target, &plan, watch.as_ref()).await?,
+    };
     let mut report = Report::new(&samples, started.elapsed(), args.rules.slo);
     report.model = model;
-    report.clients = args.work.clients;
+    report.rate = args.work.rate.map(|rate| rate.0);
+    report.clients = report.rate.is_none().then_some(args.work.clients);
     report.seed = args.work.seed;
     if args.rules.metrics == MetricsCheck::Required {
         match settle::wait(&target, Duration::from_secs(args.rules.settle)).await {
@@ -71,7 +75,7 @@ pub async fn run(args: LoadArgs) -> Result<Report, LoadError> {
     Ok(report)
 }
 
-async fn first_model(target: &Target) -> Result<String, LoadError> {
+pub(crate) async fn first_model(target: &Target) -> Result<String, LoadError> {
     let mut response = target.get("/v1/models").await?;
     let models: serde_json::Value = serde_json::from_str(&response.text().await?).unwrap_or_default();
     let id = models["data"][0]["id"].as_str();
@@ -119,6 +123,42 @@ async fn drive(
     let mut all = Vec::new();
     while let Some(samples) = clients.join_next().await {
         all.extend(samples?);
+    }
+    Ok(all)
+}
+
+/// Open loop: a request is sent when it arrives, whatever became of those before. Nobody waits after a 429: the next
+/// arrival is another client.
+async fn arrive(
+    args: &LoadArgs,
+    rate: f64,
+    target: &Target,
+    plan: &Arc<Plan>,
+    watch: Option<&MemoryWatch>,
+) -> Result<Vec<Sample>, LoadError> {
+    let (most, timeout) = (args.work.max_in_flight as usize, args.rules.timeout());
+    let started = tokio::time::Instant::now();
+    let mut in_flight = JoinSet::new();
+    let mut all = Vec::new();
+    for (index, arrival) in (0..args.work.requests).zip(plan.arrivals(rate)) {
+        tokio::time::sleep_until(started + arrival).await;
+        while let Some(sample) = in_flight.try_join_next() {
+            all.push(sample?);
+        }
+        if let Some(watch) = watch
+            && index == args.work.requests / 2
+        {
+            watch.middle_marker().mark();
+        }
+        if in_flight.len() >= most {
+            all.push(Sample::dropped());
+            continue;
+        }
+        let (target, plan) = (target.clone(), Arc::clone(plan));
+        in_flight.spawn(async move { request::run(&target, plan.path(), &plan.request(index), timeout).await });
+    }
+    while let Some(sample) = in_flight.join_next().await {
+        all.push(sample?);
     }
     Ok(all)
 }
@@ -182,5 +222,54 @@ impl MemoryWatch {
         let after = resident_bytes(self.pid)?;
         let peak = self.peak.load(Ordering::Relaxed).max(after);
         Some(Memory { before: self.before, middle: self.middle.load(Ordering::Relaxed), after, peak })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    const EVENTS: &str = "data: {\"choices\":[{\"text\":\"a\",\"finish_reason\":\"length\"}]}\n\n\
+                          data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\n\
+                          data: [DONE]\n\n";
+
+    /// Answers each request with a whole stream, half a second after it came.
+    async fn slow_server() -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    assert!(stream.read(&mut request).await.unwrap() > 0);
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+                    stream.write_all(format!("{head}{EVENTS}").as_bytes()).await.unwrap();
+                });
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn arrivals_wait_for_nobody_and_too_many_are_dropped() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let report = runtime.block_on(async {
+            let url = slow_server().await;
+            let words = ["tokenworks-bench", "serve-load", "--url", &url, "--model", "m", "--rate", "1000"];
+            let more = ["--requests", "20", "--max-in-flight", "3", "--disconnect", "0", "--metrics", "off"];
+            let cli = Cli::try_parse_from([&words[..], &more].concat()).unwrap();
+            let Command::ServeLoad(args) = cli.command else { panic!("another command") };
+            run(*args).await.unwrap()
+        });
+        assert_eq!((report.rate, report.clients), (Some(1000.0), None));
+        assert!(report.violations.is_empty(), "{:?}", report.violations);
+        // Three are in flight before the first answer can come.
+        assert!(report.outcomes.completed >= 3 && report.outcomes.dropped > 0, "{:?}", report.outcomes);
+        assert_eq!(report.outcomes.completed + report.outcomes.dropped, 20);
     }
 }

@@ -12,7 +12,16 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
     };
-    let Command::ServeLoad(args) = cli.command;
+    let args = match cli.command {
+        Command::ServeLoad(args) => args,
+        Command::Compare(args) => {
+            return match bench::compare::run(&args, &runtime) {
+                Ok(report) if writeln!(std::io::stdout().lock(), "{}", report.display()).is_ok() => ExitCode::SUCCESS,
+                Ok(_) => ExitCode::from(2),
+                Err(error) => fail(&error.to_string()),
+            };
+        }
+    };
     let json = args.json;
     match runtime.block_on(bench::load::run(*args)) {
         Ok(report) => {

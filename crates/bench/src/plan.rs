@@ -1,5 +1,7 @@
 //! What each request of a run asks, decided by the seed alone: the answer of a server never changes the plan.
 
+use std::time::Duration;
+
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -133,6 +135,20 @@ impl Plan {
         Planned { body: self.body(&prompt, max_tokens, rng.random_range(0..1 << 31)), disconnect }
     }
 
+    /// When each request arrives, from the start of the run: gaps are exponential, so that arrivals are a Poisson process
+    /// of `rate` a second.
+    pub fn arrivals(&self, rate: f64) -> impl Iterator<Item = Duration> + use<> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.work.seed);
+        rng.set_stream(u64::MAX);
+        let mut seconds = 0.0_f64;
+        std::iter::repeat_with(move || {
+            // From (0, 1], so that the logarithm is finite.
+            let left = 1.0 - rng.random::<f64>();
+            seconds -= left.ln() / rate;
+            Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+        })
+    }
+
     /// Path below the base URL.
     #[must_use]
     pub fn path(&self) -> &'static str {
@@ -166,7 +182,8 @@ fn draw(rng: &mut ChaCha8Rng, span: Span) -> u32 {
     rng.random_range(span.from..=span.to)
 }
 
-fn words(rng: &mut ChaCha8Rng, count: u32) -> String {
+/// So many random words.
+pub(crate) fn words(rng: &mut ChaCha8Rng, count: u32) -> String {
     let chosen: Vec<&str> = (0..count).map(|_| WORDS[rng.random_range(0..WORDS.len())]).collect();
     chosen.join(" ")
 }
@@ -179,6 +196,8 @@ mod tests {
     fn work() -> WorkArgs {
         WorkArgs {
             clients: 4,
+            rate: None,
+            max_in_flight: 4,
             requests: 400,
             seed: 9,
             disconnect: Share(0.25),
@@ -203,6 +222,19 @@ mod tests {
         assert_ne!(forward[0], forward[1]);
         let other = Plan::new(&WorkArgs { seed: 10, ..work() }, "m");
         assert_ne!(forward[0], other.request(0));
+    }
+
+    #[test]
+    fn arrivals_keep_their_rate_and_their_seed() {
+        let plan = Plan::new(&work(), "m");
+        let arrivals: Vec<Duration> = plan.arrivals(50.0).take(5000).collect();
+        assert!(arrivals.is_sorted());
+        let mean = arrivals[4999].as_secs_f64() / 5000.0;
+        assert!((0.019..0.021).contains(&mean), "{mean}");
+        // Of exponential gaps, a share of 1 - 1/e is shorter than the mean.
+        let short = arrivals.windows(2).filter(|pair| (pair[1] - pair[0]).as_secs_f64() < 0.02).count();
+        assert!((3000..3320).contains(&short), "{short}");
+        assert!(plan.arrivals(50.0).take(5000).eq(arrivals));
     }
 
     #[test]

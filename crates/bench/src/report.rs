@@ -18,8 +18,10 @@ const MAX_LISTED: usize = 20;
 pub struct Report {
     /// The model asked.
     pub model: String,
-    /// Clients at work at the same time.
-    pub clients: u32,
+    /// Clients at work at the same time; none when requests arrived at a rate.
+    pub clients: Option<u32>,
+    /// Requests that arrived in a second, when they did so on their own.
+    pub rate: Option<f64>,
     /// Seed of the plan.
     pub seed: u64,
     /// Length of the run.
@@ -34,6 +36,8 @@ pub struct Report {
     pub ttft: Option<Percentiles>,
     /// Between successive chunks with text; completed requests.
     pub itl: Option<Percentiles>,
+    /// The longest time between two chunks of any stream, finished or not, in seconds.
+    pub worst_gap: Option<f64>,
     /// From sending to the end; completed requests.
     pub e2e: Option<Percentiles>,
     /// Requests that kept the objective, when there is one.
@@ -57,6 +61,8 @@ pub struct Outcomes {
     pub rejected_429: u32,
     /// 503.
     pub rejected_503: u32,
+    /// Not sent: as many were in flight as may be (arrivals only).
+    pub dropped: u32,
     /// Anything else.
     pub violations: u32,
 }
@@ -128,7 +134,8 @@ impl Report {
         let wall_seconds = wall.as_secs_f64();
         Self {
             model: String::new(),
-            clients: 0,
+            clients: None,
+            rate: None,
             seed: 0,
             wall_seconds,
             outcomes: count_outcomes(samples),
@@ -136,6 +143,7 @@ impl Report {
             output_tokens_per_second: rate(tokens.output, wall_seconds),
             ttft: Percentiles::of(completed.iter().filter_map(|s| s.ttft)),
             itl: Percentiles::of(completed.iter().flat_map(|s| s.gaps.iter().copied())),
+            worst_gap: samples.iter().flat_map(|s| s.gaps.iter()).max().map(Duration::as_secs_f64),
             e2e: Percentiles::of(completed.iter().map(|s| s.e2e)),
             goodput: slo.map(|slo| goodput(samples, slo, wall_seconds)),
             settled: None,
@@ -154,13 +162,20 @@ impl Report {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut out = String::new();
-        let Outcomes { completed, closed_by_client, rejected_429, rejected_503, violations } = self.outcomes;
-        let _ =
-            writeln!(out, "{}, {} clients, seed {}, {:.1} s", self.model, self.clients, self.seed, self.wall_seconds);
-        let _ = writeln!(
+        let Outcomes { completed, closed_by_client, rejected_429, rejected_503, dropped, violations } = self.outcomes;
+        let load = match (self.rate, self.clients) {
+            (Some(rate), _) => format!("{rate} requests/s"),
+            (None, clients) => format!("{} clients", clients.unwrap_or_default()),
+        };
+        let _ = writeln!(out, "{}, {load}, seed {}, {:.1} s", self.model, self.seed, self.wall_seconds);
+        let _ = write!(
             out,
-            "outcomes   {completed} completed, {closed_by_client} closed by the client, {rejected_429} x 429, {rejected_503} x 503, {violations} illegal"
+            "outcomes   {completed} completed, {closed_by_client} closed by the client, {rejected_429} x 429, {rejected_503} x 503, "
         );
+        if self.rate.is_some() {
+            let _ = write!(out, "{dropped} dropped, ");
+        }
+        let _ = writeln!(out, "{violations} illegal");
         let Tokens { prompt, cached, output } = self.tokens;
         let _ = writeln!(
             out,
@@ -174,6 +189,9 @@ impl Report {
                     "{name:<10} mean {mean:.3}  p50 {p50:.3}  p90 {p90:.3}  p99 {p99:.3}  max {max:.3} s"
                 );
             }
+        }
+        if let Some(gap) = self.worst_gap {
+            let _ = writeln!(out, "worst gap  {gap:.3} s");
         }
         if let Some(good) = self.goodput {
             let _ = writeln!(
@@ -225,6 +243,7 @@ fn count_outcomes(samples: &[Sample]) -> Outcomes {
             Outcome::ClosedByClient => &mut outcomes.closed_by_client,
             Outcome::Rejected(429) => &mut outcomes.rejected_429,
             Outcome::Rejected(_) => &mut outcomes.rejected_503,
+            Outcome::Dropped => &mut outcomes.dropped,
             Outcome::Violation(_) => &mut outcomes.violations,
         };
         *place += 1;
@@ -316,19 +335,22 @@ mod tests {
             sample(Outcome::ClosedByClient, 1, 1),
             sample(Outcome::Rejected(429), 1, 1),
             sample(Outcome::Rejected(503), 1, 1),
-            sample(Outcome::Violation("status 500".to_owned()), 1, 1),
+            Sample::dropped(),
+            sample(Outcome::Violation("status 500".to_owned()), 1, 40),
             sample(Outcome::Violation("status 500".to_owned()), 1, 1),
         ];
         let slo = Slo { ttft: Some(1.0), tpot: Some(0.02), e2e: None };
         let report = Report::new(&samples, Duration::from_secs(2), Some(slo));
-        let expected = Outcomes { completed: 2, closed_by_client: 1, rejected_429: 1, rejected_503: 1, violations: 2 };
+        let expected =
+            Outcomes { completed: 2, closed_by_client: 1, rejected_429: 1, rejected_503: 1, dropped: 1, violations: 2 };
         assert_eq!(report.outcomes, expected);
         assert_eq!(report.tokens, Tokens { prompt: 20, cached: 8, output: 10 });
         assert!((report.output_tokens_per_second - 5.0).abs() < 1e-9);
         assert_eq!(report.violations, ["2 x status 500"]);
         let goodput = report.goodput.unwrap();
         assert_eq!(goodput.requests, 1);
-        assert!((goodput.share - 1.0 / 6.0).abs() < 1e-9);
+        assert!((goodput.share - 1.0 / 7.0).abs() < 1e-9);
+        assert_eq!(report.worst_gap, Some(0.04), "of streams that did not complete, too");
         assert!(report.to_text().ends_with("FAILED"));
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(json["outcomes"]["completed"], 2);

@@ -19,6 +19,8 @@ pub enum Outcome {
     Rejected(u16),
     /// Anything else; says what.
     Violation(String),
+    /// Never sent: as many requests were in flight as may be.
+    Dropped,
 }
 
 /// What was seen of one request.
@@ -38,6 +40,14 @@ pub struct Sample {
     pub usage: Option<Usage>,
     /// How long the server asked a rejected client to wait.
     pub retry_after: Option<Duration>,
+}
+
+impl Sample {
+    /// Of a request that was never sent.
+    #[must_use]
+    pub fn dropped() -> Self {
+        Stream::new(Instant::now()).into_sample(Outcome::Dropped)
+    }
 }
 
 /// Token counts of the last chunk.
