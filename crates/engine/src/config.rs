@@ -16,8 +16,8 @@ pub struct EngineConfig {
     pub max_running: usize,
     /// Most prompt columns in one step.
     pub prefill_chunk: usize,
-    /// How much time prompt columns may add to a step while other sequences decode.
-    pub prefill_slice: Duration,
+    /// How long streams should wait for their next token at most: prompt columns of others fill a step up to this.
+    pub itl_goal: Duration,
     /// KV blocks to use; 0 = all the runner has.
     pub kv_blocks: usize,
     /// Most candidates of one request; never more than `max_running`.
@@ -36,7 +36,7 @@ impl Default for EngineConfig {
             max_waiting: 256,
             max_running: 64,
             prefill_chunk: 256,
-            prefill_slice: Duration::from_millis(50),
+            itl_goal: Duration::from_millis(80),
             kv_blocks: 0,
             max_candidates: 16,
             prefix_cache: true,

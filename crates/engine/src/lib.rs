@@ -21,6 +21,7 @@ mod sequence;
 mod simulated;
 mod stats;
 mod step;
+mod turns;
 
 pub use config::{EngineConfig, StartError};
 pub use local::LocalEngine;

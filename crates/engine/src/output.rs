@@ -1,6 +1,7 @@
 //! One request on its way out: its candidates, its events, and what it used.
 
 use std::any::Any;
+use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use inference::{
@@ -9,6 +10,7 @@ use inference::{
 };
 
 use crate::sampler::{Sampler, TokenCounts, draw};
+use crate::sequence::Rank;
 
 /// What a candidate needs to choose and report its tokens; survives preemption.
 struct Candidate {
@@ -34,6 +36,8 @@ pub(crate) enum Made {
 pub(crate) struct Output {
     id: RequestId,
     pub(crate) priority: i32,
+    pub(crate) client: Option<u64>,
+    pub(crate) turn: u64,
     pub(crate) prompt: Vec<TokenId>,
     max_tokens: u32,
     allowance: Option<Allowance>,
@@ -76,6 +80,8 @@ impl Output {
         Self {
             id: request.id,
             priority: request.priority,
+            client: request.client,
+            turn: 0,
             prompt: request.prompt,
             max_tokens: request.max_tokens,
             allowance: request.allowance,
@@ -100,6 +106,11 @@ impl Output {
 
     pub(crate) fn id(&self) -> RequestId {
         self.id
+    }
+
+    /// The rank of one of its candidates.
+    pub(crate) fn rank(&self, arrival: u64, candidate: u32) -> Rank {
+        Rank { priority: Reverse(self.priority), turn: self.turn, arrival, candidate }
     }
 
     pub(crate) fn candidates(&self) -> u32 {

@@ -11,12 +11,15 @@ use inference::TokenId;
 #[cfg(test)]
 use model::BlockId;
 
-use crate::cost::CostModel;
+use crate::cost::{CostModel, Load};
 use crate::kv_cache::{BlockCopy, KvBlocks, blocks_for};
 use crate::sequence::{Rank, Sequence};
 
 /// Prompts that may be under way together: a short one need not wait for a long one before it.
 const PREFILLS: usize = 8;
+/// How long a step may take in which no stream waits for its next token: new requests and cancellations wait for its
+/// end.
+const ALONE_STEP_NS: u64 = 1_000_000_000;
 
 /// Limits of the scheduler.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +29,8 @@ pub(crate) struct SchedulerConfig {
     pub(crate) max_running: usize,
     /// Most prompt columns of a step.
     pub(crate) prefill_chunk: usize,
-    /// Time that prompt columns may add to a step in which others decode.
-    pub(crate) prefill_slice_ns: u64,
+    /// How long a step with streams in it should take at most, prompt columns included.
+    pub(crate) itl_goal_ns: u64,
     /// Most prompt positions of a step whose log-probabilities are reported: each needs a row of logits.
     pub(crate) scored_rows: usize,
 }
@@ -152,21 +155,71 @@ impl Scheduler {
         self.kv.clear_cache();
     }
 
-    /// Plans the next step.
+    /// Plans the next step. This is the whole policy; the methods below only carry it out.
+    ///
+    /// - Order is the rank: priority, then the client's turn (see [`Turns`](crate::turns::Turns)), then arrival. Whoever
+    ///   is preempted comes back at its old place.
+    /// - Streams, whose prompts are done, come first: each gets its column in every step.
+    /// - Prompts get the time that is left of the inter-token goal, but a quarter at least: they move on whatever the
+    ///   goal. The cost model says how many columns that is. When no stream waits they get whole chunks.
+    /// - The first prompt gets half of these columns at least; up to half is kept for the shortest of its priority, which
+    ///   so does not wait for all of a long one. Both halves move in every step, so neither starves.
+    /// - Waiting sequences start, first in order first, while those before them leave columns over and there is room.
+    /// - When blocks run out, who sits out is preempted first, then the last in order.
     pub(crate) fn schedule(&mut self, cost: &CostModel) -> Plan {
         let mut plan = Plan::default();
-        let decodes = self.running.values().filter(|sequence| sequence.decodes()).count();
-        let budget = cost.prefill_budget(decodes, self.config.prefill_chunk, self.config.prefill_slice_ns);
-        self.admit(budget, &mut plan);
-        self.assign(budget, &mut plan);
+        let streams = self.streams();
+        let limit_ns = if streams.columns == 0 {
+            ALONE_STEP_NS.max(self.config.itl_goal_ns)
+        } else {
+            let (goal, decode) = (self.config.itl_goal_ns, cost.predict(&streams));
+            goal.max(decode + goal.max(decode) / 4)
+        };
+        let farthest = self.prompts().map(|(_, sequence)| sequence.computed).max().unwrap_or(0);
+        let mut left = cost.columns_within(&streams, farthest, self.config.prefill_chunk, limit_ns);
+        self.admit(left, &mut plan);
+
+        let (shortest, mut kept) = self.short_share(left).unzip();
+        let mut rows = self.config.scored_rows;
+        for rank in self.running.keys().copied().collect::<Vec<_>>() {
+            let Some(sequence) = self.running.get(&rank).filter(|sequence| !sequence.paused) else { continue };
+            if sequence.decodes() {
+                self.assign(rank, 1, &mut plan);
+                continue;
+            }
+            if shortest == Some(rank) {
+                kept = None;
+            }
+            let mut most = left.saturating_sub(kept.unwrap_or(0));
+            let scores = sequence.scores();
+            if scores {
+                most = most.min(rows);
+            }
+            let columns = self.assign(rank, most, &mut plan);
+            left -= columns;
+            if scores {
+                rows -= columns;
+            }
+        }
         plan
+    }
+
+    /// What the streams alone make of a step: a column and a row of logits for each.
+    fn streams(&self) -> Load {
+        let streams = self.running.values().filter(|sequence| sequence.decodes() && !sequence.paused);
+        streams.fold(Load::default(), |load, sequence| load.with(sequence.computed, 1, 1))
+    }
+
+    /// Running sequences whose prompt is not done, in order.
+    fn prompts(&self) -> impl Iterator<Item = (&Rank, &Sequence)> {
+        self.running.iter().filter(|(_, sequence)| !sequence.decodes() && !sequence.paused)
     }
 
     /// Moves waiting sequences to the batch, best first, as long as there is work and room for them.
     fn admit(&mut self, budget: usize, plan: &mut Plan) {
         while let Some((rank, head)) = self.waiting.iter().find(|(_, sequence)| !sequence.paused) {
             let rank = *rank;
-            let ahead = || self.running.range(..rank).filter(|(_, s)| !s.decodes() && !s.paused);
+            let ahead = || self.prompts().take_while(|(other, _)| **other < rank);
             let enough = ahead().map(|(_, s)| s.remaining()).sum::<usize>() >= budget;
             if enough && ahead().count() >= PREFILLS {
                 return;
@@ -244,52 +297,25 @@ impl Scheduler {
         }
     }
 
-    /// Gives each running sequence its columns, best first, and the blocks for them.
-    fn assign(&mut self, mut budget: usize, plan: &mut Plan) {
-        let mut rows = self.config.scored_rows;
-        let (short, mut kept) = self.short_share(budget).unzip();
-        let ranks: Vec<Rank> = self.running.keys().copied().collect();
-        for rank in ranks {
-            if self.running.get(&rank).is_none_or(|sequence| sequence.paused) {
-                continue;
-            }
-            let Some(mut sequence) = self.running.remove(&rank) else { continue };
-            let decodes = sequence.decodes();
-            let mut columns = 1;
-            if !decodes {
-                if short == Some(rank) {
-                    kept = None;
-                }
-                let mine = budget - kept.unwrap_or(0).min(budget);
-                if mine > 0 {
-                    self.take_cached(rank, &mut sequence, plan);
-                }
-                columns = sequence.remaining().min(mine);
-                if sequence.scores() {
-                    columns = columns.min(rows);
-                }
-            }
-            let start = sequence.computed;
-            let scores = sequence.scores();
-            self.running.insert(rank, sequence);
-            let columns = if columns == 0 { 0 } else { self.make_columns(rank, columns, plan) };
-            if columns == 0 {
-                continue;
-            }
-            if !decodes {
-                budget -= columns;
-            }
-            if scores {
-                rows = rows.saturating_sub(columns);
-            }
+    /// Gives a running sequence its next columns, up to `most`, and the blocks for them. Gives how many.
+    fn assign(&mut self, rank: Rank, most: usize, plan: &mut Plan) -> usize {
+        let Some(mut sequence) = self.running.remove(&rank) else { return 0 };
+        if most > 0 && !sequence.decodes() {
+            self.take_cached(rank, &mut sequence, plan);
+        }
+        let (start, wanted) = (sequence.computed, sequence.remaining().min(most));
+        self.running.insert(rank, sequence);
+        let columns = if wanted == 0 { 0 } else { self.make_columns(rank, wanted, plan) };
+        if columns > 0 {
             plan.work.push(Work { rank, start, columns });
         }
+        columns
     }
 
     /// The prompt with the least to do, and up to half of the budget kept for it: so it does not wait for all of a long
     /// one that came first. `None` when it is first anyway, or of lower priority.
     fn short_share(&self, budget: usize) -> Option<(Rank, usize)> {
-        let mut prompts = self.running.iter().filter(|(_, s)| !s.decodes() && !s.paused);
+        let mut prompts = self.prompts();
         let (first, first_sequence) = prompts.next()?;
         let same = prompts.take_while(|(rank, _)| rank.priority == first.priority);
         let (rank, sequence) = same.min_by_key(|(_, sequence)| sequence.remaining())?;

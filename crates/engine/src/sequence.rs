@@ -7,10 +7,12 @@ use model::{BLOCK_TOKENS, BlockId};
 
 use crate::kv_cache::{BlockCopy, KvBlocks, blocks_for};
 
-/// Order of sequences, best first, and their identity: priority, then arrival, then candidate.
+/// Order of sequences, best first, and their identity: priority, then turn, then arrival, then candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Rank {
     pub(crate) priority: Reverse<i32>,
+    /// See [`Turns`](crate::turns::Turns).
+    pub(crate) turn: u64,
     /// Number of the request, unique and growing.
     pub(crate) arrival: u64,
     pub(crate) candidate: u32,

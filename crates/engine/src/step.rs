@@ -1,6 +1,5 @@
 //! The production line: one step from schedule to events.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::config::EngineConfig;
-use crate::cost::CostModel;
+use crate::cost::{CostModel, Load};
 use crate::inbox::Inbox;
 use crate::kv_cache::blocks_for;
 use crate::output::{Made, Output, panic_message};
@@ -22,6 +21,7 @@ use crate::sampler::Sampler;
 use crate::scheduler::{Plan, Scheduler, SchedulerConfig, Work};
 use crate::sequence::{Rank, Sequence};
 use crate::stats::{self, Stats};
+use crate::turns::Turns;
 
 /// Most prompt positions of a step whose log-probabilities are reported; bounds the rows of logits.
 const SCORED_ROWS: usize = 32;
@@ -44,6 +44,7 @@ pub(crate) struct Core {
     ended: Vec<(Output, Option<RequestFailure>)>,
     sampler: Sampler,
     cost: CostModel,
+    turns: Turns,
     logits: Vec<f32>,
     vocab_size: usize,
     seeds: ChaCha8Rng,
@@ -86,7 +87,7 @@ impl Core {
             prefix_cache: config.prefix_cache,
             max_running: config.max_running,
             prefill_chunk: config.prefill_chunk,
-            prefill_slice_ns: u64::try_from(config.prefill_slice.as_nanos()).unwrap_or(u64::MAX),
+            itl_goal_ns: u64::try_from(config.itl_goal.as_nanos()).unwrap_or(u64::MAX),
             scored_rows: SCORED_ROWS,
         };
         Self {
@@ -97,6 +98,7 @@ impl Core {
             ended: Vec::new(),
             sampler: Sampler::default(),
             cost: CostModel::default(),
+            turns: Turns::default(),
             logits: Vec::new(),
             vocab_size: limits.vocab_size,
             seeds: config.seed.map_or_else(ChaCha8Rng::from_os_rng, ChaCha8Rng::seed_from_u64),
@@ -119,7 +121,7 @@ impl Core {
 
     /// Takes a checked request.
     pub(crate) fn submit(&mut self, request: Request, received_ns: u64) {
-        let output = Output::new(request, received_ns, self.seeds.next_u64());
+        let mut output = Output::new(request, received_ns, self.seeds.next_u64());
         let needed_blocks = blocks_for(output.most_positions());
         let pool_blocks = self.scheduler.kv().total();
         if needed_blocks > pool_blocks {
@@ -129,8 +131,10 @@ impl Core {
         if self.requests.is_empty() {
             // Nobody held a block while the engine slept.
             self.charged_ns = self.clock.now_ns();
+            self.turns.clear();
         }
-        let rank = Rank { priority: Reverse(output.priority), arrival: self.arrivals, candidate: 0 };
+        output.turn = self.turns.take(output.client, count(output.prompt.len()));
+        let rank = output.rank(self.arrivals, 0);
         let cache_limit = if output.prompt_logprobs.is_some() { 0 } else { usize::MAX };
         let slots = output.candidates() as usize;
         self.scheduler.add(rank, Sequence::new(output.prompt.clone(), slots, cache_limit));
@@ -151,7 +155,13 @@ impl Core {
         let step_ns = self.clock.now_ns().saturating_sub(start);
         self.measure(&plan, start, step_ns);
         match ran {
-            Ok(rows) => self.emit(&rows),
+            Ok(rows) => {
+                let load = load(&rows);
+                self.emit(&rows);
+                if load.columns > 0 {
+                    self.cost.observe(&load, self.clock.now_ns().saturating_sub(start));
+                }
+            }
             Err(failure) => self.fail_batch(&plan, failure),
         }
         self.drop_broken();
@@ -213,7 +223,9 @@ impl Core {
         }
         for (rank, positions) in &plan.cached {
             if let Some(output) = self.requests.get_mut(&rank.arrival) {
-                stats::add(&self.shared.stats.prefix_hits_tokens, output.count_input(*positions, true));
+                let tokens = output.count_input(*positions, true);
+                self.turns.refund(output.client, tokens);
+                stats::add(&self.shared.stats.prefix_hits_tokens, tokens);
             }
         }
         for work in &plan.work {
@@ -281,8 +293,12 @@ impl Core {
         for (arrival, (prefill, decode)) in parts {
             if let Some(output) = requests.get_mut(&arrival) {
                 output.count_columns(prefill, decode, step_ns);
+                self.turns.charge(output.client, decode);
             }
         }
+        let named: BTreeSet<u64> = requests.values().filter_map(|output| output.client).collect();
+        let unnamed = requests.values().filter(|output| output.client.is_none()).count();
+        self.turns.advance(count(prefill_columns + decode_columns), count(named.len() + unnamed));
         let end = start + step_ns;
         let held_ns = end.saturating_sub(self.charged_ns);
         self.charged_ns = end;
@@ -293,7 +309,6 @@ impl Core {
         });
         stats::add(&self.shared.stats.kv_block_ns, block_ns);
         if prefill_columns + decode_columns > 0 {
-            self.cost.observe(prefill_columns, decode_columns, step_ns);
             stats::add(&self.shared.stats.steps, 1);
             stats::add(&self.shared.stats.prefill_columns, count(prefill_columns));
             stats::add(&self.shared.stats.decode_columns, count(decode_columns));
@@ -386,7 +401,7 @@ impl Core {
     fn end(&mut self, arrival: u64, failure: Option<RequestFailure>) {
         let Some(output) = self.requests.remove(&arrival) else { return };
         for candidate in 0..output.candidates() {
-            self.scheduler.remove(Rank { priority: Reverse(output.priority), arrival, candidate });
+            self.scheduler.remove(output.rank(arrival, candidate));
         }
         self.ended.push((output, failure));
     }
@@ -454,6 +469,14 @@ impl Core {
             output.end(failure, now);
         }
     }
+}
+
+/// What a step computed.
+fn load(rows: &[Rows]) -> Load {
+    let add = |load: Load, rows: &Rows| {
+        load.with(rows.work.start, rows.work.columns, rows.scored + usize::from(rows.samples))
+    };
+    rows.iter().fold(Load::default(), add)
 }
 
 /// A batch that did not run.

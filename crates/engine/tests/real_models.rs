@@ -103,6 +103,7 @@ fn ask(prompt: &[TokenId], max_tokens: u32, scores: bool) -> (Request, Receiver<
         ignore_eos: true,
         prompt_logprobs: scores.then_some(0),
         priority: 0,
+        client: None,
         controls: Vec::new(),
         events: Box::new(move |event| drop(sender.send(event))),
         cancel: CancelToken::new(),

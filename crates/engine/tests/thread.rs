@@ -28,6 +28,7 @@ fn ask(prompt: Vec<TokenId>, max_tokens: u32) -> (Request, Receiver<Event>) {
         ignore_eos: false,
         prompt_logprobs: None,
         priority: 0,
+        client: None,
         controls: Vec::new(),
         events: Box::new(move |event| drop(sender.send(event))),
         cancel: CancelToken::new(),

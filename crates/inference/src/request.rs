@@ -106,6 +106,9 @@ pub struct Request {
     pub prompt_logprobs: Option<u8>,
     /// Higher runs first and is preempted last.
     pub priority: i32,
+    /// Whose request it is: clients of equal priority get equal shares, however many requests they send. `None` = a
+    /// client of its own.
+    pub client: Option<u64>,
     /// One hook for each candidate, in order; empty = no hook.
     pub controls: Vec<Box<dyn Control>>,
     /// Where this request's events go.

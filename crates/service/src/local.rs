@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -142,6 +143,7 @@ impl LocalLine {
             ignore_eos: generation.ignore_eos,
             prompt_logprobs: if generation.echo { generation.sampling.logprobs } else { None },
             priority: generation.priority,
+            client: generation.labels.key.as_deref().map(client),
             controls: controls(candidates, &pieces, &stops),
             sampling: generation.sampling,
             events: Box::new(sink),
@@ -388,6 +390,13 @@ impl Line for LocalLine {
         self.open.store(false, Ordering::Release);
         self.engine.close();
     }
+}
+
+/// The number by which the engine tells clients apart.
+fn client(key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// One control for each candidate, or none if nothing is to be controlled.

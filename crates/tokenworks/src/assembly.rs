@@ -209,6 +209,7 @@ impl LoadedModel {
                 max_waiting: settings.max_waiting,
                 max_running: settings.max_running,
                 prefill_chunk: settings.prefill_chunk,
+                itl_goal: settings.itl_goal,
                 thread_name: format!("engine-{}", self.name),
                 ..EngineConfig::default()
             },

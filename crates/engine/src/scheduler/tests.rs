@@ -14,13 +14,13 @@ fn config(kv_blocks: usize) -> SchedulerConfig {
         prefix_cache: true,
         max_running: 6,
         prefill_chunk: 48,
-        prefill_slice_ns: 1000,
+        itl_goal_ns: 1000,
         scored_rows: 16,
     }
 }
 
 fn rank(priority: i32, arrival: u64) -> Rank {
-    Rank { priority: Reverse(priority), arrival, candidate: 0 }
+    Rank { priority: Reverse(priority), turn: 0, arrival, candidate: 0 }
 }
 
 /// A hash of each position's token and all before it.
@@ -218,17 +218,27 @@ fn prompts_share_the_chunk_in_order() {
 #[test]
 fn a_long_prompt_does_not_stop_those_who_decode() {
     let mut plant = Plant::new(config(64));
-    plant.cost.observe(10, 0, 1000);
     plant.submit(rank(0, 0), vec![1; 20], 50, 1, false);
     plant.step();
     plant.submit(rank(0, 1), vec![2; 200], 5, 1, false);
+    plant.cost.observe(&Load::default().with(0, 20, 1), 2000);
+    plant.cost.observe(&Load::default().with(20, 1, 1), 300);
     for _ in 0..4 {
         let plan = plant.scheduler.schedule(&plant.cost);
-        assert_eq!(columns(&plan), [(0, 1), (1, 8)], "10 columns of 100 ns fit the slice, rounded down to eights");
+        assert_eq!(columns(&plan), [(0, 1), (1, 8)], "8 columns of about 90 ns beside the stream's 300: 1000 in all");
         for work in &plan.work {
             plant.finish(work);
         }
     }
+}
+
+#[test]
+fn a_clients_turn_comes_before_arrival() {
+    let mut plant = Plant::new(config(64));
+    plant.submit(Rank { turn: 200, ..rank(0, 0) }, vec![1; 100], 5, 1, false);
+    plant.submit(Rank { turn: 10, ..rank(0, 1) }, vec![2; 100], 5, 1, false);
+    let plan = plant.scheduler.schedule(&plant.cost);
+    assert_eq!(columns(&plan), [(1, 48)]);
 }
 
 #[test]

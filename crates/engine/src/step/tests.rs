@@ -8,6 +8,7 @@ use crate::sampler::{TokenCounts, draw};
 use crate::{SimulatedConfig, SimulatedRunner};
 
 mod allowance;
+mod pace;
 mod plant;
 
 /// A continuation straight from a runner with one table: no engine involved. `pick` chooses from a row of logits.

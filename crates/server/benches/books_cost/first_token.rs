@@ -198,6 +198,7 @@ fn busy_engine() -> LocalEngine {
         ignore_eos: true,
         prompt_logprobs: None,
         priority: 0,
+        client: None,
         controls: Vec::new(),
         events: Box::new(Unread),
         cancel: CancelToken::new(),

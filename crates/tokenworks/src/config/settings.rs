@@ -84,8 +84,10 @@ pub struct EngineSettings {
     pub max_running: usize,
     /// Requests that may wait.
     pub max_waiting: usize,
-    /// Prompt tokens computed in one step.
+    /// Most prompt tokens computed in one step.
     pub prefill_chunk: usize,
+    /// How long running answers should wait for their next token at most.
+    pub itl_goal: Duration,
 }
 
 /// The books.
@@ -166,6 +168,7 @@ impl Settings {
                 max_running: table.required_number("engine.max_running")?,
                 max_waiting: table.required_number("engine.max_waiting")?,
                 prefill_chunk: table.required_number("engine.prefill_chunk")?,
+                itl_goal: Duration::from_millis(table.required_number("engine.itl_goal_ms")?),
             },
             log: LogSettings {
                 level: table.text("log.level")?.unwrap_or_default(),
@@ -398,6 +401,7 @@ mod tests {
         assert_eq!((s.cache_dir, s.data_dir), ("/c".into(), "/d".into()));
         assert_eq!(s.server.body_limit, 8 << 20);
         assert_eq!(s.server.drain, Duration::from_secs(30));
+        assert_eq!(s.engine.itl_goal, Duration::from_millis(80));
         assert!(s.threads >= 1 && s.server.keys.is_empty() && s.server.tls.is_none());
     }
 

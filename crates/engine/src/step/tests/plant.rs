@@ -27,7 +27,11 @@ pub(super) struct TestRunner {
     pub(super) clock: ManualClock,
     pub(super) fault: Arc<Mutex<Option<&'static str>>>,
     pub(super) batches: Arc<Mutex<Vec<Vec<usize>>>>,
+    pub(super) price: Arc<Mutex<Price>>,
 }
+
+/// How long a batch takes; the number counts them.
+pub(super) type Price = fn(&Batch<'_>, usize) -> u64;
 
 pub(super) const STEP_NS: u64 = 1000;
 
@@ -37,7 +41,9 @@ impl Runner for TestRunner {
     }
 
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), RunnerError> {
-        self.clock.0.fetch_add(STEP_NS, Ordering::Relaxed);
+        let number = self.batches.lock().unwrap().len();
+        let ns = (*self.price.lock().unwrap())(batch, number);
+        self.clock.0.fetch_add(ns, Ordering::Relaxed);
         match self.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
             Some("panic") => panic!("a test's fault"),
             Some("nan") => logits.fill(f32::NAN),
@@ -123,6 +129,7 @@ pub(super) struct Plant {
     pub(super) inbox: Arc<Inbox>,
     pub(super) fault: Arc<Mutex<Option<&'static str>>>,
     pub(super) batches: Arc<Mutex<Vec<Vec<usize>>>>,
+    pub(super) price: Arc<Mutex<Price>>,
     pub(super) next: u64,
 }
 
@@ -130,21 +137,23 @@ impl Plant {
     pub(super) fn new(kv_blocks: usize, config: &EngineConfig) -> Self {
         let clock = ManualClock::default();
         let simulated =
-            SimulatedConfig { vocab_size: VOCAB, context_len: 1024, kv_blocks, ..SimulatedConfig::default() };
+            SimulatedConfig { vocab_size: VOCAB, context_len: 2048, kv_blocks, ..SimulatedConfig::default() };
         let fault = Arc::new(Mutex::new(None));
         let batches = Arc::new(Mutex::new(Vec::new()));
+        let price: Arc<Mutex<Price>> = Arc::new(Mutex::new(|_, _| STEP_NS));
         let runner = TestRunner {
             inner: SimulatedRunner::new(simulated),
             clock: clock.clone(),
             fault: Arc::clone(&fault),
             batches: Arc::clone(&batches),
+            price: Arc::clone(&price),
         };
         let limits = config.limits(runner.shape()).unwrap();
         let stats = Arc::new(Stats::default());
         let inbox = Arc::new(Inbox::new(config.max_waiting));
         let shared = Shared { stats: Arc::clone(&stats), inbox: Arc::clone(&inbox) };
         let core = Core::new(Box::new(runner), config, limits, shared, Box::new(clock.clone()));
-        Self { core, clock, stats, inbox, fault, batches, next: 0 }
+        Self { core, clock, stats, inbox, fault, batches, price, next: 0 }
     }
 
     pub(super) fn submit(&mut self, prompt: Vec<TokenId>, max_tokens: u32, change: impl FnOnce(&mut Request)) -> Log {
@@ -162,6 +171,7 @@ impl Plant {
             ignore_eos: false,
             prompt_logprobs: None,
             priority: 0,
+            client: None,
             controls: Vec::new(),
             events: Box::new(move |event| events.lock().unwrap().push(event)),
             cancel: CancelToken::new(),
