@@ -199,9 +199,8 @@ mod tests {
     fn the_line_follows_the_machine_through_outliers() {
         let mut cost = CostModel::default();
         let chunk = |start| Load::default().with(start, 128, 1);
-        let decode = |sequences: usize, position| {
-            (0..sequences).fold(Load::default(), |load, _| load.with(position, 1, 1))
-        };
+        let decode =
+            |sequences: usize, position| (0..sequences).fold(Load::default(), |load, _| load.with(position, 1, 1));
         let mut step = 0;
         let mut observe = |cost: &mut CostModel, load: Load| {
             cost.observe(&load, machine(&load, step));

@@ -34,7 +34,8 @@ pub fn matmul_with(isa: Isa, pool: &ThreadPool, products: &mut [(&Matrix, &mut [
     let isa = if Isa::available().contains(&isa) { isa } else { Isa::best() };
     let mut tasks = Vec::with_capacity(products.len());
     let mut items = 0;
-    let shape = ItemShape::of(isa, x);
+    let quantized = products.iter().any(|(matrix, _)| !matrix.weight_type().is_float());
+    let shape = ItemShape::of(isa, x, quantized);
     let column_items = x.columns().div_ceil(shape.columns);
     let side = shape.tiles.then(|| Side::new(x));
     for (matrix, out) in products.iter_mut() {
@@ -64,8 +65,8 @@ struct ItemShape {
 }
 
 impl ItemShape {
-    fn of(isa: Isa, x: &Activations) -> Self {
-        let tiles = isa == Isa::Amx && x.columns() >= TILE_COLUMNS_MIN;
+    fn of(isa: Isa, x: &Activations, quantized: bool) -> Self {
+        let tiles = isa == Isa::Amx && quantized && x.columns() >= TILE_COLUMNS_MIN;
         if tiles {
             // A pair's codes are unpacked once for all its columns.
             Self { panels: TILE_PANELS_PER_ITEM, columns: TILE_COLUMNS_PER_ITEM, tiles }

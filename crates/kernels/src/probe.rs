@@ -66,6 +66,12 @@ fn operations(isa: Isa, rounds: u64) -> u64 {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Vnni => unsafe { x86::dpbusd(rounds) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx512 => unsafe { x86::dpbusd_wide(rounds) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Amx => unsafe { crate::avx512::amx_peak(rounds) },
         #[cfg(not(target_arch = "x86_64"))]
         _ => scalar(rounds),
     }
@@ -137,6 +143,25 @@ mod x86 {
         }
         black_box(sums);
         (SUMS * PRODUCTS * 32 * 2) as u64
+    }
+
+    /// The same on 512-bit vectors.
+    #[target_feature(enable = "avx2,avx512f,avx512vnni")]
+    pub(super) fn dpbusd_wide(rounds: u64) -> u64 {
+        const SUMS: usize = 12;
+        const PRODUCTS: usize = 3;
+        let wide = |v: i8| _mm512_broadcast_i64x4(opaque(_mm256_set1_epi8(v)));
+        let (weights, codes) = (wide(3), wide(-5));
+        let mut sums = [_mm512_setzero_si512(); SUMS];
+        for _ in 0..rounds {
+            for _ in 0..PRODUCTS {
+                for sum in &mut sums {
+                    *sum = _mm512_dpbusd_epi32(*sum, weights, codes);
+                }
+            }
+        }
+        black_box(sums);
+        (SUMS * PRODUCTS * 64 * 2) as u64
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use economics::books::{Books, BooksError, BootstrapKey, Settings, Steps};
 use economics::directory::key::KeyHash;
-use ledger::{OpenError, StoreSpec};
+use ledger::{OpenError, StoreError, StoreSpec};
 use metering::Journal;
 use service::Charging;
 
@@ -24,7 +24,6 @@ const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 /// As [`open`]; the journal cannot be used.
 pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<Charging>> {
     let folder = context.settings.data_dir.join("journal");
-    check_journal(&store(context)?, &folder)?;
     let books = open(context, secret)?;
     let (journal, recovery) = Journal::open(&folder, SYNC_INTERVAL).map_err(|e| journal_error(&folder, &e))?;
     recover(context, &books, recovery)?;
@@ -60,6 +59,7 @@ fn settings(context: &Context, secret: &[u8]) -> Result<(StoreSpec, Settings)> {
     let folder = &context.settings.data_dir;
     make_folder(folder).map_err(|e| unusable(folder, &e))?;
     let store = store(context)?;
+    check_journal(&store, &folder.join("journal"))?;
     let bootstrap = context.settings.server.keys.iter().map(|key| {
         let hash = key
             .hash
@@ -242,8 +242,11 @@ fn books_error(store: &StoreSpec, error: &BooksError) -> Error {
         BooksError::Open(OpenError::InUse { .. }) => {
             "another server keeps these books; stop it, or give this one its own folder: --data-dir DIR"
         }
-        BooksError::Open(OpenError::Store(_)) if embedded => {
+        BooksError::Open(OpenError::Store(StoreError::Damaged(_))) if embedded => {
             "restore a backup: `tokenworks ledger restore FILE`; keep the damaged file"
+        }
+        BooksError::Open(OpenError::Store(_)) if embedded => {
+            "if the disk is full or failing, mend that and start again: nothing is lost"
         }
         BooksError::Open(OpenError::Store(_)) => {
             "check the connection string in books.postgres_file, and that no other server has the same books.writer"

@@ -50,6 +50,23 @@ fn granted() -> bool {
     false
 }
 
+/// Does `rounds` rounds of products of tiles as the kernels have them, everything in registers; gives the operations of
+/// one round.
+///
+/// # Safety
+/// Needs what [`allowed`] asks for.
+pub(crate) unsafe fn peak(rounds: u64) -> u64 {
+    // SAFETY: the tiles are configured before they are used; nothing but tile registers is touched.
+    unsafe {
+        configure(TILE, false);
+        for _ in 0..rounds {
+            asm!("tdpbssd tmm0, tmm1, tmm2", "tdpbssd tmm3, tmm4, tmm5", options(nomem, nostack));
+        }
+        asm!("tilerelease", options(nomem, nostack));
+    }
+    (2 * TILE * ROWS * BLOCK * 2) as u64
+}
+
 /// The scales of activation columns in tiles: for each tile of 16 columns and each block `d`, `scaled_sum` and the sum of
 /// the codes, 16 of each.
 pub(crate) struct Side {
@@ -250,7 +267,7 @@ unsafe fn tile<const T: u8, const N: usize>(
         let block = |b: usize, dots: &mut [Dots; 4]| {
             let (a, codes) = (a.add(b * BLOCK), unpacked.codes[b].0.as_ptr());
             let [even, odd, even_half, odd_half] = dots;
-            match (T == Q6K, b % 2 == 0) {
+            match (T == Q6K, b.is_multiple_of(2)) {
                 (false, true) => multiply::<false>(a, stride, codes, even),
                 (false, false) => multiply::<true>(a, stride, codes, odd),
                 (true, true) => {
@@ -274,7 +291,7 @@ unsafe fn tile<const T: u8, const N: usize>(
                 m: _mm512_loadu_ps(wm.as_ptr()),
                 sub: [_mm512_loadu_ps(low.as_ptr()), _mm512_loadu_ps(up.as_ptr())],
             };
-            let (first, second) = if b % 2 == 0 { (&dots[0].0, &dots[2].0) } else { (&dots[1].0, &dots[3].0) };
+            let (first, second) = if b.is_multiple_of(2) { (&dots[0].0, &dots[2].0) } else { (&dots[1].0, &dots[3].0) };
             for c in 0..N {
                 let low = _mm512_load_si512(first[c].as_ptr().cast());
                 let up = if T == Q6K { _mm512_load_si512(second[c].as_ptr().cast()) } else { low };

@@ -9,7 +9,9 @@ mod pair;
 mod pair_dot;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use amx::{Place, Side, TILE_COLUMNS_MIN, allowed as amx_allowed, products as amx_products, store};
+pub(crate) use amx::{
+    Place, Side, TILE_COLUMNS_MIN, allowed as amx_allowed, peak as amx_peak, products as amx_products, store,
+};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use pair::Pair;
 #[cfg(target_arch = "x86_64")]

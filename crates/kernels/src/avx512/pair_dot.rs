@@ -43,9 +43,9 @@ unsafe fn dot<const T: u8, const N: usize>(pair: &Pair, blocks: usize, x: &Colum
                 }
             }
             let scales = pair.scales::<T>(b);
-            for c in 0..N {
-                let a = &*x.blocks[c].add(b);
-                let codes_at = x.codes[c].add(b * BLOCK);
+            for ((acc, blocks), codes_of) in acc.iter_mut().zip(x.blocks).zip(x.codes) {
+                let a = &*blocks.add(b);
+                let codes_at = codes_of.add(b * BLOCK);
                 let mut dots = start::<T>(a);
                 for g in 0..4 {
                     dots[0] = _mm512_dpbusd_epi32(dots[0], codes[g], broadcast(codes_at.add(4 * g)));
@@ -54,7 +54,7 @@ unsafe fn dot<const T: u8, const N: usize>(pair: &Pair, blocks: usize, x: &Colum
                 if T != Q6K {
                     dots[0] = _mm512_add_epi32(dots[0], dots[1]);
                 }
-                acc[c] = pair::add_block::<T>(acc[c], &scales, dots, &column::<T>(a));
+                *acc = pair::add_block::<T>(*acc, &scales, dots, &column::<T>(a));
             }
         }
     }

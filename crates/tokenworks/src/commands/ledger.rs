@@ -43,6 +43,11 @@ fn faulty(fault: &Fault) -> Error {
     if let Fault::Store(StoreError::Newer { .. }) = fault {
         return Error::failure("the ledger cannot be read").because(fault);
     }
+    if let Fault::Store(StoreError::Full(_) | StoreError::Failed(_)) = fault {
+        return Error::failure("the ledger cannot be read")
+            .because(fault)
+            .hint("if the disk is full or failing, mend that first: the file may be right");
+    }
     Error::failure("the ledger is not right").because(fault).hint(
         "keep the file as it is and look at who could write to it; a backup that verifies can be restored: tokenworks ledger restore FILE",
     )

@@ -70,6 +70,8 @@ fn commands_keep_the_books_beside_a_server_and_without_one() {
     std::fs::write(&books, "").unwrap();
     let error = sandbox.run(&["serve", "tiny.gguf", "--port", "0"]).bad(1);
     assert!(error.contains("are missing or empty"), "{error}");
+    let error = sandbox.run(&["customers", "list"]).bad(1);
+    assert!(error.contains("are missing or empty"), "{error}");
     std::fs::rename(sandbox.path("away.db"), &books).unwrap();
 
     // The server was killed: its socket is still there, and nobody listens.
