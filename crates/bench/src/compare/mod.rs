@@ -1,8 +1,8 @@
 //! `tokenworks-bench compare`: tokenworks and llama.cpp side by side, on the same files, in turn.
 //!
-//! The line is: [`tuning`] finds each peer's best settings once; then in every round each of the [`rows`] is measured
-//! once on each side, by the programs' own benches ([`offline`]) or at a server over HTTP ([`serving`]); [`results`]
-//! takes medians, [`report`] and [`svg`] write them down. The report is written anew after each round, so that a run that
+//! The line is: `tuning` finds each peer's best settings once; then in every round each of the `rows` is measured
+//! once on each side, by the programs' own benches (`offline`) or at a server over HTTP (`serving`); `results`
+//! takes medians, `report` and `svg` write them down. The report is written anew after each round, so that a run that
 //! is broken off leaves what it has. A peer that crashes or is missing makes its rows say so and stops nothing.
 
 pub mod args;

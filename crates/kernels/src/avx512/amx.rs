@@ -19,7 +19,7 @@ use crate::{WeightType, pool::SharedSlice};
 /// Columns of a tile.
 const TILE: usize = 16;
 /// With fewer columns than this VNNI is quicker.
-pub(crate) const TILE_COLUMNS_MIN: usize = 6;
+pub(crate) const TILE_COLUMNS_MIN: usize = 12;
 
 /// Whether this process may use the tiles: the processor has them, and the system grants their state.
 pub(crate) fn allowed() -> bool {
