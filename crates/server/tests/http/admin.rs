@@ -102,15 +102,30 @@ async fn a_managing_key_sees_and_changes_its_own_organisation() {
     assert!(whole.text().contains("payment acme/first"), "{}", whole.text());
 }
 
-#[tokio::test]
-async fn a_managing_key_reaches_nothing_else() {
+/// A key that manages `acme` is denied each, and nothing is changed. (In the project `web` there is also a key `root` that
+/// administers the plant.)
+async fn check_denied<const N: usize>(cases: [(&str, &str, Value, u16, &str); N]) {
     let shop = Shop::open(true).await;
     let boss = neighbours(&shop).await;
     let root = json!({"id": "root", "project": "web", "name": "root", "scopes": ["manage", "plant"]});
     key(&shop, root).await;
-    let far = "this key changes `acme` only";
     let before = shop.admin("GET", "/audit?limit=1000", Value::Null).await;
-    for (method, path, body, status, part) in [
+    for (method, path, body, status, part) in cases {
+        let answer = ask(&shop, &boss, method, path, body.clone()).await;
+        assert_eq!(answer.status, status, "{method} {path} {body}: {}", answer.text());
+        let error = answer.error();
+        assert!(error.message.contains(part), "{method} {path} {body}: {}", error.message);
+        if status == 403 {
+            assert_eq!(error.code.as_deref(), Some("not_allowed"), "{method} {path}");
+        }
+    }
+    let after = shop.admin("GET", "/audit?limit=1000", Value::Null).await;
+    assert_eq!(before, after, "something was changed");
+}
+
+#[tokio::test]
+async fn a_managing_key_reads_and_does_nothing_beyond_its_own() {
+    check_denied([
         // Other kinds of acts.
         ("GET", "/plans", Value::Null, 403, "scope `plant`"),
         ("GET", "/prices", Value::Null, 403, "scope `plant`"),
@@ -138,6 +153,14 @@ async fn a_managing_key_reaches_nothing_else() {
         ("GET", "/end-users/other%2Fu%2Fv", Value::Null, 404, "there is no end user"),
         ("POST", "/keys/k2/rotate", json!({}), 404, "there is no key"),
         ("DELETE", "/keys/k2", Value::Null, 404, "there is no key"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_managing_key_names_nothing_of_others() {
+    let far = "this key changes `acme` only";
+    check_denied([
         // By a field.
         ("PUT", "/teams", json!({"id": "t", "organisation": "other", "name": "T"}), 403, far),
         ("PUT", "/teams", json!({"id": "t", "organisation": "acme/red", "name": "T"}), 403, far),
@@ -157,6 +180,13 @@ async fn a_managing_key_reaches_nothing_else() {
         ("PUT", "/teams", json!({"id": "far", "organisation": "acme", "name": "T"}), 400, "`far` is taken"),
         ("POST", "/keys", json!({"id": "k2", "project": "web", "name": "x"}), 400, "already"),
         ("PUT", "/keys", json!({"id": "k2", "project": "web", "name": "x", "scopes": []}), 400, "no key `k2`"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_managing_key_gives_no_more_than_it_has() {
+    check_denied([
         // More than the key has itself.
         (
             "POST",
@@ -179,18 +209,14 @@ async fn a_managing_key_reaches_nothing_else() {
         // The server's own fields.
         ("POST", "/keys", json!({"id": "x", "project": "web", "name": "x", "hash": "00"}), 400, "is the server's"),
         ("PUT", "/keys", json!({"id": "k1", "project": "web", "name": "x", "revoked": false}), 400, "is the server's"),
-    ] {
-        let answer = ask(&shop, &boss, method, path, body.clone()).await;
-        assert_eq!(answer.status, status, "{method} {path} {body}: {}", answer.text());
-        let error = answer.error();
-        assert!(error.message.contains(part), "{method} {path} {body}: {}", error.message);
-        if status == 403 {
-            assert_eq!(error.code.as_deref(), Some("not_allowed"), "{method} {path}");
-        }
-    }
-    let after = shop.admin("GET", "/audit?limit=1000", Value::Null).await;
-    assert_eq!(before, after, "something was changed");
-    // The scope is asked for at each request: a key without it, a role that lost it.
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn the_scope_is_asked_for_at_each_request() {
+    let shop = Shop::open(true).await;
+    neighbours(&shop).await;
     let owned = json!({"id": "anns", "project": "web", "name": "a", "owner": "ann/b", "scopes": ["manage"]});
     let anns = key(&shop, owned).await;
     assert_eq!(ids(&shop, &anns, "/projects").await, ["web"]);
