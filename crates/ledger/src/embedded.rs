@@ -1,7 +1,7 @@
 //! Decisions in memory, storage behind: one mutex makes the order, one thread writes it in groups.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use crate::book::{Book, Decision};
 use crate::error::{NotDurable, OpenError, Refusal, Refused, StoreError};
 use crate::group::Group;
 use crate::ledger::{Options, Summary};
+use crate::mark::Mark;
 use crate::receipt::{Fate, Receipt};
 use crate::store::{self, Head, Sql, StoreHistory};
 use crate::types::{Batch, Command, Outcome};
@@ -24,6 +25,8 @@ pub(crate) struct Desk {
     state: Mutex<State>,
     wake: Condvar,
     queue_bytes: usize,
+    /// What was found wrong with the store while it was in use.
+    fault: OnceLock<StoreError>,
 }
 
 pub(crate) struct State {
@@ -52,6 +55,16 @@ impl Desk {
     /// Why nothing comes to the disk now.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.lock().trouble.clone()
+    }
+
+    /// The store is wrong: no new work, and nothing of it is shown. What is open can still be settled.
+    pub(crate) fn close_to_all(&self, fault: StoreError) {
+        let _ = self.fault.set(fault);
+    }
+
+    /// Nothing was found wrong so far.
+    pub(crate) fn sound(&self) -> Result<(), StoreError> {
+        self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 
     /// Decides a batch and queues what it changes, in one step.
@@ -90,6 +103,9 @@ impl Desk {
         if state.closed {
             return unavailable("it is closed");
         }
+        if new_work && let Err(fault) = self.sound() {
+            return unavailable(&fault.to_string());
+        }
         if let Some(trouble) = state.trouble.as_ref().filter(|_| new_work) {
             return unavailable(trouble);
         }
@@ -122,11 +138,17 @@ pub(crate) struct Writer {
     linger: Duration,
     group: Group,
     fates: Vec<Arc<Fate>>,
+    mark: Mark,
 }
 
 impl Writer {
-    /// Checks and loads the store behind `sql`; `history` is a second connection to it.
-    pub(crate) fn open(mut sql: Box<dyn Sql>, history: Box<dyn Sql>, options: &Options) -> Result<Self, OpenError> {
+    /// Checks and loads the store behind `sql`; `history` is a second connection to it, `mark` lies beside it.
+    pub(crate) fn open(
+        mut sql: Box<dyn Sql>,
+        history: Box<dyn Sql>,
+        mark: Mark,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
         let book = store::load(sql.as_mut(), options.writer)?;
         store::check_tail(sql.as_mut(), book.seq)?;
         let heads = store::heads(sql.as_mut())?;
@@ -140,8 +162,13 @@ impl Writer {
             trouble: None,
             closed: false,
         };
-        let desk = Desk { state: Mutex::new(state), wake: Condvar::new(), queue_bytes: options.queue_bytes };
-        Ok(Self {
+        let desk = Desk {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            queue_bytes: options.queue_bytes,
+            fault: OnceLock::new(),
+        };
+        let writer = Self {
             desk: Arc::new(desk),
             sql,
             id: options.writer,
@@ -150,7 +177,17 @@ impl Writer {
             linger: options.linger,
             group: Group::default(),
             fates: Vec::new(),
-        })
+            mark,
+        };
+        writer.note();
+        Ok(writer)
+    }
+
+    /// Notes in the mark what is on the disk. An older mark tells of less, but of nothing wrong, so work goes on without.
+    fn note(&self) {
+        if let Err(error) = self.mark.set(self.id, &self.head) {
+            tracing::warn!("the mark of the ledger's last entry could not be written: {error}");
+        }
     }
 
     fn run(mut self) {
@@ -209,6 +246,7 @@ impl Writer {
                 let _ = self.sql.run("ROLLBACK");
                 return Err(error);
             }
+            self.note();
         }
         let mut state = self.desk.lock();
         state.trouble = None;

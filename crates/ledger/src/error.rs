@@ -122,6 +122,19 @@ pub enum StoreError {
     /// The stored data contradicts itself.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// The end of the stored data is missing: it was there once.
+    #[error(
+        "the store ends at entry {last}, and once it had entry {marked} on the disk: its last {turns} transactions are \
+         missing, as when its `-wal` file is damaged, cut or deleted, or an older copy was put in its place"
+    )]
+    CutOff {
+        /// The last entry that is there.
+        last: u64,
+        /// The last entry that was there.
+        marked: u64,
+        /// Transactions that are missing: entries, or holds only.
+        turns: u64,
+    },
     /// A newer program wrote it.
     #[error("the store has schema version {found}, this program knows up to {known}; use the newer program")]
     Newer {

@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::audit::{self, Audit};
 use crate::book::Account;
 use crate::embedded::{Desk, Thread, Writer};
 use crate::error::{NotDurable, OpenError, Refused, StoreError};
 use crate::export::{Format, export};
 use crate::group;
+use crate::mark::{self, Mark, Marked};
 use crate::postgres::Postgres;
 use crate::receipt::Receipt;
 use crate::shared::Shared;
 use crate::sqlite::{Lock, Sqlite, copy};
-use crate::store::{self, META, Sql, Value, whole};
+use crate::store::{self, Head, META, Sql, Value, whole};
 use crate::types::{AccountId, AccountSpec, Balance, Batch, Document, Entry, EntryId, Hold};
 use crate::verify::{Fault, Report, verify};
 
@@ -39,11 +41,19 @@ pub struct Options {
     pub queue_bytes: usize,
     /// How long holds that nobody waits for may wait for company.
     pub linger: Duration,
+    /// Up to so many entries are recomputed before the store is used.
+    pub audit_at_once: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { writer: 0, summary: None, queue_bytes: 64 * 1024 * 1024, linger: Duration::from_millis(10) }
+        Self {
+            writer: 0,
+            summary: None,
+            queue_bytes: 64 * 1024 * 1024,
+            linger: Duration::from_millis(10),
+            audit_at_once: 100_000,
+        }
     }
 }
 
@@ -71,34 +81,34 @@ pub struct Tally {
 pub struct Ledger(Arc<Inner>);
 
 struct Inner {
+    _audit: Option<Audit>,
     engine: Engine,
     reader: Mutex<Box<dyn Sql>>,
     spec: StoreSpec,
     summary: Option<Arc<dyn Summary>>,
+    // The last to be dropped: others may open the file then.
+    _lock: Option<Lock>,
 }
 
 /// Who decides.
 enum Engine {
-    // Dropped in this order: the writer ends, then others may open the file.
-    Embedded { desk: Arc<Desk>, _thread: Thread, _lock: Lock },
+    Embedded { desk: Arc<Desk>, _thread: Thread },
     Shared(Shared),
 }
 
 impl Ledger {
-    /// Opens or makes a ledger and checks it: the file's structure, every account and hold, the end of the chain. (Over
-    /// PostgreSQL: the end of the chain; rows are checked as they are read.)
+    /// Opens or makes a ledger and checks it. Embedded: that its end is there, then all that [`Ledger::verify`] does; when
+    /// that takes long, the file's structure, every account and hold and the end of the chain at once, and the whole on
+    /// a thread beside the work: see [`Ledger::sound`]. (Over PostgreSQL: the end of the chain; rows are checked as they
+    /// are read.)
     ///
     /// # Errors
     /// See [`OpenError`]: in use, newer, damaged, not to be read.
     pub fn open(spec: &StoreSpec, options: &Options) -> Result<Self, OpenError> {
-        let engine = match spec {
+        let (engine, audit, lock) = match spec {
             StoreSpec::Sqlite(path) => {
-                let lock = Lock::take(path)?;
-                let mut sql = Sqlite::writer(path)?;
-                sql.quick_check()?;
-                prepare(&mut sql, options)?;
-                let writer = Writer::open(Box::new(sql), Box::new(Sqlite::reader(path)?), options)?;
-                Engine::Embedded { desk: Arc::clone(&writer.desk), _thread: Thread::start(writer)?, _lock: lock }
+                let (engine, audit, lock) = embedded(path, options)?;
+                (engine, audit, Some(lock))
             }
             StoreSpec::Postgres(url) => {
                 let mut sql = Postgres::connect(url, Some(options.writer))?;
@@ -107,11 +117,19 @@ impl Ledger {
                 let unlocked = sql.rows("SELECT pg_advisory_unlock($1)", &[Value::Int(PREPARE_LOCK)]);
                 prepared?;
                 unlocked?;
-                Engine::Shared(Shared::open(Box::new(sql), options)?)
+                (Engine::Shared(Shared::open(Box::new(sql), options)?), None, None)
             }
         };
         let (reader, summary) = (Mutex::new(reader(spec)?), options.summary.clone());
-        Ok(Self(Arc::new(Inner { engine, reader, spec: spec.clone(), summary })))
+        Ok(Self(Arc::new(Inner { _audit: audit, engine, reader, spec: spec.clone(), summary, _lock: lock })))
+    }
+
+    /// That nothing was found wrong with the store since it was opened.
+    ///
+    /// # Errors
+    /// What was found. New work is refused then, and nothing is read any more.
+    pub fn sound(&self) -> Result<(), StoreError> {
+        self.desk().map_or(Ok(()), Desk::sound)
     }
 
     /// Applies a batch, all or none. When it returns, the batch is decided: everyone sees it, and it is written in the
@@ -169,12 +187,13 @@ impl Ledger {
     /// The store's.
     pub fn balances(&self, ids: &[AccountId]) -> Result<Vec<(AccountId, Balance)>, StoreError> {
         if let Some(desk) = self.desk() {
+            desk.sound()?;
             let state = desk.lock();
             let balance = |id: &AccountId| Some((*id, state.book.accounts.get(id)?.balance));
             return Ok(ids.iter().filter_map(balance).collect());
         }
         let keys: Vec<_> = ids.iter().map(|id| whole(id.0)).collect();
-        let rows = self.reader().find(&store::ACCOUNT, 0, &keys)?;
+        let rows = self.reader()?.find(&store::ACCOUNT, 0, &keys)?;
         rows.iter().map(|row| store::account(row).map(|(id, account)| (id, account.balance))).collect()
     }
 
@@ -185,7 +204,7 @@ impl Ledger {
     pub fn holds(&self) -> Result<Vec<Arc<Hold>>, StoreError> {
         match self.desk() {
             Some(desk) => Ok(desk.lock().book.holds.values().cloned().collect()),
-            None => Ok(store::holds(self.reader().as_mut())?.into_iter().map(Arc::new).collect()),
+            None => Ok(store::holds(self.reader()?.as_mut())?.into_iter().map(Arc::new).collect()),
         }
     }
 
@@ -194,7 +213,7 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn documents(&self, kind: u16) -> Result<Vec<Document>, StoreError> {
-        store::documents(self.reader().as_mut(), kind, None)
+        store::documents(self.reader()?.as_mut(), kind, None)
     }
 
     /// All versions of one document, oldest first. Only what is on the disk.
@@ -202,7 +221,7 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn document_history(&self, kind: u16, key: &str) -> Result<Vec<Document>, StoreError> {
-        store::documents(self.reader().as_mut(), kind, Some(key))
+        store::documents(self.reader()?.as_mut(), kind, Some(key))
     }
 
     /// Up to `limit` (at most 10,000) versions of documents of every kind that were put after entry `after`, oldest
@@ -211,7 +230,7 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn documents_after(&self, after: u64, limit: u32) -> Result<Vec<Document>, StoreError> {
-        store::documents_after(self.reader().as_mut(), after, limit.min(10_000).into())
+        store::documents_after(self.reader()?.as_mut(), after, limit.min(10_000).into())
     }
 
     /// The number of the last entry that is on the disk; 0: none.
@@ -219,7 +238,7 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn last_seq(&self) -> Result<u64, StoreError> {
-        store::meta(self.reader().as_mut(), "seq")
+        store::meta(self.reader()?.as_mut(), "seq")
     }
 
     /// Whether other processes may write to the same store.
@@ -233,7 +252,7 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn entries(&self, from: u64, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        let stored = store::entries(self.reader().as_mut(), from, limit.min(10_000).into())?;
+        let stored = store::entries(self.reader()?.as_mut(), from, limit.min(10_000).into())?;
         Ok(stored.into_iter().map(|stored| stored.entry).collect())
     }
 
@@ -245,7 +264,7 @@ impl Ledger {
         let recent = self.desk().and_then(|desk| desk.lock().book.recent.get(&id).cloned());
         match recent {
             Some(entry) => Ok(Some((*entry).clone())),
-            None => Ok(store::entries_by_id(self.reader().as_mut(), &[id])?.pop()),
+            None => Ok(store::entries_by_id(self.reader()?.as_mut(), &[id])?.pop()),
         }
     }
 
@@ -254,7 +273,7 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn tallies(&self, from: &[u8], to: &[u8], limit: u32) -> Result<Vec<Tally>, StoreError> {
-        store::tallies(self.reader().as_mut(), (from, to), store::End::First, limit.into())
+        store::tallies(self.reader()?.as_mut(), (from, to), store::End::First, limit.into())
     }
 
     /// As [`Ledger::tallies`], but the last ones, from the end of the range backwards.
@@ -262,7 +281,7 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn last_tallies(&self, from: &[u8], to: &[u8], limit: u32) -> Result<Vec<Tally>, StoreError> {
-        store::tallies(self.reader().as_mut(), (from, to), store::End::Last, limit.into())
+        store::tallies(self.reader()?.as_mut(), (from, to), store::End::Last, limit.into())
     }
 
     /// Recomputes everything that is on the disk: see [`verify`]. Takes its own connection and disturbs nobody.
@@ -299,6 +318,7 @@ impl Ledger {
     }
 
     fn account_state(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
+        self.sound()?;
         match self.desk() {
             Some(desk) => Ok(desk.lock().book.accounts.get(&id).cloned()),
             None => Ok(self.stored_account(0, &whole(id.0))?.map(|(_, account)| account)),
@@ -306,12 +326,13 @@ impl Ledger {
     }
 
     fn stored_account(&self, column: usize, key: &Value<'_>) -> Result<Option<(AccountId, Account)>, StoreError> {
-        let rows = self.reader().find(&store::ACCOUNT, column, std::slice::from_ref(key))?;
+        let rows = self.reader()?.find(&store::ACCOUNT, column, std::slice::from_ref(key))?;
         rows.first().map(store::account).transpose()
     }
 
-    fn reader(&self) -> MutexGuard<'_, Box<dyn Sql>> {
-        self.0.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reader(&self) -> Result<MutexGuard<'_, Box<dyn Sql>>, StoreError> {
+        self.sound()?;
+        Ok(self.0.reader.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -340,7 +361,39 @@ pub fn restore(from: &Path, to: &Path, summary: Option<&dyn Summary>) -> Result<
     })?;
     let report = verify(&StoreSpec::Sqlite(from.to_owned()), summary)?;
     copy(from, to)?;
+    // It told of the store that was here before.
+    mark::remove(to).map_err(|error| StoreError::Failed(format!("the mark of {}: {error}", to.display())))?;
     Ok(report)
+}
+
+/// Opens the file at `path` for this process alone.
+fn embedded(path: &Path, options: &Options) -> Result<(Engine, Option<Audit>, Lock), OpenError> {
+    let mut lock = Lock::take(path)?;
+    let marked = Marked::read(path)?;
+    // Nothing is begun anew in the place of what is missing.
+    if let Some(marked) = marked.filter(|_| !path.exists()) {
+        return Err(marked.cut_off(&Head::default()).into());
+    }
+    let mut sql = Sqlite::writer(path)?;
+    lock.hold(path)?;
+    if let Some(marked) = marked {
+        marked.check(&mut sql)?;
+    }
+    let large = !store::is_new(&mut sql)? && store::meta(&mut sql, "seq")? > options.audit_at_once;
+    if large {
+        sql.quick_check()?;
+    }
+    prepare(&mut sql, options)?;
+    if !large {
+        audit::at_once(&mut sql, options.summary.as_deref())?;
+    }
+    sql.checked()?;
+    let history = Sqlite::reader(path)?;
+    history.checked()?;
+    let writer = Writer::open(Box::new(sql), Box::new(history), Mark::open(path)?, options)?;
+    let desk = Arc::clone(&writer.desk);
+    let audit = large.then(|| Audit::start(path, options.summary.clone(), Arc::clone(&desk))).transpose()?;
+    Ok((Engine::Embedded { desk, _thread: Thread::start(writer)? }, audit, lock))
 }
 
 /// One at a time brings a shared database up to date.
@@ -352,10 +405,19 @@ fn prepare(sql: &mut dyn Sql, options: &Options) -> Result<(), StoreError> {
     check_summary(sql, options.summary.as_deref())
 }
 
-/// A connection that only reads, to a store that this program knows how to read.
+/// A connection that only reads, to a store that this program knows how to read and whose end is there.
 pub(crate) fn reader(spec: &StoreSpec) -> Result<Box<dyn Sql>, StoreError> {
     let mut sql: Box<dyn Sql> = match spec {
-        StoreSpec::Sqlite(path) => Box::new(Sqlite::reader(path)?),
+        StoreSpec::Sqlite(path) => {
+            // The mark first: the store is never older.
+            let marked = Marked::read(path)?;
+            let mut sql = Sqlite::reader(path)?;
+            if let Some(marked) = marked {
+                marked.check(&mut sql)?;
+            }
+            sql.checked()?;
+            Box::new(sql)
+        }
         StoreSpec::Postgres(url) => Box::new(Postgres::connect(url, None)?),
     };
     store::schema(sql.as_mut(), store::MIGRATIONS)?;

@@ -13,12 +13,14 @@
 // The tests' own sums need no such care; the same code is also checked without `cfg(test)`.
 #![cfg_attr(not(test), deny(clippy::float_arithmetic, clippy::arithmetic_side_effects, clippy::as_conversions))]
 
+mod audit;
 mod book;
 mod embedded;
 mod error;
 mod export;
 mod group;
 mod ledger;
+mod mark;
 mod pack;
 mod postgres;
 mod receipt;

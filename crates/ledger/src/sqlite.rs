@@ -7,8 +7,9 @@ use std::io::{Read, Seek, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
+use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags, ToSql};
 
 use crate::error::{OpenError, StoreError};
 use crate::store::{Row, Sql, Table, Value};
@@ -33,8 +34,7 @@ impl Sqlite {
             _ => {}
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut store = Self(Connection::open_with_flags(path, flags)?);
-        store.0.busy_timeout(BUSY_LIMIT)?;
+        let mut store = Self::connect(path, flags)?;
         let (id, tables) =
             (store.number("PRAGMA application_id")?, store.number("SELECT count(*) FROM sqlite_schema")?);
         if id != APPLICATION_ID && (id != 0 || tables != 0) {
@@ -53,10 +53,29 @@ impl Sqlite {
     /// A connection that only reads.
     pub(crate) fn reader(path: &Path) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut store = Self(Connection::open_with_flags(path, flags)?);
-        store.0.busy_timeout(BUSY_LIMIT)?;
+        let mut store = Self::connect(path, flags)?;
         store.run("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -16384;")?;
         Ok(store)
+    }
+
+    fn connect(path: &Path, flags: OpenFlags) -> Result<Self, StoreError> {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_LIMIT)?;
+        // Closing would empty the log. One that is cut off must stay for a person to look at, so not before
+        // [`Sqlite::checked`].
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        Ok(Self(connection))
+    }
+
+    /// The store is right: closing may empty its log.
+    pub(crate) fn checked(&self) -> Result<(), StoreError> {
+        self.0.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        Ok(())
+    }
+
+    /// To break off what another thread does with it.
+    pub(crate) fn interrupt_handle(&self) -> InterruptHandle {
+        self.0.get_interrupt_handle()
     }
 
     /// Structure of the whole file.
@@ -176,25 +195,47 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 /// Held while the store is open; the operating system drops it when the process dies, whatever way.
-pub(crate) struct Lock(#[expect(dead_code, reason = "open as long as the ledger is")] File);
+pub(crate) struct Lock {
+    /// Of the path: says who has it.
+    _path: File,
+    /// Of the file itself, which may have another name too. SQLite's own locks are of another kind; closing this would
+    /// drop them, so it must be the last to close.
+    _store: Option<File>,
+}
 
 impl Lock {
     pub(crate) fn take(path: &Path) -> Result<Self, OpenError> {
         let failed = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", lock_path(path).display()));
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(lock_path(path));
-        let file = file.as_mut().map_err(|error| failed(std::io::Error::new(error.kind(), error.to_string())))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut by = String::new();
-                let _ = file.take(100).read_to_string(&mut by);
-                return Err(OpenError::InUse { path: path.to_owned(), by: by.trim().to_owned() });
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error).into()),
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(lock_path(path));
+        let mut file = file.map_err(failed)?;
+        if !try_lock(&file).map_err(failed)? {
+            let mut by = String::new();
+            let _ = file.take(100).read_to_string(&mut by);
+            return Err(OpenError::InUse { path: path.to_owned(), by: by.trim().to_owned() });
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
         writeln!(file, "process {}", std::process::id()).map_err(failed)?;
-        Ok(Self(file.try_clone().map_err(failed)?))
+        Ok(Self { _path: file, _store: None })
+    }
+
+    /// Keeps those out who know the file by another name.
+    pub(crate) fn hold(&mut self, path: &Path) -> Result<(), OpenError> {
+        let failed = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", path.display()));
+        let file = File::open(path).map_err(failed)?;
+        if !try_lock(&file).map_err(failed)? {
+            let by = "a server that knows this file by another name".to_owned();
+            return Err(OpenError::InUse { path: path.to_owned(), by });
+        }
+        self._store = Some(file);
+        Ok(())
+    }
+}
+
+fn try_lock(file: &File) -> std::io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -215,15 +256,18 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     new_private(&part).map_err(failed)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let target = part.to_str().ok_or_else(|| StoreError::Failed(format!("{} is not UTF-8", part.display())))?;
-    Connection::open_with_flags(from, flags)?.execute("VACUUM INTO ?1", [target])?;
-    File::open(&part).and_then(|file| file.sync_all()).map_err(failed)?;
+    let written = Sqlite::connect(from, flags).and_then(|from| {
+        from.0.execute("VACUUM INTO ?1", [target])?;
+        File::open(&part).and_then(|file| file.sync_all()).map_err(failed)
+    });
+    written.inspect_err(|_half| drop(std::fs::remove_file(&part)))?;
     std::fs::rename(&part, to).map_err(failed)?;
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
 /// An empty file, which SQLite fills as it does one that it made itself.
-fn new_private(path: &Path) -> std::io::Result<File> {
+pub(crate) fn new_private(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -235,7 +279,7 @@ fn lock_path(path: &Path) -> PathBuf {
     beside(path, ".lock")
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use thiserror::Error;
 
@@ -50,8 +51,8 @@ pub enum Fault {
     Store(#[from] StoreError),
 }
 
-/// Recomputes chain, balances, holds, documents and tallies of a store, open or not, from one state of it. Without the
-/// store's summary the tallies are not checked.
+/// Recomputes chain, balances, holds, documents and tallies of a store, open or not, from one state of it, and compares
+/// its end with the mark beside an embedded one. Without the store's summary the tallies are not checked.
 ///
 /// # Errors
 /// The first fault found.
@@ -60,22 +61,16 @@ pub fn verify(spec: &StoreSpec, summary: Option<&dyn Summary>) -> Result<Report,
     if let StoreSpec::Sqlite(path) = spec {
         Sqlite::reader(path)?.integrity_check()?;
     }
-    check(sql.as_mut(), summary)
+    check(sql.as_mut(), summary, &AtomicBool::new(false))
 }
 
-fn check(sql: &mut dyn Sql, summary: Option<&dyn Summary>) -> Result<Report, Fault> {
-    sql.run("BEGIN")?;
+/// As [`verify`], until `stop`.
+pub(crate) fn check(sql: &mut dyn Sql, summary: Option<&dyn Summary>, stop: &AtomicBool) -> Result<Report, Fault> {
     let mut fold = Fold::default();
-    loop {
-        let page = store::entries(sql, fold.seq.saturating_add(1), store::PAGE)?;
-        if page.is_empty() {
-            break;
-        }
-        for stored in &page {
-            let seq = fold.seq.saturating_add(1);
-            fold.add(stored, summary).map_err(|what| Fault::Entry { seq, what })?;
-        }
-    }
+    // Entries never change, so only what they are compared with must be of one moment: the store goes on meanwhile.
+    fold.add_all(sql, summary, stop)?;
+    sql.run("BEGIN")?;
+    fold.add_all(sql, summary, stop)?;
     let mut report = Report { entries: fold.seq, documents: fold.documents, ..Report::default() };
     fold.check_heads(sql)?;
     report.heads = fold.chains.iter().map(|(&writer, &hash)| (writer, hash)).collect();
@@ -104,6 +99,23 @@ struct Fold {
 }
 
 impl Fold {
+    /// Adds the entries that are there now.
+    fn add_all(&mut self, sql: &mut dyn Sql, summary: Option<&dyn Summary>, stop: &AtomicBool) -> Result<(), Fault> {
+        loop {
+            let page = store::entries(sql, self.seq.saturating_add(1), store::PAGE)?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Err(StoreError::Failed("stopped".to_owned()).into());
+            }
+            for stored in &page {
+                let seq = self.seq.saturating_add(1);
+                self.add(stored, summary).map_err(|what| Fault::Entry { seq, what })?;
+            }
+        }
+    }
+
     fn add(&mut self, stored: &Stored, summary: Option<&dyn Summary>) -> Result<(), String> {
         let Stored { entry, hash } = stored;
         self.seq = self.seq.saturating_add(1);

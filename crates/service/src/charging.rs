@@ -95,7 +95,7 @@ impl Charging {
     /// Why no new request can be taken now; `None` when all is well.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.journal.trouble()
+        self.journal.trouble().or_else(|| self.books.ledger().sound().err().map(|fault| fault.to_string()))
     }
 
     /// Takes the hold of a request and opens its page. `streamed`: chunks leave before the end.

@@ -97,7 +97,7 @@ fn check_journal(store: &StoreSpec, folder: &Path) -> Result<()> {
     Err(Error::failure(format!("the books in {} are missing or empty, and their journal is there", file.display()))
         .because(format!("{} tells what is still to be charged in them", folder.display()))
         .hint(
-            "put the books back, or restore a backup: `tokenworks ledger restore FILE`; to begin anew move both away",
+            "put the books back, or restore a backup: `tokenworks ledger restore FILE`; to begin anew move `books.db*` and the journal away",
         ))
 }
 
@@ -236,12 +236,17 @@ fn unusable(folder: &Path, error: &std::io::Error) -> Error {
         .hint("set data_dir to a folder that this user can write")
 }
 
+/// What to do when the end of the books is missing.
+pub const CUT_OFF_HINT: &str = "put back what is missing, or restore a backup: `tokenworks ledger restore FILE`; to go on without it, \
+                            as if that had never been charged, delete `books.db-mark`";
+
 fn books_error(store: &StoreSpec, error: &BooksError) -> Error {
     let embedded = matches!(store, StoreSpec::Sqlite(_));
     let hint = match error {
         BooksError::Open(OpenError::InUse { .. }) => {
             "another server keeps these books; stop it, or give this one its own folder: --data-dir DIR"
         }
+        BooksError::Open(OpenError::Store(StoreError::CutOff { .. })) => CUT_OFF_HINT,
         BooksError::Open(OpenError::Store(StoreError::Damaged(_))) if embedded => {
             "restore a backup: `tokenworks ledger restore FILE`; keep the damaged file"
         }

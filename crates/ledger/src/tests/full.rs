@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::embedded::{Thread, Writer};
 use crate::error::{NotDurable, Refusal, StoreError};
 use crate::ledger::{Options, StoreSpec};
+use crate::mark::Mark;
 use crate::receipt::Receipt;
 use crate::sqlite::Sqlite;
 use crate::store::{self, Row, Sql, Table, Value};
@@ -72,7 +73,13 @@ fn full(path: &std::path::Path) -> (Thread, Arc<crate::embedded::Desk>, Arc<Atom
     let mut sql = Sqlite::writer(path).unwrap();
     store::migrate(&mut sql, store::MIGRATIONS).unwrap();
     let history = Box::new(Sqlite::reader(path).unwrap());
-    let writer = Writer::open(Box::new(Capped(sql, Arc::clone(&limit))), history, &Options::default()).unwrap();
+    let writer = Writer::open(
+        Box::new(Capped(sql, Arc::clone(&limit))),
+        history,
+        Mark::open(path).unwrap(),
+        &Options::default(),
+    )
+    .unwrap();
     let desk = Arc::clone(&writer.desk);
     let thread = Thread::start(writer).unwrap();
     for name in ["a", "b"] {
@@ -143,7 +150,7 @@ fn a_queue_keeps_its_second_half_for_what_is_open() {
     store::migrate(&mut sql, store::MIGRATIONS).unwrap();
     let history = Box::new(Sqlite::reader(&path).unwrap());
     let options = Options { queue_bytes: 100_000, ..Options::default() };
-    let mut writer = Writer::open(Box::new(sql), history, &options).unwrap();
+    let mut writer = Writer::open(Box::new(sql), history, Mark::open(&path).unwrap(), &options).unwrap();
     let desk = Arc::clone(&writer.desk);
     for name in ["a", "b"] {
         desk.submit(&open(name)).unwrap();

@@ -14,6 +14,7 @@ use super::auditor::{Auditor, Why};
 use crate::embedded::{Desk, Writer};
 use crate::error::{NotDurable, Refusal, StoreError};
 use crate::ledger::{Options, StoreSpec, Summary};
+use crate::mark::{Mark, Marked};
 use crate::receipt::Receipt;
 use crate::sqlite::Sqlite;
 use crate::store::{self, Row, Sql, Table, Value};
@@ -101,14 +102,19 @@ impl Summary for ByKind {
 }
 
 fn open(path: &Path, plan: &Arc<Mutex<Plan>>) -> Writer {
+    let marked = Marked::read(path).unwrap();
     let mut sql = Sqlite::writer(path).unwrap();
+    if let Some(marked) = marked {
+        marked.check(&mut sql).unwrap();
+    }
     // Dying here is never a loss of power: what a statement wrote is seen by the next process.
     sql.run("PRAGMA synchronous = OFF").unwrap();
     store::migrate(&mut sql, store::MIGRATIONS).unwrap();
     crate::ledger::check_summary(&mut sql, Some(&ByKind)).unwrap();
     let history = Box::new(Sqlite::reader(path).unwrap());
     let options = Options { summary: Some(Arc::new(ByKind)), ..Options::default() };
-    Writer::open(Box::new(Faulty { sql, plan: Arc::clone(plan) }), history, &options).unwrap()
+    Writer::open(Box::new(Faulty { sql, plan: Arc::clone(plan) }), history, Mark::open(path).unwrap(), &options)
+        .unwrap()
 }
 
 /// One world: a store, its writer, the auditor's state after each decided batch that may still be lost.
@@ -134,6 +140,14 @@ struct Counts {
     crashes: u64,
     lost: u64,
     errors: u64,
+    /// While the store failed.
+    turned_away: u64,
+}
+
+/// New work, which a failing store does not take.
+fn opens(command: &Command) -> bool {
+    use Command::{Expect, Expire, Settle, Void};
+    !matches!(command, Settle { .. } | Void { .. } | Expire { .. } | Expect { .. })
 }
 
 impl World {
@@ -196,7 +210,10 @@ impl World {
                 self.receipts.push(receipt);
                 self.counts.applied += 1;
             }
-            Err(refused) if matches!(refused.refusal, Refusal::Unavailable { .. }) => assert!(self.failing),
+            Err(refused) if matches!(refused.refusal, Refusal::Unavailable { .. }) => {
+                assert!(self.failing && batch.commands.iter().any(opens));
+                self.counts.turned_away += 1;
+            }
             Err(refused) => {
                 let expected = expected.map_err(|(index, why)| (index, class(why)));
                 assert_eq!(Err((refused.index, class(word(&refused.refusal)))), expected, "{batch:?}");
@@ -398,12 +415,13 @@ fn any_interleaving_is_what_the_auditor_says() {
             assert!(caught.is_ok(), "seed {seed}, step {step}");
         }
         world.close();
-        let Counts { applied, refused, crashes, lost, errors } = world.counts;
+        let Counts { applied, refused, crashes, lost, errors, turned_away } = world.counts;
         total.applied += applied;
         total.refused += refused;
         total.crashes += crashes;
         total.lost += lost;
         total.errors += errors;
+        total.turned_away += turned_away;
     }
     println!("{total:?}");
     assert!(total.crashes > 1_500 && total.lost > 800 && total.errors > 800 && total.applied > 6_000, "{total:?}");

@@ -48,6 +48,9 @@ fn faulty(fault: &Fault) -> Error {
             .because(fault)
             .hint("if the disk is full or failing, mend that first: the file may be right");
     }
+    if let Fault::Store(StoreError::CutOff { .. }) = fault {
+        return Error::failure("the ledger is not whole").because(fault).hint(books::CUT_OFF_HINT);
+    }
     Error::failure("the ledger is not right").because(fault).hint(
         "keep the file as it is and look at who could write to it; a backup that verifies can be restored: tokenworks ledger restore FILE",
     )

@@ -1,0 +1,72 @@
+//! The whole of an embedded store, recomputed when it is opened: before it is used when it is of ordinary size, beside
+//! the work when it is large. What is found wrong later closes the ledger to new work and to readers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use rusqlite::InterruptHandle;
+
+use crate::embedded::Desk;
+use crate::error::StoreError;
+use crate::ledger::Summary;
+use crate::sqlite::Sqlite;
+use crate::verify::{Fault, check};
+
+/// Recomputes all, now.
+pub(crate) fn at_once(sql: &mut Sqlite, summary: Option<&dyn Summary>) -> Result<(), StoreError> {
+    sql.integrity_check()?;
+    check(sql, summary, &AtomicBool::new(false)).map(drop).map_err(|fault| match fault {
+        Fault::Store(error) => error,
+        fault => StoreError::Damaged(fault.to_string()),
+    })
+}
+
+/// The thread that recomputes; dropping it breaks off.
+pub(crate) struct Audit {
+    stop: Arc<AtomicBool>,
+    running: InterruptHandle,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl Audit {
+    pub(crate) fn start(path: &Path, summary: Option<Arc<dyn Summary>>, desk: Arc<Desk>) -> Result<Self, StoreError> {
+        let mut sql = Sqlite::reader(path)?;
+        let (stop, running) = (Arc::<AtomicBool>::default(), sql.interrupt_handle());
+        let stopped = Arc::clone(&stop);
+        let run = move || {
+            let found = sql.integrity_check().map_err(Fault::from);
+            let found = found.and_then(|()| check(&mut sql, summary.as_deref(), &stopped));
+            if !stopped.load(Ordering::Relaxed) {
+                tell(&desk, found.map(drop));
+            }
+        };
+        let spawned = std::thread::Builder::new().name("ledger-audit".to_owned()).spawn(run);
+        let handle = spawned.map_err(|error| StoreError::Failed(format!("no thread for the audit: {error}")))?;
+        Ok(Self { stop, running, handle: Some(handle) })
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.running.interrupt();
+        if let Some(handle) = self.handle.take() {
+            let _ = handle.join();
+        }
+    }
+}
+
+fn tell(desk: &Desk, found: Result<(), Fault>) {
+    match found {
+        Ok(()) => tracing::info!("the whole ledger was recomputed: it is right"),
+        Err(Fault::Store(error @ (StoreError::Failed(_) | StoreError::Full(_)))) => {
+            tracing::warn!("the ledger could not be recomputed: {error}");
+        }
+        Err(fault) => {
+            tracing::error!("the ledger is not right, so no new work is taken and nothing of it is shown: {fault}");
+            desk.close_to_all(StoreError::Damaged(fault.to_string()));
+        }
+    }
+}
