@@ -12,6 +12,7 @@ use crate::error::{NotDurable, OpenError, Refused, StoreError};
 use crate::export::{Format, export};
 use crate::group;
 use crate::mark::{self, Mark, Marked};
+use crate::patient::{ANSWER_LIMIT, Patient};
 use crate::postgres::Postgres;
 use crate::receipt::Receipt;
 use crate::shared::Shared;
@@ -418,7 +419,10 @@ pub(crate) fn reader(spec: &StoreSpec) -> Result<Box<dyn Sql>, StoreError> {
             sql.checked()?;
             Box::new(sql)
         }
-        StoreSpec::Postgres(url) => Box::new(Postgres::connect(url, None)?),
+        StoreSpec::Postgres(url) => {
+            let url = url.clone();
+            Box::new(Patient::start(move || Postgres::connect(&url, None), ANSWER_LIMIT)?)
+        }
     };
     store::schema(sql.as_mut(), store::MIGRATIONS)?;
     Ok(sql)

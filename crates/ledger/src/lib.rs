@@ -22,6 +22,7 @@ mod group;
 mod ledger;
 mod mark;
 mod pack;
+mod patient;
 mod postgres;
 mod receipt;
 mod shared;

@@ -33,6 +33,10 @@ const WRITER_SESSION: &str = "SET idle_in_transaction_session_timeout = '30s'";
 /// "TwLb": the ledger's advisory locks are (this, number of the writer).
 const LOCKS: i32 = 0x5477_4c62;
 
+/// How often, and how many times, a writer's number is asked for.
+const CLAIM_INTERVAL: Duration = Duration::from_millis(50);
+const CLAIM_TRIES: u32 = 20;
+
 /// A connection that is made again when it was lost, except within a transaction.
 pub(crate) struct Postgres {
     config: Config,
@@ -61,11 +65,7 @@ impl Postgres {
             client.batch_execute(SESSION)?;
             if let Some(writer) = self.writer {
                 client.batch_execute(WRITER_SESSION)?;
-                let number = i32::from_be_bytes(writer.to_be_bytes());
-                let row = client.query_one("SELECT pg_try_advisory_lock($1, $2)", &[&LOCKS, &number])?;
-                if !row.try_get::<_, bool>(0)? {
-                    return Err(StoreError::Failed(format!("writer {writer} is in use by another process")));
-                }
+                claim(&mut client, writer)?;
             }
             self.client = Some(client);
         }
@@ -110,6 +110,19 @@ impl Postgres {
     }
 }
 
+/// Takes the writer's number. Whoever had it before has gone a moment before the database notices.
+fn claim(client: &mut Client, writer: u32) -> Result<(), StoreError> {
+    let number = i32::from_be_bytes(writer.to_be_bytes());
+    for _ in 0..CLAIM_TRIES {
+        let row = client.query_one("SELECT pg_try_advisory_lock($1, $2)", &[&LOCKS, &number])?;
+        if row.try_get::<_, bool>(0)? {
+            return Ok(());
+        }
+        std::thread::sleep(CLAIM_INTERVAL);
+    }
+    Err(StoreError::Failed(format!("writer {writer} is in use by another process")))
+}
+
 impl Sql for Postgres {
     fn run(&mut self, script: &str) -> Result<(), StoreError> {
         match script {
@@ -131,7 +144,7 @@ impl Sql for Postgres {
         self.query(query, &arguments)
     }
 
-    fn put(&mut self, table: &Table, values: &[Value<'_>]) -> Result<(), StoreError> {
+    fn put(&mut self, table: &'static Table, values: &[Value<'_>]) -> Result<(), StoreError> {
         if values.is_empty() {
             return Ok(());
         }
@@ -142,14 +155,14 @@ impl Sql for Postgres {
         self.query(&upsert(table), &arguments).map(drop)
     }
 
-    fn delete(&mut self, table: &Table, keys: &[Value<'_>]) -> Result<(), StoreError> {
+    fn delete(&mut self, table: &'static Table, keys: &[Value<'_>]) -> Result<(), StoreError> {
         let Some((column, kind)) = table.columns.first().filter(|_| !keys.is_empty()) else { return Ok(()) };
         let keys: Vec<_> = keys.iter().collect();
         self.query(&format!("DELETE FROM {} WHERE {column} = ANY($1::{}[])", table.name, name(*kind)), &[&keys])
             .map(drop)
     }
 
-    fn find(&mut self, table: &Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+    fn find(&mut self, table: &'static Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         let Some((column, kind)) = table.columns.get(column).filter(|_| !keys.is_empty()) else {
             return Ok(Vec::new());
         };
@@ -196,7 +209,7 @@ fn translate(script: &str) -> String {
 }
 
 /// One statement for any number of rows: an array per column.
-fn upsert(table: &Table) -> String {
+fn upsert(table: &'static Table) -> String {
     let names: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
     let arrays: Vec<_> =
         (1..).zip(table.columns).map(|(place, (_, kind))| format!("${place}::{}[]", name(*kind))).collect();

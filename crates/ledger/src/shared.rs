@@ -2,7 +2,6 @@
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::book::{Book, History};
@@ -32,7 +31,8 @@ struct Asked {
 /// The way to the thread that talks to the database.
 pub(crate) struct Shared {
     queue: Mutex<Option<SyncSender<Asked>>>,
-    thread: Option<JoinHandle<()>>,
+    /// Ends with the thread.
+    running: Mutex<Receiver<()>>,
 }
 
 impl Shared {
@@ -44,9 +44,14 @@ impl Shared {
         sql.run("COMMIT")?;
         let (queue, asked) = mpsc::sync_channel(QUEUE_MAX);
         let writer = Writer { sql, id: options.writer, summary: options.summary.clone() };
-        let spawned = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&asked));
-        let thread = spawned.map_err(|error| StoreError::Failed(format!("no thread for the ledger: {error}")))?;
-        Ok(Self { queue: Mutex::new(Some(queue)), thread: Some(thread) })
+        let (end, running) = mpsc::sync_channel::<()>(1);
+        let run = move || {
+            writer.run(&asked);
+            drop(end);
+        };
+        let spawned = std::thread::Builder::new().name("ledger".to_owned()).spawn(run);
+        spawned.map_err(|error| StoreError::Failed(format!("no thread for the ledger: {error}")))?;
+        Ok(Self { queue: Mutex::new(Some(queue)), running: Mutex::new(running) })
     }
 
     /// Returns when the batch is committed. After [`Refusal::Unavailable`] it may or may not be: ask again with the
@@ -72,9 +77,8 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        // A database that is silent is not waited for without end.
+        let _ = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(ANSWER_LIMIT);
     }
 }
 

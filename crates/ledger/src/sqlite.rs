@@ -115,7 +115,7 @@ impl Sql for Sqlite {
         Ok(all)
     }
 
-    fn put(&mut self, table: &Table, values: &[Value<'_>]) -> Result<(), StoreError> {
+    fn put(&mut self, table: &'static Table, values: &[Value<'_>]) -> Result<(), StoreError> {
         if values.is_empty() {
             return Ok(());
         }
@@ -126,7 +126,7 @@ impl Sql for Sqlite {
         Ok(())
     }
 
-    fn delete(&mut self, table: &Table, keys: &[Value<'_>]) -> Result<(), StoreError> {
+    fn delete(&mut self, table: &'static Table, keys: &[Value<'_>]) -> Result<(), StoreError> {
         let Some((column, _)) = table.columns.first() else { return Ok(()) };
         let mut statement = self.0.prepare_cached(&format!("DELETE FROM {} WHERE {column} = $1", table.name))?;
         for key in keys {
@@ -135,7 +135,7 @@ impl Sql for Sqlite {
         Ok(())
     }
 
-    fn find(&mut self, table: &Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+    fn find(&mut self, table: &'static Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         let names: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
         let Some(column) = names.get(column) else { return Ok(Vec::new()) };
         let query = format!("SELECT {} FROM {} WHERE {column} = $1", names.join(", "), table.name);
@@ -147,7 +147,7 @@ impl Sql for Sqlite {
     }
 }
 
-fn upsert(table: &Table) -> String {
+fn upsert(table: &'static Table) -> String {
     let names: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
     let places: Vec<_> = (1..=names.len()).map(|place| format!("${place}")).collect();
     let mut sql = format!("INSERT INTO {} ({}) VALUES ({})", table.name, names.join(", "), places.join(", "));

@@ -18,6 +18,17 @@ pub(crate) enum Value<'a> {
     Text(Cow<'a, str>),
 }
 
+impl Value<'_> {
+    pub(crate) fn to_static(&self) -> Value<'static> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Int(value) => Value::Int(*value),
+            Self::Bytes(value) => Value::Bytes(Cow::Owned(value.to_vec())),
+            Self::Text(value) => Value::Text(Cow::Owned(value.to_string())),
+        }
+    }
+}
+
 pub(crate) type Row = Vec<Value<'static>>;
 
 /// How a column is stored.
@@ -48,11 +59,11 @@ pub(crate) trait Sql: Send {
     /// All rows of a query. The query has a `LIMIT`, or its table is small.
     fn rows(&mut self, query: &str, arguments: &[Value<'_>]) -> Result<Vec<Row>, StoreError>;
     /// Inserts rows (of as many values as the table has columns each); keys differ.
-    fn put(&mut self, table: &Table, values: &[Value<'_>]) -> Result<(), StoreError>;
+    fn put(&mut self, table: &'static Table, values: &[Value<'_>]) -> Result<(), StoreError>;
     /// Deletes the rows whose first column is one of the keys.
-    fn delete(&mut self, table: &Table, keys: &[Value<'_>]) -> Result<(), StoreError>;
+    fn delete(&mut self, table: &'static Table, keys: &[Value<'_>]) -> Result<(), StoreError>;
     /// The rows whose given column is one of the keys.
-    fn find(&mut self, table: &Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError>;
+    fn find(&mut self, table: &'static Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError>;
 }
 
 /// How many rows are read at a time when a table is walked.

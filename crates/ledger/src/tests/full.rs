@@ -31,15 +31,15 @@ impl Sql for Capped {
         self.0.rows(query, arguments)
     }
 
-    fn put(&mut self, table: &Table, values: &[Value<'_>]) -> Result<(), StoreError> {
+    fn put(&mut self, table: &'static Table, values: &[Value<'_>]) -> Result<(), StoreError> {
         self.0.put(table, values)
     }
 
-    fn delete(&mut self, table: &Table, keys: &[Value<'_>]) -> Result<(), StoreError> {
+    fn delete(&mut self, table: &'static Table, keys: &[Value<'_>]) -> Result<(), StoreError> {
         self.0.delete(table, keys)
     }
 
-    fn find(&mut self, table: &Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+    fn find(&mut self, table: &'static Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         self.0.find(table, column, keys)
     }
 }

@@ -34,15 +34,15 @@ impl Sql for Counted {
         self.0.rows(query, arguments).map(|rows| self.count(rows))
     }
 
-    fn put(&mut self, table: &Table, values: &[Value<'_>]) -> Result<(), StoreError> {
+    fn put(&mut self, table: &'static Table, values: &[Value<'_>]) -> Result<(), StoreError> {
         self.0.put(table, values)
     }
 
-    fn delete(&mut self, table: &Table, keys: &[Value<'_>]) -> Result<(), StoreError> {
+    fn delete(&mut self, table: &'static Table, keys: &[Value<'_>]) -> Result<(), StoreError> {
         self.0.delete(table, keys)
     }
 
-    fn find(&mut self, table: &Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+    fn find(&mut self, table: &'static Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         self.0.find(table, column, keys).map(|rows| self.count(rows))
     }
 }

@@ -73,15 +73,15 @@ impl Sql for Faulty {
         self.step(|sql| sql.rows(query, arguments))
     }
 
-    fn put(&mut self, table: &Table, values: &[Value<'_>]) -> Result<(), StoreError> {
+    fn put(&mut self, table: &'static Table, values: &[Value<'_>]) -> Result<(), StoreError> {
         self.step(|sql| sql.put(table, values))
     }
 
-    fn delete(&mut self, table: &Table, keys: &[Value<'_>]) -> Result<(), StoreError> {
+    fn delete(&mut self, table: &'static Table, keys: &[Value<'_>]) -> Result<(), StoreError> {
         self.step(|sql| sql.delete(table, keys))
     }
 
-    fn find(&mut self, table: &Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+    fn find(&mut self, table: &'static Table, column: usize, keys: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         self.step(|sql| sql.find(table, column, keys))
     }
 }
