@@ -86,7 +86,8 @@ fn pages_that_cannot_be_charged_here_stay_over_every_start() {
     }
     for start in 1..=2 {
         let log = log_of_a_start(&sandbox);
-        for part in ["begun under another books.writer", "could not be settled", "its page in the journal cannot be read"]
+        for part in
+            ["begun under another books.writer", "could not be settled", "its page in the journal cannot be read"]
         {
             assert!(log.contains(part), "start {start}: {part} in {log}");
         }
