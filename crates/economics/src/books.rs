@@ -43,6 +43,7 @@ pub use detail::End;
 pub use opening::MAX_NEW_END_USERS;
 pub use recover::{RecoverError, Recovered};
 pub use ticket::{Extension, SettleError, Settled, Ticket, progress};
+pub use undo::Cost;
 
 /// Who does what a plant does by itself when it starts. No id of a key holds a `/`.
 const STARTED: &str = "server/start";

@@ -65,14 +65,17 @@ pub fn export(spec: &StoreSpec, selection: &Selection<'_>, out: &mut dyn Write) 
         return Err(Invalid::new("to", "it is not after the begin", "give a later end, or none").into());
     }
     let mut export = Export { selection, out, folded: Folded::default(), rows: 0 };
-    row::header(export.out).map_err(unwritten)?;
     ledger::each_entry(spec, |entry| export.take(entry))?;
-    export.out.flush().map_err(unwritten)?;
+    // No row is of an organisation that there never was: nothing is written yet then.
     if let Some(organisation) = selection.organisation
         && export.folded.directory.organisation(organisation).is_none()
     {
         return Err(unknown(organisation).into());
     }
+    if export.rows == 0 {
+        row::header(export.out).map_err(unwritten)?;
+    }
+    export.out.flush().map_err(unwritten)?;
     Ok(export.rows)
 }
 
@@ -175,6 +178,9 @@ impl Export<'_> {
         }
         let Folded { directory, currency, .. } = &self.folded;
         for &basis in bases {
+            if self.rows == 0 {
+                row::header(self.out).map_err(unwritten)?;
+            }
             Row { seller, currency, directory, entry, context, window: &window, basis }
                 .write(self.out)
                 .map_err(unwritten)?;

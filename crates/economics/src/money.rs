@@ -10,10 +10,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::Invalid;
 
+mod iso_4217;
+
 /// Pico-units in a nano-unit.
 const PICO_PER_NANO: i128 = 1_000;
 /// Decimals of a nano amount.
 const NANO_DIGITS: u32 = 9;
+/// Digits before the point of any number.
+const WHOLE_DIGITS: usize = 20;
 /// Decimals of a rate written per million tokens.
 const RATE_DIGITS: u32 = 6;
 
@@ -88,7 +92,9 @@ impl FromStr for Nano {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let wide = parse_decimal(text, NANO_DIGITS)?;
-        i64::try_from(wide).map(Self).map_err(|_too_large| {
+        // Each amount has its opposite, which the least number of 64 bits has not.
+        let kept = i64::try_from(wide).ok().filter(|nano| *nano != i64::MIN);
+        kept.map(Self).ok_or_else(|| {
             Invalid::new("", format!("`{text}` is too large"), "amounts end at 9,223,372,036 units of the currency")
         })
     }
@@ -197,30 +203,22 @@ serde_as_text!(Rate, "price");
 /// The book currency.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Currency {
-    /// Three capital letters, e.g. `USD`.
+    /// Its code in ISO 4217, e.g. `USD`.
     pub code: String,
     /// Decimals of its minor unit (cents: 2).
     pub minor_digits: u8,
 }
 
 impl Currency {
-    /// The currency of that code with its usual minor unit.
+    /// The currency of that code in ISO 4217, with its minor unit.
     ///
     /// # Errors
-    /// When `code` is not three capital letters.
+    /// When there is no such code.
     pub fn of(code: &str) -> Result<Self, Invalid> {
-        if code.len() != 3 || !code.bytes().all(|b| b.is_ascii_uppercase()) {
-            return Err(Invalid::new(
-                "currency",
-                format!("`{code}` is no currency code"),
-                "write e.g. USD, EUR or CNY",
-            ));
-        }
-        let minor_digits = match code {
-            "JPY" | "KRW" | "VND" | "CLP" | "ISK" | "UGX" | "XAF" | "XOF" | "PYG" => 0,
-            "BHD" | "KWD" | "OMR" | "JOD" | "TND" | "IQD" | "LYD" => 3,
-            _ => 2,
-        };
+        let minor_digits = iso_4217::minor_digits(code).ok_or_else(|| {
+            let problem = format!("`{code}` is no currency code of ISO 4217");
+            Invalid::new("currency", problem, "write three capital letters, e.g. USD, EUR or CNY")
+        })?;
         Ok(Self { code: code.to_owned(), minor_digits })
     }
 
@@ -258,8 +256,10 @@ fn parse_decimal(text: &str, digits: u32) -> Result<i128, Invalid> {
         return Err(wrong("is not a decimal number"));
     }
     let fraction = fraction.trim_end_matches('0');
-    if whole.len() > 20 || fraction.len() > digits as usize {
-        return Err(wrong("has more digits than are kept exactly"));
+    if whole.len() > WHOLE_DIGITS || fraction.len() > digits as usize {
+        let problem = format!("`{text}` has more digits than are kept exactly");
+        let fix = format!("write at most {WHOLE_DIGITS} digits before the point and {digits} behind it");
+        return Err(Invalid::new("", problem, fix));
     }
     let padded = format!("{whole}{fraction:0<width$}", width = digits as usize);
     let value: i128 = padded.parse().map_err(|_unreadable| wrong("is too long"))?;
@@ -315,7 +315,15 @@ mod tests {
             assert_eq!(amount, Nano(nano));
             assert_eq!(amount.to_string().parse::<Nano>().unwrap(), amount);
         }
-        assert!("9223372036.854775808".parse::<Nano>().is_err());
+        for (text, part) in [
+            ("9223372036.854775808", "too large"),
+            ("-9223372036.854775808", "too large"),
+            ("0.0000000001", "9 behind it"),
+            ("100000000000000000000", "at most 20 digits"),
+        ] {
+            let error = text.parse::<Nano>().unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
         for (n, d, expected) in
             [(5, 10, 0), (15, 10, 2), (25, 10, 2), (26, 10, 3), (-5, 10, 0), (-15, 10, -2), (-16, 10, -2)]
         {
@@ -331,6 +339,16 @@ mod tests {
             (Nano(12_345_000_000).rounded(&usd), Nano(-7_600_000).rounded(&usd)),
             (Nano(12_340_000_000), Nano(-10_000_000))
         );
-        assert!(Currency::of("usd").is_err());
+    }
+
+    #[test]
+    fn currencies_are_those_of_iso_4217() {
+        for (code, digits) in [("USD", 2), ("EUR", 2), ("CNY", 2), ("JPY", 0), ("RWF", 0), ("KWD", 3), ("CLF", 4)] {
+            assert_eq!(Currency::of(code).unwrap().minor_digits, digits, "{code}");
+        }
+        for wrong in ["", "US", "usd", "USDT", "ABC", "XXX", "DEM", "€"] {
+            let error = Currency::of(wrong).unwrap_err().to_string();
+            assert!(error.contains("currency: ") && error.contains("e.g. USD"), "{error}");
+        }
     }
 }

@@ -18,7 +18,7 @@ use keys::{CREDITS, DAYS, INVOICE, Key, USAGE};
 
 pub(crate) use acts::{ActSubject, acts_of, last_alerts};
 pub use statement::{Credit, InvoiceLine, InvoiceModel, Statement, credits, statement, windows};
-pub use usage::{GroupBy, MAX_REPORT_ROWS, UsageRow, grouped_report, report, usage};
+pub use usage::{GroupBy, MAX_REPORT_DAYS, MAX_REPORT_ROWS, UsageRow, grouped_report, report, usage};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;

@@ -49,10 +49,12 @@ pub struct Unfinished {
 pub struct Recovery {
     /// Requests without an end, in the order of their start.
     pub unfinished: Vec<Unfinished>,
-    /// Bytes at the ends of files that were no whole record (a write cut off).
+    /// Bytes at the ends of files that are the beginning of a record (a write cut off).
     pub torn_bytes: u64,
-    /// Files with bytes that cannot be read before whole records: no crash leaves that. What is whole counts all the same.
+    /// Files with other bytes that cannot be read: no crash leaves that. What is whole counts all the same.
     pub damaged: Vec<PathBuf>,
+    /// There was no file at all: the first start in this folder, or the journal is lost, since each start leaves one.
+    pub missing: bool,
     /// The files, each with the unfinished requests that it tells of.
     segments: Vec<(PathBuf, HashSet<PageId>)>,
 }
@@ -395,18 +397,16 @@ fn segments(folder: &Path) -> io::Result<Vec<u64>> {
 
 /// Reads all files, in order. Bytes that are no record are passed over.
 fn recover(folder: &Path, numbers: &[u64]) -> io::Result<Recovery> {
-    let mut recovery = Recovery::default();
+    let mut recovery = Recovery { missing: numbers.is_empty(), ..Recovery::default() };
     let mut open: HashMap<PageId, Unfinished> = HashMap::new();
     let mut order = Vec::new();
     for &number in numbers {
         let path = path(folder, number);
         let bytes = fs::read(&path)?;
-        let mut told = HashSet::new();
+        let (mut told, mut damaged) = (HashSet::new(), false);
         let mut rest = bytes.as_slice();
         while let Some(skipped) = Frame::find(rest) {
-            if skipped > 0 && !recovery.damaged.contains(&path) {
-                recovery.damaged.push(path.clone());
-            }
+            damaged |= skipped > 0;
             let Some((Frame { kind, id, payload }, after)) = Frame::decode(&rest[skipped..]) else { break };
             rest = after;
             told.insert(id);
@@ -423,7 +423,12 @@ fn recover(folder: &Path, numbers: &[u64]) -> io::Result<Recovery> {
                 Kind::End => drop(open.remove(&id)),
             }
         }
-        recovery.torn_bytes += rest.len() as u64;
+        if Frame::is_cut_off(rest) {
+            recovery.torn_bytes += rest.len() as u64;
+        } else {
+            damaged = true;
+        }
+        recovery.damaged.extend(damaged.then(|| path.clone()));
         recovery.segments.push((path, told));
     }
     for (_, told) in &mut recovery.segments {

@@ -187,24 +187,36 @@ impl ApiError {
     }
 }
 
-/// OpenAI's headers of the rate limits; durations as OpenAI writes them (`1.5s`).
+/// A duration as OpenAI writes it (and Go): `1m0s`, `59.5s`, `120ms`.
+fn duration(ms: u64) -> String {
+    let (hours, minutes, seconds, rest) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
+    let fraction = if rest == 0 { String::new() } else { format!(".{rest:03}").trim_end_matches('0').to_owned() };
+    match (hours, minutes) {
+        (0, 0) if seconds == 0 && rest > 0 => format!("{rest}ms"),
+        (0, 0) => format!("{seconds}{fraction}s"),
+        (0, _) => format!("{minutes}m{seconds}{fraction}s"),
+        _ => format!("{hours}h{minutes}m{seconds}{fraction}s"),
+    }
+}
+
+/// OpenAI's headers of the rate limits. `reset`: when all of a limit is there again, if nobody takes more. Of a limit per
+/// minute that is up to a minute and a second away, since no window of a minute lets more than the limit through.
 pub(crate) fn rate_headers(headers: &mut HeaderMap, standings: &Standings) {
     let mut put = |name: &'static str, value: String| {
-        // Digits, dots and an `s` are always a value.
+        // Digits, dots and letters are always a value.
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
         }
     };
-    let seconds = |ms: u64| format!("{}.{:03}s", ms / 1000, ms % 1000);
     if let Some(standing) = standings.requests {
         put("x-ratelimit-limit-requests", standing.limit.to_string());
         put("x-ratelimit-remaining-requests", standing.remaining.to_string());
-        put("x-ratelimit-reset-requests", seconds(standing.reset_ms));
+        put("x-ratelimit-reset-requests", duration(standing.reset_ms));
     }
     if let Some(standing) = standings.tokens {
         put("x-ratelimit-limit-tokens", standing.limit.to_string());
         put("x-ratelimit-remaining-tokens", standing.remaining.to_string());
-        put("x-ratelimit-reset-tokens", seconds(standing.reset_ms));
+        put("x-ratelimit-reset-tokens", duration(standing.reset_ms));
     }
 }
 
@@ -255,5 +267,27 @@ impl From<LineError> for ApiError {
         result.param = param.map(str::to_owned);
         result.standings = error.standings().map(Box::new);
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_openai_writes_them() {
+        for (ms, text) in [
+            (0, "0s"),
+            (7, "7ms"),
+            (999, "999ms"),
+            (1_000, "1s"),
+            (59_500, "59.5s"),
+            (60_010, "1m0.01s"),
+            (61_000, "1m1s"),
+            (360_000, "6m0s"),
+            (3_600_000, "1h0m0s"),
+        ] {
+            assert_eq!(duration(ms), text);
+        }
     }
 }

@@ -13,8 +13,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ::ledger::{EntryId, StoreError};
 use axum::http::{HeaderMap, HeaderName};
+use economics::Nano;
+use economics::books::{Books, Cost};
 use economics::directory::HOUSE;
+use service::entry_id;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
@@ -23,6 +27,7 @@ use tokio::time::{sleep, timeout};
 use crate::app::unix_ms;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::usage::pool_tokens;
 use store::{Caps, FORGET_AT_ONCE, Row, State, Store};
 
 pub(crate) use replay::Replay;
@@ -120,20 +125,23 @@ pub(crate) struct Answers {
     /// Name and body of what is under way.
     claims: Mutex<HashMap<Digest, Digest>>,
     memory: Arc<Semaphore>,
+    /// They know what an interrupted request cost.
+    books: Option<Arc<Books>>,
 }
 
 impl Answers {
-    /// Opens the file; `None`: in memory.
+    /// Opens the file; without a path: in memory.
     ///
     /// # Errors
     /// The file cannot be used; a damaged one is set aside instead.
-    pub(crate) async fn open(path: Option<PathBuf>) -> Result<Arc<Self>, OpenError> {
+    pub(crate) async fn open(path: Option<PathBuf>, books: Option<Arc<Books>>) -> Result<Arc<Self>, OpenError> {
         let opened = spawn_blocking(move || Store::open(path, Caps::default())).await;
         let store = opened.map_err(|failed| OpenError::File(failed.into()))??;
         let answers = Arc::new(Self {
             store: Arc::new(tokio::sync::Mutex::new(store)),
             claims: Mutex::default(),
             memory: Arc::new(Semaphore::new(MAX_BYTES_IN_MEMORY)),
+            books,
         });
         let weak = Arc::downgrade(&answers);
         tokio::spawn(async move {
@@ -194,7 +202,7 @@ impl Answers {
     /// # Errors
     /// 409 when the request is under way or has no answer that can be given again, or the key was used for another one.
     pub(crate) async fn ask(self: &Arc<Self>, asked: Asked) -> Result<Found, ApiError> {
-        if let Some(row) = self.find(&asked).await?.filter(|row| row.state != State::Begun) {
+        if let Some(row) = self.find(&asked).await?.filter(|row| !matches!(row.state, State::Begun { .. })) {
             return self.again(&asked, row).await;
         }
         let claim = self.claim(asked)?;
@@ -241,16 +249,30 @@ impl Answers {
                 "idempotency_failed",
                 format!("failed under way ({why}), and what was delivered until then was charged"),
             ),
-            State::Begun => (
-                "idempotency_interrupted",
-                "was interrupted by an end of the server; what was delivered of it was charged, and it is not kept"
-                    .into(),
-            ),
+            State::Begun { generations } => {
+                let cost = self.cost(&answer, generations).await;
+                ("idempotency_interrupted", format!("was interrupted before its answer could be kept{cost}"))
+            }
         };
         let message = format!(
             "the first request with this {KEY} (answer {answer}) {what}; it does not run again under this key: send a new key"
         );
         Err(ApiError::idempotency(message, code))
+    }
+
+    /// What an interrupted request has cost, as the end of a sentence; nothing is said without books.
+    async fn cost(&self, answer: &str, generations: Option<u32>) -> String {
+        let Some(books) = self.books.clone() else { return String::new() };
+        let (currency, answer) = (books.currency().code.clone(), answer.to_owned());
+        let read = spawn_blocking(move || generations.map(|count| cost_of(&books, &answer, count)).transpose());
+        match timeout(FILE_LIMIT, read).await {
+            Ok(Ok(Ok(Some(cost)))) => told(cost, &currency),
+            Ok(Ok(Ok(None)) | Err(_)) | Err(_) => told_unknown(),
+            Ok(Ok(Err(error))) => {
+                tracing::error!(%error, "the cost of an interrupted request cannot be read");
+                told_unknown()
+            }
+        }
     }
 
     async fn replay(&self, name: Digest, size: i64, streamed: bool) -> Result<Option<Replay>, ApiError> {
@@ -261,6 +283,31 @@ impl Answers {
         let bytes = self.with(move |store| store.bytes(&name)).await?;
         Ok(bytes.map(|bytes| Replay { bytes, streamed, held }))
     }
+}
+
+/// What the generations of an answer have cost together.
+fn cost_of(books: &Books, answer: &str, generations: u32) -> Result<Cost, StoreError> {
+    (0..generations).try_fold(Cost::default(), |sum, number| {
+        let cost = books.cost(EntryId(entry_id(&format!("{answer}-{number}"))))?;
+        let pool_units = sum.pool_units.saturating_add(cost.pool_units);
+        Ok(Cost { amount: sum.amount.saturating_add(cost.amount), pool_units })
+    })
+}
+
+fn told(cost: Cost, currency: &str) -> String {
+    let Cost { amount, pool_units } = cost;
+    match (amount, pool_units) {
+        (Nano::ZERO, 0) => ", and nothing has been charged for it".to_owned(),
+        (_, 0) => format!(", and {amount} {currency} has been charged for it"),
+        _ => format!(
+            ", and {amount} {currency} and {} tokens of the pool have been charged for it",
+            pool_tokens(pool_units)
+        ),
+    }
+}
+
+fn told_unknown() -> String {
+    "; whether anything was charged for it is not known now".to_owned()
 }
 
 fn conflict() -> ApiError {
@@ -285,13 +332,13 @@ impl Drop for Claim {
 }
 
 impl Claim {
-    /// Writes the key as begun, before anything runs. `answer`: the id of the answer that is to come.
+    /// Writes the key as begun, before anything runs: the id of the answer that is to come, and of how many generations.
     ///
     /// # Errors
     /// 503 when the file cannot be written or has no room for another key; nothing may run then.
-    pub(crate) async fn begin(self, answer: &str) -> Result<Recording, ApiError> {
+    pub(crate) async fn begin(self, answer: &str, generations: u32) -> Result<Recording, ApiError> {
         let (asked, answer) = (self.asked.clone(), answer.to_owned());
-        if !self.answers.with(move |store| store.begin(&asked, &answer, unix_ms())).await? {
+        if !self.answers.with(move |store| store.begin(&asked, (&answer, generations), unix_ms())).await? {
             let message = format!(
                 "as many keys as can be known for 24 hours are in use; send this request without {KEY}, or later"
             );
@@ -362,5 +409,23 @@ fn logged(result: Result<(), ApiError>) {
             reason = error.message(),
             "the end of a request with an Idempotency-Key was not written; it counts as interrupted"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_interrupted_request_cost_is_told() {
+        for (nano, pool_units, part) in [
+            (0, 0, "nothing has been charged"),
+            (350_000, 0, "0.00035 USD has been charged"),
+            (0, 2_500, "0.00 USD and 2.500 tokens of the pool have been charged"),
+        ] {
+            let text = told(Cost { amount: Nano(nano), pool_units }, "USD");
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(told_unknown().contains("not known"));
     }
 }

@@ -135,7 +135,7 @@ impl Server {
         })?;
         let path = config.desk.as_ref().filter(|_| plant.books.is_some());
         let desk = path.map(|path| desk::Listener::open(path).map_err(|e| desk_error(path, e))).transpose()?;
-        let answers = Answers::open(plant.answers.clone()).await.map_err(|error| {
+        let answers = Answers::open(plant.answers.clone(), plant.books.clone()).await.map_err(|error| {
             let path = plant.answers.clone().unwrap_or_default();
             ServerError::Answers { path, message: error.to_string() }
         })?;

@@ -186,11 +186,20 @@ fn recover(context: &Context, books: &Arc<Books>, recovery: metering::Recovery) 
             metering::set_aside(file).display()
         );
     }
+    let missing = recovery.missing;
     let recovered = books.recover(&recovery.unfinished, now_ms()).map_err(|e| {
         Error::failure("what the last server left open cannot be charged")
             .because(chain(&e))
             .hint("nothing is lost: make room on the disk or see the cause, then start again")
     })?;
+    if missing && recovered.voided > 0 {
+        tracing::error!(
+            "the journal is gone: there is no file of it in {}, and the books have {} requests that were under way. They \
+             are released without charge, whatever was delivered of them: nothing else tells of it",
+            context.settings.data_dir.join("journal").display(),
+            grouped(recovered.voided)
+        );
+    }
     for (id, reason) in &recovered.failed {
         tracing::error!(
             "request {id} could not be settled: {reason}; its page stays in the journal, and each start says so"

@@ -107,6 +107,11 @@ pub(super) fn money_name(organisation: &str) -> String {
     format!("org/{}/money", part(organisation))
 }
 
+/// The account that counts what was given back of a request's charge.
+pub(super) fn credited_name(request: EntryId) -> String {
+    format!("credited/{request}")
+}
+
 pub(super) fn pool_name(organisation: &str, window: &Window) -> String {
     format!("org/{}/pool/{}", part(organisation), window.label)
 }
@@ -276,7 +281,7 @@ impl Books {
         now_ms: i64,
     ) -> Result<AccountId, AccountError> {
         let floor = Some(charged.0.saturating_neg());
-        let spec = spec(format!("credited/{request}"), AccountKind::Contra, unit::BUDGET, floor);
+        let spec = spec(credited_name(request), AccountKind::Contra, unit::BUDGET, floor);
         self.account(|| Ok(spec.clone()), now_ms)
     }
 

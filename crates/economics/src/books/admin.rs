@@ -159,6 +159,10 @@ impl Books {
                     format!("{amount} is more than can be paid out: {left}, with the credit and without holds");
                 Invalid::new("amount", problem, "pay out less, or raise the organisation's `credit`").into()
             }
+            PostError::Refused(Refused { refusal: Refusal::Overflow, .. }) => {
+                let problem = format!("with {amount} more a balance would pass {}, the most that is kept", Nano::MAX);
+                Invalid::new("amount", problem, "check the decimal point; book less").into()
+            }
             other => other,
         })?;
         Ok(id)

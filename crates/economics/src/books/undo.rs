@@ -2,6 +2,7 @@
 
 use ledger::{Batch, Command, EntryId, Leg, Refusal, Refused, StoreError};
 
+use super::accounts::credited_name;
 use super::admin::PostError;
 use super::detail::{CreditNote, Opening, Settlement, entry_kind};
 use super::{Books, id_of, unit};
@@ -29,6 +30,20 @@ pub(super) fn is_temporary(refusal: &Refusal) -> bool {
 /// The id of the charge of a request whose hold had expired before.
 pub(super) fn late_id(request: EntryId) -> EntryId {
     id_of(&["late", &request.to_string()])
+}
+
+/// The id of what gives back the charge of an answer that was not delivered.
+fn undelivered_id(request: EntryId) -> EntryId {
+    id_of(&["undelivered", &request.to_string()])
+}
+
+/// What a request cost, after what was given back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Money.
+    pub amount: Nano,
+    /// Of the pool.
+    pub pool_units: i64,
 }
 
 impl Books {
@@ -74,8 +89,7 @@ impl Books {
         let (reason, actor) = ("the answer was not delivered".to_owned(), "books".to_owned());
         let window_ms = self.present_window(&settled.context.organisation, now_ms)?.start_ms;
         let note = CreditNote { context: settled.context, window_ms, request: request.0, amount, reason, actor };
-        let id = id_of(&["undelivered", &request.to_string()]);
-        self.post_once((id, entry_kind::CREDITED), (legs, note.pack()), now_ms)?;
+        self.post_once((undelivered_id(request), entry_kind::CREDITED), (legs, note.pack()), now_ms)?;
         Ok(true)
     }
 
@@ -87,6 +101,22 @@ impl Books {
             }
         }
         Ok(None)
+    }
+
+    /// What a request has cost until now; nothing where the ledger does not know it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn cost(&self, request: EntryId) -> Result<Cost, StoreError> {
+        let Some(settled) = self.charge_of(request)? else { return Ok(Cost::default()) };
+        if self.ledger.entry_by_id(undelivered_id(request))?.is_some() {
+            return Ok(Cost::default());
+        }
+        let credited = self.ledger.account(&credited_name(request))?;
+        let credited = credited.map_or(Ok(None), |account| self.ledger.balance(account))?;
+        let credited = Nano(credited.map_or(0, |balance| balance.posted));
+        let amount = settled.list().saturating_sub(settled.discount).saturating_add(credited);
+        Ok(Cost { amount, pool_units: settled.pool_units })
     }
 
     /// Ends the holds whose time is over, of every writer: their servers are gone. `runs` tells of this process's own

@@ -72,6 +72,8 @@ pub struct GroupBy {
 
 /// Most rows of a report.
 pub const MAX_REPORT_ROWS: usize = 100_000;
+/// Widest span of a report.
+pub const MAX_REPORT_DAYS: i64 = 3_660;
 
 /// Days of all organisations that begin within `from_ms..to_ms`, summed up by what `by` tells apart, in its order: day,
 /// organisation, model, tag. What is not told apart is empty, the time the beginning of the report. `None`: more than

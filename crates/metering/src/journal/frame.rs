@@ -18,6 +18,17 @@ pub(super) enum Kind {
     End,
 }
 
+impl Kind {
+    fn of(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Start),
+            2 => Some(Self::Progress),
+            3 => Some(Self::End),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
     pub(super) kind: Kind,
@@ -52,23 +63,32 @@ impl<'a> Frame<'a> {
         (0..bytes.len()).find(|&at| Frame::decode(&bytes[at..]).is_some())
     }
 
+    /// Whether this is what a write leaves that was cut off: the beginning of one record, or zeros where its content never
+    /// arrived. Anything else without a whole record is damage.
+    pub(super) fn is_cut_off(tail: &[u8]) -> bool {
+        let Some((header, body)) = tail.split_first_chunk::<HEADER>() else { return true };
+        let [a, b, c, d, ..] = *header;
+        let Some(len) = body_len([a, b, c, d]) else { return tail.iter().all(|byte| *byte == 0) };
+        body.len() < len && body.first().is_none_or(|kind| Kind::of(*kind).is_some())
+    }
+
     /// The first record and what follows it; `None` when there is no whole one.
     pub(super) fn decode(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (len, rest) = bytes.split_first_chunk::<4>()?;
         let (checksum, rest) = rest.split_first_chunk::<4>()?;
-        let len = usize::try_from(u32::from_le_bytes(*len)).ok().filter(|len| *len <= PREFIX + PAYLOAD_MAX)?;
+        let len = body_len(*len)?;
         let (body, after) = rest.split_at_checked(len)?;
         if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
             return None;
         }
         let (kind, body) = body.split_first()?;
         let (id, payload) = body.split_first_chunk()?;
-        let kind = match kind {
-            1 => Kind::Start,
-            2 => Kind::Progress,
-            3 => Kind::End,
-            _ => return None,
-        };
-        Some((Self { kind, id: *id, payload }, after))
+        Some((Self { kind: Kind::of(*kind)?, id: *id, payload }, after))
     }
+}
+
+/// Bytes of kind, id and payload, as a header tells them; `None` when no record has so many.
+fn body_len(bytes: [u8; 4]) -> Option<usize> {
+    let len = usize::try_from(u32::from_le_bytes(bytes)).ok()?;
+    (PREFIX..=PREFIX + PAYLOAD_MAX).contains(&len).then_some(len)
 }

@@ -65,11 +65,15 @@ fn a_record_cut_off_anywhere_hides_nothing_before_it() {
         assert_eq!((found.len(), damaged.len()), (usize::from(cut as u64 >= first), 0), "{cut}");
         assert!(found.iter().all(|unfinished| unfinished.progress.is_none()));
     }
-    for changed in usize::try_from(first).unwrap()..whole.len() {
+    let first = usize::try_from(first).unwrap();
+    for changed in first..whole.len() {
         let mut bytes = whole.clone();
         bytes[changed] ^= 1;
         fs::write(&file, &bytes).unwrap();
-        assert_eq!(unfinished(folder.path())[0].progress, None, "{changed}");
+        let Recovery { unfinished: found, damaged, .. } = recover(folder.path(), &names(folder.path())).unwrap();
+        // A length that is told larger, but not too large for a record, reads as cut off; all else is damage.
+        let longer = changed < first + 2 && bytes[changed] > whole[changed];
+        assert_eq!((found[0].progress.as_ref(), damaged.len()), (None, usize::from(!longer)), "{changed}");
     }
     fs::write(&file, &whole).unwrap();
     assert_eq!(unfinished(folder.path())[0].progress.as_deref(), Some(&b"some progress"[..]));
@@ -101,6 +105,46 @@ fn damage_before_whole_records_hides_none_of_them_and_the_file_is_kept() {
     assert_eq!(fs::read(set_aside(&file)).unwrap(), bytes);
     let (_journal, recovery) = Journal::open(folder.path(), INTERVAL).unwrap();
     assert!(recovery.unfinished.is_empty() && recovery.damaged.is_empty(), "it is read once");
+}
+
+/// Torn bytes, and whether the only file counts as damaged.
+fn read_as(folder: &Path, bytes: &[u8]) -> (u64, bool) {
+    fs::write(path(folder, 0), bytes).unwrap();
+    let recovery = recover(folder, &[0]).unwrap();
+    (recovery.torn_bytes, !recovery.damaged.is_empty())
+}
+
+#[test]
+fn only_the_beginning_of_a_record_counts_as_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = Frame { kind: Kind::Start, id: id(1), payload: b"start" }.encode().unwrap();
+    let zeros = vec![0; 5000];
+    assert_eq!(read_as(folder.path(), &zeros), (5000, false), "room that was looked for");
+    assert_eq!(read_as(folder.path(), &[&record, &zeros[..]].concat()), (5000, false));
+    assert_eq!(read_as(folder.path(), &record[..20]), (20, false));
+    assert_eq!(read_as(folder.path(), &[&record, &record[..7]].concat()), (7, false));
+    let garbage: Vec<u8> = (0..5000_u32).map(|n| (n * 37 + 90).to_le_bytes()[0] | 1).collect();
+    for bad in [&garbage[..], &[&record, &garbage[..]].concat(), b"no journal at all"] {
+        assert_eq!(read_as(folder.path(), bad), (0, true));
+    }
+    let mut unknown = record[..20].to_vec();
+    unknown[8] = 9;
+    assert_eq!(read_as(folder.path(), &unknown), (0, true), "no record has this kind");
+    // Nothing of it can be read, so nothing is deleted.
+    fs::write(path(folder.path(), 0), &garbage).unwrap();
+    let (_journal, recovery) = Journal::open(folder.path(), INTERVAL).unwrap();
+    recovery.done(&[]).unwrap();
+    assert_eq!(fs::read(set_aside(&path(folder.path(), 0))).unwrap(), garbage);
+}
+
+#[test]
+fn a_journal_that_is_not_there_is_told_from_an_empty_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for missing in [true, false, false] {
+        let (_journal, recovery) = Journal::open(folder.path(), INTERVAL).unwrap();
+        assert_eq!(recovery.missing, missing);
+        recovery.done(&[]).unwrap();
+    }
 }
 
 #[test]

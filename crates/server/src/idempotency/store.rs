@@ -31,14 +31,14 @@ const SCHEMA: &str = "
         answer TEXT NOT NULL,        -- the answer's id
         begun_ms INTEGER NOT NULL,
         state INTEGER NOT NULL,
-        note TEXT NOT NULL
+        note TEXT NOT NULL           -- begun: the number of generations; failed: why
     ) STRICT;
     CREATE INDEX requests_by_age ON requests (begun_ms);
     CREATE TABLE contents (
         id INTEGER PRIMARY KEY REFERENCES requests (id) ON DELETE CASCADE,
         size INTEGER NOT NULL,
         streamed INTEGER NOT NULL,
-        seal BLOB NOT NULL,          -- SHA-256 of the bytes
+        seal BLOB NOT NULL,          -- SHA-256 of name and bytes
         bytes BLOB NOT NULL
     ) STRICT;";
 
@@ -87,7 +87,10 @@ pub(super) struct Row {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Under way, or interrupted.
-    Begun,
+    Begun {
+        /// How many requests of the books it is; `None` where that was not written.
+        generations: Option<u32>,
+    },
     Kept {
         /// Bytes.
         size: i64,
@@ -189,18 +192,19 @@ impl Store {
     fn try_open(path: Option<PathBuf>, caps: Caps) -> Result<Self, OpenError> {
         let connection = match &path {
             Some(path) => {
+                check_log(path)?;
                 make_private(path)?;
                 Connection::open(path)?
             }
             None => Connection::open_in_memory()?,
         };
         connection.busy_timeout(BUSY_LIMIT)?;
-        prepare(&connection).map_err(|error| match error {
+        let holdings = prepare(&connection).and_then(|()| Ok(Holdings::count(&connection)?));
+        let holdings = holdings.map_err(|error| match error {
             OpenError::Sqlite(error) if is_damage(&error) => OpenError::Damaged(error.to_string()),
             OpenError::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => OpenError::InUse,
             error => error,
         })?;
-        let holdings = Holdings::count(&connection)?;
         Ok(Self { connection, path, caps, holdings })
     }
 
@@ -227,7 +231,7 @@ impl Store {
         let row = statement.query_row(params![name, now_ms - KEPT_MS], |row| {
             let size: Option<i64> = row.get(4)?;
             let state = match (row.get(2)?, size) {
-                (State::BEGUN, _) => State::Begun,
+                (State::BEGUN, _) => State::Begun { generations: row.get::<_, String>(3)?.parse().ok() },
                 (State::KEPT, Some(size)) => State::Kept { size, streamed: row.get(5)? },
                 (State::FAILED, _) => State::Failed(row.get(3)?),
                 (State::TOO_LARGE, _) => State::TooLarge,
@@ -246,15 +250,21 @@ impl Store {
         let found: Option<(Digest, Vec<u8>)> =
             statement.query_row([name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let Some((seal, bytes)) = found else { return Ok(None) };
-        let whole = seal == Digest::from(Sha256::digest(&bytes));
+        let whole = seal == sealed(name, &bytes);
         if !whole {
             tracing::error!("a kept answer is not what was written; it is not given out");
         }
         Ok(whole.then_some(bytes))
     }
 
-    /// Writes that a request begins. Gives `false` when there is no room for another key.
-    pub(super) fn begin(&mut self, asked: &Asked, answer: &str, now_ms: i64) -> rusqlite::Result<bool> {
+    /// Writes that a request begins: the id of its answer, and of how many generations. Gives `false` when there is no
+    /// room for another key.
+    pub(super) fn begin(
+        &mut self,
+        asked: &Asked,
+        (answer, generations): (&str, u32),
+        now_ms: i64,
+    ) -> rusqlite::Result<bool> {
         let transaction = self.connection.transaction()?;
         // A row of the same name is an old one.
         let forgotten = forget(&transaction, now_ms, Some(&asked.name))?;
@@ -262,9 +272,10 @@ impl Store {
         if room {
             let mut statement = transaction.prepare_cached(
                 "INSERT INTO requests (name, body, caller, answer, begun_ms, state, note)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, '')",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?;
-            statement.execute(params![asked.name, asked.body, asked.caller, answer, now_ms, State::BEGUN])?;
+            let note = generations.to_string();
+            statement.execute(params![asked.name, asked.body, asked.caller, answer, now_ms, State::BEGUN, note])?;
         }
         transaction.commit()?;
         self.holdings.remove(&forgotten);
@@ -317,7 +328,7 @@ impl Store {
             transaction.execute("UPDATE requests SET state = ?2 WHERE id = ?1", [dropped, State::DROPPED])?;
             held -= freed;
         }
-        let seal = Digest::from(Sha256::digest(bytes));
+        let seal = sealed(name, bytes);
         transaction.execute(
             "INSERT INTO contents (id, size, streamed, seal, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![id, size, streamed, seal, bytes],
@@ -335,6 +346,11 @@ impl Store {
         self.holdings.remove(&forgotten);
         Ok(forgotten.len())
     }
+}
+
+/// Binds an answer to its key: one that damage put under another key is given to nobody.
+fn sealed(name: &Digest, bytes: &[u8]) -> Digest {
+    Sha256::new().chain_update(name).chain_update(bytes).finalize().into()
 }
 
 /// Deletes old rows, and the one of `name`.
@@ -376,8 +392,26 @@ fn prepare(connection: &Connection) -> Result<(), OpenError> {
     if version > VERSION {
         return Err(OpenError::Newer);
     }
-    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if number("SELECT count(*) FROM sqlite_schema WHERE name IN ('requests', 'contents')")? != 2 {
+        return Err(OpenError::Damaged("its tables are missing".to_owned()));
+    }
+    // Not the quick one: beside the log of another file, an index may name rows of other keys.
+    let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if found == "ok" { Ok(()) } else { Err(OpenError::Damaged(found)) }
+}
+
+/// A log beside no file, or an empty one: the file was taken away or overwritten, and SQLite would drop the log with all it
+/// tells.
+fn check_log(path: &Path) -> Result<(), OpenError> {
+    let length = |path: &Path| match std::fs::metadata(path) {
+        Ok(file) => Ok(file.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    };
+    if length(path)? == 0 && length(&beside(path, "-wal"))? > 0 {
+        return Err(OpenError::Damaged("it is missing or empty, and its log is there".to_owned()));
+    }
+    Ok(())
 }
 
 /// Answers are nobody else's business: the file is for this user only, and SQLite gives its log the same rights.
@@ -406,9 +440,9 @@ fn set_aside(path: &Path, reason: &str) -> io::Result<()> {
         file = %path.display(), set_aside = %aside.display(), reason,
         "the kept answers are damaged and begun anew: requests sent again under an earlier Idempotency-Key run again"
     );
-    std::fs::rename(path, &aside)?;
     let or_none =
         |result: io::Result<()>| result.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) });
+    or_none(std::fs::rename(path, &aside))?;
     ["-wal", "-shm"].into_iter().try_for_each(|suffix| {
         let (log, aside) = (beside(path, suffix), beside(&aside, suffix));
         or_none(std::fs::remove_file(&aside))?;

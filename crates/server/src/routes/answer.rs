@@ -193,7 +193,8 @@ impl<F: Form> Work<F> {
 
     /// Runs under a key.
     async fn record(self, claim: Claim) -> Result<Response, ApiError> {
-        let recording = claim.begin(&self.form.head().id).await?;
+        let generations = u32::try_from(self.generations.len()).unwrap_or(u32::MAX);
+        let recording = claim.begin(&self.form.head().id, generations).await?;
         self.run(Some(recording)).await
     }
 

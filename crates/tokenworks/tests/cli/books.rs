@@ -107,14 +107,21 @@ fn wrong_words_name_the_field_and_the_fix() {
         (&["prices", "add", "m", "--input", "-1 per 1M", "--output", "1 per 1M"], "input"),
         (&["prices", "import", "tiny.gguf"], "price file"),
         (&["keys", "add", "k", "--project", "none"], "there is no `none`"),
-        (&["report", "--from", "yesterday"], "no day"),
+        (&["report", "--from", "yesterday"], "--from yesterday is no day"),
+        (&["report", "--from", "0001-01-01"], "--from 0001-01-01 is before 1970"),
         (&["ledger", "export", "--customer", "acme"], "--format focus"),
         (
             &["ledger", "export", "--format", "focus", "--customer", "nobody", "--output", "x.csv"],
             "there is no `nobody`",
         ),
         (&["customers", "list", "--data-dir", "mistyped"], "there are no books in"),
-        (&["customers", "pay", "acme", "-7", "--reference", "out"], "more than can be paid out: 5.00"),
+        (&["customers", "pay", "acme", "-7", "--reference", "out"], "amount: -7.00 is more than can be paid out: 5.00"),
+        (&["customers", "pay", "acme", "0", "--reference", "out"], "amount: 0 changes nothing"),
+        (&["customers", "pay", "acme", "0.0000000001", "--reference", "out"], "amount: `0.0000000001` has more digits"),
+        (
+            &["customers", "pay", "acme", "9223372036", "--reference", "out"],
+            "amount: with 9223372036.00 more a balance",
+        ),
         (&["customers", "refund", "chatcmpl-1", "-1", "--reference", "r"], "no request of this id was charged"),
         (&["keys", "add", "late", "--project", "web", "--expires", "2020-01-01T00:00:00Z"], "it lies in the past"),
         (&["config", "check"], "the books are in USD"),
@@ -126,6 +133,11 @@ fn wrong_words_name_the_field_and_the_fix() {
         let error = crate::support::ended(command.output().unwrap()).bad(2);
         assert!(error.contains(part), "{arguments:?}: {error}");
     }
+    let focus = sandbox.run(&["ledger", "export", "--format", "focus", "--customer", "nobody"]);
+    assert_eq!((focus.code, focus.stdout.as_str()), (Some(2), ""), "no header for a customer that is not there");
+    let mut command = sandbox.command(&["config", "check"]);
+    let error = crate::support::ended(command.env("TOKENWORKS_BOOKS_CURRENCY", "ABC").output().unwrap()).bad(2);
+    assert!(error.contains("books.currency") && error.contains("ISO 4217"), "{error}");
     assert!(!sandbox.path("mistyped").exists() && !sandbox.path("x.csv").exists());
 }
 

@@ -5,6 +5,8 @@ mod alerts;
 mod books;
 mod catalogue;
 mod configuration;
+#[cfg(unix)]
+mod journal;
 mod serving;
 mod support;
 mod templates;

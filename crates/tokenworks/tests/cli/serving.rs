@@ -60,7 +60,7 @@ impl Serving {
     }
 
     #[cfg(unix)]
-    fn terminate(mut self) -> (Option<i32>, String) {
+    pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
         assert!(std::process::Command::new("/bin/kill").args(["-TERM", &pid]).status().unwrap().success());
         let status = self.child.wait().unwrap();

@@ -129,9 +129,13 @@ fn payments_and_credit_notes_are_entries_and_count_once() {
     drop(ticket);
     plant.books.ledger().flush(DURABLE_WAIT).unwrap();
     let credit = |nano, reference| plant.books.credit(request, Nano(nano), (reference, "slow", "admin"), NOW);
+    let cost = |amount| Cost { amount, pool_units: 0 };
+    assert_eq!(plant.books.cost(request).unwrap(), cost(paid));
     for _ in 0..2 {
         credit(OUT, "c1").unwrap();
     }
+    assert_eq!(plant.books.cost(request).unwrap(), cost(Nano(paid.0 - OUT)));
+    assert_eq!(plant.books.cost(next_id()).unwrap(), cost(Nano::ZERO));
     for (nano, reference) in [(0, "c2"), (-5, "c2"), (paid.0 + 1, "c2"), (paid.0 - OUT + 1, "c2"), (7, "c1")] {
         assert!(credit(nano, reference).is_err(), "{nano} as {reference}");
     }

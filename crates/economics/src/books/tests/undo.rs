@@ -132,6 +132,7 @@ fn recovery_gives_back_what_was_settled_and_never_left() {
     for given_back in [1, 1] {
         let recovered = after.books.recover(std::slice::from_ref(&opened), NOW).unwrap();
         assert_eq!((recovered.already, recovered.given_back), (1, given_back));
+        assert_eq!(after.books.cost(whole.id()).unwrap(), Cost::default());
         assert_eq!(after.balance("org/acme/money").posted, 0);
     }
     after.check();

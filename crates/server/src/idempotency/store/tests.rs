@@ -18,7 +18,7 @@ fn state(store: &Store, number: u8, now_ms: i64) -> Option<State> {
 
 /// Begins and keeps an answer of 100 bytes.
 fn kept(store: &mut Store, number: u8, now_ms: i64) {
-    assert!(store.begin(&asked(number, "a"), "cmpl-1", now_ms).unwrap());
+    assert!(store.begin(&asked(number, "a"), ("cmpl-1", 1), now_ms).unwrap());
     store.keep(&[number; 32], true, &[number; 100]).unwrap();
 }
 
@@ -33,8 +33,8 @@ fn check(store: &Store) {
 fn a_key_goes_from_begun_to_its_end() {
     let mut store = memory(Caps::default());
     assert_eq!(store.find(&[1; 32], 0).unwrap(), None);
-    assert!(store.begin(&asked(1, "a"), "cmpl-1", 0).unwrap());
-    let row = Row { body: [7; 32], answer: "cmpl-1".into(), state: State::Begun };
+    assert!(store.begin(&asked(1, "a"), ("cmpl-1", 1), 0).unwrap());
+    let row = Row { body: [7; 32], answer: "cmpl-1".into(), state: State::Begun { generations: Some(1) } };
     assert_eq!(store.find(&[1; 32], 0).unwrap(), Some(row));
     store.keep(&[1; 32], true, b"answer").unwrap();
     assert_eq!(state(&store, 1, 0), Some(State::Kept { size: 6, streamed: true }));
@@ -43,7 +43,7 @@ fn a_key_goes_from_begun_to_its_end() {
     store.free(&[1; 32]).unwrap();
     assert!(state(&store, 1, 0).is_some());
     for (number, end) in [(2, State::Failed("it broke".into())), (3, State::TooLarge)] {
-        assert!(store.begin(&asked(number, "a"), "cmpl-2", 0).unwrap());
+        assert!(store.begin(&asked(number, "a"), ("cmpl-2", 1), 0).unwrap());
         match &end {
             State::Failed(why) => store.fail(&[number; 32], why).unwrap(),
             _ => store.too_large(&[number; 32]).unwrap(),
@@ -51,7 +51,7 @@ fn a_key_goes_from_begun_to_its_end() {
         assert_eq!(state(&store, number, 0), Some(end));
         assert_eq!(store.bytes(&[number; 32]).unwrap(), None);
     }
-    assert!(store.begin(&asked(4, "a"), "cmpl-4", 0).unwrap());
+    assert!(store.begin(&asked(4, "a"), ("cmpl-4", 1), 0).unwrap());
     store.free(&[4; 32]).unwrap();
     assert_eq!(state(&store, 4, 0), None);
     check(&store);
@@ -74,16 +74,16 @@ fn the_oldest_answers_make_room_and_their_keys_stay_known() {
 fn keys_too_many_are_refused_and_nobody_takes_all_of_them() {
     let mut store = memory(Caps { keys: 5, keys_of_one: 3, ..Caps::default() });
     for number in 1..=3 {
-        assert!(store.begin(&asked(number, "a"), "x", 0).unwrap());
+        assert!(store.begin(&asked(number, "a"), ("x", 1), 0).unwrap());
     }
-    assert!(!store.begin(&asked(4, "a"), "x", 0).unwrap(), "one caller's share");
-    assert!(store.begin(&asked(5, "b"), "x", HOUR).unwrap());
-    assert!(store.begin(&asked(6, "b"), "x", HOUR).unwrap());
-    assert!(!store.begin(&asked(7, "c"), "x", HOUR).unwrap(), "all");
-    assert_eq!(state(&store, 1, HOUR), Some(State::Begun), "no key is forgotten for another");
+    assert!(!store.begin(&asked(4, "a"), ("x", 1), 0).unwrap(), "one caller's share");
+    assert!(store.begin(&asked(5, "b"), ("x", 1), HOUR).unwrap());
+    assert!(store.begin(&asked(6, "b"), ("x", 1), HOUR).unwrap());
+    assert!(!store.begin(&asked(7, "c"), ("x", 1), HOUR).unwrap(), "all");
+    assert_eq!(state(&store, 1, HOUR), Some(State::Begun { generations: Some(1) }), "no key is forgotten for another");
     check(&store);
     // A day later the first three are forgotten.
-    assert!(store.begin(&asked(4, "a"), "x", KEPT_MS).unwrap());
+    assert!(store.begin(&asked(4, "a"), ("x", 1), KEPT_MS).unwrap());
     assert_eq!(store.holdings.keys, 3);
     check(&store);
 }
@@ -96,8 +96,8 @@ fn a_key_is_known_for_a_day() {
     assert!(state(&store, 1, KEPT_MS - 1).is_some());
     assert_eq!(state(&store, 1, KEPT_MS), None);
     // It is as good as new, even when nothing was forgotten yet.
-    assert!(store.begin(&asked(1, "b"), "cmpl-2", KEPT_MS).unwrap());
-    assert_eq!(state(&store, 1, KEPT_MS), Some(State::Begun));
+    assert!(store.begin(&asked(1, "b"), ("cmpl-2", 1), KEPT_MS).unwrap());
+    assert_eq!(state(&store, 1, KEPT_MS), Some(State::Begun { generations: Some(1) }));
     assert_eq!(store.forget_old(KEPT_MS + HOUR).unwrap(), 1);
     assert_eq!((store.holdings.bytes, store.holdings.keys), (0, 1));
     check(&store);
@@ -173,4 +173,50 @@ fn an_answer_that_changed_on_the_disk_is_not_given_out() {
     kept(&mut store, 1, 0);
     store.connection.execute("UPDATE contents SET bytes = zeroblob(100)", []).unwrap();
     assert_eq!(store.bytes(&[1; 32]).unwrap(), None);
+}
+
+/// A file and its log, as a process leaves them that is killed.
+fn killed(folder: &Path, numbers: std::ops::Range<u8>) -> (Vec<u8>, Vec<u8>) {
+    let path = folder.join("killed.db");
+    let mut store = Store::open(Some(path.clone()), Caps::default()).unwrap();
+    let half = numbers.start + (numbers.end - numbers.start) / 2;
+    (numbers.start..half).for_each(|number| kept(&mut store, number, 0));
+    store.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    (half..numbers.end).for_each(|number| kept(&mut store, number, 0));
+    let image = (std::fs::read(&path).unwrap(), std::fs::read(beside(&path, "-wal")).unwrap());
+    drop(store);
+    std::fs::remove_file(&path).unwrap();
+    image
+}
+
+#[test]
+fn a_file_beside_the_log_of_another_gives_no_wrong_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("answers.db");
+    let (own, log) = killed(folder.path(), 0..100);
+    let (other, _) = killed(folder.path(), 100..180);
+    let (older, _) = killed(folder.path(), 0..10);
+    for file in [own, other, older, Vec::new()] {
+        std::fs::write(&path, &file).unwrap();
+        std::fs::write(beside(&path, "-wal"), &log).unwrap();
+        let _ = std::fs::remove_file(beside(&path, ".damaged-wal"));
+        let mut store = Store::open(Some(path.clone()), Caps::default()).unwrap();
+        for number in 0..=255 {
+            let bytes = store.bytes(&[number; 32]).unwrap();
+            assert!(bytes.is_none_or(|bytes| bytes == [number; 100]), "{number} of {} bytes", file.len());
+        }
+        kept(&mut store, 255, 0);
+        check(&store);
+        assert!(!file.is_empty() || beside(&path, ".damaged-wal").exists(), "the log is set aside");
+    }
+}
+
+#[test]
+fn an_answer_under_another_key_is_not_given_out() {
+    let mut store = memory(Caps::default());
+    kept(&mut store, 1, 0);
+    assert!(store.begin(&asked(2, "b"), ("cmpl-2", 1), 0).unwrap());
+    store.connection.execute("UPDATE contents SET id = 2", []).unwrap();
+    store.connection.execute("UPDATE requests SET state = ?1", [State::KEPT]).unwrap();
+    assert_eq!(store.bytes(&[2; 32]).unwrap(), None);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::Uri;
-use economics::rollup::{GroupBy, MAX_REPORT_ROWS, Sums, UsageRow, grouped_report};
+use economics::rollup::{GroupBy, MAX_REPORT_DAYS, MAX_REPORT_ROWS, Sums, UsageRow, grouped_report};
 use economics::window::to_rfc3339;
 use serde_json::{Map, Value, json};
 
@@ -18,8 +18,6 @@ use crate::query::Query;
 const DAY_S: i64 = 86_400;
 /// Days of a report that names no start.
 const DAYS: i64 = 30;
-/// Widest span of a report.
-const MAX_DAYS: i64 = 3_660;
 /// What a report tells apart.
 const GROUPS: [&str; 4] = ["organisation", "model", "tag", "day"];
 /// Latest time, in Unix seconds: the end of the year 9999.
@@ -75,8 +73,9 @@ fn span(query: &mut Query) -> Result<(i64, i64), ApiError> {
     let start: Option<i64> = query.integer("start_time", expected, 0..=LATEST_S)?;
     let start = start.unwrap_or_else(|| end.saturating_sub(DAYS * DAY_S).max(0));
     let (from, to) = (start - start % DAY_S, end.saturating_add(DAY_S - 1) / DAY_S * DAY_S);
-    if end < start || to - from > MAX_DAYS * DAY_S {
-        let message = format!("`start_time` must be at or before `end_time`, and at most {MAX_DAYS} days before it");
+    if end < start || to - from > MAX_REPORT_DAYS * DAY_S {
+        let message =
+            format!("`start_time` must be at or before `end_time`, and at most {MAX_REPORT_DAYS} days before it");
         return Err(ApiError::field("start_time", message));
     }
     Ok((from, to))
