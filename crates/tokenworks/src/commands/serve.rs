@@ -59,8 +59,10 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
             Server::bind(&config, Plant { lines, meter, books, answers }).await.map_err(|e| server_error(&e))?;
         let facts: Vec<&Facts> = productions.iter().map(|p| &p.facts).collect();
         let claim = server.claim_link().map_err(|e| Error::failure("cannot make the link of the admin").because(e))?;
+        // Whoever reads the banner may stop the server at once.
+        let shutdown = shutdown();
         context.output.text(banner((&server.url(), claim.as_deref()), server.local_addr(), &facts, &config))?;
-        server.run(shutdown()).await;
+        server.run(shutdown).await;
         Ok(())
     });
     for production in &productions {
@@ -214,33 +216,37 @@ fn server_error(error: &ServerError) -> Error {
     }
 }
 
-/// Completes on the first SIGTERM or Ctrl-C; a second Ctrl-C ends the program at once.
-async fn shutdown() {
-    let interrupt = tokio::signal::ctrl_c();
+/// Listens for SIGTERM and Ctrl-C from now on; what it gives completes on the first. A second Ctrl-C ends the program at
+/// once.
+fn shutdown() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    {
+    let (terminate, interrupt) = {
         use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => {
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    };
+    async move {
+        #[cfg(unix)]
+        match (terminate, interrupt) {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
                 tokio::select! {
-                    _ = interrupt => {}
+                    _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
             }
-            Err(error) => {
+            (Err(error), _) | (_, Err(error)) => {
                 tracing::warn!(%error, "SIGTERM cannot be heard; only Ctrl-C drains");
-                let _ = interrupt.await;
+                let _ = tokio::signal::ctrl_c().await;
             }
         }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+        tracing::info!("shutting down: no new requests; press Ctrl-C again to end at once");
+        tokio::spawn(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(130);
+            }
+        });
     }
-    #[cfg(not(unix))]
-    let _ = interrupt.await;
-    tracing::info!("shutting down: no new requests; press Ctrl-C again to end at once");
-    tokio::spawn(async {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(130);
-        }
-    });
 }
 
 /// What is shown when the server listens: addresses, the link that makes the first admin key, models, memory, and a line
