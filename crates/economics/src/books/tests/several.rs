@@ -32,6 +32,24 @@ fn servers_over_one_ledger() {
     changes_meet(&cluster.database("meet"));
     alerts_are_raised_by_one(&cluster.database("alerts"));
     a_stale_server_puts_no_floor_back(&cluster.database("floors"));
+    a_request_taken_for_gone_is_charged_once(&cluster.database("late"));
+}
+
+/// One server ends the hold of a request that still runs on the other.
+fn a_request_taken_for_gone_is_charged_once(url: &str) {
+    let (one, two) = (open(url, 0), open(url, 1));
+    furnish(&one, vec![example_tier()], Plan::plain("basic"), budget(100 * OUT));
+    let plant = Plant { books: one, folder: tempfile::tempdir().unwrap() };
+    let later = NOW + 48 * 3_600_000;
+    let mut ticket = plant.admit(0, 100).unwrap();
+    assert_eq!(two.expire(|_| false, later).unwrap(), 1);
+    assert_eq!(ticket.extend(later), Extension::Ended);
+    for _ in 0..2 {
+        ticket.ended = false;
+        assert_eq!(ticket.settle(&used(0, 16), End::Failed, later).unwrap().charge.total(), Nano(16 * OUT));
+        assert_eq!(plant.balance("org/acme/money").posted, -16 * OUT);
+    }
+    plant.check();
 }
 
 /// What one has changed a moment ago the other does not undo, however old its directory is.
