@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::price::PriceSpec;
 use crate::{Invalid, Plan, PriceBook, Rate};
+pub(crate) use identity::OPERATOR;
 pub use identity::{Identity, Unidentified};
 use key::KeyHash;
 use record::{Bounds, EndUser, Key, Kind, Member, Organisation, Project, Record, Scope, Team};

@@ -166,6 +166,9 @@ fn a_ledger_is_exported_backed_up_and_restored() {
     let lost = sandbox.run(&["ledger", "restore", "copy.db", "--data-dir", "lost"]).stderr;
     assert!(lost.contains("key-secret"), "{lost}");
     sandbox.run(&["keys", "reset-secret", "--data-dir", "lost"]).good();
+    let audit = sandbox.run(&["customers", "audit", "--limit", "1", "--data-dir", "lost", "--json"]).json();
+    assert_eq!((&audit[0]["actor"], &audit[0]["record"]), (&json!("server/operator"), &json!("secret of the keys")));
+    assert_ne!(audit[0]["before"]["mark"], audit[0]["after"]["mark"]);
     sandbox.run(&["keys", "rotate", "web-1", "--data-dir", "lost"]).good();
     sandbox.run(&["ledger", "verify", "--data-dir", "lost"]).good();
     let restored = sandbox.run(&["customers", "show", "acme", "--data-dir", "other"]).json();
