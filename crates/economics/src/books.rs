@@ -35,7 +35,7 @@ use memory::{Follower, Memory};
 pub use accounts::unit;
 pub use acts::{Act, ActsAfter};
 pub(crate) use admin::unknown;
-pub use admin::{ChangeError, PostError, Standing};
+pub use admin::{ChangeError, Expected, PostError, Standing};
 pub use admit::{Admission, AdmitError, USER_BYTES};
 pub(crate) use alert::ALERT_KIND;
 pub use alert::{Alert, Delivery, Notifier, Raised};
