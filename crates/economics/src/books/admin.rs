@@ -162,13 +162,22 @@ impl Books {
     }
 
     /// Sets the floors of the accounts that a record bounds, so that running requests stop there too. What cannot be set
-    /// now is set at the next admission.
+    /// now is set at the next admission: the change itself is made.
     fn set_floors(&self, record: &Record, now_ms: i64) -> Option<Underway> {
-        let turn = self.turn().ok()?;
-        // As it is now: the next change may have come first.
-        let bounded = self.bounded_by(record.kind(), &record.key(), now_ms).ok()?;
-        let bounded: Vec<&AccountSpec> = bounded.iter().collect();
-        self.change_accounts(&turn, &bounded, false, now_ms).ok()
+        let set = || -> Result<Underway, AccountError> {
+            let turn = self.turn()?;
+            // As it is now: the next change may have come first.
+            let bounded = self.bounded_by(record.kind(), &record.key(), now_ms)?;
+            let bounded: Vec<&AccountSpec> = bounded.iter().collect();
+            self.change_accounts(&turn, &bounded, false, now_ms)
+        };
+        let (kind, key) = (record.kind().word(), record.key());
+        let warn = |error: &AccountError| {
+            tracing::warn!(
+                "running requests do not heed the change of {kind} {key} before the next is admitted: {error}"
+            );
+        };
+        set().inspect_err(warn).ok()
     }
 
     /// Books a payment of a customer (negative: paid out). The same reference again changes nothing.
