@@ -24,7 +24,7 @@ use ledger::{Batch, Command, EntryId, Ledger, NotDurable, OpenError, Options, Re
 use sha2::{Digest, Sha256};
 
 use crate::directory::key::KeyHash;
-use crate::directory::{Identity, Unidentified};
+use crate::directory::{Identity, OPERATOR, Unidentified};
 use crate::limits::Limiter;
 use crate::rollup::Rollup;
 use crate::{Currency, Directory, Invalid};
@@ -35,7 +35,7 @@ use memory::{Follower, Memory};
 pub use accounts::unit;
 pub use acts::{Act, ActsAfter};
 pub(crate) use admin::unknown;
-pub use admin::{ChangeError, PostError, Standing};
+pub use admin::{ChangeError, Expected, PostError, Standing};
 pub use admit::{Admission, AdmitError, USER_BYTES};
 pub(crate) use alert::ALERT_KIND;
 pub use alert::{Alert, Delivery, Notifier, Raised};
@@ -50,7 +50,7 @@ const STARTED: &str = "server/start";
 /// Document that names the book currency.
 pub(crate) const CURRENCY_KIND: u16 = 100;
 /// The document that marks the secret of the keys.
-const SECRET_KIND: u16 = 102;
+pub(crate) const SECRET_KIND: u16 = 102;
 /// How long an act of administration waits for the disk.
 const DURABLE_WAIT: Duration = Duration::from_secs(30);
 
@@ -149,7 +149,7 @@ impl Books {
     }
 
     /// Takes the secret of `settings` for that of the books from now on. No key that was made before is known any more
-    /// until it gets a new text.
+    /// until it gets a new text. The audit has it as an act of the operator.
     ///
     /// # Errors
     /// As [`Books::open`].
@@ -315,6 +315,11 @@ fn fix_currency(ledger: &Ledger, currency: &Currency, now_ms: i64) -> Result<(),
     Ok(())
 }
 
+/// The ledger's id of one mark of the secret.
+fn secret_id(version: u64) -> EntryId {
+    id_of(&["secret", &version.to_string()])
+}
+
 /// Keeps a mark of the secret that keys are hashed with, so that another one is found out: it would make every key wrong.
 fn fix_secret(ledger: &Ledger, secret: &[u8], new: bool, now_ms: i64) -> Result<(), BooksError> {
     let mark = KeyHash::of(secret, "the secret of these books").to_string();
@@ -328,13 +333,15 @@ fn fix_secret(ledger: &Ledger, secret: &[u8], new: bool, now_ms: i64) -> Result<
         }
         _ => {}
     }
+    // Only a person at the machine replaces one.
+    let actor = if known.is_some() { OPERATOR } else { STARTED };
     let version = known.map_or(1, |known| known.version.saturating_add(1));
     let put = Command::Put {
-        id: id_of(&["secret", &version.to_string()]),
+        id: secret_id(version),
         kind: SECRET_KIND,
         key: "secret".to_owned(),
         version,
-        actor: STARTED.to_owned(),
+        actor: actor.to_owned(),
         body: mark.into_bytes(),
     };
     ledger.submit(&Batch { at_ms: now_ms, commands: vec![put] })?.wait_durable(DURABLE_WAIT)?;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::price::PriceSpec;
 use crate::{Invalid, Plan, PriceBook, Rate};
+pub(crate) use identity::OPERATOR;
 pub use identity::{Identity, Unidentified};
 use key::KeyHash;
 use record::{Bounds, EndUser, Key, Kind, Member, Organisation, Project, Record, Scope, Team};
@@ -35,6 +36,8 @@ pub struct Directory {
     end_users: BTreeMap<(String, String), EndUser>,
     members: BTreeMap<(String, String), Member>,
     by_hash: HashMap<u64, Vec<(KeyHash, String)>>,
+    /// Of the documents that the records were read from, by kind and key.
+    versions: HashMap<(u16, String), u64>,
 }
 
 impl Directory {
@@ -107,6 +110,12 @@ impl Directory {
                 self.prices.versions(&list, &model).last().cloned().map(Record::Price)
             }
         }
+    }
+
+    /// The version of the record with that key; of a price: how many there are. 0: there is none.
+    #[must_use]
+    pub fn version(&self, kind: Kind, key: &str) -> u64 {
+        self.versions.get(&(kind.code(), key.to_owned())).copied().unwrap_or(0)
     }
 
     /// The organisation that a record belongs to; `None`: the plant itself, or what it refers to is not there.
@@ -193,6 +202,14 @@ impl Directory {
                 self.prices.add(r)?;
             }
         }
+        Ok(())
+    }
+
+    /// As [`Directory::insert`]; it is this version of its document.
+    pub(crate) fn insert_version(&mut self, record: Record, version: u64) -> Result<(), Invalid> {
+        let place = (record.kind().code(), record.key());
+        self.insert(record)?;
+        self.versions.insert(place, version);
         Ok(())
     }
 

@@ -103,7 +103,7 @@ impl Sums {
 
 impl Summary for Rollup {
     fn version(&self) -> u32 {
-        4
+        5
     }
 
     fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {

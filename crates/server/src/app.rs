@@ -35,7 +35,8 @@ const BOOKS_TURNS: usize = 8;
 const TURN_WAIT: Duration = Duration::from_secs(10);
 
 /// What pages of other origins may read of an answer's head.
-const EXPOSED: [&str; 10] = [
+const EXPOSED: [&str; 11] = [
+    "etag",
     "x-request-id",
     "idempotent-replayed",
     "retry-after",

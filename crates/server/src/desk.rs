@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{Method, Request, Response, header};
 use economics::books::Books;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -155,6 +155,17 @@ pub enum DeskError {
     Timeout,
 }
 
+/// What the desk answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeskAnswer {
+    /// Of HTTP.
+    pub status: u16,
+    /// The `ETag` of a record.
+    pub etag: Option<String>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
 /// The commands' end.
 pub struct Desk(Place);
 
@@ -188,47 +199,52 @@ impl Desk {
         Self(Place::Books(router(App::new(&config, plant, None), &[])))
     }
 
-    /// Asks for `path` and gives the status and the body.
+    /// Asks for `path`, under a condition: the name of a header and its value.
     ///
     /// # Errors
     /// [`DeskError`] when there is no answer; an answer of refusal is none.
-    pub async fn ask(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<(u16, Vec<u8>), DeskError> {
+    pub async fn ask(
+        &self,
+        (method, path): (&str, &str),
+        condition: Option<(&str, &str)>,
+        body: Option<&[u8]>,
+    ) -> Result<DeskAnswer, DeskError> {
         let method = Method::from_bytes(method.as_bytes()).map_err(axum::http::Error::from)?;
         let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
         let request = request.header(header::CONTENT_TYPE, "application/json");
+        let request = condition.into_iter().fold(request, |request, (name, value)| request.header(name, value));
         let request = request.body(Body::from(Bytes::copy_from_slice(body.unwrap_or_default())))?;
         timeout(PATIENCE, self.exchange(request)).await.map_err(|_elapsed| DeskError::Timeout)?
     }
 
-    async fn exchange(&self, mut request: Request<Body>) -> Result<(u16, Vec<u8>), DeskError> {
+    async fn exchange(&self, mut request: Request<Body>) -> Result<DeskAnswer, DeskError> {
         match &self.0 {
             Place::Socket(path) => {
                 let stream = UnixStream::connect(&Reach::of(path)?.path).await?;
                 let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
                 let driver = tokio::spawn(connection);
-                let answer = sender.send_request(request).await?;
-                let status = answer.status();
-                let read = whole(status, answer.into_body()).await;
+                let read = whole(sender.send_request(request).await?).await;
                 driver.abort();
                 read
             }
             Place::Books(router) => {
                 request.extensions_mut().insert(Operator);
-                let answer = match router.clone().oneshot(request).await {
-                    Ok(answer) => answer,
+                match router.clone().oneshot(request).await {
+                    Ok(answer) => whole(answer).await,
                     Err(never) => match never {},
-                };
-                whole(answer.status(), answer.into_body()).await
+                }
             }
         }
     }
 }
 
-async fn whole<B>(status: StatusCode, body: B) -> Result<(u16, Vec<u8>), DeskError>
+async fn whole<B>(answer: Response<B>) -> Result<DeskAnswer, DeskError>
 where
     B: hyper::body::Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let (head, body) = answer.into_parts();
+    let etag = head.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
     let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| DeskError::Body(error.to_string()))?;
-    Ok((status.as_u16(), body.to_bytes().to_vec()))
+    Ok(DeskAnswer { status: head.status.as_u16(), etag, body: body.to_bytes().to_vec() })
 }

@@ -30,6 +30,6 @@ mod usage;
 
 pub use auth::{generate_key, hash_key};
 pub use config::{ConfigError, KeyConfig, Limits, ServerConfig, TlsFiles};
-pub use desk::{Desk, DeskError};
+pub use desk::{Desk, DeskAnswer, DeskError};
 pub use openapi::openapi_json;
 pub use serve::{Plant, Server, ServerError};

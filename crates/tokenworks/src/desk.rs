@@ -3,7 +3,7 @@
 use std::io;
 
 use serde_json::{Map, Value};
-use server::{Desk, DeskError};
+use server::{Desk, DeskAnswer, DeskError};
 
 use crate::books;
 use crate::commands::Context;
@@ -12,6 +12,12 @@ use crate::error::{Error, Result, chain};
 
 /// Socket in the data folder through which commands reach the server.
 pub const SOCKET: &str = "desk.sock";
+
+/// How often a change is made anew when others come first.
+const TRIES: u32 = 8;
+
+/// A record of the directory as JSON.
+pub type Record = Map<String, Value>;
 
 /// The books, as commands see them: the routes below `/admin/v1`.
 pub struct Books {
@@ -61,8 +67,7 @@ impl Books {
     }
 
     fn json(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let bytes = self.bytes(method, path, body)?;
-        serde_json::from_slice(&bytes).map_err(|e| Error::failure("the server's answer is no JSON").because(e))
+        json(&self.bytes(method, path, body)?)
     }
 
     /// The bytes of an answer that need be no JSON.
@@ -70,15 +75,20 @@ impl Books {
     /// # Errors
     /// The server's refusal.
     pub fn bytes(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Vec<u8>> {
-        let (status, bytes) = self.ask(method, path, body)?;
-        if status < 300 { Ok(bytes) } else { Err(refusal(status, &bytes)) }
+        let answer = self.ask((method, path), None, body)?;
+        if answer.status < 300 { Ok(answer.body) } else { Err(refusal(&answer)) }
     }
 
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Vec<u8>)> {
+    fn ask(
+        &self,
+        (method, path): (&str, &str),
+        condition: Option<(&str, &str)>,
+        body: Option<&Value>,
+    ) -> Result<DeskAnswer> {
         let body = body.map(Value::to_string);
         let path = format!("/admin/v1{path}");
-        let asked = self.runtime.block_on(self.desk.ask(method, &path, body.as_ref().map(String::as_bytes)));
-        asked.map_err(|e| unanswered(&e))
+        let asked = self.desk.ask((method, &path), condition, body.as_ref().map(String::as_bytes));
+        self.runtime.block_on(asked).map_err(|e| unanswered(&e))
     }
 
     /// The records of a kind.
@@ -96,12 +106,17 @@ impl Books {
     ///
     /// # Errors
     /// The server's refusal.
-    pub fn find(&self, kind: &str, id: &str) -> Result<Option<Map<String, Value>>> {
-        let (status, bytes) = self.ask("GET", &format!("/{kind}/{}", part(id)), None)?;
-        match (status, serde_json::from_slice(&bytes)) {
-            (200, Ok(Value::Object(record))) => Ok(Some(record)),
+    pub fn find(&self, kind: &str, id: &str) -> Result<Option<Record>> {
+        Ok(self.find_tagged(kind, id)?.map(|(record, _)| record))
+    }
+
+    /// With its tag, which servers of older versions do not give.
+    fn find_tagged(&self, kind: &str, id: &str) -> Result<Option<(Record, Option<String>)>> {
+        let answer = self.ask(("GET", &format!("/{kind}/{}", part(id))), None, None)?;
+        match (answer.status, serde_json::from_slice(&answer.body)) {
+            (200, Ok(Value::Object(record))) => Ok(Some((record, answer.etag))),
             (404, _) => Ok(None),
-            _ => Err(refusal(status, &bytes)),
+            _ => Err(refusal(&answer)),
         }
     }
 
@@ -109,11 +124,47 @@ impl Books {
     ///
     /// # Errors
     /// There is none.
-    pub fn one(&self, kind: &str, id: &str) -> Result<Map<String, Value>> {
-        self.find(kind, id)?.ok_or_else(|| {
-            Error::usage(format!("there is no \"{id}\" among the {kind}")).hint("the list command shows what there is")
-        })
+    pub fn one(&self, kind: &str, id: &str) -> Result<Record> {
+        there(self.find(kind, id)?, kind, id)
     }
+
+    /// Makes a record of the one that is there (`None`: there is none) and writes it. Where another change came first it is
+    /// made anew of what is there then, so that nothing of the other is lost. Gives the server's answer.
+    ///
+    /// # Errors
+    /// The server's refusal, those of `make`, or others came first again and again.
+    pub fn change(&self, kind: &str, id: &str, make: impl Fn(Option<Record>) -> Result<Record>) -> Result<Value> {
+        for _ in 0..TRIES {
+            let (known, tag) = self.find_tagged(kind, id)?.map_or((None, None), |(record, tag)| (Some(record), tag));
+            let condition = match &known {
+                None => Some(("if-none-match", "*")),
+                Some(_) => tag.as_deref().map(|tag| ("if-match", tag)),
+            };
+            let record = Value::Object(make(known)?);
+            let answer = self.ask(("PUT", &format!("/{kind}")), condition, Some(&record))?;
+            match answer.status {
+                412 => {}
+                ..300 => return json(&answer.body),
+                _ => return Err(refusal(&answer)),
+            }
+        }
+        Err(Error::failure(format!("others change \"{id}\" among the {kind} all the time; nothing was changed"))
+            .hint("run the command again"))
+    }
+}
+
+/// A record that has to be there.
+///
+/// # Errors
+/// It is not.
+pub fn there(known: Option<Record>, kind: &str, id: &str) -> Result<Record> {
+    known.ok_or_else(|| {
+        Error::usage(format!("there is no \"{id}\" among the {kind}")).hint("the list command shows what there is")
+    })
+}
+
+fn json(bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice(bytes).map_err(|e| Error::failure("the server's answer is no JSON").because(e))
 }
 
 fn unanswered(error: &DeskError) -> Error {
@@ -124,10 +175,10 @@ fn unanswered(error: &DeskError) -> Error {
 }
 
 /// The server's refusal as an error of the command.
-fn refusal(status: u16, body: &[u8]) -> Error {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+fn refusal(answer: &DeskAnswer) -> Error {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or("the server gave no reason");
-    if status < 500 { Error::usage(message) } else { Error::failure(message) }
+    if answer.status < 500 { Error::usage(message) } else { Error::failure(message) }
 }
 
 /// Fields of records that hold money, which JSON has as text.
@@ -151,7 +202,7 @@ pub fn part(text: &str) -> String {
 ///
 /// # Errors
 /// No `PATH=VALUE`, or a path through something that has no fields.
-pub fn set(record: &mut Map<String, Value>, assignment: &str) -> Result<()> {
+pub fn set(record: &mut Record, assignment: &str) -> Result<()> {
     let wrong = |problem: &str| {
         Error::usage(format!("--set {assignment}: {problem}"))
             .hint("for example --set bounds.limits.requests_per_minute=60, or --set suspended=true")
@@ -209,6 +260,53 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert_eq!(Value::Object(record), expected);
+    }
+
+    #[test]
+    fn a_change_takes_in_what_others_changed_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = economics::books::Settings {
+            store: ledger::StoreSpec::Sqlite(folder.path().join("books.db")),
+            writer: 0,
+            currency: economics::Currency::of("USD").unwrap(),
+            secret: b"sixteen bytes at least".to_vec(),
+            bootstrap: Vec::new(),
+            steps: economics::books::Steps::default(),
+        };
+        let books = economics::Books::open(settings, crate::books::now_ms()).unwrap();
+        books.serve_models(&["tiny".to_owned()], crate::books::now_ms()).unwrap();
+        let books = Books { runtime: runtime().unwrap(), desk: Desk::of(books, String::new()) };
+        let tried = std::cell::Cell::new(0);
+        // As another person does, the first `times` times.
+        let meanwhile = |times: u32| {
+            tried.set(tried.get() + 1);
+            if tried.get() <= times {
+                let limits = json!({"requests_per_minute": tried.get()});
+                books.send("PUT", "/plans", &json!({"id": "gold", "price_list": "house", "limits": limits})).unwrap();
+            }
+        };
+        let discount = |known: Option<Record>, permille: u32| {
+            let mut record = known.unwrap_or_default();
+            record.insert("id".to_owned(), "gold".into());
+            record.insert("price_list".to_owned(), "house".into());
+            record.insert("discount_permille".to_owned(), permille.into());
+            Ok(record)
+        };
+        let made = books.change("plans", "gold", |known| {
+            meanwhile(2);
+            discount(known, 100)
+        });
+        let record = &made.unwrap()["record"];
+        assert_eq!((&record["limits"]["requests_per_minute"], &record["discount_permille"]), (&json!(2), &json!(100)));
+        assert_eq!(tried.get(), 3);
+        let error = books.change("plans", "gold", |known| {
+            meanwhile(u32::MAX);
+            discount(known, 200)
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("others change \"gold\" among the plans all the time"), "{error}");
+        assert_eq!(tried.get(), 3 + TRIES);
+        assert_eq!(books.one("plans", "gold").unwrap()["limits"]["requests_per_minute"], tried.get());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The audit: who changed what, when, read from the ledger's entries. Roll-ups say which entries are acts, so that a page
 //! costs as much however many charges lie between its acts.
 
-use ledger::{Entry, EntryId, StoreError};
+use ledger::{Document, Entry, EntryId, StoreError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::detail::{CreditNote, Payment};
-use super::{Books, id_of};
+use super::{Books, SECRET_KIND, id_of, secret_id};
 use crate::Nano;
 use crate::directory::record::{Kind, Record};
 use crate::rollup::{ActSubject, acts_of};
@@ -20,7 +20,7 @@ pub struct Act {
     pub at_ms: i64,
     /// Who: the id of a key, or what did it by itself.
     pub actor: String,
-    /// On what: the kind's word and the key; or `payment` and `credit note` with what they are for.
+    /// On what: the kind's word and the key; `payment` and `credit note` with what they are for; `secret of the keys`.
     pub record: String,
     /// The JSON before, without secrets; `None`: it was new.
     pub before: Option<Value>,
@@ -47,7 +47,7 @@ pub(super) fn document_id(kind: u16, key: &str, version: u64) -> EntryId {
 }
 
 impl Books {
-    /// A page of the audit: changes of the directory, payments, credit notes. Only what is on the disk.
+    /// A page of the audit: changes of the directory and of the keys' secret, payments, credit notes. Only what is on the disk.
     ///
     /// # Errors
     /// The store cannot be read or a document is damaged.
@@ -95,6 +95,9 @@ impl Books {
             return Ok(Some(Act { seq, at_ms, actor, record, before: None, after }));
         }
         let Some(document) = entry.document() else { return Ok(None) };
+        if document.kind == SECRET_KIND {
+            return self.read_reset(document, at_ms).map(Some);
+        }
         let Some(kind) = Kind::from_code(document.kind) else { return Ok(None) };
         let before = match document.version.checked_sub(1).filter(|version| *version > 0) {
             Some(version) => self.ledger.entry_by_id(document_id(document.kind, &document.key, version))?,
@@ -105,5 +108,14 @@ impl Books {
         let Some(after) = Record::shown(kind, &document.body) else { return Ok(None) };
         let record = format!("{} {}", kind.word(), document.key);
         Ok(Some(Act { seq, at_ms, actor: document.actor, record, before, after }))
+    }
+
+    /// Another secret of the keys. Its mark tells it from others and nothing else of it.
+    fn read_reset(&self, document: Document, at_ms: i64) -> Result<Act, StoreError> {
+        let mark = |document: &Document| json!({"mark": String::from_utf8_lossy(&document.body)});
+        let before = self.ledger.entry_by_id(secret_id(document.version.saturating_sub(1)))?;
+        let before = before.and_then(|entry| entry.document()).as_ref().map(mark);
+        let (after, record) = (mark(&document), "secret of the keys".to_owned());
+        Ok(Act { seq: document.seq, at_ms, actor: document.actor, record, before, after })
     }
 }

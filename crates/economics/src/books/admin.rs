@@ -25,6 +25,14 @@ pub enum ChangeError {
     /// It reaches beyond the caller's authority.
     #[error(transparent)]
     Forbidden(Invalid),
+    /// The record that it replaces is not as expected: somebody else changed it.
+    #[error("{}", stale(record, *present))]
+    Stale {
+        /// The kind's word and the key.
+        record: String,
+        /// Its version; 0: there is none.
+        present: u64,
+    },
     /// The ledger's reason.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -34,6 +42,39 @@ pub enum ChangeError {
     /// It is decided, but not known to be on the disk.
     #[error(transparent)]
     NotDurable(#[from] NotDurable),
+}
+
+fn stale(record: &str, present: u64) -> String {
+    match present {
+        0 => format!("there is no {record}"),
+        _ => format!("{record} is at version {present} now"),
+    }
+}
+
+/// What a change expects of the record that it replaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing: whatever is there is replaced.
+    #[default]
+    Anything,
+    /// That there is none yet.
+    Absent,
+    /// That there is one.
+    Present,
+    /// That it has one of these versions.
+    Versions(Vec<u64>),
+}
+
+impl Expected {
+    /// Whether a record of this version (0: none) is as expected.
+    pub(super) fn holds(&self, version: u64) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Absent => version == 0,
+            Self::Present => version > 0,
+            Self::Versions(versions) => version > 0 && versions.contains(&version),
+        }
+    }
 }
 
 impl From<Denied> for ChangeError {
@@ -97,22 +138,23 @@ impl Books {
     /// # Errors
     /// The record is wrong, or the ledger does not take it; nothing is changed then.
     pub fn change(&self, record: Record, actor: &str, now_ms: i64) -> Result<u64, ChangeError> {
-        self.change_with(Authority::Plant, actor, now_ms, |_| Ok(record.clone())).map(|(_, version)| version)
+        let anything = (Authority::Plant, &Expected::Anything);
+        self.change_with(anything, actor, now_ms, |_| Ok(record.clone())).map(|(_, version)| version)
     }
 
     /// Changes the directory as [`Books::change`] does, within the caller's authority. `build` makes the record from the
-    /// directory as it is, and nobody else changes it meanwhile.
+    /// directory as it is, and nobody else changes it meanwhile; what it replaces has to be as `expected`.
     ///
     /// # Errors
-    /// As [`Books::change`], those of `build`, and what reaches beyond `authority`.
+    /// As [`Books::change`], those of `build`, what reaches beyond `authority`, and [`ChangeError::Stale`].
     pub fn change_with(
         &self,
-        authority: Authority<'_>,
+        (authority, expected): (Authority<'_>, &Expected),
         actor: &str,
         now_ms: i64,
         build: impl Fn(&Directory) -> Result<Record, Invalid>,
     ) -> Result<(Record, u64), ChangeError> {
-        let (record, version, receipt) = self.memory.change(authority, build, (actor, now_ms))?;
+        let (record, version, receipt) = self.memory.change((authority, expected), build, (actor, now_ms))?;
         let floors = self.set_floors(&record, now_ms);
         receipt.wait_durable(DURABLE_WAIT)?;
         floors.map_or(Ok(()), Underway::wait)?;
@@ -120,13 +162,22 @@ impl Books {
     }
 
     /// Sets the floors of the accounts that a record bounds, so that running requests stop there too. What cannot be set
-    /// now is set at the next admission.
+    /// now is set at the next admission: the change itself is made.
     fn set_floors(&self, record: &Record, now_ms: i64) -> Option<Underway> {
-        let turn = self.turn().ok()?;
-        // As it is now: the next change may have come first.
-        let bounded = self.bounded_by(record.kind(), &record.key(), now_ms).ok()?;
-        let bounded: Vec<&AccountSpec> = bounded.iter().collect();
-        self.change_accounts(&turn, &bounded, false, now_ms).ok()
+        let set = || -> Result<Underway, AccountError> {
+            let turn = self.turn()?;
+            // As it is now: the next change may have come first.
+            let bounded = self.bounded_by(record.kind(), &record.key(), now_ms)?;
+            let bounded: Vec<&AccountSpec> = bounded.iter().collect();
+            self.change_accounts(&turn, &bounded, false, now_ms)
+        };
+        let (kind, key) = (record.kind().word(), record.key());
+        let warn = |error: &AccountError| {
+            tracing::warn!(
+                "running requests do not heed the change of {kind} {key} before the next is admitted: {error}"
+            );
+        };
+        set().inspect_err(warn).ok()
     }
 
     /// Books a payment of a customer (negative: paid out). The same reference again changes nothing.

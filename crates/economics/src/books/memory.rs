@@ -11,7 +11,7 @@ use ledger::{Batch, Command, Document, Ledger, Receipt, Refusal, Refused, StoreE
 
 use super::acts::document_id;
 use super::invoices::check_windows;
-use super::{BooksError, ChangeError, DURABLE_WAIT};
+use super::{BooksError, ChangeError, DURABLE_WAIT, Expected};
 use crate::directory::authority::Authority;
 use crate::directory::record::{Kind, Record};
 use crate::{Directory, Invalid};
@@ -56,7 +56,8 @@ impl Memory {
                 let all = if is_price { ledger.document_history(kind_code, &latest.key)? } else { vec![latest] };
                 for document in all {
                     versions.insert((kind_code, document.key.clone()), document.version);
-                    directory.insert(Record::read(kind_code, &document.key, &document.body)?)?;
+                    let record = Record::read(kind_code, &document.key, &document.body)?;
+                    directory.insert_version(record, document.version)?;
                 }
             }
         }
@@ -67,19 +68,19 @@ impl Memory {
         self.directory.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn insert(&self, record: Record) -> Result<(), Invalid> {
-        self.directory.write().unwrap_or_else(PoisonError::into_inner).insert(record)
+    fn insert(&self, record: Record, version: u64) -> Result<(), Invalid> {
+        self.directory.write().unwrap_or_else(PoisonError::into_inner).insert_version(record, version)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a record from the directory as it is, checks it within the caller's authority and writes it. Gives it, its
-    /// version, and what tells when it is on the disk.
+    /// Makes a record from the directory as it is, checks it within the caller's authority and writes it, if the one that
+    /// it replaces is as expected. Gives it, its version, and what tells when it is on the disk.
     pub(super) fn change(
         &self,
-        authority: Authority<'_>,
+        (authority, expected): (Authority<'_>, &Expected),
         build: impl Fn(&Directory) -> Result<Record, Invalid>,
         (actor, now_ms): (&str, i64),
     ) -> Result<(Record, u64, Receipt), ChangeError> {
@@ -90,9 +91,8 @@ impl Memory {
             if self.ledger.is_shared() {
                 self.catch_up(&mut known)?;
             }
-            let record = self.build(authority, &build, now_ms)?;
-            let (kind, key) = (record.kind().code(), record.key());
-            let version = known.versions.get(&(kind, key.clone())).copied().unwrap_or(0).saturating_add(1);
+            let (record, present) = self.build((authority, expected), &build, &known, now_ms)?;
+            let (kind, key, version) = (record.kind().code(), record.key(), present.saturating_add(1));
             let put = Command::Put {
                 id: document_id(kind, &key, version),
                 kind,
@@ -108,7 +108,7 @@ impl Memory {
                     let late = matches!(record, Record::Price(_) | Record::Plan(_));
                     let durable = if late { receipt.wait_durable(DURABLE_WAIT) } else { Ok(()) };
                     // Also when the disk is slow, since the next change is checked against this one.
-                    self.insert(record.clone())?;
+                    self.insert(record.clone(), version)?;
                     durable?;
                     return Ok((record, version, receipt));
                 }
@@ -120,18 +120,26 @@ impl Memory {
         }
     }
 
+    /// The record, and the version of the one that it replaces.
     fn build(
         &self,
-        authority: Authority<'_>,
+        (authority, expected): (Authority<'_>, &Expected),
         build: &impl Fn(&Directory) -> Result<Record, Invalid>,
+        known: &Known,
         now_ms: i64,
-    ) -> Result<Record, ChangeError> {
+    ) -> Result<(Record, u64), ChangeError> {
         let directory = self.directory();
         let record = build(&directory)?;
         authority.check(&directory, &record)?;
+        // Not the directory's: it may lack what a newer program wrote.
+        let (kind, key) = (record.kind(), record.key());
+        let present = known.versions.get(&(kind.code(), key.clone())).copied().unwrap_or(0);
+        if !expected.holds(present) {
+            return Err(ChangeError::Stale { record: format!("{} `{key}`", kind.word()), present });
+        }
         directory.check(&record)?;
         check_windows(&self.ledger, &directory, &record, now_ms)?;
-        Ok(record)
+        Ok((record, present))
     }
 
     /// Takes in what other servers wrote.
@@ -161,7 +169,7 @@ impl Memory {
         }
         *before = version;
         // It was checked by the server that wrote it, so only a newer program's record is not understood.
-        if let Err(error) = Record::read(kind, &key, &body).and_then(|record| self.insert(record)) {
+        if let Err(error) = Record::read(kind, &key, &body).and_then(|record| self.insert(record, version)) {
             tracing::error!("what another server wrote is not in force here, update this one: {error}");
         }
     }

@@ -8,7 +8,7 @@ use ledger::{Batch, Command, EntryId, Hold, NotDurable, Refusal, Refused, StoreE
 use metering::Unfinished;
 
 use super::detail::{End, Opening, unpack_progress};
-use super::ticket::SettleError;
+use super::ticket::{SettleError, empty_hold};
 use super::undo::{is_temporary, late_id};
 use super::{Alert, Books, PostError};
 use crate::{Nano, Quantities, Terms};
@@ -182,11 +182,10 @@ impl Books {
 
     /// Charges one request; gives the reason when it is refused.
     fn charge_page(&self, due: &Due, now_ms: i64, recovered: &mut Recovered) -> Result<Option<String>, RecoverError> {
-        let Due { id, opening, used, held_pool, .. } = due;
-        if held_pool.is_none() {
-            // Opened anew, with nothing reserved.
-            let (reserves, detail) = (Vec::new(), opening.pack());
-            let hold = Command::Hold { id: *id, reserves, expires_ms: i64::MAX, detail };
+        let Due { page, id, opening, used, held_pool } = due;
+        // In place of one that has expired the settlement opens another.
+        if held_pool.is_none() && id == page {
+            let hold = empty_hold(*id, opening);
             match self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![hold] }) {
                 Err(refused) if is_temporary(&refused.refusal) => return Err(refused.into()),
                 Err(refused) => return Ok(Some(refused.to_string())),
@@ -200,7 +199,7 @@ impl Books {
         };
         let terms = Terms { price, pool: opening.pool, discount_permille: opening.discount_permille };
         let own_pool = held_pool.unwrap_or(0);
-        match self.settle(*id, (opening, &terms, own_pool), (used, End::Crashed), now_ms) {
+        match self.settle(*page, (opening, &terms, own_pool), (used, End::Crashed), now_ms) {
             Ok(settled) => {
                 recovered.settled += 1;
                 recovered.charged = recovered.charged.saturating_add(settled.charge.total());

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use ledger::{AccountId, Batch, Command, EntryId, Leg, Receipt, Refusal, Refused, StoreError};
+use ledger::{AccountId, Batch, Command, EntryId, Leg, Receipt, Refusal, Refused, StoreError, kind};
 
 use super::accounts::Watch;
-use super::detail::{Accounts, End, Opening, Settlement, entry_kind, pack_progress};
+use super::detail::{Accounts, Context, End, Opening, Settlement, entry_kind, pack_progress};
 use super::funds::{Held, Short};
-use super::undo::is_temporary;
+use super::undo::{is_temporary, late_id};
 use super::{Alert, Books, PostError};
 use crate::limits::{Admitted, Demand, Standings};
 use crate::terms::Ask;
@@ -25,6 +25,9 @@ pub enum Extension {
     Held,
     /// Nothing more: the money is spent, or `max_output` is reached. Stop at the allowance.
     Spent,
+    /// Nothing more: another server took the request for gone and ended its hold. Stop at the allowance; what was used of
+    /// it is charged all the same.
+    Ended,
     /// The ledger takes no new work now.
     Unavailable(String),
 }
@@ -158,6 +161,7 @@ impl Ticket {
                     .for_each(|watch| watch.exhausted = true);
                 Extension::Spent
             }
+            Err(Short::Refused(Refusal::UnknownHold(_))) => Extension::Ended,
             Err(Short::Refused(refusal)) => Extension::Unavailable(refusal.to_string()),
             Err(Short::Store(error)) => Extension::Unavailable(error.to_string()),
         }
@@ -240,27 +244,45 @@ fn cap(used: &Quantities, held: Ask) -> Quantities {
     }
 }
 
+/// Where a charge is posted.
+struct Place {
+    /// Of its entry.
+    id: EntryId,
+    /// Pool units that its hold has.
+    own_pool: i64,
+    context: Context,
+    /// Opened with it, where the request's own is gone.
+    hold: Option<Command>,
+}
+
+/// A hold of nothing, for a charge whose own hold is gone.
+pub(super) fn empty_hold(id: EntryId, opening: &Opening) -> Command {
+    Command::Hold { id, reserves: Vec::new(), expires_ms: i64::MAX, detail: opening.pack() }
+}
+
 impl Books {
     /// Rates and posts what a request used. The volume before it is that of the ledger's order: when another settlement
-    /// comes in between, this one is rated anew.
+    /// comes in between, this one is rated anew. Where the request's hold has expired, it is charged under the late id.
     pub(super) fn settle(
         &self,
-        id: EntryId,
-        (opening, terms, own_pool): (&Opening, &Terms, i64),
+        request: EntryId,
+        (opening, terms, held_pool): (&Opening, &Terms, i64),
         (used, end): (&Quantities, End),
         now_ms: i64,
     ) -> Result<Settled, SettleError> {
         let accounts = &opening.accounts;
         let (mut tries, mut lifted) = (0, Vec::new());
+        let mut place = Place { id: request, own_pool: held_pool, context: opening.context.clone(), hold: None };
         loop {
             tries += 1;
+            let Place { id, own_pool, .. } = place;
             let pool = if tries < TRIES { self.pool_left(accounts, own_pool)? } else { own_pool };
             let volume = self.volume(accounts)?;
             let charge = terms.charge(used, volume, pool);
             let expect = accounts.volume.map(|account| Command::Expect { account, posted: volume.cast_signed() });
-            let detail = Settlement::new(opening.context.clone(), end, &charge).pack();
+            let detail = Settlement::new(place.context.clone(), end, &charge).pack();
             let settle = Command::Settle { id, kind: entry_kind::SETTLED, legs: self.legs(accounts, &charge), detail };
-            let commands = expect.into_iter().chain([settle]).collect();
+            let commands = expect.into_iter().chain(place.hold.clone()).chain([settle]).collect();
             match self.submit_over(&lifted, commands, now_ms)? {
                 Ok(receipt) => return Ok(Settled { charge, alerts: Vec::new(), receipt }),
                 // A quicker settlement means progress, so this ends.
@@ -274,7 +296,10 @@ impl Books {
                 Err(Refused { refusal: Refusal::Insufficient { .. }, .. }) if tries < TRIES => {}
                 Err(Refused { refusal: Refusal::Conflict(_), index }) => {
                     let refused = Refused { refusal: Refusal::Conflict(id), index };
-                    return self.settled_before(id, terms, now_ms)?.ok_or(refused.into());
+                    if place.hold.is_some() || !self.has_expired(request)? {
+                        return self.settled_before(id, terms, now_ms)?.ok_or(refused.into());
+                    }
+                    place = self.late_place(request, opening, now_ms);
                 }
                 Err(refused) => return Err(refused.into()),
             }
@@ -296,6 +321,21 @@ impl Books {
             commands.push(Command::SetFloor { account, floor });
         }
         Ok(self.ledger.submit(&Batch { at_ms: now_ms, commands }))
+    }
+
+    /// Where a request is charged whose hold has expired: others may have what it held, and the invoice of its window may
+    /// be final.
+    fn late_place(&self, request: EntryId, opening: &Opening, now_ms: i64) -> Place {
+        let (id, mut context) = (late_id(request), opening.context.clone());
+        if let Ok(present) = self.present_window(&context.organisation, now_ms) {
+            context.window_ms = present.start_ms;
+        }
+        Place { id, own_pool: 0, context, hold: Some(empty_hold(id, opening)) }
+    }
+
+    /// Whether another server took a request for gone and ended its hold.
+    fn has_expired(&self, id: EntryId) -> Result<bool, StoreError> {
+        Ok(self.ledger.entry_by_id(id)?.is_some_and(|entry| entry.kind == kind::EXPIRED))
     }
 
     /// The settlement of which an earlier try never heard: a store that other processes share may lose its answer.

@@ -1,6 +1,6 @@
 //! What must not be charged: answers that nobody got, holds whose request is gone.
 
-use ledger::{Batch, Command, EntryId, Leg, Refusal, Refused, StoreError};
+use ledger::{Batch, Command, Entry, EntryId, Leg, Refusal, Refused, StoreError};
 
 use super::accounts::credited_name;
 use super::admin::PostError;
@@ -64,8 +64,7 @@ impl Books {
     /// Gives back all that a request was charged, pool and budgets included. Its tokens count for the volume all the same:
     /// holds rely on it that no volume ever falls. Again: nothing. Gives whether there was a charge.
     pub(super) fn give_back(&self, request: EntryId, now_ms: i64) -> Result<bool, PostError> {
-        let Some(entry) = self.ledger.entry_by_id(request)? else { return Ok(false) };
-        let Some(settled) = Settlement::read(&entry) else { return Ok(false) };
+        let Some((entry, settled)) = self.charging_entry(request)? else { return Ok(false) };
         let amount = settled.list().saturating_sub(settled.discount);
         let earned = [self.plant.revenue, self.plant.discount];
         let mut legs = Vec::new();
@@ -95,9 +94,15 @@ impl Books {
 
     /// The charge of a request, also one that was posted late.
     pub(super) fn charge_of(&self, request: EntryId) -> Result<Option<Settlement>, StoreError> {
+        Ok(self.charging_entry(request)?.map(|(_, settled)| settled))
+    }
+
+    fn charging_entry(&self, request: EntryId) -> Result<Option<(Entry, Settlement)>, StoreError> {
         for id in [request, late_id(request)] {
-            if let Some(settled) = self.ledger.entry_by_id(id)?.as_ref().and_then(Settlement::read) {
-                return Ok(Some(settled));
+            if let Some(entry) = self.ledger.entry_by_id(id)?
+                && let Some(settled) = Settlement::read(&entry)
+            {
+                return Ok(Some((entry, settled)));
             }
         }
         Ok(None)

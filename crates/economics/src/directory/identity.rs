@@ -11,7 +11,7 @@ use crate::limits::{Level, Limits, Subject};
 use crate::plan::Budget;
 
 /// Who acts through the socket or the files of the data folder.
-const OPERATOR: &str = "server/operator";
+pub(crate) const OPERATOR: &str = "server/operator";
 
 /// Why a caller is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,6 +3,7 @@
 use ledger::{Entry, Ledger, StoreError, Tally};
 
 use super::keys::{ACTS, ALERTS, Key, PAGE, Parts};
+use crate::books::SECRET_KIND;
 use crate::books::detail::{CreditNote, Payment};
 use crate::directory::record::Kind;
 
@@ -49,6 +50,10 @@ pub(super) fn act_subject(entry: &Entry) -> Option<ActSubject> {
         return Some(ActSubject::Organisation(payment.organisation));
     }
     let document = entry.document()?;
+    if document.kind == SECRET_KIND {
+        // The first came with the books.
+        return (document.version > 1).then_some(ActSubject::All);
+    }
     let field = |name: &str| {
         let body: serde_json::Value = serde_json::from_slice(&document.body).ok()?;
         body.get(name)?.as_str().map(str::to_owned)

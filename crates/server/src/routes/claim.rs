@@ -7,7 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use economics::books::Books;
+use economics::books::{Books, Expected};
 use economics::directory::HOUSE;
 use economics::directory::authority::Authority;
 use economics::directory::key::shown_prefix;
@@ -115,7 +115,8 @@ fn has_administrator(app: &App) -> bool {
 }
 
 fn put_key(books: &Books, text: &str) -> Result<String, ApiError> {
-    let (record, _) = books.change_with(Authority::Plant, ACTOR, unix_ms(), |directory| {
+    let anything = (Authority::Plant, &Expected::Anything);
+    let (record, _) = books.change_with(anything, ACTOR, unix_ms(), |directory| {
         let free = (1_u32..).map(|number| if number == 1 { KEY_ID.to_owned() } else { format!("{KEY_ID}-{number}") });
         let id = free.into_iter().find(|id| directory.key(id).is_none()).unwrap_or_default();
         Ok(Record::Key(Key {

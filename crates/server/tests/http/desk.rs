@@ -35,8 +35,8 @@ async fn serve(folder: &Path, socket: &Path) -> (oneshot::Sender<()>, JoinHandle
 
 async fn ask(desk: &Desk, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let body = body.to_string();
-    let (status, bytes) = desk.ask(method, path, Some(body.as_bytes())).await.unwrap();
-    (status, serde_json::from_slice(&bytes).unwrap())
+    let answer = desk.ask((method, path), None, Some(body.as_bytes())).await.unwrap();
+    (answer.status, serde_json::from_slice(&answer.body).unwrap())
 }
 
 #[tokio::test]

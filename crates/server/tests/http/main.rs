@@ -8,6 +8,7 @@ mod alerts;
 mod books;
 mod claim;
 mod client;
+mod conditions;
 mod desk;
 mod fields;
 mod idempotency;

@@ -91,6 +91,7 @@ impl Open {
                 self.covered.store(false, Ordering::Release);
             }
             Extension::Spent => self.close(true),
+            Extension::Ended => self.close(false),
             Extension::Held | Extension::Unavailable(_) => {}
         }
         extension

@@ -75,6 +75,10 @@ impl Extending {
         let late = self.deadline <= now;
         match extension {
             Extension::Granted(_) | Extension::Spent => return false,
+            Extension::Ended => {
+                tracing::error!("{} ends early because another server took it for gone", self.open.id());
+                return false;
+            }
             Extension::Held if late => self.open.close(true),
             Extension::Unavailable(reason) if late => {
                 tracing::error!("{} ends early because the books take no extension: {reason}", self.open.id());

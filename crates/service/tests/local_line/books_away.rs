@@ -94,6 +94,21 @@ async fn an_answer_leaves_though_the_disk_is_slow() {
 }
 
 #[tokio::test]
+async fn an_answer_that_another_server_took_for_gone_ends_and_is_charged() {
+    let charged = embedded(Script { step: Duration::from_millis(5), ..Script::default() }, |_| {});
+    let mut reply = charged.plant.submit(charged.asked(1, 400, true)).await.unwrap();
+    let Some(LineEvent::Text { text: first, .. }) = reply.next().await else { panic!("no text") };
+    let far = now_ms() + 48 * 3_600_000;
+    assert_eq!(charged.charging.books().expire(|_| false, far).unwrap(), 1);
+    let (rest, failure) = broken(&mut reply).await;
+    assert!(failure.is_some_and(|error| error.kind() == ErrorKind::BooksClosed));
+    let made = i64::try_from(first.len() + rest.len()).unwrap();
+    charged.check();
+    assert!(made < 400, "{made}");
+    assert_eq!(charged.balance(), -(4 * IN + made * OUT));
+}
+
+#[tokio::test]
 async fn an_answer_that_leaves_before_it_is_settled_is_charged_after_a_crash() {
     let charged = embedded(Script::default(), |_| {});
     read(&mut charged.plant.submit(charged.asked(1, 5, false)).await.unwrap()).await;

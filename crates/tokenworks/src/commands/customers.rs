@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use crate::cli::books::{Customers, EndUser, Fields, Member, Organisation, Person, Project, Role};
-use crate::desk::{Books, part, set};
+use crate::desk::{Books, part, set, there};
 use crate::error::{Error, Result};
 use crate::output::table;
 
@@ -20,16 +20,15 @@ pub fn run(context: &Context, command: &Customers) -> Result<()> {
         Customers::List { json } => list(context, &books, *json),
         Customers::Show { id } => show(context, &books, id),
         Customers::Add(args) => add(context, &books, args),
-        Customers::Set(args) => {
-            let record = books.one("organisations", &args.id)?;
-            put(context, &books, "organisations", organisation(record, args), &args.fields)
-        }
-        Customers::Team(args) => {
-            let record = member(&books, "teams", args)?;
-            put(context, &books, "teams", record, &args.fields)
-        }
+        Customers::Set(args) => put(context, &books, ("organisations", &args.id), &args.fields, |known| {
+            Ok(organisation(there(known, "organisations", &args.id)?, args))
+        }),
+        Customers::Team(args) => put(context, &books, ("teams", &args.id), &args.fields, |known| member(known, args)),
         Customers::Project(args) => project(context, &books, args),
-        Customers::Member(args) => put(context, &books, "members", person(args), &Fields { set: Vec::new() }),
+        Customers::Member(args) => {
+            let id = format!("{}/{}", args.customer, args.person);
+            put(context, &books, ("members", &id), &Fields { set: Vec::new() }, |_| Ok(person(args)))
+        }
         Customers::EndUser(args) => end_user(context, &books, args),
         Customers::Pay { id, amount, reference } => {
             let body = json!({"organisation": id, "amount": amount, "reference": reference});
@@ -49,14 +48,20 @@ pub fn run(context: &Context, command: &Customers) -> Result<()> {
     }
 }
 
-/// Writes a record after the other fields are set, and shows it as it is now.
+/// Writes the record of a kind that `make` makes of the one that is there, after the other fields are set, and shows it as
+/// it is now.
 pub(super) fn put(
     context: &Context,
     books: &Books,
-    kind: &str,
-    mut record: Map<String, Value>,
+    (kind, id): (&str, &str),
     fields: &Fields,
+    make: impl Fn(Option<Map<String, Value>>) -> Result<Map<String, Value>>,
 ) -> Result<()> {
+    let answer = books.change(kind, id, |known| with_fields(make(known)?, fields))?;
+    context.output.json(answer.get("record").unwrap_or(&answer))
+}
+
+fn with_fields(mut record: Map<String, Value>, fields: &Fields) -> Result<Map<String, Value>> {
     let named = ["id", "organisation", "user", "person"].map(|field| record.get(field).cloned());
     fields.set.iter().try_for_each(|assignment| set(&mut record, assignment))?;
     if ["id", "organisation", "user", "person"].map(|field| record.get(field).cloned()) != named {
@@ -64,8 +69,7 @@ pub(super) fn put(
             Error::usage("--set changes no id and no organisation").hint("name them by the command's own words")
         );
     }
-    let answer = books.send("PUT", &format!("/{kind}"), &Value::Object(record))?;
-    context.output.json(answer.get("record").unwrap_or(&answer))
+    Ok(record)
 }
 
 /// Sets what is given.
@@ -76,17 +80,21 @@ pub(super) fn given(record: &mut Map<String, Value>, name: &str, value: Option<i
 }
 
 fn add(context: &Context, books: &Books, args: &Organisation) -> Result<()> {
-    if books.find("organisations", &args.id)?.is_some() {
-        return Err(Error::usage(format!("there is an organisation \"{}\" already", args.id))
-            .hint(format!("change it: tokenworks customers set {}", args.id)));
-    }
+    put(context, books, ("organisations", &args.id), &args.fields, |known| match known {
+        None => new_organisation(args),
+        Some(_) => Err(Error::usage(format!("there is an organisation \"{}\" already", args.id))
+            .hint(format!("change it: tokenworks customers set {}", args.id))),
+    })
+}
+
+fn new_organisation(args: &Organisation) -> Result<Map<String, Value>> {
     let mut record = organisation(Map::new(), args);
     record.entry("name").or_insert_with(|| args.id.as_str().into());
     if !record.contains_key("plan") {
         return Err(Error::usage("an organisation needs a plan")
             .hint("--plan basic; `tokenworks plans list` shows what there is, `tokenworks plans add` makes one"));
     }
-    put(context, books, "organisations", record, &args.fields)
+    Ok(record)
 }
 
 fn organisation(mut record: Map<String, Value>, args: &Organisation) -> Map<String, Value> {
@@ -98,8 +106,7 @@ fn organisation(mut record: Map<String, Value>, args: &Organisation) -> Map<Stri
 }
 
 /// The record of a team or project as it is or shall be.
-fn member(books: &Books, kind: &str, args: &Member) -> Result<Map<String, Value>> {
-    let known = books.find(kind, &args.id)?;
+fn member(known: Option<Map<String, Value>>, args: &Member) -> Result<Map<String, Value>> {
     if known.is_none() && args.customer.is_none() {
         return Err(Error::usage(format!("\"{}\" is new; which organisation does it belong to?", args.id))
             .hint("--customer acme"));
@@ -113,9 +120,11 @@ fn member(books: &Books, kind: &str, args: &Member) -> Result<Map<String, Value>
 }
 
 fn project(context: &Context, books: &Books, args: &Project) -> Result<()> {
-    let mut record = member(books, "projects", &args.member)?;
-    given(&mut record, "team", args.team.as_deref());
-    put(context, books, "projects", record, &args.member.fields)
+    put(context, books, ("projects", &args.member.id), &args.member.fields, |known| {
+        let mut record = member(known, &args.member)?;
+        given(&mut record, "team", args.team.as_deref());
+        Ok(record)
+    })
 }
 
 fn person(args: &Person) -> Map<String, Value> {
@@ -131,11 +140,13 @@ fn person(args: &Person) -> Map<String, Value> {
 }
 
 fn end_user(context: &Context, books: &Books, args: &EndUser) -> Result<()> {
-    let known = books.find("end-users", &format!("{}/{}", args.customer, args.user))?;
-    let mut record = known.unwrap_or_default();
-    record.insert("organisation".to_owned(), args.customer.as_str().into());
-    record.insert("user".to_owned(), args.user.as_str().into());
-    put(context, books, "end-users", record, &args.fields)
+    let id = format!("{}/{}", args.customer, args.user);
+    put(context, books, ("end-users", &id), &args.fields, |known| {
+        let mut record = known.unwrap_or_default();
+        record.insert("organisation".to_owned(), args.customer.as_str().into());
+        record.insert("user".to_owned(), args.user.as_str().into());
+        Ok(record)
+    })
 }
 
 fn text<'a>(record: &'a Value, name: &str) -> &'a str {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::Context;
 use super::customers::{given, put};
 use crate::cli::books::{Plan, Plans, PoolEnd};
-use crate::desk::{Books, set};
+use crate::desk::{Books, set, there};
 use crate::error::{Error, Result};
 
 /// Runs `plans`.
@@ -17,14 +17,14 @@ pub fn run(context: &Context, command: &Plans) -> Result<()> {
     match command {
         Plans::List { json: true } => context.output.json(&books.list("plans")?),
         Plans::List { json: false } => books.list("plans")?.iter().try_for_each(|plan| context.output.line(plan)),
-        Plans::Add(args) => {
-            if books.find("plans", &args.id)?.is_some() {
-                return Err(Error::usage(format!("there is a plan \"{}\" already", args.id))
-                    .hint(format!("change it: tokenworks plans set {}", args.id)));
-            }
-            put(context, &books, "plans", record(Map::new(), args)?, &args.fields)
-        }
-        Plans::Set(args) => put(context, &books, "plans", record(books.one("plans", &args.id)?, args)?, &args.fields),
+        Plans::Add(args) => put(context, &books, ("plans", &args.id), &args.fields, |known| match known {
+            None => record(Map::new(), args),
+            Some(_) => Err(Error::usage(format!("there is a plan \"{}\" already", args.id))
+                .hint(format!("change it: tokenworks plans set {}", args.id))),
+        }),
+        Plans::Set(args) => put(context, &books, ("plans", &args.id), &args.fields, |known| {
+            record(there(known, "plans", &args.id)?, args)
+        }),
     }
 }
 

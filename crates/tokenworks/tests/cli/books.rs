@@ -64,6 +64,17 @@ fn commands_keep_the_books_beside_a_server_and_without_one() {
     sandbox.run(&["customers", "set", "acme", "--set", "suspended=true"]).good();
     let refused = complete(&serving, &next);
     assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("is suspended"), "{refused}");
+    // Of changes at one time none is lost.
+    std::thread::scope(|scope| {
+        for field in ["name=Acme 2", "bounds.limits.requests_per_minute=7", "bounds.budget.amount=9"] {
+            let sandbox = &sandbox;
+            scope.spawn(move || sandbox.run(&["customers", "set", "acme", "--set", field]).good());
+        }
+    });
+    let acme = sandbox.run(&["customers", "show", "acme"]).json()["organisation"].clone();
+    assert_eq!((&acme["name"], &acme["bounds"]["limits"]["requests_per_minute"]), (&json!("Acme 2"), &json!(7)));
+    assert_eq!((&acme["bounds"]["budget"]["amount"], &acme["suspended"]), (&json!("9.00"), &json!(true)));
+    sandbox.run(&["customers", "set", "acme", "--set", "name=Acme 有限公司", "--set", "bounds=null"]).good();
     drop(serving);
     let books = sandbox.path(".local/share/tokenworks/books.db");
     std::fs::rename(&books, sandbox.path("away.db")).unwrap();
@@ -178,6 +189,9 @@ fn a_ledger_is_exported_backed_up_and_restored() {
     let lost = sandbox.run(&["ledger", "restore", "copy.db", "--data-dir", "lost"]).stderr;
     assert!(lost.contains("key-secret"), "{lost}");
     sandbox.run(&["keys", "reset-secret", "--data-dir", "lost"]).good();
+    let audit = sandbox.run(&["customers", "audit", "--limit", "1", "--data-dir", "lost", "--json"]).json();
+    assert_eq!((&audit[0]["actor"], &audit[0]["record"]), (&json!("server/operator"), &json!("secret of the keys")));
+    assert_ne!(audit[0]["before"]["mark"], audit[0]["after"]["mark"]);
     sandbox.run(&["keys", "rotate", "web-1", "--data-dir", "lost"]).good();
     sandbox.run(&["ledger", "verify", "--data-dir", "lost"]).good();
     let restored = sandbox.run(&["customers", "show", "acme", "--data-dir", "other"]).json();

@@ -149,3 +149,32 @@ fn a_reference_names_one_act() {
     let standing = books.standing("acme", NOW).unwrap();
     assert_eq!(standing.balance, Nano(5_000_000 - 5 * (IN + OUT) + IN));
 }
+
+#[test]
+fn another_secret_of_the_keys_is_an_act_of_the_operator() {
+    let Plant { books, folder } = shop();
+    let count = all(&books).len();
+    drop(books);
+    let with = |secret: &[u8]| Settings { secret: secret.to_vec(), ..settings(&folder.path().join("books.db")) };
+    Books::take_secret(with(b"another"), NOW + 1).unwrap();
+    // The same once more changes nothing.
+    Books::take_secret(with(b"another"), NOW + 2).unwrap();
+    Books::take_secret(with(b"third"), NOW + 3).unwrap();
+    let books = Books::open(with(b"third"), NOW + 4).unwrap();
+    let acts = all(&books);
+    let [.., first, second] = acts.as_slice() else { panic!("{acts:?}") };
+    assert_eq!(acts.len(), count + 2);
+    let mark =
+        |secret: &[u8]| serde_json::json!({"mark": KeyHash::of(secret, "the secret of these books").to_string()});
+    for (act, at_ms, [before, after]) in
+        [(first, NOW + 1, [&b"plant"[..], b"another"]), (second, NOW + 3, [b"another", b"third"])]
+    {
+        assert_eq!(
+            (act.actor.as_str(), act.record.as_str(), act.at_ms),
+            ("server/operator", "secret of the keys", at_ms)
+        );
+        assert_eq!((&act.before, &act.after), (&Some(mark(before)), &mark(after)));
+    }
+    assert!(self::acts(&books, Some("acme"), None, false, 100).iter().all(|act| !act.record.contains("secret")));
+    Plant { books, folder }.check();
+}

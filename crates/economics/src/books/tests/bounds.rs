@@ -26,7 +26,7 @@ fn stream(plant: &Plant, input: u64, want: u64) -> Option<(u64, End)> {
                 std::thread::yield_now();
             }
             Extension::Held | Extension::Spent => break End::Budget,
-            Extension::Unavailable(reason) => panic!("{reason}"),
+            other @ (Extension::Ended | Extension::Unavailable(_)) => panic!("{other:?}"),
         }
     };
     let made = ticket.allowance();

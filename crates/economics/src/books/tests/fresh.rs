@@ -2,6 +2,7 @@
 
 use super::crash::{image, page};
 use super::*;
+use crate::directory::authority::Authority;
 use crate::window::Calendar;
 
 const BUDGET: &str = "budget/key/k1/month/2026-11-01";
@@ -171,5 +172,47 @@ fn a_request_over_the_border_of_a_window_is_charged_where_it_began() {
         assert_eq!(left.allowance(), 10, "the old window's budget is where it was");
         drop(left);
         plant.check();
+    }
+}
+
+#[test]
+fn a_change_says_what_it_expects_of_the_record() {
+    let plant = plant(Bounds::default());
+    let change = |expected: &Expected, id: &str| {
+        let record =
+            Record::Project(Project { id: id.into(), ..plant.books.directory().project("web").unwrap().clone() });
+        plant.books.change_with((Authority::Plant, expected), "admin", NOW, |_| Ok(record.clone()))
+    };
+    let versions = |versions: &[u64]| Expected::Versions(versions.to_vec());
+    for (expected, id, present) in [
+        (Expected::Absent, "web", Some(1)),
+        (Expected::Present, "new", Some(0)),
+        (versions(&[0, 1]), "new", Some(0)),
+        (versions(&[]), "web", Some(1)),
+        (versions(&[2]), "web", Some(1)),
+        (versions(&[7, 1]), "web", None),
+        (versions(&[1]), "web", Some(2)),
+        (Expected::Absent, "new", None),
+        (Expected::Present, "new", None),
+    ] {
+        let before = plant.books.directory().version(Kind::Project, id);
+        match (change(&expected, id), present) {
+            (Ok((_, version)), None) => assert_eq!(version, before + 1),
+            (Err(ChangeError::Stale { present: told, .. }), Some(present)) => {
+                assert_eq!((told, before), (present, present))
+            }
+            (other, _) => panic!("{expected:?} {id}: {other:?}"),
+        }
+    }
+    // All that is known of it is read again at the next start.
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let again = image(&plant);
+    for (kind, key, version) in [
+        (Kind::Project, "web", 2),
+        (Kind::Project, "new", 2),
+        (Kind::Price, "standard/gpt-4-turbo", 1),
+        (Kind::Team, "x", 0),
+    ] {
+        assert_eq!(again.books.directory().version(kind, key), version, "{key}");
     }
 }

@@ -6,6 +6,7 @@ use test_support::Cluster;
 
 use super::*;
 use crate::directory::Unidentified;
+use crate::directory::authority::Authority;
 
 /// Far above what is promised: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,6 +33,25 @@ fn servers_over_one_ledger() {
     changes_meet(&cluster.database("meet"));
     alerts_are_raised_by_one(&cluster.database("alerts"));
     a_stale_server_puts_no_floor_back(&cluster.database("floors"));
+    a_request_taken_for_gone_is_charged_once(&cluster.database("late"));
+    a_change_of_what_another_has_changed_is_refused(&cluster.database("stale"));
+}
+
+/// One server ends the hold of a request that still runs on the other.
+fn a_request_taken_for_gone_is_charged_once(url: &str) {
+    let (one, two) = (open(url, 0), open(url, 1));
+    furnish(&one, vec![example_tier()], Plan::plain("basic"), budget(100 * OUT));
+    let plant = Plant { books: one, folder: tempfile::tempdir().unwrap() };
+    let later = NOW + 48 * 3_600_000;
+    let mut ticket = plant.admit(0, 100).unwrap();
+    assert_eq!(two.expire(|_| false, later).unwrap(), 1);
+    assert_eq!(ticket.extend(later), Extension::Ended);
+    for _ in 0..2 {
+        ticket.ended = false;
+        assert_eq!(ticket.settle(&used(0, 16), End::Failed, later).unwrap().charge.total(), Nano(16 * OUT));
+        assert_eq!(plant.balance("org/acme/money").posted, -16 * OUT);
+    }
+    plant.check();
 }
 
 /// What one has changed a moment ago the other does not undo, however old its directory is.
@@ -158,4 +178,25 @@ fn alerts_are_raised_by_one(url: &str) {
         plants[0].books.alerts(99).unwrap().into_iter().map(|raised| raised.alert.percent).collect();
     assert_eq!(kept.into_iter().collect::<Vec<_>>(), thresholds);
     plants[1].check();
+}
+
+/// Of two changes of what both have read, the second is refused, whichever server it comes through.
+fn a_change_of_what_another_has_changed_is_refused(url: &str) {
+    let (one, two) = (open(url, 0), open(url, 1));
+    furnish(&one, vec![example_tier()], Plan::plain("basic"), Bounds::default());
+    until("the key", || two.identify("tw_one", "", NOW).is_ok());
+    let version = two.directory().version(Kind::Organisation, "acme");
+    let rename = |books: &Books, expected: Expected, name: &str| {
+        let record = Record::Organisation(Organisation { name: name.to_owned(), ..organisation(None) });
+        let changed = books.change_with((Authority::Plant, &expected), "admin", NOW, |_| Ok(record.clone()));
+        changed.map(|(_, version)| version)
+    };
+    assert_eq!(rename(&one, Expected::Versions(vec![version]), "first").unwrap(), version + 1);
+    let error = rename(&two, Expected::Versions(vec![version]), "second").unwrap_err();
+    assert!(matches!(error, ChangeError::Stale { present, .. } if present == version + 1), "{error}");
+    assert_eq!(two.directory().version(Kind::Organisation, "acme"), version + 1, "it is told what there is");
+    let error = rename(&two, Expected::Absent, "second").unwrap_err();
+    assert_eq!(error.to_string(), format!("organisation `acme` is at version {} now", version + 1));
+    assert_eq!(rename(&two, Expected::Present, "third").unwrap(), version + 2);
+    assert_eq!(rename(&one, Expected::Anything, "fourth").unwrap(), version + 3);
 }

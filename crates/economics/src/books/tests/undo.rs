@@ -192,3 +192,87 @@ fn what_was_released_uncharged_is_named_by_every_recovery() {
     }
     after.check();
 }
+
+/// As another server does that takes the one running request for gone.
+fn expire_running(plant: &Plant, later: i64) {
+    assert_eq!(plant.books.expire(|_| false, later).unwrap(), 1);
+}
+
+#[test]
+fn a_request_that_still_runs_is_charged_once_though_another_server_ended_its_hold() {
+    let plant = pooled();
+    let later = NOW + 48 * 3_600_000;
+    let mut ticket = plant.admit(20, 100).unwrap();
+    let progress = ticket.progress(&used(20, 5));
+    let opened = page(&ticket, Some(progress));
+    expire_running(&plant, later);
+    assert_eq!((plant.balance("org/acme/money").held, ticket.extend(later)), (0, Extension::Ended));
+    assert_eq!(ticket.allowance(), 16, "no more than was paid for");
+    let first = ticket.settle(&used(20, 100), End::Failed, later).unwrap();
+    let after = moved(&plant);
+    assert_eq!((first.charge.quantities, after[0]), (used(20, 16), -first.charge.total().0));
+    assert_eq!((after[2], after[3]), (-10_000, 36), "pool and volume count");
+    // Once more, as after an answer of the store that did not come.
+    ticket.ended = false;
+    let second = ticket.settle(&used(20, 100), End::Failed, later).unwrap();
+    assert_eq!((second.charge, moved(&plant)), (first.charge, after));
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let own = crash::image(&plant);
+    let recovered = own.books.recover(std::slice::from_ref(&opened), later).unwrap();
+    assert_eq!((recovered.settled, recovered.already, recovered.failed), (0, 1, Vec::new()));
+    assert_eq!(moved(&own), after);
+    plant.check();
+    own.check();
+}
+
+#[test]
+fn a_late_charge_is_given_back_like_any_other() {
+    let plant = pooled();
+    let later = NOW + 48 * 3_600_000;
+    let mut ticket = plant.admit(20, 10).unwrap();
+    let opened = page(&ticket, None);
+    expire_running(&plant, later);
+    ticket.settle(&used(20, 5), End::Stop, later).unwrap();
+    assert!(moved(&plant)[0] < 0);
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let own = crash::image(&plant);
+    let recovered = own.books.recover(std::slice::from_ref(&opened), later).unwrap();
+    assert_eq!((recovered.already, recovered.given_back), (1, 1));
+    for plant in [&plant, &own] {
+        plant.books.undo(ticket.id(), later).unwrap();
+        assert_eq!(moved(plant), [0, 0, 0, 25, 0, -25]);
+        plant.check();
+    }
+}
+
+#[test]
+fn a_late_charge_is_refused_where_nothing_is_left_and_holds_nothing() {
+    let plant = plant(budget(20 * OUT));
+    let later = NOW + 48 * 3_600_000;
+    let mut ticket = plant.admit(0, 16).unwrap();
+    expire_running(&plant, later);
+    let mut other = plant.admit(0, 16).unwrap();
+    other.settle(&used(0, 16), End::Stop, NOW).unwrap();
+    let error = ticket.settle(&used(0, 16), End::Stop, later).unwrap_err();
+    assert!(!error.is_temporary(), "{error}");
+    ticket.undo(later).unwrap();
+    assert_eq!(plant.balance("budget/key/k1/month/2026-11-01").posted, -16 * OUT);
+    plant.check();
+}
+
+#[test]
+fn a_late_charge_changes_no_final_invoice() {
+    let plant = plant(Bounds::default());
+    let mut first = plant.admit(20, 10).unwrap();
+    first.settle(&used(20, 5), End::Stop, NOW).unwrap();
+    let mut ticket = plant.admit(20, 10).unwrap();
+    let later = NOW + 20 * 24 * 3_600_000;
+    expire_running(&plant, later);
+    let invoice = |id: &str| plant.books.invoice("acme", id, later).unwrap().unwrap();
+    let over = invoice("2026-11-01");
+    ticket.settle(&used(20, 5), End::Stop, later).unwrap();
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    assert_eq!(invoice("2026-11-01").total, over.total);
+    assert_eq!(invoice("2026-12-01").total, over.total);
+    plant.check();
+}

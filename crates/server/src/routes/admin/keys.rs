@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, Path, Request, State};
+use axum::http::HeaderMap;
 use economics::directory::key::{KeyHash, secret_text, shown_prefix};
 use economics::directory::record::{Key, Kind, Record};
 use economics::{Directory, Invalid};
@@ -11,6 +12,7 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use serde_json::{Map, Value, json};
 
+use super::condition::{Condition, Tagged, tagged};
 use super::records::record_json;
 use super::{Admin, Answer};
 use crate::app::{App, unix_ms};
@@ -69,7 +71,7 @@ fn refuse_own_fields(fields: &Map<String, Value>) -> Result<(), ApiError> {
         (status = 403, body = protocol::ErrorBody, description = "More than the caller's own key has")
     )
 )]
-pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Answer {
+pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Tagged {
     let (_ticket, caller, fields) = read(&app, request).await?;
     let admin = Admin::of(&app, &caller)?;
     let mut fields = fields.into_object();
@@ -87,18 +89,20 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Ans
             }
         }
     };
-    let (record, _) = admin.run(move |admin| admin.change(build)).await?;
-    Ok(Json(json!({"key": text, "record": record_json(&record)?})))
+    let (record, version) = admin.run(move |admin| admin.change(&Condition::default(), build)).await?;
+    tagged(version, json!({"key": text, "record": record_json(&record)?}))
 }
 
 /// Changes all of a key but its text.
-pub(crate) async fn put(State(app): State<Arc<App>>, request: Request) -> Answer {
+pub(crate) async fn put(State(app): State<Arc<App>>, request: Request) -> Tagged {
+    let condition = Condition::of(request.headers());
     let (_ticket, caller, fields) = read(&app, request).await?;
+    let condition = condition?;
     let admin = Admin::of(&app, &caller)?;
     let fields = fields.into_object();
     refuse_own_fields(&fields)?;
     let changed = admin.run(move |admin| {
-        admin.change(|directory| {
+        admin.change(&condition, |directory| {
             let id = fields.get("id").and_then(Value::as_str).unwrap_or_default();
             let Key { prefix, hash, previous, revoked, expires, .. } = admin.key(directory, id)?;
             let own = json!({"prefix": prefix, "hash": hash, "previous": previous, "revoked": revoked});
@@ -106,7 +110,7 @@ pub(crate) async fn put(State(app): State<Arc<App>>, request: Request) -> Answer
         })
     });
     let (record, version) = changed.await?;
-    Ok(Json(json!({"version": version, "record": record_json(&record)?})))
+    tagged(version, json!({"version": version, "record": record_json(&record)?}))
 }
 
 impl Admin {
@@ -125,15 +129,21 @@ impl Admin {
     post,
     path = "/admin/v1/keys/{id}/rotate",
     tag = "administration",
-    params(("id" = String, Path, description = "The key's id")),
+    params(
+        ("id" = String, Path, description = "The key's id"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the key as it was read")
+    ),
     request_body(content = Object, description = "`grace_seconds`: how long the old text stays valid, 0 to 2678400", example = json!({"grace_seconds": 3600})),
     responses(
         (status = 200, body = Object, description = "`key`: its new text, shown this once"),
-        (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see")
+        (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see"),
+        (status = 412, body = protocol::ErrorBody, description = "`If-Match` does not hold; nothing is changed")
     )
 )]
 pub(crate) async fn rotate(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Answer {
+    let condition = Condition::of(request.headers());
     let (_ticket, caller, mut fields) = read(&app, request).await?;
+    let condition = condition?;
     let admin = Admin::of(&app, &caller)?;
     admin.known(Kind::Key, &id)?;
     let month = 31 * 86_400;
@@ -144,7 +154,7 @@ pub(crate) async fn rotate(State(app): State<Arc<App>>, Path(id): Path<String>, 
     let (prefix, hash): (String, KeyHash) = (shown_prefix(&text), admin.books.hash_key(&text));
     let (record, _) = admin
         .run(move |admin| {
-            admin.change(|directory| {
+            admin.change(&condition, |directory| {
                 let key = admin.key(directory, &id)?;
                 if key.revoked {
                     return Err(Invalid::new("id", format!("the key `{id}` was revoked"), "make a new key"));
@@ -161,21 +171,27 @@ pub(crate) async fn rotate(State(app): State<Arc<App>>, Path(id): Path<String>, 
     delete,
     path = "/admin/v1/keys/{id}",
     tag = "administration",
-    params(("id" = String, Path, description = "The key's id")),
+    params(
+        ("id" = String, Path, description = "The key's id"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the key as it was read")
+    ),
     responses(
         (status = 200, body = Object, description = "It is revoked"),
-        (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see")
+        (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see"),
+        (status = 412, body = protocol::ErrorBody, description = "`If-Match` does not hold; nothing is changed")
     )
 )]
 pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Answer {
     let admin = Admin::of(&app, &caller)?;
+    let condition = Condition::of(&headers)?;
     admin.known(Kind::Key, &id)?;
     let revoke = move |admin: &Admin| {
-        admin.change(|directory| Ok(Record::Key(Key { revoked: true, ..admin.key(directory, &id)? })))
+        admin.change(&condition, |directory| Ok(Record::Key(Key { revoked: true, ..admin.key(directory, &id)? })))
     };
     let (record, _) = admin.run(revoke).await?;
     Ok(Json(json!({"id": record.key(), "revoked": true})))

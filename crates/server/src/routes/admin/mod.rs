@@ -6,6 +6,7 @@
 
 pub(crate) mod alerts;
 pub(crate) mod audit;
+mod condition;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod money;
@@ -107,6 +108,7 @@ impl From<ChangeError> for ApiError {
                 let answer = Self::forbidden(error.to_string(), "not_allowed");
                 if error.field.is_empty() { answer } else { answer.with_param(error.field) }
             }
+            error @ ChangeError::Stale { .. } => Self::precondition_failed(error.to_string()),
             ChangeError::Refused(error) => refused(&error),
             ChangeError::Store(error) => unreadable(&error),
             error @ ChangeError::NotDurable(_) => Self::unavailable(error.to_string(), "books_closed"),

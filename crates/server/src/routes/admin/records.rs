@@ -6,9 +6,11 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::Uri;
+use economics::books::ChangeError;
 use economics::directory::record::{Kind, Record};
 use serde_json::{Value, json};
 
+use super::condition::{Condition, Tagged, tagged};
 use super::{Admin, Answer, invalid};
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
@@ -90,7 +92,10 @@ fn all(app: &App, caller: &Caller, kind: Kind) -> Answer {
         ("id" = String, Path, description = "Its id; `ORGANISATION/USER` of end users, `ORGANISATION/PERSON` of members, `LIST/MODEL` of prices")
     ),
     responses(
-        (status = 200, body = Object, description = "The record"),
+        (
+            status = 200, body = Object, description = "The record",
+            headers(("ETag" = String, description = "Its version, for `If-Match` of a change"))
+        ),
         (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see")
     )
 )]
@@ -99,11 +104,11 @@ pub(crate) async fn one(
     Extension(caller): Extension<Caller>,
     uri: Uri,
     path: Result<Path<(String, String)>, PathRejection>,
-) -> Answer {
+) -> Tagged {
     let Ok(Path((word, id))) = path else { return Err(ApiError::route_not_found(uri.path())) };
     let kind = kind_of(&uri, &word)?;
     let admin = reader(&app, &caller, kind)?;
-    Ok(Json(record_json(&admin.known(kind, &id)?)?))
+    admin.shown(kind, &id)
 }
 
 /// One key.
@@ -111,18 +116,22 @@ pub(crate) async fn key(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-) -> Answer {
-    let admin = Admin::of(&app, &caller)?;
-    Ok(Json(record_json(&admin.known(Kind::Key, &id)?)?))
+) -> Tagged {
+    Admin::of(&app, &caller)?.shown(Kind::Key, &id)
 }
 
 impl Admin {
-    /// The record of that key which the caller may see; to others it is as if it were not there.
-    pub(super) fn known(&self, kind: Kind, id: &str) -> Result<Record, ApiError> {
+    fn shown(&self, kind: Kind, id: &str) -> Tagged {
+        let (record, version) = self.known(kind, id)?;
+        tagged(version, record_json(&record)?)
+    }
+
+    /// The record of that key which the caller may see, and its version; to others it is as if it were not there.
+    pub(super) fn known(&self, kind: Kind, id: &str) -> Result<(Record, u64), ApiError> {
         let directory = self.books.directory();
         let record = directory.record(kind, id).filter(|record| self.authority().sees(&directory, record));
         let word = KINDS.iter().find(|(_, known)| *known == kind).map_or("", |(word, _)| word);
-        record.ok_or_else(|| {
+        record.map(|record| (record, directory.version(kind, id))).ok_or_else(|| {
             let id: String = id.chars().take(200).collect();
             ApiError::not_found(format!("there is no {} `{id}`; GET /admin/v1/{word} lists them", kind.word()))
         })
@@ -134,16 +143,24 @@ impl Admin {
     put,
     path = "/admin/v1/{kind}",
     tag = "administration",
-    params(("kind" = String, Path, description = "As in GET")),
+    params(
+        ("kind" = String, Path, description = "As in GET"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the record as it was read: it is replaced only if nobody has changed it since. `*`: only if it is there"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only if it is not there")
+    ),
     request_body(
         content = Object,
         description = "The whole record; what is left out takes its default",
         example = json!({"id": "web", "organisation": "acme", "name": "Web", "bounds": {"limits": {"requests_per_minute": 60}, "budget": {"amount": "20", "period": "month"}}})
     ),
     responses(
-        (status = 200, body = Object, description = "`record` as it is now, and the `version` of it"),
+        (
+            status = 200, body = Object, description = "`record` as it is now, and the `version` of it",
+            headers(("ETag" = String, description = "Its version, for `If-Match` of the next change"))
+        ),
         (status = 400, body = protocol::ErrorBody, description = "A field is wrong; `param` is its path, e.g. `tiers[0].input`"),
-        (status = 403, body = protocol::ErrorBody, description = "More than the key may do")
+        (status = 403, body = protocol::ErrorBody, description = "More than the key may do"),
+        (status = 412, body = protocol::ErrorBody, description = "`If-Match` or `If-None-Match` does not hold; nothing is changed")
     )
 )]
 pub(crate) async fn put(
@@ -151,22 +168,29 @@ pub(crate) async fn put(
     uri: Uri,
     word: Result<Path<String>, PathRejection>,
     request: Request,
-) -> Answer {
+) -> Tagged {
     let word = word.map(|Path(word)| word).unwrap_or_default();
     let kind = kind_of(&uri, &word)?;
+    let condition = Condition::of(request.headers());
     let (_ticket, caller, fields) = read(&app, request).await?;
+    let condition = condition?;
     let admin = reader(&app, &caller, kind)?;
     let record = Record::parse(kind, Value::Object(fields.into_object())).map_err(|error| invalid(&error))?;
-    let changed = admin.run(move |admin| admin.change(|_| Ok(record.clone()))).await?;
-    Ok(Json(json!({"version": changed.1, "record": record_json(&changed.0)?})))
+    let (record, version) = admin.run(move |admin| admin.change(&condition, |_| Ok(record.clone()))).await?;
+    tagged(version, json!({"version": version, "record": record_json(&record)?}))
 }
 
 impl Admin {
-    /// Changes the directory within the caller's authority.
+    /// Changes the directory within the caller's authority, if the record that is changed is as the request says.
     pub(super) fn change(
         &self,
+        condition: &Condition,
         build: impl Fn(&economics::Directory) -> Result<Record, economics::Invalid>,
     ) -> Result<(Record, u64), ApiError> {
-        Ok(self.books.change_with(self.authority(), self.actor(), unix_ms(), build)?)
+        let expected = (self.authority(), &condition.expected);
+        self.books.change_with(expected, self.actor(), unix_ms(), build).map_err(|error| match error {
+            ChangeError::Stale { record, present } => condition.failed(&record, present),
+            error => error.into(),
+        })
     }
 }
