@@ -3,23 +3,27 @@
 //! Random weights in as many matrices of 1536 x 576 (SmolLM2-135M's widest; 1024 x 1024 for the types in super-blocks)
 //! as make 64 MiB, so that one column reads memory, not cache. Prints G multiply-adds/s (counted as two operations)
 //! and GB/s of weights; the median of 7 passes. Caveat: activations are quantized outside the clock.
-//! `cargo bench -p kernels --bench matmul [-- THREADS]`
+//! `cargo bench -p kernels --bench matmul [-- [THREADS] [TYPE...]]`, a type for example as Q4_1
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::time::Instant;
 
-use kernels::{Activations, Isa, Matrix, MatrixBuilder, ThreadPool, WeightType, matmul_with};
+use kernels::{Activations, Isa, Matrix, MatrixBuilder, ThreadPool, WeightMemory, WeightType, matmul_with};
 
 const WEIGHT_BYTES: usize = 64 << 20;
 
-fn random_matrix(ty: WeightType, rows: usize, cols: usize, state: &mut u64) -> Option<Matrix> {
+fn random_matrix(
+    memory: &mut WeightMemory,
+    (ty, rows, cols): (WeightType, usize, usize),
+    state: &mut u64,
+) -> Option<Matrix> {
     let mut bytes: Vec<u8> = Vec::with_capacity(rows * ty.row_bytes(cols));
     while bytes.len() < rows * ty.row_bytes(cols) {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // 0x2C: the exponent of small halves, whatever a byte is used for.
         bytes.extend_from_slice(&[(*state >> 33).to_le_bytes()[0], 0x2C]);
     }
-    let mut builder = MatrixBuilder::new(ty, rows, cols).ok()?;
+    let mut builder = MatrixBuilder::new(memory, ty, rows, cols).ok()?;
     builder.push_rows(&bytes).ok()?;
     builder.finish().ok()
 }
@@ -38,11 +42,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         WeightType::Q6K,
         WeightType::F16,
     ];
-    for ty in types {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| a.starts_with(['Q', 'F'])).collect();
+    for ty in types.into_iter().filter(|ty| wanted.is_empty() || wanted.contains(&format!("{ty:?}"))) {
         let (rows, cols) = if ty.block_len() == 256 { (1024, 1024) } else { (1536, 576) };
         let count = WEIGHT_BYTES / (rows * ty.row_bytes(cols));
-        let mut state = 1;
-        let matrices: Vec<Matrix> = (0..count).filter_map(|_| random_matrix(ty, rows, cols, &mut state)).collect();
+        let (mut memory, mut state) = (WeightMemory::new(), 1);
+        let matrices: Vec<Matrix> =
+            (0..count).filter_map(|_| random_matrix(&mut memory, (ty, rows, cols), &mut state)).collect();
         for &isa in Isa::available().iter().filter(|&&isa| isa != Isa::Scalar) {
             let mut line = format!("{ty:?} {:<22}", isa.name());
             for columns in [1, 2, 4, 8, 16, 64] {

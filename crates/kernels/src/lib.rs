@@ -16,6 +16,7 @@ mod elementwise;
 mod isa;
 mod matmul;
 mod matrix;
+mod memory;
 mod panel;
 mod pool;
 pub mod probe;
@@ -32,4 +33,5 @@ pub use elementwise::{
 pub use isa::Isa;
 pub use matmul::{matmul, matmul_with};
 pub use matrix::{Matrix, MatrixBuilder, MatrixError, WeightType};
+pub use memory::WeightMemory;
 pub use pool::ThreadPool;

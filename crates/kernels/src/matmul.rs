@@ -181,7 +181,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{MatrixBuilder, WeightType};
+    use crate::{MatrixBuilder, WeightMemory, WeightType};
 
     const TYPES: [WeightType; 9] = [
         WeightType::F32,
@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn matrix(ty: WeightType, rows: usize, cols: usize, bytes: &[u8]) -> Matrix {
-        let mut builder = MatrixBuilder::new(ty, rows, cols).unwrap();
+        let mut builder = MatrixBuilder::new(&mut WeightMemory::new(), ty, rows, cols).unwrap();
         // In uneven portions, as a loader may do.
         let split = rows / 3 * ty.row_bytes(cols);
         builder.push_rows(&bytes[..split]).unwrap();
@@ -336,11 +336,11 @@ mod tests {
 
     #[test]
     fn wrong_shapes_and_row_counts_are_refused() {
-        assert!(MatrixBuilder::new(WeightType::Q4_1, 4, 33).is_err());
-        assert!(MatrixBuilder::new(WeightType::Q4K, 4, 128).is_err());
-        assert!(MatrixBuilder::new(WeightType::F32, 0, 8).is_err());
-        assert!(MatrixBuilder::new(WeightType::F32, usize::MAX / 4, 1024).is_err());
-        let mut builder = MatrixBuilder::new(WeightType::Q8_0, 2, 32).unwrap();
+        assert!(MatrixBuilder::new(&mut WeightMemory::new(), WeightType::Q4_1, 4, 33).is_err());
+        assert!(MatrixBuilder::new(&mut WeightMemory::new(), WeightType::Q4K, 4, 128).is_err());
+        assert!(MatrixBuilder::new(&mut WeightMemory::new(), WeightType::F32, 0, 8).is_err());
+        assert!(MatrixBuilder::new(&mut WeightMemory::new(), WeightType::F32, usize::MAX / 4, 1024).is_err());
+        let mut builder = MatrixBuilder::new(&mut WeightMemory::new(), WeightType::Q8_0, 2, 32).unwrap();
         assert!(builder.push_rows(&[0; 33]).is_err());
         assert!(builder.push_rows(&[0; 34 * 3]).is_err());
         builder.push_rows(&[0; 34]).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::memory::{Part, WeightMemory};
 use crate::panel::{self, LANES, Layout};
 
 /// How the weights of a GGUF tensor are stored.
@@ -115,7 +116,7 @@ pub struct Matrix {
     rows: usize,
     cols: usize,
     layout: Layout,
-    panels: Vec<u8>,
+    panels: Part,
 }
 
 impl fmt::Debug for Matrix {
@@ -180,20 +181,18 @@ pub struct MatrixBuilder {
 }
 
 impl MatrixBuilder {
-    /// Room for `rows` x `cols` weights of type `ty`.
+    /// Room for `rows` x `cols` weights of type `ty`, in `memory`.
     ///
     /// # Errors
     /// Impossible shapes, or no memory.
-    pub fn new(ty: WeightType, rows: usize, cols: usize) -> Result<Self, MatrixError> {
+    pub fn new(memory: &mut WeightMemory, ty: WeightType, rows: usize, cols: usize) -> Result<Self, MatrixError> {
         let shape_error = MatrixError::Shape { ty, rows, cols };
         if rows == 0 || cols == 0 || !cols.is_multiple_of(ty.block_len()) || cols > usize::MAX / 64 {
             return Err(shape_error);
         }
         let layout = Layout::of(ty);
         let bytes = rows.div_ceil(LANES).checked_mul(layout.panel_bytes(cols)).ok_or(shape_error)?;
-        let mut panels = Vec::new();
-        panels.try_reserve_exact(bytes).map_err(|_full| MatrixError::OutOfMemory { bytes })?;
-        panels.resize(bytes, 0);
+        let panels = memory.take(bytes).ok_or(MatrixError::OutOfMemory { bytes })?;
         Ok(Self { matrix: Matrix { ty, rows, cols, layout, panels }, filled: 0 })
     }
 

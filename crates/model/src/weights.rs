@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use formats::gguf::{Gguf, TensorInfo, TensorType};
-use kernels::{Matrix, MatrixBuilder, WeightType};
+use kernels::{Matrix, MatrixBuilder, WeightMemory, WeightType};
 
 use crate::LoadError;
 use crate::config::ModelConfig;
@@ -67,13 +67,14 @@ pub(crate) struct Loader<'a> {
     config: &'a ModelConfig,
     taken: HashSet<String>,
     bytes: Vec<u8>,
+    memory: WeightMemory,
     /// Bytes of all matrices so far.
     pub(crate) matrix_bytes: usize,
 }
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(gguf: &'a Gguf, config: &'a ModelConfig) -> Self {
-        Self { gguf, config, taken: HashSet::new(), bytes: Vec::new(), matrix_bytes: 0 }
+        Self { gguf, config, taken: HashSet::new(), bytes: Vec::new(), memory: WeightMemory::new(), matrix_bytes: 0 }
     }
 
     pub(crate) fn outer(&mut self) -> Result<OuterWeights, LoadError> {
@@ -145,7 +146,7 @@ impl<'a> Loader<'a> {
 
     fn read(&mut self, tensor: &TensorInfo, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
         let wrong = |source| LoadError::Matrix { name: tensor.name.clone(), source };
-        let mut builder = MatrixBuilder::new(weight_type(tensor.ty), rows, cols).map_err(wrong)?;
+        let mut builder = MatrixBuilder::new(&mut self.memory, weight_type(tensor.ty), rows, cols).map_err(wrong)?;
         let step = (CHUNK_BYTES / tensor.row_bytes().max(1)).max(1);
         let mut row = 0;
         while row < tensor.rows() {

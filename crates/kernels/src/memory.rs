@@ -1,0 +1,141 @@
+//! Memory for weights: large pieces, in huge pages where the system has them.
+//!
+//! A step reads every weight once, in long runs; with pages of 4 KiB it waits for page tables and the processor's own
+//! prefetching ends at each page. Matrices are smaller than a huge page, so they share pieces.
+
+use std::alloc::{Layout, alloc, dealloc};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// A huge page of x86-64, and of most ARM systems.
+const HUGE_PAGE: usize = 2 << 20;
+/// Size of a piece, unless more is asked for at once.
+const PIECE_BYTES: usize = 16 << 20;
+/// Every part begins at a cache line.
+const LINE: usize = 64;
+
+/// Gives parts of memory to matrices. What it gave stays as long as its matrix.
+#[derive(Default)]
+pub struct WeightMemory {
+    piece: Option<Arc<Piece>>,
+    used: usize,
+}
+
+impl WeightMemory {
+    /// No memory yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A part of `len` zeros; `None`: the system has not so much.
+    pub(crate) fn take(&mut self, len: usize) -> Option<Part> {
+        let piece = match self.piece.take().filter(|piece| piece.layout.size() - self.used >= len) {
+            Some(piece) => piece,
+            None => {
+                self.used = 0;
+                Arc::new(Piece::new(len.max(PIECE_BYTES))?)
+            }
+        };
+        // SAFETY: `len` bytes are left behind `used`, and no other part has them.
+        let start = unsafe { piece.start.add(self.used) };
+        // SAFETY: as above; whatever was there, zeros are written before anything is read.
+        unsafe { start.write_bytes(0, len) };
+        self.used = (self.used + len).next_multiple_of(LINE).min(piece.layout.size());
+        self.piece = Some(Arc::clone(&piece));
+        Some(Part { start, len, _piece: piece })
+    }
+}
+
+/// What the system gave at once.
+struct Piece {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: it is plain memory, which only parts read and write, each its own bytes.
+unsafe impl Send for Piece {}
+// SAFETY: as above.
+unsafe impl Sync for Piece {}
+
+impl Piece {
+    fn new(bytes: usize) -> Option<Self> {
+        let size = bytes.checked_next_multiple_of(HUGE_PAGE)?;
+        let layout = Layout::from_size_align(size, HUGE_PAGE).ok()?;
+        // SAFETY: the size is not 0.
+        let start = NonNull::new(unsafe { alloc(layout) })?;
+        ask_for_huge_pages(start, size);
+        Some(Self { start, layout })
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout; no part is left.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
+/// Only a hint: where the system has none, nothing changes.
+#[cfg(target_os = "linux")]
+fn ask_for_huge_pages(start: NonNull<u8>, size: usize) {
+    // SAFETY: whole pages of our own memory; the advice changes nothing but their size.
+    unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_HUGEPAGE) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_huge_pages(_: NonNull<u8>, _: usize) {}
+
+/// Bytes of a piece that belong to one owner.
+pub(crate) struct Part {
+    start: NonNull<u8>,
+    len: usize,
+    _piece: Arc<Piece>,
+}
+
+// SAFETY: its bytes are its own, like those of a `Box<[u8]>`.
+unsafe impl Send for Part {}
+// SAFETY: as above.
+unsafe impl Sync for Part {}
+
+impl Deref for Part {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `len` bytes from `start` on were written, are this part's alone and live as long as the piece.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Part {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; the borrow of the part is the only one.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_zeros_of_their_own_and_outlive_the_memory() {
+        let mut memory = WeightMemory::new();
+        let sizes = [1, 100, LINE, PIECE_BYTES - 100, 5, PIECE_BYTES + 1, 3 * PIECE_BYTES, 7];
+        let mut parts: Vec<Part> = sizes.iter().map(|&len| memory.take(len).unwrap()).collect();
+        drop(memory);
+        for (n, part) in (1_u8..).zip(&mut parts) {
+            assert!(part.iter().all(|&byte| byte == 0) && part.as_ptr().addr().is_multiple_of(LINE));
+            part.fill(n);
+        }
+        for ((n, part), len) in (1_u8..).zip(&parts).zip(sizes) {
+            assert!(part.len() == len && part.iter().all(|&byte| byte == n));
+        }
+        let last = parts.pop().unwrap();
+        drop(parts);
+        assert_eq!(*last, [8; 7]);
+        assert!(WeightMemory::new().take(usize::MAX).is_none());
+        assert!(WeightMemory::new().take(1 << 60).is_none());
+    }
+}
