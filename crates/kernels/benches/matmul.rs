@@ -13,6 +13,7 @@ use kernels::{Activations, Isa, Matrix, MatrixBuilder, ThreadPool, WeightMemory,
 const WEIGHT_BYTES: usize = 64 << 20;
 
 fn random_matrix(
+    pool: &ThreadPool,
     memory: &mut WeightMemory,
     (ty, rows, cols): (WeightType, usize, usize),
     state: &mut u64,
@@ -24,7 +25,7 @@ fn random_matrix(
         bytes.extend_from_slice(&[(*state >> 33).to_le_bytes()[0], 0x2C]);
     }
     let mut builder = MatrixBuilder::new(memory, ty, rows, cols).ok()?;
-    builder.push_rows(&bytes).ok()?;
+    builder.push_rows(pool, &bytes).ok()?;
     builder.finish().ok()
 }
 
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let count = WEIGHT_BYTES / (rows * ty.row_bytes(cols));
         let (mut memory, mut state) = (WeightMemory::new(), 1);
         let matrices: Vec<Matrix> =
-            (0..count).filter_map(|_| random_matrix(&mut memory, (ty, rows, cols), &mut state)).collect();
+            (0..count).filter_map(|_| random_matrix(&pool, &mut memory, (ty, rows, cols), &mut state)).collect();
         for &isa in Isa::available().iter().filter(|&&isa| isa != Isa::Scalar) {
             let mut line = format!("{ty:?} {:<22}", isa.name());
             for columns in [1, 2, 4, 8, 16, 64] {

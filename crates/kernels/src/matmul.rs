@@ -246,9 +246,9 @@ mod tests {
     fn matrix(ty: WeightType, rows: usize, cols: usize, bytes: &[u8]) -> Matrix {
         let mut builder = MatrixBuilder::new(&mut WeightMemory::new(), ty, rows, cols).unwrap();
         // In uneven portions, as a loader may do.
-        let split = rows / 3 * ty.row_bytes(cols);
-        builder.push_rows(&bytes[..split]).unwrap();
-        builder.push_rows(&bytes[split..]).unwrap();
+        let (pool, split) = (ThreadPool::new(2).unwrap(), rows / 3 * ty.row_bytes(cols));
+        builder.push_rows(&pool, &bytes[..split]).unwrap();
+        builder.push_rows(&pool, &bytes[split..]).unwrap();
         builder.finish().unwrap()
     }
 
@@ -341,9 +341,10 @@ mod tests {
         assert!(MatrixBuilder::new(&mut WeightMemory::new(), WeightType::F32, 0, 8).is_err());
         assert!(MatrixBuilder::new(&mut WeightMemory::new(), WeightType::F32, usize::MAX / 4, 1024).is_err());
         let mut builder = MatrixBuilder::new(&mut WeightMemory::new(), WeightType::Q8_0, 2, 32).unwrap();
-        assert!(builder.push_rows(&[0; 33]).is_err());
-        assert!(builder.push_rows(&[0; 34 * 3]).is_err());
-        builder.push_rows(&[0; 34]).unwrap();
+        let pool = ThreadPool::new(1).unwrap();
+        assert!(builder.push_rows(&pool, &[0; 33]).is_err());
+        assert!(builder.push_rows(&pool, &[0; 34 * 3]).is_err());
+        builder.push_rows(&pool, &[0; 34]).unwrap();
         assert_eq!(builder.finish().err(), Some(crate::MatrixError::Rows { expected: 2, received: 1 }));
     }
 

@@ -2,8 +2,12 @@
 
 use std::fmt;
 
+use crate::ThreadPool;
 use crate::memory::{Part, WeightMemory};
 use crate::panel::{self, LANES, Layout};
+
+/// Panels that one thread packs at a time.
+const PANELS_PER_ITEM: usize = 8;
 
 /// How the weights of a GGUF tensor are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -196,23 +200,29 @@ impl MatrixBuilder {
         Ok(Self { matrix: Matrix { ty, rows, cols, layout, panels }, filled: 0 })
     }
 
-    /// Appends whole rows in GGUF block bytes.
+    /// Appends whole rows in GGUF block bytes, packed on the threads of `pool`.
     ///
     /// # Errors
     /// When the bytes are not whole rows, or too many.
-    pub fn push_rows(&mut self, bytes: &[u8]) -> Result<(), MatrixError> {
-        let matrix = &mut self.matrix;
+    pub fn push_rows(&mut self, pool: &ThreadPool, bytes: &[u8]) -> Result<(), MatrixError> {
+        let (filled, matrix) = (self.filled, &mut self.matrix);
         let row_bytes = matrix.ty.row_bytes(matrix.cols);
-        let received = self.filled + bytes.len().div_ceil(row_bytes);
+        let received = filled + bytes.len().div_ceil(row_bytes);
         if !bytes.len().is_multiple_of(row_bytes) || received > matrix.rows {
             return Err(MatrixError::Rows { expected: matrix.rows, received });
         }
-        let panel_bytes = matrix.layout.panel_bytes(matrix.cols);
-        for row in bytes.chunks_exact(row_bytes) {
-            let start = self.filled / LANES * panel_bytes;
-            panel::pack_lane(matrix.layout, row, self.filled % LANES, &mut matrix.panels[start..start + panel_bytes]);
-            self.filled += 1;
-        }
+        let (layout, panel_bytes) = (matrix.layout, matrix.layout.panel_bytes(matrix.cols));
+        let (first, end) = (filled / LANES, received.div_ceil(LANES));
+        let panels = &mut matrix.panels[first * panel_bytes..end * panel_bytes];
+        pool.for_each_chunk(panels, PANELS_PER_ITEM * panel_bytes, |item, panels| {
+            for (panel, place) in panels.chunks_exact_mut(panel_bytes).zip(first + item * PANELS_PER_ITEM..) {
+                for row in filled.max(place * LANES)..received.min((place + 1) * LANES) {
+                    let bytes = &bytes[(row - filled) * row_bytes..][..row_bytes];
+                    panel::pack_lane(layout, bytes, row % LANES, panel);
+                }
+            }
+        });
+        self.filled = received;
         Ok(())
     }
 

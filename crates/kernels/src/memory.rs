@@ -3,7 +3,7 @@
 //! A step reads every weight once, in long runs; with pages of 4 KiB it waits for page tables and the processor's own
 //! prefetching ends at each page. Matrices are smaller than a huge page, so they share pieces.
 
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl WeightMemory {
 
     /// A part of `len` zeros; `None`: the system has not so much.
     pub(crate) fn take(&mut self, len: usize) -> Option<Part> {
-        let piece = match self.piece.take().filter(|piece| piece.layout.size() - self.used >= len) {
+        let piece = match self.piece.take().filter(|piece| piece.len - self.used >= len) {
             Some(piece) => piece,
             None => {
                 self.used = 0;
@@ -40,18 +40,19 @@ impl WeightMemory {
         };
         // SAFETY: `len` bytes are left behind `used`, and no other part has them.
         let start = unsafe { piece.start.add(self.used) };
-        // SAFETY: as above; whatever was there, zeros are written before anything is read.
-        unsafe { start.write_bytes(0, len) };
-        self.used = (self.used + len).next_multiple_of(LINE).min(piece.layout.size());
+        self.used = (self.used + len).next_multiple_of(LINE).min(piece.len);
         self.piece = Some(Arc::clone(&piece));
         Some(Part { start, len, _piece: piece })
     }
 }
 
-/// What the system gave at once.
+/// What the system gave at once: zeros, which become pages when somebody writes to them.
 struct Piece {
-    start: NonNull<u8>,
+    given: NonNull<u8>,
     layout: Layout,
+    /// The first huge page in it, and the bytes from there on.
+    start: NonNull<u8>,
+    len: usize,
 }
 
 // SAFETY: it is plain memory, which only parts read and write, each its own bytes.
@@ -61,19 +62,23 @@ unsafe impl Sync for Piece {}
 
 impl Piece {
     fn new(bytes: usize) -> Option<Self> {
-        let size = bytes.checked_next_multiple_of(HUGE_PAGE)?;
-        let layout = Layout::from_size_align(size, HUGE_PAGE).ok()?;
+        let len = bytes.checked_next_multiple_of(HUGE_PAGE)?;
+        // An allocator that is asked for a large alignment writes the zeros itself, so it is asked for room to align.
+        let layout = Layout::from_size_align(len.checked_add(HUGE_PAGE)?, 1).ok()?;
         // SAFETY: the size is not 0.
-        let start = NonNull::new(unsafe { alloc(layout) })?;
-        ask_for_huge_pages(start, size);
-        Some(Self { start, layout })
+        let given = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let to_page = given.addr().get().next_multiple_of(HUGE_PAGE) - given.addr().get();
+        // SAFETY: less than a huge page further, so `len` bytes follow.
+        let start = unsafe { given.add(to_page) };
+        ask_for_huge_pages(start, len);
+        Some(Self { given, layout, start, len })
     }
 }
 
 impl Drop for Piece {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout; no part is left.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        unsafe { dealloc(self.given.as_ptr(), self.layout) };
     }
 }
 
@@ -103,7 +108,7 @@ impl Deref for Part {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `len` bytes from `start` on were written, are this part's alone and live as long as the piece.
+        // SAFETY: `len` bytes from `start` on were made zeros, are this part's alone and live as long as the piece.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }

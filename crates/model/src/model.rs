@@ -72,7 +72,7 @@ impl Model {
             expected: "such that a KV block fits memory".to_owned(),
             actual: config.layers.to_string(),
         })?;
-        let mut loader = Loader::new(gguf, &config);
+        let mut loader = Loader::new(gguf, &config, pool);
         let architecture = match config.architecture {
             llama::NAME => Architecture::Llama(Llama::load(&config, &mut loader)?),
             _ => Architecture::Gemma3(Gemma3::load(&config, &mut loader)?),

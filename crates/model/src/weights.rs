@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use formats::gguf::{Gguf, TensorInfo, TensorType};
-use kernels::{Matrix, MatrixBuilder, WeightMemory, WeightType};
+use kernels::{Matrix, MatrixBuilder, ThreadPool, WeightMemory, WeightType};
 
 use crate::LoadError;
 use crate::config::ModelConfig;
@@ -65,6 +65,7 @@ impl OuterWeights {
 pub(crate) struct Loader<'a> {
     gguf: &'a Gguf,
     config: &'a ModelConfig,
+    pool: &'a ThreadPool,
     taken: HashSet<String>,
     bytes: Vec<u8>,
     memory: WeightMemory,
@@ -73,8 +74,16 @@ pub(crate) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(gguf: &'a Gguf, config: &'a ModelConfig) -> Self {
-        Self { gguf, config, taken: HashSet::new(), bytes: Vec::new(), memory: WeightMemory::new(), matrix_bytes: 0 }
+    pub(crate) fn new(gguf: &'a Gguf, config: &'a ModelConfig, pool: &'a ThreadPool) -> Self {
+        Self {
+            gguf,
+            config,
+            pool,
+            taken: HashSet::new(),
+            bytes: Vec::new(),
+            memory: WeightMemory::new(),
+            matrix_bytes: 0,
+        }
     }
 
     pub(crate) fn outer(&mut self) -> Result<OuterWeights, LoadError> {
@@ -152,7 +161,7 @@ impl<'a> Loader<'a> {
         while row < tensor.rows() {
             let end = tensor.rows().min(row + step);
             self.gguf.read_tensor(tensor, row..end, &mut self.bytes)?;
-            builder.push_rows(&self.bytes).map_err(wrong)?;
+            builder.push_rows(self.pool, &self.bytes).map_err(wrong)?;
             row = end;
         }
         builder.finish().map_err(wrong)
