@@ -145,23 +145,41 @@ impl Books {
     /// # Errors
     /// The ledger cannot be opened, a document is damaged, or the currency or the secret is another than before.
     pub fn open(settings: Settings, now_ms: i64) -> Result<Arc<Self>, BooksError> {
-        Self::open_with(settings, false, now_ms)
+        let options = Self::options(&settings);
+        Self::open_with(settings, &options, now_ms)
     }
 
-    /// Takes the secret of `settings` for that of the books from now on. No key that was made before is known any more
-    /// until it gets a new text. The audit has it as an act of the operator.
+    /// As [`Books::open`], but however large the books are, all of them are recomputed before they are used: for whoever
+    /// asks one thing and leaves.
     ///
     /// # Errors
     /// As [`Books::open`].
-    pub fn take_secret(settings: Settings, now_ms: i64) -> Result<(), BooksError> {
-        Self::open_with(settings, true, now_ms).map(drop)
+    pub fn open_audited(settings: Settings, now_ms: i64) -> Result<Arc<Self>, BooksError> {
+        let options = Options { audit_at_once: u64::MAX, ..Self::options(&settings) };
+        Self::open_with(settings, &options, now_ms)
     }
 
-    fn open_with(settings: Settings, new_secret: bool, now_ms: i64) -> Result<Arc<Self>, BooksError> {
-        let options = Options { writer: settings.writer, summary: Some(Arc::new(Rollup)), ..Options::default() };
-        let ledger = Ledger::open(&settings.store, &options)?;
+    /// Takes the secret of `settings` for that of the books from now on. No key that was made before is known any more
+    /// until it gets a new text. The audit has it as an act of the operator. `false`: it was the books' secret before.
+    ///
+    /// # Errors
+    /// As [`Books::open`].
+    pub fn take_secret(settings: Settings, now_ms: i64) -> Result<bool, BooksError> {
+        let ledger = Ledger::open(&settings.store, &Self::options(&settings))?;
+        let taken = fix_secret(&ledger, &settings.secret, true, now_ms)?;
+        drop(ledger);
+        Self::open(settings, now_ms)?;
+        Ok(taken)
+    }
+
+    fn options(settings: &Settings) -> Options {
+        Options { writer: settings.writer, summary: Some(Arc::new(Rollup)), ..Options::default() }
+    }
+
+    fn open_with(settings: Settings, options: &Options, now_ms: i64) -> Result<Arc<Self>, BooksError> {
+        let ledger = Ledger::open(&settings.store, options)?;
         fix_currency(&ledger, &settings.currency, now_ms)?;
-        fix_secret(&ledger, &settings.secret, new_secret, now_ms)?;
+        fix_secret(&ledger, &settings.secret, false, now_ms)?;
         let plant = accounts::Plant::open(&ledger, now_ms)?;
         ledger.flush(DURABLE_WAIT)?;
         let memory = Arc::new(Memory::load(ledger.clone())?);
@@ -321,11 +339,12 @@ fn secret_id(version: u64) -> EntryId {
 }
 
 /// Keeps a mark of the secret that keys are hashed with, so that another one is found out: it would make every key wrong.
-fn fix_secret(ledger: &Ledger, secret: &[u8], new: bool, now_ms: i64) -> Result<(), BooksError> {
+/// Says whether one was written.
+fn fix_secret(ledger: &Ledger, secret: &[u8], new: bool, now_ms: i64) -> Result<bool, BooksError> {
     let mark = KeyHash::of(secret, "the secret of these books").to_string();
     let known = ledger.documents(SECRET_KIND)?.pop();
     match &known {
-        Some(known) if known.body == mark.as_bytes() => return Ok(()),
+        Some(known) if known.body == mark.as_bytes() => return Ok(false),
         Some(_) if !new => {
             let problem = "the keys of these books are hashed with another secret";
             let fix = "copy it from where the books come from; if it is lost: `tokenworks keys reset-secret`";
@@ -345,7 +364,7 @@ fn fix_secret(ledger: &Ledger, secret: &[u8], new: bool, now_ms: i64) -> Result<
         body: mark.into_bytes(),
     };
     ledger.submit(&Batch { at_ms: now_ms, commands: vec![put] })?.wait_durable(DURABLE_WAIT)?;
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

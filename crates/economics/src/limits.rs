@@ -209,7 +209,7 @@ pub enum Limited {
         needed: u64,
     },
     /// Too many requests run at one time.
-    #[error("{limit} requests of this {} run already", subject.level.as_str())]
+    #[error("this {} may run {limit} requests at one time, of which each prompt is one", subject.level.as_str())]
     Concurrency {
         /// Whose bound.
         subject: Subject,

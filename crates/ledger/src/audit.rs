@@ -26,6 +26,7 @@ pub(crate) fn at_once(sql: &mut Sqlite, summary: Option<&dyn Summary>) -> Result
 /// The thread that recomputes; dropping it breaks off.
 pub(crate) struct Audit {
     stop: Arc<AtomicBool>,
+    done: Arc<AtomicBool>,
     running: InterruptHandle,
     handle: Option<JoinHandle<()>>,
 }
@@ -33,18 +34,28 @@ pub(crate) struct Audit {
 impl Audit {
     pub(crate) fn start(path: &Path, summary: Option<Arc<dyn Summary>>, desk: Arc<Desk>) -> Result<Self, StoreError> {
         let mut sql = Sqlite::reader(path)?;
-        let (stop, running) = (Arc::<AtomicBool>::default(), sql.interrupt_handle());
-        let stopped = Arc::clone(&stop);
+        let ([stop, is_done], running) = (<[Arc<AtomicBool>; 2]>::default(), sql.interrupt_handle());
+        let (stopped, done) = (Arc::clone(&stop), Arc::clone(&is_done));
         let run = move || {
             let found = sql.integrity_check().map_err(Fault::from);
             let found = found.and_then(|()| check(&mut sql, summary.as_deref(), &stopped));
-            if !stopped.load(Ordering::Relaxed) {
-                tell(&desk, found.map(drop));
+            match found {
+                Ok(_) => {
+                    tracing::info!("the whole ledger was recomputed: it is right");
+                    done.store(true, Ordering::Relaxed);
+                }
+                Err(fault) if !stopped.load(Ordering::Relaxed) => tell(&desk, &fault),
+                Err(_) => {}
             }
         };
         let spawned = std::thread::Builder::new().name("ledger-audit".to_owned()).spawn(run);
         let handle = spawned.map_err(|error| StoreError::Failed(format!("no thread for the audit: {error}")))?;
-        Ok(Self { stop, running, handle: Some(handle) })
+        Ok(Self { stop, done: is_done, running, handle: Some(handle) })
+    }
+
+    /// All was recomputed and is right.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done.load(Ordering::Relaxed)
     }
 }
 
@@ -58,13 +69,13 @@ impl Drop for Audit {
     }
 }
 
-fn tell(desk: &Desk, found: Result<(), Fault>) {
-    match found {
-        Ok(()) => tracing::info!("the whole ledger was recomputed: it is right"),
-        Err(Fault::Store(error @ (StoreError::Failed(_) | StoreError::Full(_)))) => {
+/// Says what was found, and closes the ledger when it is damage.
+pub(crate) fn tell(desk: &Desk, fault: &Fault) {
+    match fault {
+        Fault::Store(error @ (StoreError::Failed(_) | StoreError::Full(_))) => {
             tracing::warn!("the ledger could not be recomputed: {error}");
         }
-        Err(fault) => {
+        fault => {
             tracing::error!("the ledger is not right, so no new work is taken and nothing of it is shown: {fault}");
             desk.close_to_all(StoreError::Damaged(fault.to_string()));
         }

@@ -168,7 +168,7 @@ impl Writer {
             queue_bytes: options.queue_bytes,
             fault: OnceLock::new(),
         };
-        let writer = Self {
+        let mut writer = Self {
             desk: Arc::new(desk),
             sql,
             id: options.writer,
@@ -184,7 +184,7 @@ impl Writer {
     }
 
     /// Notes in the mark what is on the disk. An older mark tells of less, but of nothing wrong, so work goes on without.
-    fn note(&self) {
+    fn note(&mut self) {
         if let Err(error) = self.mark.set(self.id, &self.head) {
             tracing::warn!("the mark of the ledger's last entry could not be written: {error}");
         }
@@ -262,7 +262,9 @@ impl Writer {
 
     /// After a failed commit: no new work.
     pub(crate) fn report(&self, error: &StoreError) {
-        self.desk.lock().trouble = Some(error.to_string());
+        if self.desk.lock().trouble.replace(error.to_string()).is_none() {
+            tracing::error!("the ledger takes no new work: {error}; what is under way is kept and tried again");
+        }
     }
 
     /// Waits before the next try. `false`: the ledger closes, so this was the last one.

@@ -135,6 +135,12 @@ pub enum StoreError {
         /// Transactions that are missing: entries, or holds only.
         turns: u64,
     },
+    /// The mark beside the stored data, which says how far they go, cannot be read.
+    #[error("{} cannot be read, so whether the last entries are there cannot be told", .0.display())]
+    Unmarked(PathBuf),
+    /// A large store is still being recomputed since it was opened.
+    #[error("the ledger is still being recomputed since the start; ask again in a moment")]
+    Unaudited,
     /// A newer program wrote it.
     #[error("the store has schema version {found}, this program knows up to {known}; use the newer program")]
     Newer {

@@ -9,6 +9,7 @@ use crate::error::StoreError;
 use crate::ledger::{self, StoreSpec};
 use crate::store::{self, Sql, Stored};
 use crate::types::{AccountId, Entry, kind};
+use crate::verify::Chains;
 
 /// How an export is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,8 @@ const COLUMNS: &str = "seq,writer,at_ms,kind,id,account,account_kind,unit,amount
 /// Writes all entries of a store, open or not, from one state of it, and says how many. Bytes are in hexadecimal.
 ///
 /// # Errors
-/// The store's, or that `out` takes no more.
+/// The store's, or that `out` takes no more. [`StoreError::Damaged`] when an entry is not what its hash says: the others are
+/// written all the same, as far as they can be read.
 pub fn export(spec: &StoreSpec, format: Format, out: &mut dyn Write) -> Result<u64, StoreError> {
     let mut sql = ledger::reader(spec)?;
     let sql: &mut dyn Sql = sql.as_mut();
@@ -70,7 +72,9 @@ pub fn export(spec: &StoreSpec, format: Format, out: &mut dyn Write) -> Result<u
     if format == Format::Csv {
         writeln!(out, "{COLUMNS}").map_err(written)?;
     }
-    let last = walk(sql, |stored| {
+    let mut fault = None;
+    let last = walk(sql, |stored, checked| {
+        fault = fault.take().or(checked.err());
         let line = line(stored, &accounts)?;
         match format {
             Format::Csv => csv(&line, out).map_err(written),
@@ -82,14 +86,14 @@ pub fn export(spec: &StoreSpec, format: Format, out: &mut dyn Write) -> Result<u
     })?;
     out.flush().map_err(written)?;
     sql.run("COMMIT")?;
-    Ok(last)
+    fault.map_or(Ok(last), Err)
 }
 
 /// Shows all entries of a store, open or not, in their order and from one state of it, and says how many. No more than a
-/// page of them is in memory at a time.
+/// page of them is in memory at a time. Each is checked against its hash before it is shown.
 ///
 /// # Errors
-/// The store's, and the first one of `visit`.
+/// The store's, that an entry is damaged, and the first one of `visit`.
 pub fn each_entry<E: From<StoreError>>(
     spec: &StoreSpec,
     mut visit: impl FnMut(&Entry) -> Result<(), E>,
@@ -97,21 +101,30 @@ pub fn each_entry<E: From<StoreError>>(
     let mut sql = ledger::reader(spec)?;
     let sql: &mut dyn Sql = sql.as_mut();
     sql.run("BEGIN")?;
-    let last = walk(sql, |stored| visit(&stored.entry))?;
+    let last = walk(sql, |stored, checked| {
+        checked?;
+        visit(&stored.entry)
+    })?;
     sql.run("COMMIT")?;
     Ok(last)
 }
 
-fn walk<E: From<StoreError>>(sql: &mut dyn Sql, mut visit: impl FnMut(&Stored) -> Result<(), E>) -> Result<u64, E> {
-    let mut last = 0_u64;
+/// Visits all entries, each with what its place in the chain says of it.
+fn walk<E: From<StoreError>>(
+    sql: &mut dyn Sql,
+    mut visit: impl FnMut(&Stored, Result<(), StoreError>) -> Result<(), E>,
+) -> Result<u64, E> {
+    let mut chains = Chains::default();
     loop {
-        let page = store::entries(sql, last.saturating_add(1), store::PAGE)?;
+        let page = store::entries(sql, chains.seq.saturating_add(1), store::PAGE)?;
         for stored in &page {
-            visit(stored)?;
-            last = stored.entry.seq;
+            let seq = chains.seq.saturating_add(1);
+            let checked = chains.add(stored).map_err(|what| store::damaged(format!("entry {seq}: {what}")));
+            visit(stored, checked)?;
         }
         if page.is_empty() {
-            return Ok(last);
+            let whole = store::meta(sql, "seq")? == chains.seq;
+            return if whole { Ok(chains.seq) } else { Err(store::damaged("the last entries are missing").into()) };
         }
     }
 }

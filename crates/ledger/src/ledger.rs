@@ -82,7 +82,7 @@ pub struct Tally {
 pub struct Ledger(Arc<Inner>);
 
 struct Inner {
-    _audit: Option<Audit>,
+    audit: Option<Audit>,
     engine: Engine,
     reader: Mutex<Box<dyn Sql>>,
     spec: StoreSpec,
@@ -122,7 +122,13 @@ impl Ledger {
             }
         };
         let (reader, summary) = (Mutex::new(reader(spec)?), options.summary.clone());
-        Ok(Self(Arc::new(Inner { _audit: audit, engine, reader, spec: spec.clone(), summary, _lock: lock })))
+        Ok(Self(Arc::new(Inner { audit, engine, reader, spec: spec.clone(), summary, _lock: lock })))
+    }
+
+    /// Why nothing comes to the disk now, if so: a full disk, a failing one.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.desk().and_then(Desk::trouble)
     }
 
     /// That nothing was found wrong with the store since it was opened.
@@ -272,8 +278,11 @@ impl Ledger {
     /// Up to `limit` tallies with `from <= key < to`, in the order of keys. Only what is on the disk.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's; [`StoreError::Unaudited`] while a large store is still recomputed: tallies are what money is reported by.
     pub fn tallies(&self, from: &[u8], to: &[u8], limit: u32) -> Result<Vec<Tally>, StoreError> {
+        if self.0.audit.as_ref().is_some_and(|audit| !audit.is_done()) {
+            return Err(StoreError::Unaudited);
+        }
         store::tallies(self.reader()?.as_mut(), (from, to), store::End::First, limit.into())
     }
 
@@ -285,12 +294,17 @@ impl Ledger {
         store::tallies(self.reader()?.as_mut(), (from, to), store::End::Last, limit.into())
     }
 
-    /// Recomputes everything that is on the disk: see [`verify`]. Takes its own connection and disturbs nobody.
+    /// Recomputes everything that is on the disk: see [`verify`]. Takes its own connection and disturbs nobody. What is found
+    /// wrong closes the ledger: see [`Ledger::sound`].
     ///
     /// # Errors
     /// The first fault found.
     pub fn verify(&self) -> Result<Report, Fault> {
-        verify(&self.0.spec, self.0.summary.as_deref())
+        let found = verify(&self.0.spec, self.0.summary.as_deref());
+        if let (Err(fault), Some(desk)) = (&found, self.desk()) {
+            audit::tell(desk, fault);
+        }
+        found
     }
 
     /// Copies one state of the embedded store to a new file, while it goes on working. What is decided and not yet on

@@ -11,7 +11,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::StoreError;
-use crate::sqlite::{beside, new_private};
+use crate::sqlite::{beside, new_private, sync_folder};
 use crate::store::{self, Head, Sql, damaged};
 
 const MAGIC: &[u8; 4] = b"TwLm";
@@ -25,27 +25,46 @@ pub(crate) struct Marked {
     head: Head,
 }
 
-/// The file, open for the one who writes.
+/// The file, as the one who writes has it.
 #[derive(Debug)]
-pub(crate) struct Mark(File);
+pub(crate) struct Mark {
+    path: PathBuf,
+    /// Open once it is there.
+    file: Option<File>,
+}
 
 impl Mark {
-    /// Opens the mark of the store at `path`, or makes one. What it says stands until [`Mark::set`].
+    /// Opens the mark of the store at `path`, if there is one. What it says stands until [`Mark::set`].
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let mark = mark_path(path);
-        let failed = |error: io::Error| StoreError::Failed(format!("{}: {error}", mark.display()));
-        match File::options().write(true).open(&mark) {
-            Ok(file) => Ok(Self(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => new_private(&mark).map(Self).map_err(failed),
-            Err(error) => Err(failed(error)),
+        let path = mark_path(path);
+        match File::options().write(true).open(&path) {
+            Ok(file) => Ok(Self { path, file: Some(file) }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { path, file: None }),
+            Err(error) => Err(StoreError::Failed(format!("{}: {error}", path.display()))),
         }
     }
 
     /// Notes a commit.
-    pub(crate) fn set(&self, writer: u32, head: &Head) -> io::Result<()> {
-        let mut file = &self.0;
-        file.rewind()?;
-        file.write_all(&Marked { writer, head: *head }.pack())
+    pub(crate) fn set(&mut self, writer: u32, head: &Head) -> io::Result<()> {
+        let bytes = Marked { writer, head: *head }.pack();
+        match &mut self.file {
+            Some(file) => {
+                file.rewind()?;
+                file.write_all(&bytes)
+            }
+            // A mark is whole from the beginning, so that one that is not was damaged.
+            None => {
+                let part = beside(&self.path, ".part");
+                let mut file =
+                    new_private(&part).or_else(|_| File::options().write(true).truncate(true).open(&part))?;
+                file.write_all(&bytes)?;
+                file.sync_all()?;
+                std::fs::rename(&part, &self.path)?;
+                sync_folder(&self.path)?;
+                self.file = Some(file);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -60,14 +79,7 @@ impl Marked {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        let marked = Self::unpack(&bytes).ok_or_else(|| {
-            let mark = mark.display();
-            damaged(format!("{mark} cannot be read, so whether the last entries are there cannot be told; who goes on without deletes it"))
-        })?;
-        Ok(Some(marked))
+        Self::unpack(&bytes).map(Some).ok_or(StoreError::Unmarked(mark))
     }
 
     /// That the store has what is marked.

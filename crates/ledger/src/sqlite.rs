@@ -262,8 +262,13 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     });
     written.inspect_err(|_half| drop(std::fs::remove_file(&part)))?;
     std::fs::rename(&part, to).map_err(failed)?;
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    sync_folder(to).map_err(failed)
+}
+
+/// Brings the name of a file to the disk.
+pub(crate) fn sync_folder(file: &Path) -> std::io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
 }
 
 /// An empty file, which SQLite fills as it does one that it made itself.

@@ -71,9 +71,9 @@ pub(crate) fn check(sql: &mut dyn Sql, summary: Option<&dyn Summary>, stop: &Ato
     fold.add_all(sql, summary, stop)?;
     sql.run("BEGIN")?;
     fold.add_all(sql, summary, stop)?;
-    let mut report = Report { entries: fold.seq, documents: fold.documents, ..Report::default() };
+    let mut report = Report { entries: fold.chains.seq, documents: fold.documents, ..Report::default() };
     fold.check_heads(sql)?;
-    report.heads = fold.chains.iter().map(|(&writer, &hash)| (writer, hash)).collect();
+    report.heads = fold.chains.heads.iter().map(|(&writer, &hash)| (writer, hash)).collect();
     report.heads.sort_unstable();
     report.accounts = fold.check_accounts(sql)?;
     report.holds = check_holds(sql)?;
@@ -85,11 +85,34 @@ pub(crate) fn check(sql: &mut dyn Sql, summary: Option<&dyn Summary>, stop: &Ato
     Ok(report)
 }
 
+/// Where the writers' chains have come to.
+#[derive(Default)]
+pub(crate) struct Chains {
+    /// Number of the last entry.
+    pub(crate) seq: u64,
+    heads: HashMap<u32, Hash>,
+}
+
+impl Chains {
+    /// Checks the next entry and goes on from it, whatever was found.
+    pub(crate) fn add(&mut self, Stored { entry, hash }: &Stored) -> Result<(), String> {
+        let expected = self.seq.saturating_add(1);
+        self.seq = entry.seq;
+        let head = self.heads.entry(entry.writer).or_default();
+        let follows = pack::link(head, entry.seq, entry.id, &pack::entry(entry)) == *hash;
+        *head = *hash;
+        match (entry.seq == expected, follows) {
+            (false, _) => Err("is missing".to_owned()),
+            (true, false) => Err("its hash does not follow from its content and the entry before".to_owned()),
+            (true, true) => Ok(()),
+        }
+    }
+}
+
 /// What the entries come to.
 #[derive(Default)]
 struct Fold {
-    seq: u64,
-    chains: HashMap<u32, Hash>,
+    chains: Chains,
     accounts: Vec<Account>,
     /// Balances; between two legs of one entry they may be out of a balance's range.
     posted: Vec<i128>,
@@ -102,7 +125,7 @@ impl Fold {
     /// Adds the entries that are there now.
     fn add_all(&mut self, sql: &mut dyn Sql, summary: Option<&dyn Summary>, stop: &AtomicBool) -> Result<(), Fault> {
         loop {
-            let page = store::entries(sql, self.seq.saturating_add(1), store::PAGE)?;
+            let page = store::entries(sql, self.chains.seq.saturating_add(1), store::PAGE)?;
             if page.is_empty() {
                 return Ok(());
             }
@@ -110,23 +133,15 @@ impl Fold {
                 return Err(StoreError::Failed("stopped".to_owned()).into());
             }
             for stored in &page {
-                let seq = self.seq.saturating_add(1);
+                let seq = self.chains.seq.saturating_add(1);
                 self.add(stored, summary).map_err(|what| Fault::Entry { seq, what })?;
             }
         }
     }
 
     fn add(&mut self, stored: &Stored, summary: Option<&dyn Summary>) -> Result<(), String> {
-        let Stored { entry, hash } = stored;
-        self.seq = self.seq.saturating_add(1);
-        if entry.seq != self.seq {
-            return Err("is missing".to_owned());
-        }
-        let chain = self.chains.entry(entry.writer).or_default();
-        if pack::link(chain, entry.seq, entry.id, &pack::entry(entry)) != *hash {
-            return Err("its hash does not follow from its content and the entry before".to_owned());
-        }
-        *chain = *hash;
+        self.chains.add(stored)?;
+        let entry = &stored.entry;
         match entry.kind {
             kind::OPENED => self.open(entry)?,
             kind::FLOOR => {
@@ -192,12 +207,12 @@ impl Fold {
         let stored = store::heads(sql)?;
         // A writer that has written holds only has no chain yet.
         for (writer, head) in &stored {
-            if self.chains.get(writer).copied().unwrap_or_default() != head.hash {
+            if self.chains.heads.get(writer).copied().unwrap_or_default() != head.hash {
                 return Err(Fault::State(format!("writer {writer}'s chain does not end where it should")));
             }
         }
         let known = |writer: &u32| stored.iter().any(|(other, _)| other == writer);
-        if self.chains.keys().all(known) && store::meta(sql, "seq")? == self.seq {
+        if self.chains.heads.keys().all(known) && store::meta(sql, "seq")? == self.chains.seq {
             Ok(())
         } else {
             Err(Fault::State("the last entries are missing".to_owned()))

@@ -234,8 +234,10 @@ fn an_older_copy_is_not_taken_for_the_store() {
     let mut bytes = std::fs::read(&mark).unwrap();
     bytes[30] ^= 1;
     std::fs::write(&mark, &bytes).unwrap();
-    assert!(open(&path).err().unwrap().to_string().contains("books.db-mark cannot be read"));
+    assert!(matches!(open(&path), Err(OpenError::Store(StoreError::Unmarked(_)))));
     std::fs::write(&mark, "").unwrap();
+    assert!(matches!(open(&path), Err(OpenError::Store(StoreError::Unmarked(_)))));
+    std::fs::remove_file(&mark).unwrap();
     open(&path).unwrap();
 }
 
@@ -260,7 +262,14 @@ fn what_is_found_later_closes_the_ledger() {
     let large = Options { audit_at_once: 10, ..Options::default() };
     let spec = StoreSpec::Sqlite(path.clone());
     let ledger = Ledger::open(&spec, &large).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    let begun = std::time::Instant::now();
+    // What money is reported by waits until all is known to be right.
+    loop {
+        match ledger.tallies(b"", b"z", 10) {
+            Err(StoreError::Unaudited) if begun.elapsed() < WAIT => std::thread::sleep(Duration::from_millis(1)),
+            tallies => break assert!(tallies.unwrap().is_empty()),
+        }
+    }
     ledger.sound().unwrap();
     drop(ledger);
     execute(&path, "INSERT INTO document VALUES (1, 'x', 1, 5)");
@@ -275,6 +284,51 @@ fn what_is_found_later_closes_the_ledger() {
     assert!(matches!(refused.refusal, ledger::Refusal::Unavailable { reason } if reason == fault));
     assert_eq!(ledger.balance(AccountId(0)).unwrap_err().to_string(), fault);
     assert_eq!(ledger.entries(1, 10).unwrap_err().to_string(), fault);
+}
+
+#[test]
+fn what_verification_finds_closes_the_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("books.db");
+    fill(&path);
+    let ledger = open(&path).unwrap();
+    ledger.verify().unwrap();
+    ledger.sound().unwrap();
+    execute(&path, "INSERT INTO document VALUES (1, 'x', 1, 5)");
+    let fault = ledger.verify().unwrap_err().to_string();
+    assert!(ledger.sound().unwrap_err().to_string().contains(&fault), "{fault}");
+}
+
+/// Entries are written as they are found, but not without a word.
+#[test]
+fn an_export_of_damaged_entries_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("books.db");
+    fill(&path);
+    let spec = StoreSpec::Sqlite(path.clone());
+    let lines = |text: &[u8]| text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).count();
+    let export = |out: &mut Vec<u8>| export(&spec, Format::JsonLines, out);
+    let mut whole = Vec::new();
+    assert_eq!(export(&mut whole).unwrap(), 102);
+    assert_eq!(lines(&whole), 102);
+    for (script, left, whole) in [
+        ("UPDATE entry SET body = (SELECT body FROM entry WHERE seq = 51) WHERE seq = 50", 102, 49),
+        ("DELETE FROM entry WHERE seq = 60", 101, 49),
+        ("DELETE FROM entry WHERE seq = 102", 0, 0),
+    ] {
+        execute(&path, script);
+        let mut out = Vec::new();
+        let fault = export(&mut out).unwrap_err();
+        assert!(matches!(&fault, StoreError::Damaged(what) if what.contains("entr")), "{script}: {fault}");
+        assert_eq!(lines(&out), left, "{script}");
+        let mut seen = 0;
+        let visit = |entry: &ledger::Entry| -> Result<(), StoreError> {
+            seen = entry.seq;
+            Ok(())
+        };
+        assert!(ledger::each_entry(&spec, visit).is_err());
+        assert_eq!(seen, whole, "{script}: nothing damaged is shown");
+    }
 }
 
 /// No row is wrong, but one is not found by its id any more.

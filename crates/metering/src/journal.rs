@@ -53,7 +53,8 @@ pub struct Recovery {
     pub torn_bytes: u64,
     /// Files with other bytes that cannot be read: no crash leaves that. What is whole counts all the same.
     pub damaged: Vec<PathBuf>,
-    /// There was no file at all: the first start in this folder, or the journal is lost, since each start leaves one.
+    /// There was no file, or nothing in any: the first start in this folder, nothing was asked since the last one, or the
+    /// journal is lost.
     pub missing: bool,
     /// The files, each with the unfinished requests that it tells of.
     segments: Vec<(PathBuf, HashSet<PageId>)>,
@@ -397,12 +398,13 @@ fn segments(folder: &Path) -> io::Result<Vec<u64>> {
 
 /// Reads all files, in order. Bytes that are no record are passed over.
 fn recover(folder: &Path, numbers: &[u64]) -> io::Result<Recovery> {
-    let mut recovery = Recovery { missing: numbers.is_empty(), ..Recovery::default() };
+    let mut recovery = Recovery { missing: true, ..Recovery::default() };
     let mut open: HashMap<PageId, Unfinished> = HashMap::new();
     let mut order = Vec::new();
     for &number in numbers {
         let path = path(folder, number);
         let bytes = fs::read(&path)?;
+        recovery.missing &= bytes.is_empty();
         let (mut told, mut damaged) = (HashSet::new(), false);
         let mut rest = bytes.as_slice();
         while let Some(skipped) = Frame::find(rest) {

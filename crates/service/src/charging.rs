@@ -95,7 +95,9 @@ impl Charging {
     /// Why no new request can be taken now; `None` when all is well.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.journal.trouble().or_else(|| self.books.ledger().sound().err().map(|fault| fault.to_string()))
+        let ledger = self.books.ledger();
+        let fault = || ledger.sound().err().map(|fault| fault.to_string());
+        self.journal.trouble().or_else(fault).or_else(|| ledger.trouble())
     }
 
     /// Takes the hold of a request and opens its page. `streamed`: chunks leave before the end.
@@ -142,6 +144,10 @@ impl Drop for Charging {
         }
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread of the books panicked");
+        }
+        let open = self.journal.open_pages();
+        if open > 0 {
+            tracing::warn!("{open} answers are not settled yet: the journal has them, and the next start charges them");
         }
     }
 }

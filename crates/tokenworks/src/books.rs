@@ -24,7 +24,8 @@ const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 /// As [`open`]; the journal cannot be used.
 pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<Charging>> {
     let folder = context.settings.data_dir.join("journal");
-    let books = open(context, secret)?;
+    let (store, settings) = settings(context, secret)?;
+    let books = Books::open(settings, now_ms()).map_err(|e| books_error(&store, &e))?;
     let (journal, recovery) = Journal::open(&folder, SYNC_INTERVAL).map_err(|e| journal_error(&folder, &e))?;
     recover(context, &books, recovery)?;
     books.serve_models(models, now_ms()).map_err(|e| {
@@ -35,20 +36,21 @@ pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<
     Ok(Arc::new(charging))
 }
 
-/// Opens the books of the data folder, as a crash may have left them.
+/// Opens the books of the data folder, as a crash may have left them, for one command: all of them are recomputed first.
 ///
 /// # Errors
 /// The data folder or the ledger cannot be used; another server has them.
 pub fn open(context: &Context, secret: &[u8]) -> Result<Arc<Books>> {
     let (store, settings) = settings(context, secret)?;
-    Books::open(settings, now_ms()).map_err(|e| books_error(&store, &e))
+    Books::open_audited(settings, now_ms()).map_err(|e| books_error(&store, &e))
 }
 
-/// Takes the secret in the configured file (made if missing) for that of the books: it replaces one that is lost.
+/// Takes the secret in the configured file (made if missing) for that of the books: it replaces one that is lost. `false`: it
+/// is theirs already.
 ///
 /// # Errors
 /// As [`open`].
-pub fn take_secret(context: &Context) -> Result<()> {
+pub fn take_secret(context: &Context) -> Result<bool> {
     existing(context)?;
     let (store, settings) = settings(context, &keys::secret(&context.settings.server.key_secret_file)?)?;
     Books::take_secret(settings, now_ms()).map_err(|e| books_error(&store, &e))
@@ -194,7 +196,7 @@ fn recover(context: &Context, books: &Arc<Books>, recovery: metering::Recovery) 
     })?;
     if missing && recovered.voided > 0 {
         tracing::error!(
-            "the journal is gone: there is no file of it in {}, and the books have {} requests that were under way. They \
+            "the journal is gone: there is no record of it in {}, and the books have {} requests that were under way. They \
              are released without charge, whatever was delivered of them: nothing else tells of it",
             context.settings.data_dir.join("journal").display(),
             grouped(recovered.voided)
@@ -249,6 +251,10 @@ fn unusable(folder: &Path, error: &std::io::Error) -> Error {
 pub const CUT_OFF_HINT: &str = "put back what is missing, or restore a backup: `tokenworks ledger restore FILE`; to go on without it, \
                             as if that had never been charged, delete `books.db-mark`";
 
+/// What to do when the mark cannot be read.
+pub const UNMARKED_HINT: &str =
+    "the books may be whole: look at `tokenworks ledger verify` once the mark is moved away, and go on if it is right";
+
 fn books_error(store: &StoreSpec, error: &BooksError) -> Error {
     let embedded = matches!(store, StoreSpec::Sqlite(_));
     let hint = match error {
@@ -256,6 +262,7 @@ fn books_error(store: &StoreSpec, error: &BooksError) -> Error {
             "another server keeps these books; stop it, or give this one its own folder: --data-dir DIR"
         }
         BooksError::Open(OpenError::Store(StoreError::CutOff { .. })) => CUT_OFF_HINT,
+        BooksError::Open(OpenError::Store(StoreError::Unmarked(_))) => UNMARKED_HINT,
         BooksError::Open(OpenError::Store(StoreError::Damaged(_))) if embedded => {
             "restore a backup: `tokenworks ledger restore FILE`; keep the damaged file"
         }

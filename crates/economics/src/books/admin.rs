@@ -242,7 +242,9 @@ impl Books {
         let charged = settled.list().saturating_sub(settled.discount);
         if amount <= Nano::ZERO || amount > charged {
             let problem = format!("{amount} is not within the charge of {charged}");
-            return Err(Invalid::new("amount", problem, "give back at most what was charged").into());
+            let fix = "give back at most what was charged; of a request with several prompts each is charged under an id of \
+                       its own: the answer's with -0, -1 and so on behind it";
+            return Err(Invalid::new("amount", problem, fix).into());
         }
         let account = self.money_of(&settled.context.organisation, now_ms)?;
         // What was credited for a request is an account of its own, so that it never exceeds the charge.

@@ -1,5 +1,6 @@
 //! `customers`: organisations and what belongs to them, payments, credit notes, invoices, the audit log.
 
+use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -210,7 +211,10 @@ fn invoice(context: &Context, books: &Books, (id, window): (&str, &str), pdf: Op
         return context.output.json(&books.get(&path)?);
     };
     let bytes = books.bytes("GET", &format!("{path}.pdf"), None)?;
-    std::fs::write(file, bytes).map_err(|e| Error::failure(format!("cannot write {}", file.display())).because(e))?;
+    let written = std::fs::File::create_new(file).and_then(|mut file| file.write_all(&bytes));
+    written.map_err(|e| {
+        Error::failure(format!("cannot write {}", file.display())).because(e).hint("name a file that is not there yet")
+    })?;
     context.output.line(format_args!("written to {}", file.display()))
 }
 

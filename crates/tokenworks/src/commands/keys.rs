@@ -55,8 +55,10 @@ pub fn run(context: &Context, command: &Keys) -> Result<()> {
 }
 
 fn reset_secret(context: &Context) -> Result<()> {
-    books::take_secret(context)?;
     let file = context.settings.server.key_secret_file.display();
+    if !books::take_secret(context)? {
+        return context.output.line(format_args!("The secret in {file} is that of these books: nothing is changed."));
+    }
     context.output.line(format_args!("Keys are hashed with the secret in {file} from now on."))?;
     context.output.note("No key made before works: give each a new text with `tokenworks keys rotate ID`.");
     Ok(())

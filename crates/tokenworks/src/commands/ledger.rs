@@ -48,8 +48,13 @@ fn faulty(fault: &Fault) -> Error {
             .because(fault)
             .hint("if the disk is full or failing, mend that first: the file may be right");
     }
-    if let Fault::Store(StoreError::CutOff { .. }) = fault {
-        return Error::failure("the ledger is not whole").because(fault).hint(books::CUT_OFF_HINT);
+    let hint = match fault {
+        Fault::Store(StoreError::CutOff { .. }) => Some(books::CUT_OFF_HINT),
+        Fault::Store(StoreError::Unmarked(_)) => Some(books::UNMARKED_HINT),
+        _ => None,
+    };
+    if let Some(hint) = hint {
+        return Error::failure("the ledger is not known to be whole").because(fault).hint(hint);
     }
     Error::failure("the ledger is not right").because(fault).hint(
         "keep the file as it is and look at who could write to it; a backup that verifies can be restored: tokenworks ledger restore FILE",
@@ -111,13 +116,21 @@ fn export(context: &Context, args: &Export) -> Result<()> {
     };
     let file = File::create_new(path)
         .map_err(|e| Error::failure(format!("cannot make {}", path.display())).because(e).hint("name a new file"))?;
-    let count = write(&mut BufWriter::new(file)).inspect_err(|_broken_off| drop(std::fs::remove_file(path)))?;
+    let count = write(&mut BufWriter::new(file)).inspect_err(|error| {
+        // What can be read of a damaged ledger is kept, to be looked at.
+        if error.what != DAMAGED {
+            drop(std::fs::remove_file(path));
+        }
+    })?;
     let what = if focus { "rows" } else { "entries" };
     context.output.line(format_args!("{} {what} written to {}", grouped(count), path.display()))
 }
 
-fn unwritten(error: &dyn std::error::Error) -> Error {
-    Error::failure("the export broke off").because(chain(error))
+const DAMAGED: &str = "the ledger is damaged: what was exported is evidence, not the books";
+
+fn unwritten(error: &StoreError) -> Error {
+    let what = if matches!(error, StoreError::Damaged(_)) { DAMAGED } else { "the export broke off" };
+    Error::failure(what).because(chain(error)).hint("`tokenworks ledger verify` says what is wrong")
 }
 
 fn backup(context: &Context, to: &Path) -> Result<()> {

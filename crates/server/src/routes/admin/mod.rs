@@ -96,8 +96,12 @@ fn refused(refused: &Refused) -> ApiError {
     }
 }
 
-fn unreadable(error: &StoreError) -> ApiError {
-    ApiError::internal(format!("the books could not be read: {error}"))
+/// 503 while the books are recomputed since the start, 500 for what cannot be read.
+pub(crate) fn unreadable(error: &StoreError) -> ApiError {
+    match error {
+        StoreError::Unaudited => ApiError::unavailable(error.to_string(), "books_closed"),
+        error => ApiError::internal(format!("the books could not be read: {error}")),
+    }
 }
 
 impl From<ChangeError> for ApiError {

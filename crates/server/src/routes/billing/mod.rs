@@ -21,6 +21,7 @@ use crate::app::{App, in_turn, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
+use crate::routes::admin;
 use crate::usage::pool_tokens;
 
 /// Times that may be asked for, and what they are.
@@ -89,6 +90,7 @@ fn books(app: &App) -> Result<Arc<Books>, ApiError> {
     app.books.clone().ok_or_else(|| ApiError::forbidden("this server keeps no books", "no_books"))
 }
 
+/// 500 for what does not fit the books.
 fn unreadable(error: impl std::fmt::Display) -> ApiError {
     ApiError::internal(format!("the books could not be read: {error}"))
 }
@@ -127,7 +129,8 @@ pub(crate) async fn usage(
     let report = reader.read(move |books, organisation| {
         // The hour that holds the start counts as well.
         let from = start.saturating_sub(start.rem_euclid(3600)).saturating_mul(1000);
-        let rows = rollup::usage(books.ledger(), organisation, from, end.saturating_mul(1000)).map_err(unreadable)?;
+        let rows = rollup::usage(books.ledger(), organisation, from, end.saturating_mul(1000));
+        let rows = rows.map_err(|error| admin::unreadable(&error))?;
         let data = rows.into_iter().map(row).collect();
         Ok(UsageReport { object: "list".to_owned(), currency: books.currency().code.clone(), data })
     });

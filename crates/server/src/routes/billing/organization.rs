@@ -21,6 +21,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::fields::short;
 use crate::query::Query;
+use crate::routes::admin;
 
 pub(super) const HOUR_S: i64 = 3_600;
 const DAY_S: i64 = 24 * HOUR_S;
@@ -223,7 +224,8 @@ async fn answer<T: ToSchema + Send + 'static>(
     let ask = Ask::read(uri, kind, unix_ms() / 1000)?;
     let page = reader.read(move |books, organisation| {
         let ms = |seconds: i64| seconds.saturating_mul(1000);
-        let rows = rollup::usage(books.ledger(), organisation, ms(ask.from), ms(ask.to)).map_err(unreadable)?;
+        let rows = rollup::usage(books.ledger(), organisation, ms(ask.from), ms(ask.to));
+        let rows = rows.map_err(|error| admin::unreadable(&error))?;
         let mut groups: BTreeMap<(i64, [Option<String>; 3]), Sums> = BTreeMap::new();
         for row in rows.iter().filter(|row| ask.wants(row)) {
             let second = row.from_ms.div_euclid(1000);
