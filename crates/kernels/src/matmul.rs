@@ -13,6 +13,9 @@ const COLUMN_TILE: usize = 4;
 /// piece's columns pass.
 const PANELS_PER_ITEM: usize = 8;
 const COLUMNS_PER_ITEM: usize = 64;
+/// With so few columns a piece takes a microsecond or two, and smaller ones end more evenly.
+const FEW_COLUMNS: usize = 4;
+const FEW_PANELS_PER_ITEM: usize = 4;
 /// Columns that share one unpacked block of a pair of panels.
 #[cfg(target_arch = "x86_64")]
 const PAIR_COLUMNS: usize = 8;
@@ -71,7 +74,8 @@ impl ItemShape {
             // A pair's codes are unpacked once for all its columns.
             Self { panels: TILE_PANELS_PER_ITEM, columns: TILE_COLUMNS_PER_ITEM, tiles }
         } else {
-            Self { panels: PANELS_PER_ITEM, columns: COLUMNS_PER_ITEM, tiles }
+            let panels = if x.columns() <= FEW_COLUMNS { FEW_PANELS_PER_ITEM } else { PANELS_PER_ITEM };
+            Self { panels, columns: COLUMNS_PER_ITEM, tiles }
         }
     }
 }
@@ -112,7 +116,7 @@ impl Task<'_> {
     #[cfg(target_arch = "x86_64")]
     fn pair(&self, x: &Activations, side: Option<&Side>, first: usize, columns: Range<usize>) {
         let second = (first + 1).min(self.matrix.panel_count() - 1);
-        let pair = Pair::new(self.matrix.panel(first), self.matrix.panel(second), self.matrix.layout());
+        let mut pair = Pair::new(self.matrix.panel(first), self.matrix.panel(second), self.matrix.layout());
         let place = Place { out: &self.out, row: first * LANES, rows: self.matrix.rows() };
         let Some(side) = side else {
             for column in columns.clone().step_by(PAIR_COLUMNS) {
@@ -126,6 +130,7 @@ impl Task<'_> {
                     7 => self.pair_tile::<7>(&pair, x, column, &place),
                     _ => self.pair_tile::<PAIR_COLUMNS>(&pair, x, column, &place),
                 }
+                pair.prefetched();
             }
             return;
         };

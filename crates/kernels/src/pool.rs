@@ -13,6 +13,28 @@ const SPINS_BEFORE_YIELD: u32 = 20_000;
 
 type Job<'a> = &'a (dyn Fn(usize) + Sync);
 
+/// The indices that a thread still has to visit: the next one (upper half) and the end. On a cache line of its own (and
+/// not in its neighbour, which processors fetch along), since mostly one thread uses it.
+#[repr(align(128))]
+struct Claim(AtomicU64);
+
+impl Claim {
+    fn set(&self, next: usize, end: usize) {
+        self.0.store((next as u64) << 32 | end as u64, Ordering::Relaxed);
+    }
+
+    /// Takes the first index, or (`last`) the last.
+    fn take(&self, last: bool) -> Option<usize> {
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |claim| {
+            let (next, end) = (claim >> 32, claim & u64::from(u32::MAX));
+            (next < end).then(|| if last { claim - 1 } else { claim + (1 << 32) })
+        });
+        let claim = taken.ok()?;
+        let index = if last { (claim & u64::from(u32::MAX)) - 1 } else { claim >> 32 };
+        usize::try_from(index).ok()
+    }
+}
+
 struct Shared {
     /// Counts regions; a worker runs the job once for each new value.
     epoch: AtomicU64,
@@ -38,6 +60,8 @@ unsafe impl Send for Shared {}
 pub struct ThreadPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// One for each thread; set by whoever has the turn.
+    claims: Vec<Claim>,
     turn: Mutex<()>,
 }
 
@@ -61,7 +85,8 @@ impl ThreadPool {
             parking: Mutex::new(()),
             wake: Condvar::new(),
         });
-        let mut pool = Self { shared, workers: Vec::new(), turn: Mutex::new(()) };
+        let claims = (0..threads.max(1)).map(|_| Claim(AtomicU64::new(0))).collect();
+        let mut pool = Self { shared, workers: Vec::new(), claims, turn: Mutex::new(()) };
         for index in 1..threads.max(1) {
             let shared = Arc::clone(&pool.shared);
             let worker =
@@ -84,6 +109,11 @@ impl ThreadPool {
     /// When `job` panics on any thread (after all have finished).
     pub fn run(&self, job: &(dyn Fn(usize) + Sync)) {
         let _turn = lock(&self.turn);
+        self.region(job);
+    }
+
+    /// [`ThreadPool::run`] for whoever has the turn.
+    fn region(&self, job: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
         if self.workers.is_empty() {
             job(0);
@@ -131,20 +161,27 @@ impl ThreadPool {
         });
     }
 
-    /// Calls `f(i)` once for each `i` below `count`, spread over the threads in no fixed order.
+    /// Calls `f(i)` once for each `i` below `count` (less than 2^32). Each thread visits a run of neighbours in order, then
+    /// takes from the ends of the others' runs what they have not come to.
     pub fn for_each_index(&self, count: usize, f: impl Fn(usize) + Sync) {
         if count <= 1 || self.workers.is_empty() {
             (0..count).for_each(f);
             return;
         }
-        let next = AtomicUsize::new(0);
-        self.run(&|_| {
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= count {
-                    break;
-                }
+        assert!(u32::try_from(count).is_ok(), "{count} pieces of work");
+        let _turn = lock(&self.turn);
+        let threads = self.claims.len();
+        for (thread, claim) in self.claims.iter().enumerate() {
+            claim.set(count * thread / threads, count * (thread + 1) / threads);
+        }
+        self.region(&|thread| {
+            while let Some(i) = self.claims[thread].take(false) {
                 f(i);
+            }
+            for other in (thread + 1..threads).chain(0..thread) {
+                while let Some(i) = self.claims[other].take(true) {
+                    f(i);
+                }
             }
         });
     }
@@ -266,6 +303,22 @@ mod tests {
         let mut data = vec![0usize; 1003];
         pool.for_each_chunk(&mut data, 10, |i, chunk| chunk.iter_mut().for_each(|x| *x += i + 1));
         assert!(data.iter().enumerate().all(|(i, &x)| x == i / 10 + 1));
+    }
+
+    #[test]
+    fn each_index_is_visited_once_however_slow_a_thread_is() {
+        let pool = ThreadPool::new(3).unwrap();
+        for count in [0, 1, 2, 3, 7, 500] {
+            let hits: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+            pool.for_each_index(count, |i| {
+                if i == 0 {
+                    // The others do its work.
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                hits[i].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(hits.iter().all(|hits| hits.load(Ordering::Relaxed) == 1), "{count}");
+        }
     }
 
     #[test]

@@ -182,6 +182,7 @@ unsafe fn unpack<const T: u8>(pair: &Pair, blocks: usize, unpacked: &mut Unpacke
     unpacked.codes.resize(blocks, Codes([[0; 64]; 8]));
     unpacked.scales.resize(blocks, [[0.0; ROWS]; 4]);
     for (b, (to, scales_to)) in unpacked.codes.iter_mut().zip(&mut unpacked.scales).enumerate() {
+        pair.prefetch_next(b);
         // SAFETY: the caller's promise; each group has 64 bytes, each row of scales 16 floats.
         unsafe {
             for (to, codes) in to.0.iter_mut().zip(pair.codes::<T, true>(b)) {

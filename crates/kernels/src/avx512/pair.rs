@@ -18,6 +18,8 @@ pub(super) const Q6K: u8 = 5;
 pub(crate) struct Pair {
     panels: [*const u8; 2],
     layout: Layout,
+    /// Whether to ask the memory for what is read next.
+    prefetch: bool,
 }
 
 /// What turns a block's integer dots into numbers, for each row.
@@ -34,7 +36,12 @@ impl Pair {
     /// Both whole, of the same length, in `layout`.
     pub(crate) fn new(first: &[u8], second: &[u8], layout: Layout) -> Self {
         debug_assert_eq!(first.len(), second.len());
-        Self { panels: [first.as_ptr(), second.as_ptr()], layout }
+        Self { panels: [first.as_ptr(), second.as_ptr()], layout, prefetch: true }
+    }
+
+    /// The pair after this one was asked for: its further columns need not ask again.
+    pub(crate) fn prefetched(&mut self) {
+        self.prefetch = false;
     }
 
     pub(super) fn weight_type(&self) -> WeightType {
@@ -82,6 +89,24 @@ impl Pair {
             _mm_unpacklo_epi64(_mm_loadl_epi64(first.add(at).cast()), _mm_loadl_epi64(second.add(at).cast()))
         };
         _mm512_cvtepi32_ps(if SIGNED { _mm512_cvtepi8_epi32(bytes) } else { _mm512_cvtepu8_epi32(bytes) })
+    }
+
+    /// Asks the memory for block `b` of the pair after this one: rows that follow each other are read by one thread, in
+    /// runs that are too short for the processor to foresee.
+    #[inline(always)]
+    pub(super) fn prefetch_next(&self, b: usize) {
+        if !self.prefetch {
+            return;
+        }
+        let [first, second] = self.panels;
+        let (_, start) = self.layout.offsets(b);
+        let step = 2 * (second.addr() - first.addr());
+        for at in (0..self.layout.block_bytes).step_by(64) {
+            for panel in self.panels {
+                // SAFETY: a hint, which may name any address.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(panel.wrapping_add(step + start + at).cast()) };
+            }
+        }
     }
 
     /// The codes of block `b`: vector `g` holds columns `4 g .. 4 g + 4` of all rows. As they are stored (Q8_0 in two's

@@ -33,6 +33,7 @@ pub(crate) unsafe fn pair_dot<const N: usize>(pair: &Pair, cols: usize, x: &Colu
 unsafe fn dot<const T: u8, const N: usize>(pair: &Pair, blocks: usize, x: &Columns<N>) -> [__m512; N] {
     let mut acc = [_mm512_setzero_ps(); N];
     for b in 0..blocks {
+        pair.prefetch_next(b);
         // SAFETY: block `b` is inside the panels and the columns (`pair_dot`).
         unsafe {
             let mut codes = pair.codes::<T, false>(b);
