@@ -197,8 +197,9 @@ impl Scheduler {
         for rank in self.running.keys().copied().collect::<Vec<_>>() {
             let Some(sequence) = self.running.get(&rank).filter(|sequence| !sequence.paused) else { continue };
             if sequence.decodes() {
-                self.assign(rank, 1, &mut plan);
-                self.add_guessed(guessed.get(&rank).copied().unwrap_or(0), &mut plan);
+                if self.assign(rank, 1, &mut plan) == 1 {
+                    self.add_guessed(guessed.get(&rank).copied().unwrap_or(0), &mut plan);
+                }
                 continue;
             }
             if shortest == Some(rank) {
