@@ -100,7 +100,7 @@ struct LineFamily {
     value: fn(&LineGauges) -> Value,
 }
 
-const LINE_FAMILIES: [LineFamily; 14] = [
+const LINE_FAMILIES: [LineFamily; 16] = [
     LineFamily {
         own: "tokenworks_ready",
         vllm: None,
