@@ -19,8 +19,9 @@ const PRIOR_TRIALS: f32 = 3.0;
 /// Older trials count half when so many are known.
 const TRIALS: f32 = 64.0;
 /// Columns that may be wasted on a candidate: so many to begin with, and more with each token made, with each guess after
-/// a long match that was right, and with each that had a column. Where little repeats itself the waste so stays under 2 %, however cheap columns are.
-const WASTE_FIRST: f32 = 2.0;
+/// a long match that was right, and with each that had a column. Where little repeats itself the waste so stays under 2 %,
+/// however cheap columns are.
+const WASTE_FIRST: f32 = 1.0;
 const WASTE_PER_TOKEN: f32 = 0.01;
 const WASTE_PER_HIT: f32 = 0.1;
 const WASTE_PER_ACCEPTED: f32 = 0.5;

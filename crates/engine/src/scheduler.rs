@@ -21,8 +21,11 @@ const PREFILLS: usize = 8;
 /// How long a step may take in which no stream waits for its next token: new requests and cancellations wait for its
 /// end.
 const ALONE_STEP_NS: u64 = 1_000_000_000;
-/// How much more tokens for its time a step must promise with guesses than without.
-const GUESSES_GAIN: f64 = 1.05;
+/// How much more tokens for its time a step must promise with the guesses of a stream than without, as a part of what this
+/// one stream makes of it.
+const GUESSES_GAIN: f64 = 0.05;
+/// Most guesses of a step, all streams together: each needs a row of logits.
+const GUESSES_MOST: usize = 32;
 
 /// Limits of the scheduler.
 #[derive(Clone, Copy, Debug)]
@@ -222,18 +225,19 @@ impl Scheduler {
     /// What the streams make of a step: a column and a row of logits for each, and for each guess that pays. A guess
     /// pays when the step is expected to make more tokens for its time with its column than without, by the chances of
     /// the guesses and the measured cost of so many columns, and still ends within the goal, or takes twice as long at
-    /// most. Gives also how many guesses each stream gets.
+    /// most. Gives also how many guesses each stream gets, at most [`GUESSES_MOST`] together.
     fn draft(&self, cost: &CostModel) -> (Load, BTreeMap<Rank, usize>) {
         let streams = || self.running.iter().filter(|(_, sequence)| sequence.decodes() && !sequence.paused);
         let mut load = streams().fold(Load::default(), |load, (_, sequence)| load.with(sequence.computed, 1, 1));
         let limit_ns = self.config.itl_goal_ns.max(cost.predict(&load).saturating_mul(2));
         let mut guessed = BTreeMap::new();
         let mut made = load.columns as f64;
+        let (gain, mut left) = (1.0 + GUESSES_GAIN / made.max(1.0), GUESSES_MOST);
         let rate = |made: f64, load: &Load| made / cost.predict(load).max(1) as f64;
         for (rank, sequence) in streams() {
-            let (mut best, mut chance, mut more) = (rate(made, &load) * GUESSES_GAIN, 1.0, made);
+            let (mut best, mut chance, mut more) = (rate(made, &load) * gain, 1.0, made);
             let (base, start) = (load, sequence.computed + 1);
-            for (count, guess) in (1..).zip(&sequence.guesses) {
+            for (count, guess) in (1..=left).zip(&sequence.guesses) {
                 chance *= f64::from(guess.chance);
                 more += chance;
                 let with = base.with(start, count, count);
@@ -243,6 +247,7 @@ impl Scheduler {
                     guessed.insert(*rank, count);
                 }
             }
+            left -= guessed.get(rank).copied().unwrap_or(0);
         }
         (load, guessed)
     }

@@ -391,8 +391,9 @@ impl Core {
         }
     }
 
-    /// Goes on through the rows of guessed tokens as long as each guess is the token made before its row. The KV of the
-    /// other columns stands beyond what is computed, and is written anew when its turn comes.
+    /// Goes on through the rows of guessed tokens as long as each guess is the token made before its row, and somebody
+    /// still wants them. The KV of the other columns stands beyond what is computed, and is written anew when its turn
+    /// comes.
     fn check_guesses(&mut self, rank: Rank, mut made: Option<TokenId>, rows: &[&[f32]]) {
         if rows.is_empty() {
             return;
@@ -401,7 +402,8 @@ impl Core {
         let guesses: Vec<TokenId> = sequence.guesses.iter().map(|guess| guess.token).collect();
         let mut accepted = 0;
         for (row, guess) in rows.iter().zip(guesses) {
-            if made != Some(guess) {
+            let goes_on = |output: &Output| !output.is_cancelled() && !output.is_broken();
+            if made != Some(guess) || !self.requests.get(&rank.arrival).is_some_and(goes_on) {
                 break;
             }
             accepted += 1;

@@ -177,6 +177,61 @@ fn a_cancelled_request_ends_in_the_next_step_and_frees_all() {
 }
 
 #[test]
+fn an_answer_ends_at_the_token_at_which_its_reader_hangs_up() {
+    for after in 1..60 {
+        let mut plant = Plant::with_pattern(64, &config(true), PATTERN);
+        let (cancel, mut left) = (CancelToken::new(), after);
+        let log = plant.submit(prompt(1, 70), 300, |request| {
+            request.cancel = cancel.clone();
+            let mut inner = std::mem::replace(&mut request.events, Box::new(|_| {}));
+            request.events = Box::new(move |event: inference::Event| {
+                left -= usize::from(matches!(event, inference::Event::Token { .. }));
+                if left == 0 {
+                    cancel.cancel();
+                }
+                inner.push(event);
+            });
+        });
+        plant.drain();
+        assert_eq!(log.tokens(0).len(), after);
+        assert_eq!(log.usage().output_tokens, after as u64);
+    }
+}
+
+/// What follows an answer finds the KV of the tokens that were made, and of no others.
+#[test]
+fn the_prefix_cache_holds_what_was_made_only() {
+    let mut rejected = 0;
+    for seed in 0..40 {
+        let follow_ups = |speculation| {
+            let mut plant = Plant::with_pattern(48, &config(speculation), PATTERN);
+            let start = prompt(seed % 8, 20 + seed);
+            let mut seen = Vec::new();
+            for part in 1..5 {
+                let log = plant.submit(start.clone(), 97, |_| {});
+                plant.drain();
+                let answer = log.tokens(0);
+                let kept = &answer[..answer.len() * part / 4];
+                // As it went on, and as it might have: the token that stood at this place of the pattern before.
+                let other = answer[(kept.len() + 2 * PATTERN) % answer.len()];
+                for next in [answer[kept.len() % answer.len()], other] {
+                    let log = plant.submit([&start, kept, &[next; 3]].concat(), 40, |_| {});
+                    plant.drain();
+                    let usage = log.usage();
+                    seen.push((answer.clone(), log.tokens(0), usage.input_cached_tokens, usage.input_uncached_tokens));
+                }
+            }
+            (seen, plant.stats.counters().draft_rejected_tokens)
+        };
+        let (plain, drafted) = (follow_ups(false), follow_ups(true));
+        assert_eq!(plain.0, drafted.0, "{seed}");
+        assert!(plain.0.iter().any(|(.., cached, _)| *cached > 0));
+        rejected += drafted.1;
+    }
+    assert!(rejected > 100, "{rejected}");
+}
+
+#[test]
 fn a_failed_pass_with_guesses_counts_them_as_wasted() {
     let mut with_guesses = 0;
     for steps in 3..60 {
