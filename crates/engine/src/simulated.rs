@@ -134,7 +134,7 @@ impl Runner for SimulatedRunner {
                 *logit = unit(mix(state ^ (id << 32))) * 12.0 - 6.0;
             }
             // Fifteen times out of sixteen: what comes between depends on all that came before.
-            if self.config.pattern > 0 && mix(state) % 16 > 0 {
+            if self.config.pattern > 0 && !mix(state).is_multiple_of(16) {
                 let next = (u64::from(column.position) + 1) % self.config.pattern as u64;
                 let favourite = mix(self.config.seed ^ next) % self.config.vocab_size as u64;
                 row[usize::try_from(favourite).unwrap_or(0)] += 12.0;

@@ -237,7 +237,11 @@ fn the_guesses_of_a_step_have_a_bound_and_each_stream_counts_for_itself() {
     let guessed = |streams: u64, chance: f32, cheap: bool| {
         let mut plant = Plant::new(SchedulerConfig { max_running: 20, itl_goal_ns: 1 << 40, ..config(64) });
         (0..streams).for_each(|arrival| plant.submit(rank(0, arrival), vec![1; 8], 50, 1, false));
-        while plant.scheduler.running().values().filter(|sequence| sequence.decodes()).count() < streams as usize {
+        let all_decode = |plant: &Plant| {
+            let waiting = plant.scheduler.waiting().count();
+            waiting == 0 && plant.scheduler.running().values().all(Sequence::decodes)
+        };
+        while !all_decode(&plant) {
             plant.step();
         }
         if cheap {
