@@ -6,8 +6,8 @@
 
 use inference::TokenId;
 
-/// Most tokens guessed ahead.
-pub(crate) const MOST: usize = 7;
+/// Most tokens guessed ahead: with the token made last they fill a tile of sixteen columns.
+pub(crate) const MOST: usize = 15;
 /// Longest run of tokens that is looked up in what came before, and longest match that makes a difference.
 const LOOKUP: usize = 3;
 const LONGEST: usize = 17;

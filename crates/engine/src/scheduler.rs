@@ -229,21 +229,21 @@ impl Scheduler {
     fn draft(&self, cost: &CostModel) -> (Load, BTreeMap<Rank, usize>) {
         let streams = || self.running.iter().filter(|(_, sequence)| sequence.decodes() && !sequence.paused);
         let mut load = streams().fold(Load::default(), |load, (_, sequence)| load.with(sequence.computed, 1, 1));
-        let limit_ns = self.config.itl_goal_ns.max(cost.predict(&load).saturating_mul(2));
+        let limit_ns = self.config.itl_goal_ns.max(cost.predict(&load).saturating_mul(2)) as f64;
         let mut guessed = BTreeMap::new();
         let mut made = load.columns as f64;
         let (gain, mut left) = (1.0 + GUESSES_GAIN / made.max(1.0), GUESSES_MOST);
-        let rate = |made: f64, load: &Load| made / cost.predict(load).max(1) as f64;
         for (rank, sequence) in streams() {
-            let (mut best, mut chance, mut more) = (rate(made, &load) * gain, 1.0, made);
             let (base, start) = (load, sequence.computed + 1);
-            for (count, guess) in (1..=left).zip(&sequence.guesses) {
+            let with = |count: usize| base.with(start, count, count);
+            let costs = costs(cost, with, sequence.guesses.len().min(left));
+            let (mut best, mut chance, mut more) = (made / costs[0] * gain, 1.0, made);
+            for (count, (guess, ns)) in (1..).zip(sequence.guesses.iter().zip(&costs[1..])) {
                 chance *= f64::from(guess.chance);
                 more += chance;
-                let with = base.with(start, count, count);
-                let gained = rate(more, &with);
-                if gained > best && cost.predict(&with) <= limit_ns {
-                    (best, load, made) = (gained, with, more);
+                let gained = more / ns;
+                if gained > best && *ns <= limit_ns {
+                    (best, load, made) = (gained, with(count), more);
                     guessed.insert(*rank, count);
                 }
             }
@@ -425,6 +425,16 @@ impl Scheduler {
         let slots: usize = self.running.values().map(|sequence| sequence.slots).sum();
         assert!(slots <= self.config.max_running.max(self.running.first_key_value().map_or(0, |(_, s)| s.slots)));
     }
+}
+
+/// What a step costs with 0 to `most` guesses, in ns. More columns never take less time: where a measurement says so, what
+/// it says of fewer was an accident.
+fn costs(cost: &CostModel, with: impl Fn(usize) -> Load, most: usize) -> Vec<f64> {
+    let mut costs: Vec<f64> = (0..=most).map(|count| cost.predict(&with(count)).max(1) as f64).collect();
+    for at in (0..most).rev() {
+        costs[at] = costs[at].min(costs[at + 1]);
+    }
+    costs
 }
 
 /// What a waiting sequence needs to start.
