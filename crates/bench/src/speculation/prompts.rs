@@ -45,24 +45,27 @@ impl Kind {
 fn copy(index: usize) -> String {
     let (source, task) = (index / 2 % CODES.len(), index / (2 * CODES.len()) % 2);
     if index.is_multiple_of(2) {
-        format!("{}\n\n```\n{}\n```", EDITS[task], CODES[source])
+        let (language, code) = CODES[source];
+        format!("{}\n\n```{language}\n{code}\n```", EDITS[task])
     } else {
         format!("{}\n\n{}", QUOTES[task], TEXTS[source])
     }
 }
 
 const EDITS: [&str; 2] = [
-    "Add a comment above this function and print the whole function:",
+    "Add a doc comment to this function and print the whole function:",
     "Repeat this code exactly, without any change:",
 ];
 
 const QUOTES: [&str; 2] = [
-    "Summarize the following text. Quote each sentence of the text in full before you explain it.",
-    "Repeat the following text word for word:",
+    "Correct the spelling of the following text and print it in full:",
+    "Copy the following text without any change, then name its topic:",
 ];
 
-const CODES: [&str; 5] = [
-    r#"fn parse_port(text: &str) -> Result<u16, String> {
+const CODES: [(&str, &str); 5] = [
+    (
+        "rust",
+        r#"fn parse_port(text: &str) -> Result<u16, String> {
     let port = text.trim();
     if port.is_empty() {
         return Err("the port is empty".to_string());
@@ -73,18 +76,24 @@ const CODES: [&str; 5] = [
         Err(error) => Err(format!("{port}: {error}")),
     }
 }"#,
-    r#"def read_orders(path, customer=None):
-    orders = []
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            if customer is not None and row["customer"] != customer:
-                continue
-            amount = Decimal(row["amount"])
-            if amount <= 0:
-                raise ValueError(f"order {row['id']}: amount must be positive")
-            orders.append(Order(row["id"], row["customer"], amount))
-    return sorted(orders, key=lambda order: order.amount)"#,
-    r#"function debounce(callback, delay) {
+    ),
+    (
+        "python",
+        r#"def mean_temperature(readings):
+    total = 0
+    count = 0
+    for reading in readings:
+        if reading is None:
+            continue
+        total += reading
+        count += 1
+    if count == 0:
+        raise ValueError("no readings")
+    return total / count"#,
+    ),
+    (
+        "javascript",
+        r#"function debounce(callback, delay) {
   let timer = null;
   let lastArguments = null;
   return function (...callArguments) {
@@ -98,7 +107,10 @@ const CODES: [&str; 5] = [
     }, delay);
   };
 }"#,
-    r#"static int count_words(const char *text, size_t length)
+    ),
+    (
+        "c",
+        r#"static int count_words(const char *text, size_t length)
 {
     int words = 0;
     int inside = 0;
@@ -112,7 +124,10 @@ const CODES: [&str; 5] = [
     }
     return words;
 }"#,
-    r#"func (c *Cache) Get(key string) (string, bool) {
+    ),
+    (
+        "go",
+        r#"func (c *Cache) Get(key string) (string, bool) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	entry, found := c.entries[key]
@@ -128,6 +143,7 @@ const CODES: [&str; 5] = [
 	c.hits++
 	return entry.value, true
 }"#,
+    ),
 ];
 
 const TEXTS: [&str; 5] = [
@@ -191,7 +207,7 @@ mod tests {
             assert_eq!(kind.body(21, "m", 9), kind.body(21, "m", 9));
         }
         let asked = Kind::Copy.body(2, "m", 9);
-        assert!(asked["messages"][0]["content"].as_str().unwrap().contains("def read_orders"));
+        assert!(asked["messages"][0]["content"].as_str().unwrap().contains("```python\ndef mean_temperature"));
         assert_eq!(asked["temperature"], 0.0);
     }
 }
