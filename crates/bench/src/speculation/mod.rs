@@ -9,6 +9,7 @@ mod figures;
 mod prompts;
 mod server;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use tokio::runtime::Runtime;
@@ -88,7 +89,9 @@ async fn row(
         let (first, second) = if index % 2 == 0 { (&mut *without, &mut *with) } else { (&mut *with, &mut *without) };
         let answers = (first.ask(kind, index).await?, second.ask(kind, index).await?);
         let (without, with) = if index % 2 == 0 { answers } else { (answers.1, answers.0) };
-        pairs.push(Pair { index, without, with });
+        let pair = Pair { index, without, with };
+        let _ = writeln!(std::io::stderr(), "{} {} of {}: {:.2}", kind.name(), index + 1, args.pairs, pair.ratio());
+        pairs.push(pair);
     }
     let columns = with.columns().await?.since(before);
     let guessed = without.columns().await?;
