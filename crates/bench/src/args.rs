@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::compare::args::CompareArgs;
+use crate::speculation::args::SpeculationArgs;
 
 /// Benchmarks a server with the OpenAI API from outside.
 #[derive(Debug, Parser)]
@@ -37,6 +38,15 @@ Examples:
 
 It takes an hour or more. Let nothing else run on the machine.")]
     Compare(Box<CompareArgs>),
+    /// Tokenworks with and without guesses, in turn: how much faster copying is, and what other work pays. Exits 1 when an
+    /// answer is not the same, 2 when nothing ran
+    #[command(after_help = "\
+Examples:
+  tokenworks-bench speculation --model smollm2-135m.gguf
+  tokenworks-bench speculation --tokenworks target/release/tokenworks --model m.gguf --pairs 40 --only chat --json
+
+It takes some minutes. Let nothing else run on the machine.")]
+    Speculation(Box<SpeculationArgs>),
 }
 
 /// Settings of a load test.

@@ -5,7 +5,8 @@
 //! latency percentiles, throughput and goodput. The line is: [`args`] -> [`plan`] (seeded, so a run can be repeated)
 //! -> [`load`] (clients over [`http`] and [`sse`]) -> [`settle`] (nothing leaked) -> [`report`].
 //!
-//! `tokenworks-bench compare` measures tokenworks and llama.cpp side by side: [`compare`].
+//! `tokenworks-bench compare` measures tokenworks and llama.cpp side by side: [`compare`]; `tokenworks-bench speculation`
+//! measures tokenworks with and without guesses: [`speculation`].
 
 #![forbid(unsafe_code)]
 
@@ -13,9 +14,12 @@ pub mod args;
 pub mod compare;
 pub mod http;
 pub mod load;
+mod machine;
 pub mod memory;
 pub mod plan;
+mod process;
 pub mod report;
 pub mod request;
 pub mod settle;
+pub mod speculation;
 pub mod sse;

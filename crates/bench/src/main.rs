@@ -21,6 +21,18 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error.to_string()),
             };
         }
+        Command::Speculation(args) => {
+            return match bench::speculation::run(&args, &runtime) {
+                Ok(report) => {
+                    let text = if args.json { report.to_json() } else { report.to_text() };
+                    if writeln!(std::io::stdout().lock(), "{text}").is_err() {
+                        return ExitCode::from(2);
+                    }
+                    if report.answers_differ() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+                }
+                Err(error) => fail(&error.to_string()),
+            };
+        }
     };
     let json = args.json;
     match runtime.block_on(bench::load::run(*args)) {

@@ -71,7 +71,7 @@ pub async fn wait(target: &Target, limit: Duration) -> Result<Settled, SettleErr
 }
 
 /// Sum of a metric over its labels in the Prometheus text format; `None` when it does not occur.
-fn sum_of(text: &str, name: &str) -> Option<f64> {
+pub(crate) fn sum_of(text: &str, name: &str) -> Option<f64> {
     text.lines()
         .filter_map(|line| {
             let rest = line.strip_prefix(name)?;

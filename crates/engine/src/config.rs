@@ -24,6 +24,8 @@ pub struct EngineConfig {
     pub max_candidates: u32,
     /// Whether KV blocks are kept and shared between requests with a common prefix.
     pub prefix_cache: bool,
+    /// Whether tokens are guessed ahead where that pays; what is made is the same either way.
+    pub speculation: bool,
     /// Seed of the random numbers of requests that bring none; `None` = from the operating system.
     pub seed: Option<u64>,
     /// Name of the engine's thread.
@@ -40,6 +42,7 @@ impl Default for EngineConfig {
             kv_blocks: 0,
             max_candidates: 16,
             prefix_cache: true,
+            speculation: true,
             seed: None,
             thread_name: "engine".to_owned(),
         }

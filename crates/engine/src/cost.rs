@@ -13,6 +13,8 @@ const SMOOTHING: f64 = 8.0;
 const OUTLIER: f64 = 2.0;
 /// For so many steps, a cell corrects what the line says of its kind; then the kind may be tried anew.
 const RECENT: u64 = 64;
+/// The correction is at most so many times, either way.
+const CORRECTION: f64 = 4.0;
 /// Prompt columns come in multiples of this.
 const STRIDE: usize = 8;
 /// Columns up to this count are kinds of their own.
@@ -114,7 +116,11 @@ impl CostModel {
     /// How long a step will take.
     pub(crate) fn predict(&self, load: &Load) -> u64 {
         let recent = self.cells.get(&load.kind()).filter(|cell| self.steps - cell.seen < RECENT);
-        let correction = recent.map_or(1.0, |cell| (cell.ns / dot(&self.line, &cell.features)).clamp(0.5, 2.0));
+        // The fewer steps a cell has seen, the more of what it says may be an accident.
+        let correction = recent.map_or(1.0, |cell| {
+            let said = (cell.ns / dot(&self.line, &cell.features)).clamp(1.0 / CORRECTION, CORRECTION);
+            said.powf(cell.count / (cell.count + 1.0))
+        });
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive; saturates")]
         let ns = (dot(&self.line, &features(load)) * correction) as u64;
         ns

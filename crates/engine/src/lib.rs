@@ -9,6 +9,7 @@
 mod config;
 
 mod cost;
+mod draft;
 mod inbox;
 mod kv_cache;
 mod local;

@@ -9,12 +9,14 @@ use inference::{
     SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
 };
 
+use crate::draft::{self, Drafter, Guess, Lookup};
 use crate::sampler::{Sampler, TokenCounts, draw};
 use crate::sequence::Rank;
 
 /// What a candidate needs to choose and report its tokens; survives preemption.
 struct Candidate {
     counts: TokenCounts,
+    drafter: Option<Drafter>,
     control: Option<Box<dyn Control>>,
     made: u32,
     last_token_ns: Option<u64>,
@@ -71,6 +73,7 @@ impl Output {
         let candidates = (0..request.candidates)
             .map(|_| Candidate {
                 counts: counts.clone(),
+                drafter: None,
                 control: controls.next(),
                 made: 0,
                 last_token_ns: None,
@@ -170,6 +173,44 @@ impl Output {
         self.usage.decode_columns += decode;
         if self.first_token_ns.is_none() && prefill > 0 {
             self.usage.prefill_ns += step_ns;
+        }
+    }
+
+    /// Guesses how candidates go on whose tokens are given: never more than they may make. No token of the allowance is
+    /// counted on that another candidate needs.
+    pub(crate) fn guess(&mut self, sequences: &[(u32, &[TokenId])]) -> Vec<Vec<Guess>> {
+        let going = self.candidates.iter().filter(|candidate| !candidate.finished).count();
+        let mut left = self.allowance.as_ref().map_or(usize::MAX, |allowance| {
+            usize::try_from(allowance.left()).unwrap_or(usize::MAX).saturating_sub(going)
+        });
+        let positions = self.prompt.len() + self.max_tokens as usize;
+        let mut guess = |(index, tokens): &(u32, &[TokenId])| {
+            let Some(candidate) = self.candidates.get_mut(*index as usize) else { return Vec::new() };
+            let may_make = (self.max_tokens - candidate.made).saturating_sub(1) as usize;
+            let drafter = candidate.drafter.get_or_insert_with(|| Drafter::new(Box::new(Lookup::new(positions))));
+            let guesses = drafter.guess(tokens, may_make.min(left).min(draft::MOST));
+            left -= guesses.len();
+            guesses
+        };
+        sequences.iter().map(&mut guess).collect()
+    }
+
+    /// Columns were computed for guessed tokens: wasted, unless they turn out right.
+    pub(crate) fn count_guessed(&mut self, columns: u64) {
+        self.usage.draft_rejected_tokens += columns;
+    }
+
+    /// A guessed token came: its column was not wasted.
+    pub(crate) fn count_accepted(&mut self) {
+        self.usage.draft_rejected_tokens -= 1;
+        self.usage.draft_accepted_tokens += 1;
+    }
+
+    /// So many columns for guesses of a candidate were right, so many wrong.
+    pub(crate) fn note_drafts(&mut self, index: u32, accepted: usize, rejected: usize) {
+        let candidate = self.candidates.get_mut(index as usize);
+        if let Some(drafter) = candidate.and_then(|candidate| candidate.drafter.as_mut()) {
+            drafter.spent(accepted, rejected);
         }
     }
 
@@ -278,6 +319,9 @@ impl Output {
         };
         candidate.made += 1;
         candidate.counts.note(id);
+        if let Some(drafter) = &mut candidate.drafter {
+            drafter.note(id);
+        }
         self.count_token(index, now());
         self.push(Event::Token { candidate: index, id, logprobs });
         self.judge(index, id)

@@ -12,6 +12,7 @@ use inference::TokenId;
 use model::BlockId;
 
 use crate::cost::{CostModel, Load};
+use crate::draft::Guess;
 use crate::kv_cache::{BlockCopy, KvBlocks, blocks_for};
 use crate::sequence::{Rank, Sequence};
 
@@ -20,6 +21,11 @@ const PREFILLS: usize = 8;
 /// How long a step may take in which no stream waits for its next token: new requests and cancellations wait for its
 /// end.
 const ALONE_STEP_NS: u64 = 1_000_000_000;
+/// How much more tokens for its time a step must promise with the guesses of a stream than without, as a part of what this
+/// one stream makes of it.
+const GUESSES_GAIN: f64 = 0.05;
+/// Most guesses of a step, all streams together: each needs a row of logits.
+const GUESSES_MOST: usize = 32;
 
 /// Limits of the scheduler.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +48,8 @@ pub(crate) struct Work {
     /// Position of the first column.
     pub(crate) start: usize,
     pub(crate) columns: usize,
+    /// How many of the columns, the last ones, are of guessed tokens.
+    pub(crate) guessed: usize,
 }
 
 /// What a step does. The copies come first, in order.
@@ -113,6 +121,13 @@ impl Scheduler {
         }
     }
 
+    /// Tokens that may come next in a running sequence; they hold for one step.
+    pub(crate) fn guess(&mut self, rank: Rank, guesses: Vec<Guess>) {
+        if let Some(sequence) = self.running.get_mut(&rank) {
+            sequence.guesses = guesses;
+        }
+    }
+
     /// The columns of a running sequence are computed.
     pub(crate) fn advance(&mut self, rank: Rank, columns: usize) {
         if let Some(sequence) = self.running.get_mut(&rank) {
@@ -159,7 +174,8 @@ impl Scheduler {
     ///
     /// - Order is the rank: priority, then the client's turn (see [`Turns`](crate::turns::Turns)), then arrival. Whoever
     ///   is preempted comes back at its old place.
-    /// - Streams, whose prompts are done, come first: each gets its column in every step.
+    /// - Streams, whose prompts are done, come first: each gets its column in every step, and further
+    ///   ones for guessed tokens where the step then makes more tokens for its time (see [`Self::draft`]).
     /// - Prompts get the time that is left of the inter-token goal, but a quarter at least: they move on whatever the
     ///   goal. The cost model says how many columns that is. When no stream waits they get whole chunks.
     /// - The first prompt gets half of these columns at least; up to half is kept for the shortest of its priority, which
@@ -168,7 +184,7 @@ impl Scheduler {
     /// - When blocks run out, who sits out is preempted first, then the last in order.
     pub(crate) fn schedule(&mut self, cost: &CostModel) -> Plan {
         let mut plan = Plan::default();
-        let streams = self.streams();
+        let (streams, guessed) = self.draft(cost);
         let limit_ns = if streams.columns == 0 {
             ALONE_STEP_NS.max(self.config.itl_goal_ns)
         } else {
@@ -184,7 +200,9 @@ impl Scheduler {
         for rank in self.running.keys().copied().collect::<Vec<_>>() {
             let Some(sequence) = self.running.get(&rank).filter(|sequence| !sequence.paused) else { continue };
             if sequence.decodes() {
-                self.assign(rank, 1, &mut plan);
+                if self.assign(rank, 1, &mut plan) == 1 {
+                    self.add_guessed(guessed.get(&rank).copied().unwrap_or(0), &mut plan);
+                }
                 continue;
             }
             if shortest == Some(rank) {
@@ -204,10 +222,46 @@ impl Scheduler {
         plan
     }
 
-    /// What the streams alone make of a step: a column and a row of logits for each.
-    fn streams(&self) -> Load {
-        let streams = self.running.values().filter(|sequence| sequence.decodes() && !sequence.paused);
-        streams.fold(Load::default(), |load, sequence| load.with(sequence.computed, 1, 1))
+    /// What the streams make of a step: a column and a row of logits for each, and for each guess that pays. A guess
+    /// pays when the step is expected to make more tokens for its time with its column than without, by the chances of
+    /// the guesses and the measured cost of so many columns, and still ends within the goal, or takes twice as long at
+    /// most. Gives also how many guesses each stream gets, at most [`GUESSES_MOST`] together.
+    fn draft(&self, cost: &CostModel) -> (Load, BTreeMap<Rank, usize>) {
+        let streams = || self.running.iter().filter(|(_, sequence)| sequence.decodes() && !sequence.paused);
+        let mut load = streams().fold(Load::default(), |load, (_, sequence)| load.with(sequence.computed, 1, 1));
+        let limit_ns = self.config.itl_goal_ns.max(cost.predict(&load).saturating_mul(2)) as f64;
+        let mut guessed = BTreeMap::new();
+        let mut made = load.columns as f64;
+        let (gain, mut left) = (1.0 + GUESSES_GAIN / made.max(1.0), GUESSES_MOST);
+        for (rank, sequence) in streams() {
+            let (base, start) = (load, sequence.computed + 1);
+            let with = |count: usize| base.with(start, count, count);
+            let costs = costs(cost, with, sequence.guesses.len().min(left));
+            let (mut best, mut chance, mut more) = (made / costs[0] * gain, 1.0, made);
+            for (count, (guess, ns)) in (1..).zip(sequence.guesses.iter().zip(&costs[1..])) {
+                chance *= f64::from(guess.chance);
+                more += chance;
+                let gained = more / ns;
+                if gained > best && *ns <= limit_ns {
+                    (best, load, made) = (gained, with(count), more);
+                    guessed.insert(*rank, count);
+                }
+            }
+            left -= guessed.get(rank).copied().unwrap_or(0);
+        }
+        (load, guessed)
+    }
+
+    /// Adds columns for guessed tokens to the work planned last, as far as there are blocks to spare for them.
+    fn add_guessed(&mut self, guessed: usize, plan: &mut Plan) {
+        let Some(work) = plan.work.last_mut().filter(|_| guessed > 0) else { return };
+        let spare = self.kv.available() > self.running.len();
+        let Some(sequence) = self.running.get_mut(&work.rank).filter(|sequence| spare && sequence.decodes()) else {
+            return;
+        };
+        let columns = sequence.extend(1 + guessed, &mut self.kv, &mut plan.copies);
+        work.guessed = columns.saturating_sub(1);
+        work.columns = 1 + work.guessed;
     }
 
     /// Running sequences whose prompt is not done, in order.
@@ -307,7 +361,7 @@ impl Scheduler {
         self.running.insert(rank, sequence);
         let columns = if wanted == 0 { 0 } else { self.make_columns(rank, wanted, plan) };
         if columns > 0 {
-            plan.work.push(Work { rank, start, columns });
+            plan.work.push(Work { rank, start, columns, guessed: 0 });
         }
         columns
     }
@@ -371,6 +425,16 @@ impl Scheduler {
         let slots: usize = self.running.values().map(|sequence| sequence.slots).sum();
         assert!(slots <= self.config.max_running.max(self.running.first_key_value().map_or(0, |(_, s)| s.slots)));
     }
+}
+
+/// What a step costs with 0 to `most` guesses, in ns. More columns never take less time: where a measurement says so, what
+/// it says of fewer was an accident.
+fn costs(cost: &CostModel, with: impl Fn(usize) -> Load, most: usize) -> Vec<f64> {
+    let mut costs: Vec<f64> = (0..=most).map(|count| cost.predict(&with(count)).max(1) as f64).collect();
+    for at in (0..most).rev() {
+        costs[at] = costs[at].min(costs[at + 1]);
+    }
+    costs
 }
 
 /// What a waiting sequence needs to start.

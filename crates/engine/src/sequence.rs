@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use inference::TokenId;
 use model::{BLOCK_TOKENS, BlockId};
 
+use crate::draft::Guess;
 use crate::kv_cache::{BlockCopy, KvBlocks, blocks_for};
 
 /// Order of sequences, best first, and their identity: priority, then turn, then arrival, then candidate.
@@ -37,6 +38,8 @@ pub(crate) struct Sequence {
     pub(crate) cache_limit: usize,
     /// Whether it sits this step out, its blocks kept.
     pub(crate) paused: bool,
+    /// Tokens that may come next, for this step only.
+    pub(crate) guesses: Vec<Guess>,
 }
 
 impl Sequence {
@@ -51,6 +54,7 @@ impl Sequence {
             slots,
             cache_limit,
             paused: false,
+            guesses: Vec::new(),
         }
     }
 

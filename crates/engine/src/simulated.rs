@@ -23,6 +23,8 @@ pub struct SimulatedConfig {
     pub spin: bool,
     /// Changes all logits.
     pub seed: u64,
+    /// What it makes mostly repeats itself after so many tokens; 0 = never.
+    pub pattern: usize,
 }
 
 impl Default for SimulatedConfig {
@@ -35,6 +37,7 @@ impl Default for SimulatedConfig {
             column_cost: Duration::ZERO,
             spin: false,
             seed: 0,
+            pattern: 0,
         }
     }
 }
@@ -127,8 +130,14 @@ impl Runner for SimulatedRunner {
         for (row, index) in logits.chunks_exact_mut(self.config.vocab_size).zip(batch.logits_of) {
             let column = &batch.columns[*index as usize];
             let state = self.history(batch.tables[column.sequence as usize], column.position as usize)?;
-            for (id, logit) in (0_u64..).zip(row) {
+            for (id, logit) in (0_u64..).zip(&mut *row) {
                 *logit = unit(mix(state ^ (id << 32))) * 12.0 - 6.0;
+            }
+            // Fifteen times out of sixteen: what comes between depends on all that came before.
+            if self.config.pattern > 0 && !mix(state).is_multiple_of(16) {
+                let next = (u64::from(column.position) + 1) % self.config.pattern as u64;
+                let favourite = mix(self.config.seed ^ next) % self.config.vocab_size as u64;
+                row[usize::try_from(favourite).unwrap_or(0)] += 12.0;
             }
         }
         Ok(())

@@ -15,6 +15,9 @@ pub(crate) struct Stats {
     pub(crate) busy_ns: AtomicU64,
     pub(crate) prefill_columns: AtomicU64,
     pub(crate) decode_columns: AtomicU64,
+    /// Columns of guessed tokens, and how many of them were right.
+    pub(crate) guessed_columns: AtomicU64,
+    pub(crate) guessed_right: AtomicU64,
     pub(crate) prefix_queries_tokens: AtomicU64,
     pub(crate) prefix_hits_tokens: AtomicU64,
     pub(crate) preemptions: AtomicU64,
@@ -33,11 +36,16 @@ impl Stats {
 
     pub(crate) fn counters(&self) -> Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        // In this order: what is right was guessed before.
+        let draft_accepted_tokens = read(&self.guessed_right);
+        let draft_rejected_tokens = read(&self.guessed_columns) - draft_accepted_tokens;
         Counters {
             steps: read(&self.steps),
             busy_ns: read(&self.busy_ns),
             prefill_columns: read(&self.prefill_columns),
             decode_columns: read(&self.decode_columns),
+            draft_accepted_tokens,
+            draft_rejected_tokens,
             prefix_queries_tokens: read(&self.prefix_queries_tokens),
             prefix_hits_tokens: read(&self.prefix_hits_tokens),
             preemptions: read(&self.preemptions),

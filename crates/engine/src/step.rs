@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use inference::{EngineLimits, FinishReason, Request, RequestFailure};
+use inference::{EngineLimits, FinishReason, Request, RequestFailure, TokenId};
 use model::{Batch, BlockId, Column};
 use rand::RngCore;
 use rand_chacha::ChaCha8Rng;
@@ -45,6 +45,7 @@ pub(crate) struct Core {
     sampler: Sampler,
     cost: CostModel,
     turns: Turns,
+    speculation: bool,
     logits: Vec<f32>,
     vocab_size: usize,
     seeds: ChaCha8Rng,
@@ -70,8 +71,8 @@ struct Rows {
     /// First prompt position whose row is wanted, and how many; rows of positions before the last of the prompt.
     scored_from: usize,
     scored: usize,
-    /// Whether the next token is to be sampled from one more row.
-    samples: bool,
+    /// How many rows tokens are to be sampled from: that of the last column and those of guessed ones after it.
+    samples: usize,
 }
 
 impl Core {
@@ -99,6 +100,7 @@ impl Core {
             sampler: Sampler::default(),
             cost: CostModel::default(),
             turns: Turns::default(),
+            speculation: config.speculation,
             logits: Vec::new(),
             vocab_size: limits.vocab_size,
             seeds: config.seed.map_or_else(ChaCha8Rng::from_os_rng, ChaCha8Rng::seed_from_u64),
@@ -147,6 +149,9 @@ impl Core {
         let start = self.clock.now_ns();
         self.drop_cancelled();
         self.hold_back(start);
+        if self.speculation {
+            self.guess();
+        }
         let plan = self.scheduler.schedule(&self.cost);
         self.starved = plan.work.is_empty();
         self.publish();
@@ -213,6 +218,26 @@ impl Core {
         }
     }
 
+    /// Guesses how the streams go on.
+    fn guess(&mut self) {
+        let mut streams: BTreeMap<u64, Vec<(u32, &[TokenId])>> = BTreeMap::new();
+        for (rank, sequence) in self.scheduler.running() {
+            if sequence.decodes() && !sequence.paused {
+                streams.entry(rank.arrival).or_default().push((rank.candidate, &sequence.tokens));
+            }
+        }
+        let mut all = Vec::new();
+        for (arrival, sequences) in streams {
+            let Some(output) = self.requests.get_mut(&arrival) else { continue };
+            for ((candidate, _), guesses) in sequences.iter().zip(output.guess(&sequences)) {
+                all.push((output.rank(arrival, *candidate), guesses));
+            }
+        }
+        for (rank, guesses) in all {
+            self.scheduler.guess(rank, guesses);
+        }
+    }
+
     /// Notes who starts, who found cached positions, and who was preempted.
     fn note_plan(&mut self, plan: &Plan, start: u64) {
         for rank in &plan.preempted {
@@ -242,7 +267,7 @@ impl Core {
     /// Copies blocks and runs the batch; the logits are in `self.logits` then, row after row.
     fn run(&mut self, plan: &Plan) -> Result<Vec<Rows>, Fault> {
         let rows = self.rows(plan);
-        let wanted = rows.iter().map(|rows| rows.scored + usize::from(rows.samples)).sum::<usize>();
+        let wanted = rows.iter().map(|rows| rows.scored + rows.samples).sum::<usize>();
         self.logits.resize(wanted * self.vocab_size, 0.0);
         let (runner, scheduler, logits) = (&mut self.runner, &self.scheduler, &mut self.logits);
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -266,11 +291,12 @@ impl Core {
         let rows = |work: &Work| {
             let output = self.requests.get(&work.rank.arrival)?;
             let sequence = self.scheduler.running().get(&work.rank)?;
-            let end = work.start + work.columns;
+            let end = work.start + work.columns - work.guessed;
             let scored_from = work.start.max(output.scored);
             let scored_to = end.min(output.prompt.len() - 1);
             let scored = if output.prompt_logprobs.is_some() { scored_to.saturating_sub(scored_from) } else { 0 };
             let samples = end == sequence.tokens.len() && !output.only_scores();
+            let samples = if samples { 1 + work.guessed } else { 0 };
             Some(Rows { work: *work, scored_from, scored, samples })
         };
         plan.work.iter().filter_map(rows).collect()
@@ -279,20 +305,24 @@ impl Core {
     /// Adds the step's time and columns to the requests and the plant's counters.
     fn measure(&mut self, plan: &Plan, start: u64, step_ns: u64) {
         let requests = &mut self.requests;
-        let (mut prefill_columns, mut decode_columns) = (0, 0);
-        let mut parts: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        let (mut prefill_columns, mut decode_columns, mut guessed_columns) = (0, 0, 0);
+        let mut parts: BTreeMap<u64, (u64, u64, u64)> = BTreeMap::new();
         for work in &plan.work {
             let Some(sequence) = self.scheduler.running().get(&work.rank) else { continue };
-            let decode = usize::from(work.start + work.columns > sequence.peak.max(sequence.prompt_len));
+            let end = work.start + work.columns - work.guessed;
+            let decode = usize::from(end > sequence.peak.max(sequence.prompt_len)) + work.guessed;
             prefill_columns += work.columns - decode;
             decode_columns += decode;
+            guessed_columns += work.guessed;
             let part = parts.entry(work.rank.arrival).or_default();
             part.0 += count(work.columns - decode);
             part.1 += count(decode);
+            part.2 += count(work.guessed);
         }
-        for (arrival, (prefill, decode)) in parts {
+        for (arrival, (prefill, decode, guessed)) in parts {
             if let Some(output) = requests.get_mut(&arrival) {
                 output.count_columns(prefill, decode, step_ns);
+                output.count_guessed(guessed);
                 self.turns.charge(output.client, decode);
             }
         }
@@ -312,6 +342,7 @@ impl Core {
             stats::add(&self.shared.stats.steps, 1);
             stats::add(&self.shared.stats.prefill_columns, count(prefill_columns));
             stats::add(&self.shared.stats.decode_columns, count(decode_columns));
+            stats::add(&self.shared.stats.guessed_columns, count(guessed_columns));
         }
     }
 
@@ -321,17 +352,21 @@ impl Core {
         let mut next = logits.chunks_exact(self.vocab_size);
         for rows in rows {
             let work = rows.work;
-            self.scheduler.advance(work.rank, work.columns);
+            let columns = work.columns - work.guessed;
+            self.scheduler.advance(work.rank, columns);
             if let Some(output) = self.requests.get_mut(&work.rank.arrival) {
-                output.count_input(work.start + work.columns, false);
+                output.count_input(work.start + columns, false);
             }
             let scored: Vec<&[f32]> = next.by_ref().take(rows.scored).collect();
-            let sampled = if rows.samples { next.next() } else { None };
+            let sampled: Vec<&[f32]> = next.by_ref().take(rows.samples).collect();
             if !scored.is_empty() {
                 self.score_prompt(rows, &scored);
             }
-            match sampled {
-                Some(row) => self.make_tokens(work.rank, row),
+            match sampled.split_first() {
+                Some((row, guessed)) => {
+                    let made = self.make_tokens(work.rank, row);
+                    self.check_guesses(work.rank, made, guessed);
+                }
                 None => self.end_scored(work.rank),
             }
         }
@@ -356,10 +391,40 @@ impl Core {
         }
     }
 
-    /// Makes the next token of a sequence, or the first ones of all candidates when its prompt has just been done.
-    fn make_tokens(&mut self, rank: Rank, row: &[f32]) {
+    /// Goes on through the rows of guessed tokens as long as each guess is the token made before its row, and somebody
+    /// still wants them. The KV of the other columns stands beyond what is computed, and is written anew when its turn
+    /// comes.
+    fn check_guesses(&mut self, rank: Rank, mut made: Option<TokenId>, rows: &[&[f32]]) {
+        if rows.is_empty() {
+            return;
+        }
         let Some(sequence) = self.scheduler.running().get(&rank) else { return };
-        let Some(output) = self.requests.get_mut(&rank.arrival) else { return };
+        let guesses: Vec<TokenId> = sequence.guesses.iter().map(|guess| guess.token).collect();
+        let mut accepted = 0;
+        for (row, guess) in rows.iter().zip(guesses) {
+            let goes_on = |output: &Output| !output.is_cancelled() && !output.is_broken();
+            if made != Some(guess) || !self.requests.get(&rank.arrival).is_some_and(goes_on) {
+                break;
+            }
+            accepted += 1;
+            stats::add(&self.shared.stats.guessed_right, 1);
+            self.scheduler.advance(rank, 1);
+            if let Some(output) = self.requests.get_mut(&rank.arrival) {
+                output.count_accepted();
+            }
+            made = self.make_tokens(rank, row);
+        }
+        if let Some(output) = self.requests.get_mut(&rank.arrival) {
+            output.note_drafts(rank.candidate, accepted, rows.len() - accepted);
+        }
+    }
+
+    /// Makes the next token of a sequence, or the first ones of all candidates when its prompt has just been done. Gives
+    /// the one that the sequence goes on with, if it does.
+    fn make_tokens(&mut self, rank: Rank, row: &[f32]) -> Option<TokenId> {
+        let sequence = self.scheduler.running().get(&rank)?;
+        let output = self.requests.get_mut(&rank.arrival)?;
+        let mut next = None;
         let first = sequence.tokens.len() == sequence.prompt_len;
         if first {
             output.push_prefilled();
@@ -372,19 +437,21 @@ impl Core {
                 Made::Goes(id) if candidate == rank.candidate => {
                     self.scheduler.settle(rank);
                     self.scheduler.append(rank, id);
+                    next = Some(id);
                 }
                 Made::Goes(id) => self.scheduler.fork(rank, candidate, id),
                 Made::Ended if candidate == rank.candidate => self.scheduler.remove(rank),
                 Made::Ended => {}
                 Made::Failed(failure) => {
                     self.end(rank.arrival, Some(failure));
-                    return;
+                    return None;
                 }
             }
         }
         if output.is_finished() {
             self.end(rank.arrival, None);
         }
+        next
     }
 
     /// Ends a request that only wanted its prompt scored, once it is.
@@ -473,9 +540,7 @@ impl Core {
 
 /// What a step computed.
 fn load(rows: &[Rows]) -> Load {
-    let add = |load: Load, rows: &Rows| {
-        load.with(rows.work.start, rows.work.columns, rows.scored + usize::from(rows.samples))
-    };
+    let add = |load: Load, rows: &Rows| load.with(rows.work.start, rows.work.columns, rows.scored + rows.samples);
     rows.iter().fold(Load::default(), add)
 }
 
@@ -492,17 +557,19 @@ fn forward(runner: &mut dyn Runner, scheduler: &Scheduler, rows: &[Rows], logits
     let mut tables: Vec<&[BlockId]> = Vec::with_capacity(rows.len());
     let mut logits_of = Vec::new();
     for rows in rows {
-        let Work { rank, start, columns: count } = rows.work;
+        let Work { rank, start, columns: count, guessed } = rows.work;
         let sequence = scheduler.running().get(&rank).ok_or("a scheduled sequence is gone")?;
         let number = narrow(tables.len())?;
         tables.push(&sequence.table);
-        for position in start..start + count {
+        let known = &sequence.tokens[start..start + count - guessed];
+        let tokens = known.iter().copied().chain(sequence.guesses.iter().take(guessed).map(|guess| guess.token));
+        for (position, token) in (start..).zip(tokens) {
             if (rows.scored_from..rows.scored_from + rows.scored).contains(&position)
-                || (rows.samples && position + 1 == start + count)
+                || position + rows.samples >= start + count
             {
                 logits_of.push(narrow(columns.len())?);
             }
-            columns.push(Column { token: sequence.tokens[position], position: narrow(position)?, sequence: number });
+            columns.push(Column { token, position: narrow(position)?, sequence: number });
         }
     }
     let batch = Batch { columns: &columns, tables: &tables, logits_of: &logits_of };

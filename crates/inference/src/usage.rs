@@ -29,8 +29,12 @@ pub struct Usage {
     pub output_dropped_tokens: u64,
     /// Columns of prefill computed for this request (recomputation after preemption included).
     pub prefill_columns: u64,
-    /// Columns of decode computed for this request.
+    /// Columns of decode computed for this request, those of guessed tokens included.
     pub decode_columns: u64,
+    /// Guessed tokens that were made (a part of the output).
+    pub draft_accepted_tokens: u64,
+    /// Guessed tokens that were not made: columns computed in vain. They cost the plant, and are never billed.
+    pub draft_rejected_tokens: u64,
     /// From `received` to the first step that worked on the request (or to its end, when none did).
     pub queue_ns: u64,
     /// Time of the steps that computed prompt columns of this request, until its first token.

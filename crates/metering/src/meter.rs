@@ -80,8 +80,12 @@ pub struct LineGauges {
     pub busy_ns: u64,
     /// Prompt columns computed.
     pub prefill_columns: u64,
-    /// Decode columns computed.
+    /// Decode columns computed, those of guessed tokens included.
     pub decode_columns: u64,
+    /// Guessed tokens that were made.
+    pub draft_accepted_tokens: u64,
+    /// Guessed tokens that were not made.
+    pub draft_rejected_tokens: u64,
     /// Prompt tokens looked up in the prefix cache.
     pub prefix_queries_tokens: u64,
     /// Prompt tokens found there.

@@ -119,8 +119,12 @@ pub struct UsageRecord {
     pub output_dropped_tokens: u64,
     /// Columns of prefill computed (recomputation after preemption included).
     pub prefill_columns: u64,
-    /// Columns of decode computed.
+    /// Columns of decode computed, those of guessed tokens included.
     pub decode_columns: u64,
+    /// Guessed tokens that were made (a part of the output).
+    pub draft_accepted_tokens: u64,
+    /// Guessed tokens that were not made: columns computed in vain, never billed.
+    pub draft_rejected_tokens: u64,
     /// From reception to the first step that worked on the request.
     pub queue_ns: u64,
     /// Steps that computed the prompt, until the first token.
@@ -189,6 +193,8 @@ impl UsageRecord {
             output_dropped_tokens = self.output_dropped_tokens,
             prefill_columns = self.prefill_columns,
             decode_columns = self.decode_columns,
+            draft_accepted_tokens = self.draft_accepted_tokens,
+            draft_rejected_tokens = self.draft_rejected_tokens,
             queue_ns = self.queue_ns,
             prefill_ns = self.prefill_ns,
             decode_ns = self.decode_ns,

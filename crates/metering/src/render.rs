@@ -100,7 +100,7 @@ struct LineFamily {
     value: fn(&LineGauges) -> Value,
 }
 
-const LINE_FAMILIES: [LineFamily; 14] = [
+const LINE_FAMILIES: [LineFamily; 16] = [
     LineFamily {
         own: "tokenworks_ready",
         vllm: None,
@@ -177,6 +177,20 @@ const LINE_FAMILIES: [LineFamily; 14] = [
         kind: "counter",
         help: "Decode columns computed.",
         value: |line| Value::Count(line.decode_columns),
+    },
+    LineFamily {
+        own: "tokenworks_draft_accepted_tokens_total",
+        vllm: Some("vllm:spec_decode_num_accepted_tokens_total"),
+        kind: "counter",
+        help: "Guessed tokens that were made.",
+        value: |line| Value::Count(line.draft_accepted_tokens),
+    },
+    LineFamily {
+        own: "tokenworks_draft_rejected_tokens_total",
+        vllm: None,
+        kind: "counter",
+        help: "Guessed tokens that were not made; their columns were computed in vain.",
+        value: |line| Value::Count(line.draft_rejected_tokens),
     },
     LineFamily {
         own: "tokenworks_prefix_cache_queries_tokens_total",

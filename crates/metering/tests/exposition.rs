@@ -233,6 +233,8 @@ fn gauges_are_those_of_the_moment() {
         busy_ns: 1_500_000_000,
         prefill_columns: 10,
         decode_columns: 11,
+        draft_accepted_tokens: 16,
+        draft_rejected_tokens: 17,
         prefix_queries_tokens: 12,
         prefix_hits_tokens: 13,
         preemptions: 14,

@@ -69,6 +69,8 @@ fn one_event_with_every_field() {
         output_dropped_tokens: 5,
         prefill_columns: 6,
         decode_columns: 7,
+        draft_accepted_tokens: 18,
+        draft_rejected_tokens: 19,
         queue_ns: 8,
         prefill_ns: 9,
         decode_ns: 10,

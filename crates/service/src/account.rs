@@ -275,6 +275,8 @@ fn fill(record: &mut UsageRecord, usage: &Usage, reasoning: Option<u64>) {
     record.output_dropped_tokens = usage.output_dropped_tokens;
     record.prefill_columns = usage.prefill_columns;
     record.decode_columns = usage.decode_columns;
+    record.draft_accepted_tokens = usage.draft_accepted_tokens;
+    record.draft_rejected_tokens = usage.draft_rejected_tokens;
     record.queue_ns = usage.queue_ns;
     record.prefill_ns = usage.prefill_ns;
     record.decode_ns = usage.decode_ns;

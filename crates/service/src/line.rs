@@ -223,6 +223,8 @@ impl LineStatus {
             busy_ns: counters.busy_ns,
             prefill_columns: counters.prefill_columns,
             decode_columns: counters.decode_columns,
+            draft_accepted_tokens: counters.draft_accepted_tokens,
+            draft_rejected_tokens: counters.draft_rejected_tokens,
             prefix_queries_tokens: counters.prefix_queries_tokens,
             prefix_hits_tokens: counters.prefix_hits_tokens,
             preemptions: counters.preemptions,

@@ -210,6 +210,7 @@ impl LoadedModel {
                 max_running: settings.max_running,
                 prefill_chunk: settings.prefill_chunk,
                 itl_goal: settings.itl_goal,
+                speculation: settings.speculation,
                 thread_name: format!("engine-{}", self.name),
                 ..EngineConfig::default()
             },

@@ -7,9 +7,7 @@
 
 pub mod args;
 mod curves;
-mod machine;
 mod offline;
-mod process;
 mod report;
 mod results;
 mod rows;
@@ -33,6 +31,7 @@ use self::results::{Line, Plot};
 use self::rows::Row;
 use self::session::{Case, ModelFile, Session, Side, absolute};
 use self::tuning::Tuning;
+use crate::machine;
 
 /// A side that failed so often at a row is not tried there again.
 const FAILURES_MAX: usize = 2;

@@ -7,11 +7,11 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use super::machine::processor_seconds;
 use super::results::median;
 use crate::args::{Cli, Command};
 use crate::http::Target;
 use crate::load;
+use crate::machine::processor_seconds;
 use crate::plan::{Planned, words};
 use crate::request::{self, Outcome, Sample};
 

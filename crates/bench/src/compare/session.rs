@@ -12,11 +12,12 @@ use tokio::runtime::Runtime;
 
 use super::args::CompareArgs;
 use super::offline::{Job, Point, Work};
-use super::process::{Invocation, Running};
+
 use super::rows::Row;
 use super::serving;
 use super::tuning::Tuning;
 use crate::http::Target;
+use crate::process::{Invocation, Running};
 
 /// How long a server may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(120);

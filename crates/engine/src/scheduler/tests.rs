@@ -233,6 +233,34 @@ fn a_long_prompt_does_not_stop_those_who_decode() {
 }
 
 #[test]
+fn the_guesses_of_a_step_have_a_bound_and_each_stream_counts_for_itself() {
+    let guessed = |streams: u64, chance: f32, cheap: bool| {
+        let mut plant = Plant::new(SchedulerConfig { max_running: 20, itl_goal_ns: 1 << 40, ..config(64) });
+        (0..streams).for_each(|arrival| plant.submit(rank(0, arrival), vec![1; 8], 50, 1, false));
+        let all_decode = |plant: &Plant| {
+            let waiting = plant.scheduler.waiting().count();
+            waiting == 0 && plant.scheduler.running().values().all(Sequence::decodes)
+        };
+        while !all_decode(&plant) {
+            plant.step();
+        }
+        if cheap {
+            plant.cost.observe(&Load::default().with(8, 16, 16), 1_000_000);
+            plant.cost.observe(&Load::default().with(8, 60, 60), 1_100_000);
+        }
+        let guesses = vec![Guess { token: 1, chance }; 7];
+        (0..streams).for_each(|arrival| plant.scheduler.guess(rank(0, arrival), guesses.clone()));
+        plant.scheduler.schedule(&plant.cost).work.iter().map(|work| work.guessed).collect::<Vec<_>>()
+    };
+    assert_eq!(guessed(1, 1.0, false), [7]);
+    assert_eq!(guessed(1, 0.3, false), [0], "a column of 3 ms does not pay for 0.3 tokens where one takes 7 ms");
+    let many = guessed(16, 1.0, false);
+    assert_eq!(many.iter().sum::<usize>(), 28, "each column more is worth less, until it does not pay");
+    let many = guessed(16, 0.9, true);
+    assert_eq!(many.iter().sum::<usize>(), GUESSES_MOST, "{many:?}");
+}
+
+#[test]
 fn a_clients_turn_comes_before_arrival() {
     let mut plant = Plant::new(config(64));
     plant.submit(Rank { turn: 200, ..rank(0, 0) }, vec![1; 100], 5, 1, false);

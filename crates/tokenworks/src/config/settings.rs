@@ -88,6 +88,8 @@ pub struct EngineSettings {
     pub prefill_chunk: usize,
     /// How long running answers should wait for their next token at most.
     pub itl_goal: Duration,
+    /// Guess tokens ahead where that pays.
+    pub speculation: bool,
 }
 
 /// The books.
@@ -169,6 +171,7 @@ impl Settings {
                 max_waiting: table.required_number("engine.max_waiting")?,
                 prefill_chunk: table.required_number("engine.prefill_chunk")?,
                 itl_goal: Duration::from_millis(table.required_number("engine.itl_goal_ms")?),
+                speculation: table.text("engine.speculation")?.as_deref() == Some("auto"),
             },
             log: LogSettings {
                 level: table.text("log.level")?.unwrap_or_default(),
@@ -401,7 +404,8 @@ mod tests {
         assert_eq!((s.cache_dir, s.data_dir), ("/c".into(), "/d".into()));
         assert_eq!(s.server.body_limit, 8 << 20);
         assert_eq!(s.server.drain, Duration::from_secs(30));
-        assert_eq!(s.engine.itl_goal, Duration::from_millis(80));
+        assert_eq!((s.engine.itl_goal, s.engine.speculation), (Duration::from_millis(80), false));
+        assert!(settings("[engine]\nspeculation = \"auto\"").unwrap().engine.speculation);
         assert!(s.threads >= 1 && s.server.keys.is_empty() && s.server.tls.is_none());
     }
 

@@ -8,7 +8,7 @@ use super::*;
 const MS: u64 = 1_000_000;
 
 /// About the costs of a small model on two cores, unsteady by a tenth.
-fn machine(batch: &Batch<'_>, number: usize) -> u64 {
+pub(super) fn machine(batch: &Batch<'_>, number: usize) -> u64 {
     let context: usize = batch.columns.iter().map(|column| column.position as usize).sum();
     let ns = 4_000_000 + 2_200_000 * batch.columns.len() + 400_000 * batch.logits_of.len() + 700 * context;
     u64::try_from(ns / 100 * (90 + number * 7 % 21)).unwrap()

@@ -84,6 +84,17 @@ impl Log {
         self.events().iter().filter_map(token).collect()
     }
 
+    /// Log-probabilities of the tokens made, by candidate and in order.
+    pub(super) fn logprobs(&self) -> Vec<(u32, TokenLogprobs)> {
+        let token = |event: &Event| match event {
+            Event::Token { candidate, logprobs, .. } => logprobs.clone().map(|logprobs| (*candidate, logprobs)),
+            _ => None,
+        };
+        let mut all: Vec<_> = self.events().iter().filter_map(token).collect();
+        all.sort_by_key(|(candidate, _)| *candidate);
+        all
+    }
+
     pub(super) fn finished(&self) -> Vec<(u32, FinishReason, u32)> {
         let finished = |event: &Event| match event {
             Event::Finished { candidate, reason, dropped } => Some((*candidate, *reason, *dropped)),
@@ -135,9 +146,14 @@ pub(super) struct Plant {
 
 impl Plant {
     pub(super) fn new(kv_blocks: usize, config: &EngineConfig) -> Self {
+        Self::with_pattern(kv_blocks, config, 0)
+    }
+
+    /// The model's answers mostly repeat themselves after `pattern` tokens.
+    pub(super) fn with_pattern(kv_blocks: usize, config: &EngineConfig, pattern: usize) -> Self {
         let clock = ManualClock::default();
         let simulated =
-            SimulatedConfig { vocab_size: VOCAB, context_len: 2048, kv_blocks, ..SimulatedConfig::default() };
+            SimulatedConfig { vocab_size: VOCAB, context_len: 2048, kv_blocks, pattern, ..SimulatedConfig::default() };
         let fault = Arc::new(Mutex::new(None));
         let batches = Arc::new(Mutex::new(Vec::new()));
         let price: Arc<Mutex<Price>> = Arc::new(Mutex::new(|_, _| STEP_NS));

@@ -10,18 +10,18 @@ const INTERVAL: Duration = Duration::from_millis(20);
 
 /// A program, its arguments and where its output goes.
 #[derive(Clone, Debug)]
-pub(super) struct Invocation {
-    pub(super) program: PathBuf,
-    pub(super) arguments: Vec<String>,
+pub(crate) struct Invocation {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
     /// Variables set for it.
-    pub(super) environment: Vec<(&'static str, String)>,
+    pub(crate) environment: Vec<(&'static str, String)>,
     /// Path of the logs, to which `.out` and `.err` are added.
-    pub(super) log: PathBuf,
+    pub(crate) log: PathBuf,
 }
 
 impl Invocation {
     /// As a person would type it, files by their names alone.
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         let short = |word: &str| match Path::new(word).file_name() {
             Some(name) if word.starts_with('/') => name.to_string_lossy().into_owned(),
             _ => word.to_owned(),
@@ -48,7 +48,7 @@ impl Invocation {
     }
 
     /// Starts it, in a folder of its own choice so that no configuration file of the caller's folder is read.
-    pub(super) fn start(self) -> Result<Running, String> {
+    pub(crate) fn start(self) -> Result<Running, String> {
         if !self.program.is_file() {
             return Err(format!("{} is not there", self.name()));
         }
@@ -66,7 +66,7 @@ impl Invocation {
     }
 
     /// Runs it to its end; gives standard output and standard error.
-    pub(super) fn run(self, timeout: Duration) -> Result<(String, String), String> {
+    pub(crate) fn run(self, timeout: Duration) -> Result<(String, String), String> {
         let mut running = self.start()?;
         let started = Instant::now();
         loop {
@@ -86,18 +86,18 @@ impl Invocation {
 
 /// A program at work; killed when dropped.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
     invocation: Invocation,
 }
 
 impl Running {
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// An error when the program has ended on its own.
-    pub(super) fn check(&mut self) -> Result<(), String> {
+    pub(crate) fn check(&mut self) -> Result<(), String> {
         match self.ended()? {
             Some(status) => Err(self.says(status)),
             None => Ok(()),
@@ -105,7 +105,7 @@ impl Running {
     }
 
     /// What it wrote to standard error so far.
-    pub(super) fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         self.invocation.output(".err")
     }
 

@@ -10,7 +10,7 @@ fn read(path: &str) -> String {
 }
 
 /// Lines about the machine, for the report.
-pub(super) fn describe() -> Vec<String> {
+pub(crate) fn describe() -> Vec<String> {
     let cpu = read("/proc/cpuinfo");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut lines = vec![format!("processor: {}, {cores} logical cores in use", processor(&cpu))];
@@ -24,17 +24,17 @@ pub(super) fn describe() -> Vec<String> {
 }
 
 /// Load averages now: what else runs.
-pub(super) fn load() -> String {
+pub(crate) fn load() -> String {
     read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
 /// Processor time that a process has used, in seconds.
-pub(super) fn processor_seconds(pid: u32) -> Option<f64> {
+pub(crate) fn processor_seconds(pid: u32) -> Option<f64> {
     parse_stat(&read(&format!("/proc/{pid}/stat")))
 }
 
 /// A file's size in bytes.
-pub(super) fn size(path: &Path) -> u64 {
+pub(crate) fn size(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |data| data.len())
 }
 

@@ -1,0 +1,156 @@
+//! Guessing ahead on tiny generated models: the same answers, bit for bit; and how much it saves on a real one.
+#![cfg(test)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use engine::{EngineConfig, LocalEngine, ModelRunner};
+use formats::gguf::Gguf;
+use inference::{CancelToken, Engine, Event, Request, RequestId, SamplingParams, TokenId, TokenLogprobs, Usage};
+use kernels::ThreadPool;
+use model::Model;
+use test_support::TinyModel;
+
+struct Answer {
+    tokens: Vec<TokenId>,
+    logprobs: Vec<Option<TokenLogprobs>>,
+    usage: Usage,
+}
+
+fn ask(prompt: Vec<TokenId>, max_tokens: u32, sampling: SamplingParams) -> (Request, Receiver<Event>) {
+    let (sender, receiver) = channel();
+    let request = Request {
+        id: RequestId(0),
+        prompt,
+        max_tokens,
+        allowance: None,
+        candidates: 1,
+        sampling,
+        stop_ids: Vec::new(),
+        ignore_eos: true,
+        prompt_logprobs: None,
+        priority: 0,
+        client: None,
+        controls: Vec::new(),
+        events: Box::new(move |event| drop(sender.send(event))),
+        cancel: CancelToken::new(),
+        received: Instant::now(),
+    };
+    (request, receiver)
+}
+
+fn read(receiver: &Receiver<Event>) -> Answer {
+    let (mut tokens, mut all) = (Vec::new(), Vec::new());
+    loop {
+        match receiver.recv_timeout(Duration::from_secs(600)).expect("the request must come to an end") {
+            Event::Token { id, logprobs, .. } => {
+                tokens.push(id);
+                all.push(logprobs);
+            }
+            Event::Done(usage) => return Answer { tokens, logprobs: all, usage: *usage },
+            Event::Failed(failure, _) => panic!("{failure:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// A prompt in which a few tokens come again and again.
+fn prompt(seed: u32, vocab: u32) -> Vec<TokenId> {
+    let token = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(seed * 97) >> 7) % vocab;
+    let part: Vec<TokenId> = (0..3 + seed % 17).map(token).collect();
+    part.iter().copied().cycle().take(part.len() * 3 + seed as usize % 5).collect()
+}
+
+fn answers(model: &Arc<Model>, speculation: bool, chunk: usize, together: bool) -> Vec<Answer> {
+    let runner = ModelRunner::new(Arc::clone(model), 40).unwrap();
+    let config = EngineConfig { speculation, prefill_chunk: chunk, seed: Some(1), ..EngineConfig::default() };
+    let engine = LocalEngine::start(Box::new(runner), config).unwrap();
+    let vocab = u32::try_from(model.config().vocab_size).unwrap();
+    let (mut answers, mut readers) = (Vec::new(), Vec::new());
+    for seed in 0..16 {
+        let sampling = SamplingParams {
+            temperature: if seed % 2 == 0 { 0.0 } else { 0.3 },
+            seed: Some(u64::from(seed)),
+            logprobs: Some(2),
+            ..SamplingParams::default()
+        };
+        let (request, reader) = ask(prompt(seed, vocab), 60, sampling);
+        engine.submit(request).unwrap();
+        if together {
+            readers.push(reader);
+        } else {
+            answers.push(read(&reader));
+        }
+    }
+    answers.extend(readers.iter().map(read));
+    answers
+}
+
+fn check(tiny: &TinyModel) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    tiny.write(&path).unwrap();
+    let gguf = Gguf::open(&path).unwrap();
+    let model = Arc::new(Model::load(&gguf, &Arc::new(ThreadPool::new(2).unwrap())).unwrap());
+    let plain = answers(&model, false, 256, false);
+    let mut accepted = 0;
+    for (chunk, together) in [(256, false), (256, true), (5, true)] {
+        for (plain, drafted) in plain.iter().zip(answers(&model, true, chunk, together)) {
+            assert_eq!(plain.tokens, drafted.tokens);
+            assert_eq!(plain.logprobs, drafted.logprobs, "bit for bit");
+            accepted += drafted.usage.draft_accepted_tokens;
+        }
+    }
+    assert!(accepted > 50, "{accepted} guesses came");
+}
+
+#[test]
+fn a_tiny_llama_answers_the_same() {
+    check(&TinyModel::llama());
+}
+
+#[test]
+fn a_tiny_gemma_answers_the_same() {
+    check(&TinyModel::gemma3());
+}
+
+/// How long one answer takes that copies its prompt, and one that does not, without and with guesses, turn about.
+/// Run it alone on a quiet machine, in release: `cargo test --release -p engine --test speculation -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement; needs TOKENWORKS_TEST_MODELS"]
+fn a_copy_is_made_faster() {
+    let folder =
+        std::env::var_os("TOKENWORKS_TEST_MODELS").expect("TOKENWORKS_TEST_MODELS must name the folder of models");
+    let gguf = Gguf::open(PathBuf::from(folder).join("smollm2-135m.gguf")).unwrap();
+    let model = Arc::new(Model::load(&gguf, &Arc::new(ThreadPool::new(2).unwrap())).unwrap());
+    let token = |at: u32| at.wrapping_mul(2_654_435_761) % 30_000 + 100;
+    let part: Vec<TokenId> = (0..96).map(token).collect();
+    let copy = [part.as_slice(), &part, &part, &part[..20]].concat();
+    let other: Vec<TokenId> = (0..308).map(token).collect();
+    let engines = [false, true].map(|speculation| {
+        let runner = ModelRunner::new(Arc::clone(&model), 100).unwrap();
+        let config = EngineConfig { speculation, prefix_cache: false, ..EngineConfig::default() };
+        LocalEngine::start(Box::new(runner), config).unwrap()
+    });
+    for (name, prompt, temperature) in [("copy", &copy, 0.0), ("other", &other, 1.0)] {
+        let mut ratios = Vec::new();
+        let mut wasted = (0, 0);
+        for round in 0..10 {
+            let speeds = [0, 1].map(|which| {
+                let sampling = SamplingParams { temperature, seed: Some(round), ..SamplingParams::default() };
+                let (request, reader) = ask(prompt.clone(), 150, sampling);
+                engines[which].submit(request).unwrap();
+                let answer = read(&reader);
+                wasted.0 += answer.usage.draft_rejected_tokens;
+                wasted.1 += answer.usage.decode_columns * which as u64;
+                150e9 / answer.usage.decode_ns as f64
+            });
+            println!("{name}: {:.0} tok/s without, {:.0} with", speeds[0], speeds[1]);
+            ratios.push(speeds[1] / speeds[0]);
+        }
+        ratios.sort_by(f64::total_cmp);
+        println!("{name}: median ratio {:.2}; {} of {} columns wasted", ratios[5], wasted.0, wasted.1);
+    }
+}
