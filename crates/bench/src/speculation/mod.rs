@@ -2,7 +2,7 @@
 //!
 //! Two servers of the same program run the same file, one with `engine.speculation = "auto"`, one with `"off"`. Each
 //! question goes to both, one right after the other, and the side that begins changes; so a machine whose speed drifts
-//! changes both. Answers must be the same, sampled ones too. [`figures`] says what follows.
+//! changes both. Answers must be the same, sampled ones too. `figures` says what follows.
 
 pub mod args;
 mod figures;
