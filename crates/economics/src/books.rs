@@ -145,8 +145,8 @@ impl Books {
     /// # Errors
     /// The ledger cannot be opened, a document is damaged, or the currency or the secret is another than before.
     pub fn open(settings: Settings, now_ms: i64) -> Result<Arc<Self>, BooksError> {
-        let options = Self::options(&settings);
-        Self::open_with(settings, &options, now_ms)
+        let audit_at_once = Options::default().audit_at_once;
+        Self::open_with(settings, audit_at_once, now_ms)
     }
 
     /// As [`Books::open`], but however large the books are, all of them are recomputed before they are used: for whoever
@@ -155,30 +155,21 @@ impl Books {
     /// # Errors
     /// As [`Books::open`].
     pub fn open_audited(settings: Settings, now_ms: i64) -> Result<Arc<Self>, BooksError> {
-        let options = Options { audit_at_once: u64::MAX, ..Self::options(&settings) };
-        Self::open_with(settings, &options, now_ms)
+        Self::open_with(settings, u64::MAX, now_ms)
     }
 
     /// Takes the secret of `settings` for that of the books from now on. No key that was made before is known any more
     /// until it gets a new text. The audit has it as an act of the operator. `false`: it was the books' secret before.
     ///
     /// # Errors
-    /// As [`Books::open`].
-    pub fn take_secret(settings: Settings, now_ms: i64) -> Result<bool, BooksError> {
-        let ledger = Ledger::open(&settings.store, &Self::options(&settings))?;
-        let taken = fix_secret(&ledger, &settings.secret, true, now_ms)?;
-        drop(ledger);
-        Self::open(settings, now_ms)?;
-        Ok(taken)
+    /// As [`Books::open_audited`].
+    pub fn take_secret(settings: &Settings, now_ms: i64) -> Result<bool, BooksError> {
+        let ledger = open_ledger(settings, u64::MAX, now_ms)?;
+        fix_secret(&ledger, &settings.secret, true, now_ms)
     }
 
-    fn options(settings: &Settings) -> Options {
-        Options { writer: settings.writer, summary: Some(Arc::new(Rollup)), ..Options::default() }
-    }
-
-    fn open_with(settings: Settings, options: &Options, now_ms: i64) -> Result<Arc<Self>, BooksError> {
-        let ledger = Ledger::open(&settings.store, options)?;
-        fix_currency(&ledger, &settings.currency, now_ms)?;
+    fn open_with(settings: Settings, audit_at_once: u64, now_ms: i64) -> Result<Arc<Self>, BooksError> {
+        let ledger = open_ledger(&settings, audit_at_once, now_ms)?;
         fix_secret(&ledger, &settings.secret, false, now_ms)?;
         let plant = accounts::Plant::open(&ledger, now_ms)?;
         ledger.flush(DURABLE_WAIT)?;
@@ -308,6 +299,15 @@ pub fn currency_of(spec: &StoreSpec) -> Result<Option<String>, StoreError> {
         Err(Stop::Found(currency)) => Ok(Some(currency)),
         Err(Stop::Failed(error)) => Err(error),
     }
+}
+
+/// The ledger of these books, in their currency. Up to `audit_at_once` entries are recomputed before it is used.
+fn open_ledger(settings: &Settings, audit_at_once: u64, now_ms: i64) -> Result<Ledger, BooksError> {
+    let summary = Some(Arc::new(Rollup) as Arc<dyn ledger::Summary>);
+    let options = Options { writer: settings.writer, summary, audit_at_once, ..Options::default() };
+    let ledger = Ledger::open(&settings.store, &options)?;
+    fix_currency(&ledger, &settings.currency, now_ms)?;
+    Ok(ledger)
 }
 
 /// Writes the currency at the first start; refuses another one later.

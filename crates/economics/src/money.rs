@@ -346,7 +346,7 @@ mod tests {
         for (code, digits) in [("USD", 2), ("EUR", 2), ("CNY", 2), ("JPY", 0), ("RWF", 0), ("KWD", 3), ("CLF", 4)] {
             assert_eq!(Currency::of(code).unwrap().minor_digits, digits, "{code}");
         }
-        for wrong in ["", "US", "usd", "USDT", "ABC", "XXX", "DEM", "€"] {
+        for wrong in ["", "US", "usd", "USDT", "ABC", "XTS", "DEM", "€"] {
             let error = Currency::of(wrong).unwrap_err().to_string();
             assert!(error.contains("currency: ") && error.contains("e.g. USD"), "{error}");
         }

@@ -7,11 +7,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::{EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, RunnerShape};
 use formats::gguf::Gguf;
-use inference::{CancelToken, Engine, Event, Request, RequestId, SamplingParams, TokenId, Usage};
+use inference::{Engine, Event, Request, RequestId, TokenId, Usage};
 use kernels::ThreadPool;
 use model::{BLOCK_TOKENS, Batch, BlockId, Model};
 
@@ -92,23 +92,9 @@ impl Runner for Recording {
 
 fn ask(prompt: &[TokenId], max_tokens: u32, scores: bool) -> (Request, Receiver<Event>) {
     let (sender, receiver) = channel();
-    let request = Request {
-        id: RequestId(0),
-        prompt: prompt.to_vec(),
-        max_tokens,
-        allowance: None,
-        candidates: 1,
-        sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
-        stop_ids: Vec::new(),
-        ignore_eos: true,
-        prompt_logprobs: scores.then_some(0),
-        priority: 0,
-        client: None,
-        controls: Vec::new(),
-        events: Box::new(move |event| drop(sender.send(event))),
-        cancel: CancelToken::new(),
-        received: Instant::now(),
-    };
+    let events = Box::new(move |event| drop(sender.send(event)));
+    let request = Request::plain(RequestId(0), prompt.to_vec(), max_tokens, events);
+    let request = Request { prompt_logprobs: scores.then_some(0), ..request };
     (request, receiver)
 }
 

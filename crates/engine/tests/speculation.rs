@@ -1,14 +1,13 @@
 //! Guessing ahead on tiny generated models: the same answers, bit for bit; and how much it saves on a real one.
 #![cfg(test)]
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::{EngineConfig, LocalEngine, ModelRunner};
 use formats::gguf::Gguf;
-use inference::{CancelToken, Engine, Event, Request, RequestId, SamplingParams, TokenId, TokenLogprobs, Usage};
+use inference::{Engine, Event, Request, RequestId, SamplingParams, TokenId, TokenLogprobs, Usage};
 use kernels::ThreadPool;
 use model::Model;
 use test_support::TinyModel;
@@ -21,23 +20,8 @@ struct Answer {
 
 fn ask(prompt: Vec<TokenId>, max_tokens: u32, sampling: SamplingParams) -> (Request, Receiver<Event>) {
     let (sender, receiver) = channel();
-    let request = Request {
-        id: RequestId(0),
-        prompt,
-        max_tokens,
-        allowance: None,
-        candidates: 1,
-        sampling,
-        stop_ids: Vec::new(),
-        ignore_eos: true,
-        prompt_logprobs: None,
-        priority: 0,
-        client: None,
-        controls: Vec::new(),
-        events: Box::new(move |event| drop(sender.send(event))),
-        cancel: CancelToken::new(),
-        received: Instant::now(),
-    };
+    let events = Box::new(move |event| drop(sender.send(event)));
+    let request = Request { sampling, ..Request::plain(RequestId(0), prompt, max_tokens, events) };
     (request, receiver)
 }
 
@@ -114,43 +98,4 @@ fn a_tiny_llama_answers_the_same() {
 #[test]
 fn a_tiny_gemma_answers_the_same() {
     check(&TinyModel::gemma3());
-}
-
-/// How long one answer takes that copies its prompt, and one that does not, without and with guesses, turn about.
-/// Run it alone on a quiet machine, in release: `cargo test --release -p engine --test speculation -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement; needs TOKENWORKS_TEST_MODELS"]
-fn a_copy_is_made_faster() {
-    let folder =
-        std::env::var_os("TOKENWORKS_TEST_MODELS").expect("TOKENWORKS_TEST_MODELS must name the folder of models");
-    let gguf = Gguf::open(PathBuf::from(folder).join("smollm2-135m.gguf")).unwrap();
-    let model = Arc::new(Model::load(&gguf, &Arc::new(ThreadPool::new(2).unwrap())).unwrap());
-    let token = |at: u32| at.wrapping_mul(2_654_435_761) % 30_000 + 100;
-    let part: Vec<TokenId> = (0..96).map(token).collect();
-    let copy = [part.as_slice(), &part, &part, &part[..20]].concat();
-    let other: Vec<TokenId> = (0..308).map(token).collect();
-    let engines = [false, true].map(|speculation| {
-        let runner = ModelRunner::new(Arc::clone(&model), 100).unwrap();
-        let config = EngineConfig { speculation, prefix_cache: false, ..EngineConfig::default() };
-        LocalEngine::start(Box::new(runner), config).unwrap()
-    });
-    for (name, prompt, temperature) in [("copy", &copy, 0.0), ("other", &other, 1.0)] {
-        let mut ratios = Vec::new();
-        let mut wasted = (0, 0);
-        for round in 0..10 {
-            let speeds = [0, 1].map(|which| {
-                let sampling = SamplingParams { temperature, seed: Some(round), ..SamplingParams::default() };
-                let (request, reader) = ask(prompt.clone(), 150, sampling);
-                engines[which].submit(request).unwrap();
-                let answer = read(&reader);
-                wasted.0 += answer.usage.draft_rejected_tokens;
-                wasted.1 += answer.usage.decode_columns * which as u64;
-                150e9 / answer.usage.decode_ns as f64
-            });
-            println!("{name}: {:.0} tok/s without, {:.0} with", speeds[0], speeds[1]);
-            ratios.push(speeds[1] / speeds[0]);
-        }
-        ratios.sort_by(f64::total_cmp);
-        println!("{name}: median ratio {:.2}; {} of {} columns wasted", ratios[5], wasted.0, wasted.1);
-    }
 }

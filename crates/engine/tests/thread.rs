@@ -7,9 +7,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use engine::{EngineConfig, LocalEngine, Runner, RunnerError, RunnerShape, SimulatedConfig, SimulatedRunner};
-use inference::{
-    CancelToken, Engine, Event, FinishReason, Request, RequestFailure, RequestId, SamplingParams, SubmitError, TokenId,
-};
+use inference::{Engine, Event, FinishReason, Request, RequestFailure, RequestId, SubmitError, TokenId};
 use model::{Batch, BlockId};
 
 /// Longest wait for something that must come.
@@ -17,23 +15,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn ask(prompt: Vec<TokenId>, max_tokens: u32) -> (Request, Receiver<Event>) {
     let (sender, receiver) = channel();
-    let request = Request {
-        id: RequestId(u64::from(max_tokens)),
-        prompt,
-        max_tokens,
-        allowance: None,
-        candidates: 1,
-        sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
-        stop_ids: Vec::new(),
-        ignore_eos: false,
-        prompt_logprobs: None,
-        priority: 0,
-        client: None,
-        controls: Vec::new(),
-        events: Box::new(move |event| drop(sender.send(event))),
-        cancel: CancelToken::new(),
-        received: Instant::now(),
-    };
+    let events = Box::new(move |event| drop(sender.send(event)));
+    let request = Request::plain(RequestId(u64::from(max_tokens)), prompt, max_tokens, events);
+    let request = Request { ignore_eos: false, ..request };
     (request, receiver)
 }
 

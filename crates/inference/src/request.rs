@@ -119,6 +119,30 @@ pub struct Request {
     pub received: Instant,
 }
 
+impl Request {
+    /// Received now: one greedy candidate, that neither ends early nor reports more than its tokens.
+    #[must_use]
+    pub fn plain(id: RequestId, prompt: Vec<TokenId>, max_tokens: u32, events: Box<dyn EventSink>) -> Self {
+        Self {
+            id,
+            prompt,
+            max_tokens,
+            allowance: None,
+            candidates: 1,
+            sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
+            stop_ids: Vec::new(),
+            ignore_eos: true,
+            prompt_logprobs: None,
+            priority: 0,
+            client: None,
+            controls: Vec::new(),
+            events,
+            cancel: CancelToken::new(),
+            received: Instant::now(),
+        }
+    }
+}
+
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")

@@ -127,42 +127,44 @@ mod x86 {
         (COLUMNS * PRODUCTS * 32 * 2) as u64
     }
 
-    /// Twelve sums of `dpbusd`: more than its latency times what starts in a cycle.
-    #[target_feature(enable = "avx2,avx512vnni,avx512vl")]
-    pub(super) fn dpbusd(rounds: u64) -> u64 {
-        const SUMS: usize = 12;
-        const PRODUCTS: usize = 3;
-        let (weights, codes) = (opaque(_mm256_set1_epi8(3)), opaque(_mm256_set1_epi8(-5)));
-        let mut sums = [_mm256_setzero_si256(); SUMS];
-        for _ in 0..rounds {
-            for _ in 0..PRODUCTS {
-                for sum in &mut sums {
-                    *sum = _mm256_dpbusd_epi32(*sum, weights, codes);
+    /// Twelve sums of `dpbusd`, of vectors of so many bytes: more than its latency times what starts in a cycle.
+    macro_rules! dpbusd {
+        ($name:ident, $features:literal, $bytes:literal, $splat:expr, $zero:ident, $product:ident) => {
+            #[target_feature(enable = $features)]
+            pub(super) fn $name(rounds: u64) -> u64 {
+                const SUMS: usize = 12;
+                const PRODUCTS: usize = 3;
+                let (weights, codes) = ($splat(3), $splat(-5));
+                let mut sums = [$zero(); SUMS];
+                for _ in 0..rounds {
+                    for _ in 0..PRODUCTS {
+                        for sum in &mut sums {
+                            *sum = $product(*sum, weights, codes);
+                        }
+                    }
                 }
+                black_box(sums);
+                (SUMS * PRODUCTS * $bytes * 2) as u64
             }
-        }
-        black_box(sums);
-        (SUMS * PRODUCTS * 32 * 2) as u64
+        };
     }
 
-    /// The same on 512-bit vectors.
-    #[target_feature(enable = "avx2,avx512f,avx512vnni")]
-    pub(super) fn dpbusd_wide(rounds: u64) -> u64 {
-        const SUMS: usize = 12;
-        const PRODUCTS: usize = 3;
-        let wide = |v: i8| _mm512_broadcast_i64x4(opaque(_mm256_set1_epi8(v)));
-        let (weights, codes) = (wide(3), wide(-5));
-        let mut sums = [_mm512_setzero_si512(); SUMS];
-        for _ in 0..rounds {
-            for _ in 0..PRODUCTS {
-                for sum in &mut sums {
-                    *sum = _mm512_dpbusd_epi32(*sum, weights, codes);
-                }
-            }
-        }
-        black_box(sums);
-        (SUMS * PRODUCTS * 64 * 2) as u64
-    }
+    dpbusd!(
+        dpbusd,
+        "avx2,avx512vnni,avx512vl",
+        32,
+        |v: i8| opaque(_mm256_set1_epi8(v)),
+        _mm256_setzero_si256,
+        _mm256_dpbusd_epi32
+    );
+    dpbusd!(
+        dpbusd_wide,
+        "avx2,avx512f,avx512vnni",
+        64,
+        |v: i8| _mm512_broadcast_i64x4(opaque(_mm256_set1_epi8(v))),
+        _mm512_setzero_si512,
+        _mm512_dpbusd_epi32
+    );
 }
 
 #[cfg(test)]

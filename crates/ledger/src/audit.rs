@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::InterruptHandle;
 
@@ -12,7 +13,11 @@ use crate::embedded::Desk;
 use crate::error::StoreError;
 use crate::ledger::Summary;
 use crate::sqlite::Sqlite;
+use crate::store::Sql;
 use crate::verify::{Fault, check};
+
+/// How long it waits before it tries again what could not be read.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// Recomputes all, now.
 pub(crate) fn at_once(sql: &mut Sqlite, summary: Option<&dyn Summary>) -> Result<(), StoreError> {
@@ -37,15 +42,21 @@ impl Audit {
         let ([stop, is_done], running) = (<[Arc<AtomicBool>; 2]>::default(), sql.interrupt_handle());
         let (stopped, done) = (Arc::clone(&stop), Arc::clone(&is_done));
         let run = move || {
-            let found = sql.integrity_check().map_err(Fault::from);
-            let found = found.and_then(|()| check(&mut sql, summary.as_deref(), &stopped));
-            match found {
-                Ok(_) => {
-                    tracing::info!("the whole ledger was recomputed: it is right");
-                    done.store(true, Ordering::Relaxed);
+            while !stopped.load(Ordering::Relaxed) && desk.sound().is_ok() && !done.load(Ordering::Relaxed) {
+                let found = sql.integrity_check().map_err(Fault::from);
+                match found.and_then(|()| check(&mut sql, summary.as_deref(), &stopped)) {
+                    Ok(_) => {
+                        tracing::info!("the whole ledger was recomputed: it is right");
+                        done.store(true, Ordering::Relaxed);
+                    }
+                    Err(fault) if !stopped.load(Ordering::Relaxed) => {
+                        tell(&desk, &fault);
+                        // The snapshot that it was in the middle of, if so.
+                        let _ = sql.run("ROLLBACK");
+                        std::thread::park_timeout(RETRY);
+                    }
+                    Err(_) => {}
                 }
-                Err(fault) if !stopped.load(Ordering::Relaxed) => tell(&desk, &fault),
-                Err(_) => {}
             }
         };
         let spawned = std::thread::Builder::new().name("ledger-audit".to_owned()).spawn(run);
@@ -64,6 +75,7 @@ impl Drop for Audit {
         self.stop.store(true, Ordering::Relaxed);
         self.running.interrupt();
         if let Some(handle) = self.handle.take() {
+            handle.thread().unpark();
             let _ = handle.join();
         }
     }

@@ -139,6 +139,8 @@ pub(crate) struct Writer {
     group: Group,
     fates: Vec<Arc<Fate>>,
     mark: Mark,
+    /// The last try to write the mark went well: what goes on failing is told of once.
+    marked: bool,
 }
 
 impl Writer {
@@ -178,6 +180,7 @@ impl Writer {
             group: Group::default(),
             fates: Vec::new(),
             mark,
+            marked: true,
         };
         writer.note();
         Ok(writer)
@@ -185,9 +188,11 @@ impl Writer {
 
     /// Notes in the mark what is on the disk. An older mark tells of less, but of nothing wrong, so work goes on without.
     fn note(&mut self) {
-        if let Err(error) = self.mark.set(self.id, &self.head) {
+        let written = self.mark.set(self.id, &self.head);
+        if let (Err(error), true) = (&written, self.marked) {
             tracing::warn!("the mark of the ledger's last entry could not be written: {error}");
         }
+        self.marked = written.is_ok();
     }
 
     fn run(mut self) {

@@ -394,7 +394,7 @@ fn embedded(path: &Path, options: &Options) -> Result<(Engine, Option<Audit>, Lo
     if let Some(marked) = marked {
         marked.check(&mut sql)?;
     }
-    let large = !store::is_new(&mut sql)? && store::meta(&mut sql, "seq")? > options.audit_at_once;
+    let large = !sql.is_new()? && store::meta(&mut sql, "seq")? > options.audit_at_once;
     if large {
         sql.quick_check()?;
     }

@@ -11,8 +11,8 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::StoreError;
-use crate::sqlite::{beside, new_private, sync_folder};
-use crate::store::{self, Head, Sql, damaged};
+use crate::sqlite::{Sqlite, beside, new_private, sync_folder};
+use crate::store::{self, Head, damaged};
 
 const MAGIC: &[u8; 4] = b"TwLm";
 /// More than a mark has.
@@ -83,9 +83,9 @@ impl Marked {
     }
 
     /// That the store has what is marked.
-    pub(crate) fn check(&self, sql: &mut dyn Sql) -> Result<(), StoreError> {
+    pub(crate) fn check(&self, sql: &mut Sqlite) -> Result<(), StoreError> {
         let Self { writer, head } = *self;
-        let heads = if store::is_new(sql)? { Vec::new() } else { store::heads(sql)? };
+        let heads = if sql.is_new()? { Vec::new() } else { store::heads(sql)? };
         let stored = heads.into_iter().find(|(id, _)| *id == writer).map(|(_, head)| head).unwrap_or_default();
         if stored.turn < head.turn || stored.seq < head.seq {
             return Err(self.cut_off(&stored));

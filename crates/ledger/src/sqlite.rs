@@ -73,6 +73,11 @@ impl Sqlite {
         Ok(())
     }
 
+    /// Whether nothing was ever written to it.
+    pub(crate) fn is_new(&mut self) -> Result<bool, StoreError> {
+        Ok(self.number("SELECT count(*) FROM sqlite_schema")? == 0)
+    }
+
     /// To break off what another thread does with it.
     pub(crate) fn interrupt_handle(&self) -> InterruptHandle {
         self.0.get_interrupt_handle()
@@ -196,11 +201,11 @@ impl From<rusqlite::Error> for StoreError {
 
 /// Held while the store is open; the operating system drops it when the process dies, whatever way.
 pub(crate) struct Lock {
-    /// Of the path: says who has it.
-    _path: File,
+    #[expect(dead_code, reason = "open as long as the ledger is: says who has this path")]
+    path: File,
     /// Of the file itself, which may have another name too. SQLite's own locks are of another kind; closing this would
     /// drop them, so it must be the last to close.
-    _store: Option<File>,
+    store: Option<File>,
 }
 
 impl Lock {
@@ -215,7 +220,7 @@ impl Lock {
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
         writeln!(file, "process {}", std::process::id()).map_err(failed)?;
-        Ok(Self { _path: file, _store: None })
+        Ok(Self { path: file, store: None })
     }
 
     /// Keeps those out who know the file by another name.
@@ -226,7 +231,7 @@ impl Lock {
             let by = "a server that knows this file by another name".to_owned();
             return Err(OpenError::InUse { path: path.to_owned(), by });
         }
-        self._store = Some(file);
+        self.store = Some(file);
         Ok(())
     }
 }

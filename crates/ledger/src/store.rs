@@ -153,11 +153,6 @@ pub(crate) fn schema(sql: &mut dyn Sql, scripts: &[&str]) -> Result<i64, StoreEr
     if found > known { Err(StoreError::Newer { found, known }) } else { Ok(found) }
 }
 
-/// Whether nothing was ever written to it.
-pub(crate) fn is_new(sql: &mut dyn Sql) -> Result<bool, StoreError> {
-    Ok(sql.rows("SELECT 1 FROM sqlite_schema LIMIT 1", &[])?.is_empty())
-}
-
 pub(crate) fn damaged(what: impl Into<String>) -> StoreError {
     StoreError::Damaged(what.into())
 }

@@ -55,7 +55,7 @@ pub struct Recovery {
     pub damaged: Vec<PathBuf>,
     /// There was no file, or nothing in any: the first start in this folder, nothing was asked since the last one, or the
     /// journal is lost.
-    pub missing: bool,
+    pub without_records: bool,
     /// The files, each with the unfinished requests that it tells of.
     segments: Vec<(PathBuf, HashSet<PageId>)>,
 }
@@ -398,13 +398,13 @@ fn segments(folder: &Path) -> io::Result<Vec<u64>> {
 
 /// Reads all files, in order. Bytes that are no record are passed over.
 fn recover(folder: &Path, numbers: &[u64]) -> io::Result<Recovery> {
-    let mut recovery = Recovery { missing: true, ..Recovery::default() };
+    let mut recovery = Recovery { without_records: true, ..Recovery::default() };
     let mut open: HashMap<PageId, Unfinished> = HashMap::new();
     let mut order = Vec::new();
     for &number in numbers {
         let path = path(folder, number);
         let bytes = fs::read(&path)?;
-        recovery.missing &= bytes.is_empty();
+        recovery.without_records &= bytes.is_empty();
         let (mut told, mut damaged) = (HashSet::new(), false);
         let mut rest = bytes.as_slice();
         while let Some(skipped) = Frame::find(rest) {

@@ -53,7 +53,7 @@ pub fn open(context: &Context, secret: &[u8]) -> Result<Arc<Books>> {
 pub fn take_secret(context: &Context) -> Result<bool> {
     existing(context)?;
     let (store, settings) = settings(context, &keys::secret(&context.settings.server.key_secret_file)?)?;
-    Books::take_secret(settings, now_ms()).map_err(|e| books_error(&store, &e))
+    Books::take_secret(&settings, now_ms()).map_err(|e| books_error(&store, &e))
 }
 
 /// Where the ledger is, and how the books are opened.
@@ -188,13 +188,13 @@ fn recover(context: &Context, books: &Arc<Books>, recovery: metering::Recovery) 
             metering::set_aside(file).display()
         );
     }
-    let missing = recovery.missing;
+    let without_records = recovery.without_records;
     let recovered = books.recover(&recovery.unfinished, now_ms()).map_err(|e| {
         Error::failure("what the last server left open cannot be charged")
             .because(chain(&e))
             .hint("nothing is lost: make room on the disk or see the cause, then start again")
     })?;
-    if missing && recovered.voided > 0 {
+    if without_records && recovered.voided > 0 {
         tracing::error!(
             "the journal is gone: there is no record of it in {}, and the books have {} requests that were under way. They \
              are released without charge, whatever was delivered of them: nothing else tells of it",

@@ -110,11 +110,14 @@ impl Books {
         Ok(self.find_tagged(kind, id)?.map(|(record, _)| record))
     }
 
-    /// With its tag, which servers of older versions do not give.
-    fn find_tagged(&self, kind: &str, id: &str) -> Result<Option<(Record, Option<String>)>> {
+    /// With its tag.
+    fn find_tagged(&self, kind: &str, id: &str) -> Result<Option<(Record, String)>> {
         let answer = self.ask(("GET", &format!("/{kind}/{}", part(id))), None, None)?;
         match (answer.status, serde_json::from_slice(&answer.body)) {
-            (200, Ok(Value::Object(record))) => Ok(Some((record, answer.etag))),
+            (200, Ok(Value::Object(record))) => {
+                let tag = answer.etag.ok_or_else(|| Error::failure("the server's answer has no ETag"))?;
+                Ok(Some((record, tag)))
+            }
             (404, _) => Ok(None),
             _ => Err(refusal(&answer)),
         }
@@ -135,13 +138,10 @@ impl Books {
     /// The server's refusal, those of `make`, or others came first again and again.
     pub fn change(&self, kind: &str, id: &str, make: impl Fn(Option<Record>) -> Result<Record>) -> Result<Value> {
         for _ in 0..TRIES {
-            let (known, tag) = self.find_tagged(kind, id)?.map_or((None, None), |(record, tag)| (Some(record), tag));
-            let condition = match &known {
-                None => Some(("if-none-match", "*")),
-                Some(_) => tag.as_deref().map(|tag| ("if-match", tag)),
-            };
+            let (known, tag) = self.find_tagged(kind, id)?.unzip();
+            let condition = tag.as_deref().map_or(("if-none-match", "*"), |tag| ("if-match", tag));
             let record = Value::Object(make(known)?);
-            let answer = self.ask(("PUT", &format!("/{kind}")), condition, Some(&record))?;
+            let answer = self.ask(("PUT", &format!("/{kind}")), Some(condition), Some(&record))?;
             match answer.status {
                 412 => {}
                 ..300 => return json(&answer.body),

@@ -144,7 +144,7 @@ fn a_journal_without_any_record_is_told_from_one_that_has_some() {
         let (journal, recovery) = Journal::open(folder.path(), INTERVAL).unwrap();
         let page = journal.begin(id(1), b"start").unwrap();
         page.end();
-        recovery.missing
+        recovery.without_records
     };
     assert!(missing());
     assert!(!missing());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use engine::{EngineConfig, LocalEngine, SimulatedConfig, SimulatedRunner};
 use formats::gguf::Gguf;
-use inference::{CancelToken, Engine, Event, EventSink, Request, RequestId, SamplingParams};
+use inference::{Engine, Event, EventSink, Request, RequestId, SamplingParams};
 use serde_json::json;
 use service::{Generation, Labels, Line, LineEvent, Payer, Prompt};
 use test_support::{Random, TinyModel};
@@ -187,23 +187,8 @@ fn busy_engine() -> LocalEngine {
         ..SimulatedConfig::default()
     };
     let engine = LocalEngine::start(Box::new(SimulatedRunner::new(config)), EngineConfig::default()).unwrap();
-    let request = Request {
-        id: RequestId(1),
-        prompt: vec![1],
-        max_tokens: u32::try_from(context_len).unwrap() - 1,
-        allowance: None,
-        candidates: 1,
-        sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
-        stop_ids: Vec::new(),
-        ignore_eos: true,
-        prompt_logprobs: None,
-        priority: 0,
-        client: None,
-        controls: Vec::new(),
-        events: Box::new(Unread),
-        cancel: CancelToken::new(),
-        received: Instant::now(),
-    };
+    let max_tokens = u32::try_from(context_len).unwrap() - 1;
+    let request = Request::plain(RequestId(1), vec![1], max_tokens, Box::new(Unread));
     engine.submit(request).unwrap();
     engine
 }

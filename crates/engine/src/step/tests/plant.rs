@@ -2,9 +2,8 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
 
-use inference::{CancelToken, Event, Gauges, RequestId, SamplingParams, TokenId, TokenLogprobs, Usage};
+use inference::{Event, Gauges, RequestId, TokenId, TokenLogprobs, Usage};
 
 use super::super::*;
 use crate::runner::{RunnerError, RunnerShape};
@@ -176,23 +175,9 @@ impl Plant {
         let log = Log::default();
         let events = Arc::clone(&log.0);
         self.next += 1;
-        let mut request = Request {
-            id: RequestId(self.next),
-            prompt,
-            max_tokens,
-            allowance: None,
-            candidates: 1,
-            sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
-            stop_ids: Vec::new(),
-            ignore_eos: false,
-            prompt_logprobs: None,
-            priority: 0,
-            client: None,
-            controls: Vec::new(),
-            events: Box::new(move |event| events.lock().unwrap().push(event)),
-            cancel: CancelToken::new(),
-            received: Instant::now(),
-        };
+        let events = Box::new(move |event| events.lock().unwrap().push(event));
+        let request = Request::plain(RequestId(self.next), prompt, max_tokens, events);
+        let mut request = Request { ignore_eos: false, ..request };
         change(&mut request);
         self.core.submit(request, self.clock.now_ns());
         log
