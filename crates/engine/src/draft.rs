@@ -22,9 +22,9 @@ const TRIALS: f32 = 64.0;
 /// a long match that was right, and with each that had a column. Where little repeats itself the waste so stays under 2 %,
 /// however cheap columns are.
 const WASTE_FIRST: f32 = 0.5;
-const WASTE_PER_TOKEN: f32 = 0.01;
+const WASTE_PER_TOKEN: f32 = 0.009;
 const WASTE_PER_HIT: f32 = 0.1;
-const WASTE_PER_ACCEPTED: f32 = 0.5;
+const WASTE_PER_ACCEPTED: f32 = 0.2;
 const WASTE_MOST: f32 = 16.0;
 /// Less likely than this, a guess is not worth a column, whatever columns cost.
 const LEAST_CHANCE: f32 = 0.4;
