@@ -2,7 +2,8 @@
 //!
 //! Random weights in as many matrices of 1536 x 576 (SmolLM2-135M's widest; 1024 x 1024 for the types in super-blocks)
 //! as make 64 MiB, so that one column reads memory, not cache. Prints G multiply-adds/s (counted as two operations)
-//! and GB/s of weights; the median of 7 passes. Caveat: activations are quantized outside the clock.
+//! and GB/s of weights; the median of 7 passes. Caveat: activations are quantized outside the clock. The first line says
+//! what a parallel region with nothing to do takes: waking the threads and waiting for the last of them.
 //! `cargo bench -p kernels --bench matmul [-- [THREADS] [TYPE...]]`, a type for example as Q4_1
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -11,6 +12,7 @@ use std::time::Instant;
 use kernels::{Activations, Isa, Matrix, MatrixBuilder, ThreadPool, WeightMemory, WeightType, matmul_with};
 
 const WEIGHT_BYTES: usize = 64 << 20;
+const REGIONS: u32 = 100_000;
 
 fn random_matrix(
     pool: &ThreadPool,
@@ -33,7 +35,10 @@ fn random_matrix(
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(2);
     let pool = ThreadPool::new(threads)?;
-    println!("{threads} threads; median of 7; Gop/s (GB/s of weights)");
+    let start = Instant::now();
+    (0..REGIONS).for_each(|_| pool.run(&|_| {}));
+    let region = start.elapsed().as_secs_f64() * 1e6 / f64::from(REGIONS);
+    println!("{threads} threads; median of 7; Gop/s (GB/s of weights); an empty parallel region takes {region:.2} us");
     let types = [
         WeightType::Q4_1,
         WeightType::Q4_0,
@@ -52,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             (0..count).filter_map(|_| random_matrix(&pool, &mut memory, (ty, rows, cols), &mut state)).collect();
         for &isa in Isa::available().iter().filter(|&&isa| isa != Isa::Scalar) {
             let mut line = format!("{ty:?} {:<22}", isa.name());
-            for columns in [1, 2, 4, 8, 16, 64] {
+            for columns in [1, 2, 4, 8, 16, 24, 32, 64] {
                 let x: Vec<f32> = (0..columns * cols).map(|i| ((i * 37 % 101) as f32 - 50.0) / 25.0).collect();
                 let mut activations = Activations::new();
                 activations.quantize(&pool, &x, columns, cols);

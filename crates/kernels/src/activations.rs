@@ -120,6 +120,27 @@ impl Activations {
         });
     }
 
+    /// Makes these the columns `of` of `x`, in this order; a column may come several times. For the experts of a mixture,
+    /// whose tokens then stand together ([`matmul_grouped`](crate::matmul_grouped)).
+    ///
+    /// # Panics
+    /// When `x` lacks a column.
+    pub fn gather(&mut self, x: &Self, of: &[u32]) {
+        (self.columns, self.cols) = (of.len(), x.cols);
+        self.values.clear();
+        self.codes.clear();
+        self.blocks.clear();
+        let (codes, blocks) = if x.codes.is_empty() { (0, 0) } else { (x.cols, x.cols / BLOCK) };
+        let values = if x.values.is_empty() { 0 } else { x.cols };
+        for &column in of {
+            let column = column as usize;
+            assert!(column < x.columns, "column {column} of {}", x.columns);
+            self.values.extend_from_slice(&x.values[column * values..][..values]);
+            self.codes.extend_from_slice(&x.codes[column * codes..][..codes]);
+            self.blocks.extend_from_slice(&x.blocks[column * blocks..][..blocks]);
+        }
+    }
+
     /// Float values of a column, if they were asked for.
     ///
     /// # Panics

@@ -31,7 +31,7 @@ pub use elementwise::{
     rope, scale, silu_mul,
 };
 pub use isa::Isa;
-pub use matmul::{matmul, matmul_with};
+pub use matmul::{GroupedProduct, matmul, matmul_grouped, matmul_grouped_with, matmul_with};
 pub use matrix::{Matrix, MatrixBuilder, MatrixError, WeightType};
 pub use memory::WeightMemory;
 pub use pool::ThreadPool;

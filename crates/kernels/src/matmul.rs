@@ -34,28 +34,52 @@ pub fn matmul(pool: &ThreadPool, products: &mut [(&Matrix, &mut [f32])], x: &Act
 
 /// [`matmul`] with a chosen instruction set, for comparisons. One that the processor lacks is replaced by the best.
 pub fn matmul_with(isa: Isa, pool: &ThreadPool, products: &mut [(&Matrix, &mut [f32])], x: &Activations) {
+    let all = 0..x.columns();
+    let groups = products.iter_mut().map(|(matrix, out)| (*matrix, all.clone(), &mut **out));
+    run(isa, pool, groups, x);
+}
+
+/// A matrix, the columns of the activations that it multiplies, and where the products go: `[columns][rows]`.
+pub type GroupedProduct<'a> = (&'a Matrix, Range<usize>, &'a mut [f32]);
+
+/// Each matrix times its own columns of `x`, all in one parallel region: the experts of a mixture, whose tokens stand
+/// together ([`Activations::gather`]). An output is what [`matmul`] gives for its row and column, bit for bit.
+///
+/// # Panics
+/// When a matrix does not fit `x`, columns are not all inside, or an `out` has the wrong length.
+pub fn matmul_grouped(pool: &ThreadPool, products: &mut [GroupedProduct<'_>], x: &Activations) {
+    matmul_grouped_with(Isa::best(), pool, products, x);
+}
+
+/// [`matmul_grouped`] with a chosen instruction set, for comparisons.
+pub fn matmul_grouped_with(isa: Isa, pool: &ThreadPool, products: &mut [GroupedProduct<'_>], x: &Activations) {
+    let groups = products.iter_mut().map(|(matrix, columns, out)| (*matrix, columns.clone(), &mut **out));
+    run(isa, pool, groups, x);
+}
+
+fn run<'a>(isa: Isa, pool: &ThreadPool, products: impl Iterator<Item = GroupedProduct<'a>>, x: &Activations) {
     let isa = if Isa::available().contains(&isa) { isa } else { Isa::best() };
-    let mut tasks = Vec::with_capacity(products.len());
+    let mut tasks: Vec<Task<'a>> = Vec::with_capacity(products.size_hint().0);
+    let mut sides: Vec<Side> = Vec::new();
     let mut items = 0;
-    let quantized = products.iter().any(|(matrix, _)| !matrix.weight_type().is_float());
-    let shape = ItemShape::of(isa, x, quantized);
-    let column_items = x.columns().div_ceil(shape.columns);
-    let side = shape.tiles.then(|| Side::new(x));
-    for (matrix, out) in products.iter_mut() {
+    for (matrix, columns, out) in products {
         assert_eq!(matrix.cols(), x.cols(), "{matrix:?} does not fit the activations");
-        assert_eq!(out.len(), matrix.rows() * x.columns(), "length of the products of {matrix:?}");
-        let task = Task { matrix, out: SharedSlice::new(out), first_item: items };
+        assert!(columns.start <= columns.end && columns.end <= x.columns(), "columns {columns:?} of {}", x.columns());
+        assert_eq!(out.len(), matrix.rows() * columns.len(), "length of the products of {matrix:?}");
+        let shape = ItemShape::of(isa, columns.len(), !matrix.weight_type().is_float());
+        // Matrices that share their columns stand together.
+        if shape.tiles && sides.last().is_none_or(|side| *side.columns() != columns) {
+            sides.push(Side::new(x, columns.clone()));
+        }
+        let column_items = columns.len().div_ceil(shape.columns);
+        let first_item = items;
         items += matrix.panel_count().div_ceil(shape.panels) * column_items;
-        tasks.push(task);
+        let side = shape.tiles.then(|| sides.len() - 1);
+        tasks.push(Task { matrix, columns, out: SharedSlice::new(out), shape, column_items, side, first_item });
     }
     pool.for_each_index(items, |item| {
         let at = tasks.partition_point(|t| t.first_item <= item) - 1;
-        let task = &tasks[at];
-        let local = item - task.first_item;
-        let (panel_item, column_item) = (local / column_items, local % column_items);
-        let panels = panel_item * shape.panels..task.matrix.panel_count().min((panel_item + 1) * shape.panels);
-        let columns = column_item * shape.columns..x.columns().min((column_item + 1) * shape.columns);
-        task.run(isa, x, side.as_ref(), panels, columns);
+        tasks[at].item(isa, x, &sides, item);
     });
 }
 
@@ -68,13 +92,13 @@ struct ItemShape {
 }
 
 impl ItemShape {
-    fn of(isa: Isa, x: &Activations, quantized: bool) -> Self {
-        let tiles = isa == Isa::Amx && quantized && x.columns() >= TILE_COLUMNS_MIN;
+    fn of(isa: Isa, columns: usize, quantized: bool) -> Self {
+        let tiles = isa == Isa::Amx && quantized && columns >= TILE_COLUMNS_MIN;
         if tiles {
             // A pair's codes are unpacked once for all its columns.
             Self { panels: TILE_PANELS_PER_ITEM, columns: TILE_COLUMNS_PER_ITEM, tiles }
         } else {
-            let panels = if x.columns() <= FEW_COLUMNS { FEW_PANELS_PER_ITEM } else { PANELS_PER_ITEM };
+            let panels = if columns <= FEW_COLUMNS { FEW_PANELS_PER_ITEM } else { PANELS_PER_ITEM };
             Self { panels, columns: COLUMNS_PER_ITEM, tiles }
         }
     }
@@ -83,12 +107,29 @@ impl ItemShape {
 /// One product of a call.
 struct Task<'a> {
     matrix: &'a Matrix,
+    /// Of the activations.
+    columns: Range<usize>,
+    /// `[columns][rows]`.
     out: SharedSlice<'a, f32>,
+    shape: ItemShape,
+    column_items: usize,
+    /// Which of the call's.
+    side: Option<usize>,
     first_item: usize,
 }
 
 impl Task<'_> {
-    /// One item's panels and columns.
+    /// A piece of the call's work that is one of this product's.
+    fn item(&self, isa: Isa, x: &Activations, sides: &[Side], item: usize) {
+        let local = item - self.first_item;
+        let (panel, column) = (local / self.column_items * self.shape.panels, local % self.column_items);
+        let panels = panel..self.matrix.panel_count().min(panel + self.shape.panels);
+        let column = self.columns.start + column * self.shape.columns;
+        let columns = column..self.columns.end.min(column + self.shape.columns);
+        self.run(isa, x, self.side.map(|side| &sides[side]), panels, columns);
+    }
+
+    /// Some panels and columns.
     fn run(&self, isa: Isa, x: &Activations, side: Option<&Side>, panels: Range<usize>, columns: Range<usize>) {
         #[cfg(target_arch = "x86_64")]
         if matches!(isa, Isa::Avx512 | Isa::Amx) && !self.matrix.weight_type().is_float() {
@@ -100,12 +141,13 @@ impl Task<'_> {
         let mut column = columns.start;
         while column < columns.end {
             let n = COLUMN_TILE.min(columns.end - column);
+            let ahead = column == columns.start;
             for panel in panels.clone() {
                 match n {
-                    1 => self.tile::<1>(isa, x, panel, column),
-                    2 => self.tile::<2>(isa, x, panel, column),
-                    3 => self.tile::<3>(isa, x, panel, column),
-                    _ => self.tile::<COLUMN_TILE>(isa, x, panel, column),
+                    1 => self.tile::<1>(isa, x, panel, (column, ahead)),
+                    2 => self.tile::<2>(isa, x, panel, (column, ahead)),
+                    3 => self.tile::<3>(isa, x, panel, (column, ahead)),
+                    _ => self.tile::<COLUMN_TILE>(isa, x, panel, (column, ahead)),
                 }
             }
             column += n;
@@ -117,7 +159,8 @@ impl Task<'_> {
     fn pair(&self, x: &Activations, side: Option<&Side>, first: usize, columns: Range<usize>) {
         let second = (first + 1).min(self.matrix.panel_count() - 1);
         let mut pair = Pair::new(self.matrix.panel(first), self.matrix.panel(second), self.matrix.layout());
-        let place = Place { out: &self.out, row: first * LANES, rows: self.matrix.rows() };
+        let place =
+            Place { out: &self.out, row: first * LANES, rows: self.matrix.rows(), first_column: self.columns.start };
         let Some(side) = side else {
             for column in columns.clone().step_by(PAIR_COLUMNS) {
                 match columns.end - column {
@@ -134,7 +177,7 @@ impl Task<'_> {
             }
             return;
         };
-        // SAFETY: `matmul_with` checked that the processor has AMX and that the matrix fits `x`; each (panel, column) pair
+        // SAFETY: `run` checked that the processor has AMX and that the matrix fits `x`; each (panel, column) pair
         // belongs to one item.
         unsafe { avx512::amx_products(&pair, x, side, columns, &place) };
     }
@@ -150,27 +193,37 @@ impl Task<'_> {
         }
     }
 
-    fn tile<const N: usize>(&self, isa: Isa, x: &Activations, panel: usize, column: usize) {
-        let lanes = panel_dot::<N>(isa, self.matrix, panel, x, column);
+    /// `N` columns from `column` on; with `ahead` the next panel is asked of the memory meanwhile.
+    fn tile<const N: usize>(&self, isa: Isa, x: &Activations, panel: usize, (column, ahead): (usize, bool)) {
+        let lanes = panel_dot::<N>(isa, self.matrix, panel, x, (column, ahead));
         let row = panel * LANES;
         let rows = LANES.min(self.matrix.rows() - row);
         for (c, lanes) in lanes.iter().enumerate() {
             // SAFETY: each (panel, column) pair belongs to one item, so the parts do not overlap.
-            let out = unsafe { self.out.slice_mut((column + c) * self.matrix.rows() + row, rows) };
+            let out = unsafe { self.out.slice_mut((column - self.columns.start + c) * self.matrix.rows() + row, rows) };
             out.copy_from_slice(&lanes[..rows]);
         }
     }
 }
 
-fn panel_dot<const N: usize>(isa: Isa, w: &Matrix, panel: usize, x: &Activations, first: usize) -> [[f32; LANES]; N] {
+fn panel_dot<const N: usize>(
+    isa: Isa,
+    w: &Matrix,
+    panel: usize,
+    x: &Activations,
+    (first, ahead): (usize, bool),
+) -> [[f32; LANES]; N] {
     let (layout, panel) = (w.layout(), w.panel(panel));
     #[cfg(target_arch = "x86_64")]
     if isa != Isa::Scalar {
-        let columns = crate::avx2::Columns::<N>::new(x, first, layout.ty.is_float());
-        // SAFETY: `matmul_with` checked that the processor has `isa` and that panel and columns have the same length.
-        return unsafe { crate::avx2::panel_dot(isa != Isa::Avx2, layout, panel, w.cols(), &columns) };
+        let mut columns = avx2::Columns::<N>::new(x, first, layout.ty.is_float());
+        if ahead {
+            columns = columns.asking_ahead(panel.len());
+        }
+        // SAFETY: `run` checked that the processor has `isa` and that panel and columns have the same length.
+        return unsafe { avx2::panel_dot(isa != Isa::Avx2, layout, panel, w.cols(), &columns) };
     }
-    let _ = isa;
+    let _ = (isa, ahead);
     let mut out = [[0.0; LANES]; N];
     if layout.ty.is_float() {
         scalar::panel_dot_float(layout.ty, panel, x, first, &mut out);
@@ -321,6 +374,45 @@ mod tests {
                     let bound = if ty.is_float() { 1e-5 } else { 4.0 / 127.0 / 2.0 + 1e-5 } * weight_sum;
                     let got = f64::from(f32::from_bits(out[c * rows + r]));
                     assert!((got - exact).abs() <= bound, "{ty:?} row {r} column {c}: {got} against {exact}");
+                }
+            }
+        }
+    }
+
+    /// Experts with none, one, few and many tokens, which stand in any order and come several times.
+    #[test]
+    fn grouped_products_are_those_of_each_column_alone() {
+        let (rows, cols, tokens) = (19, 256, 9);
+        let pools = [ThreadPool::new(1).unwrap(), ThreadPool::new(2).unwrap()];
+        for ty in TYPES {
+            let mut random = Random(7);
+            let experts: Vec<Matrix> =
+                (0..5).map(|_| matrix(ty, rows, cols, &gguf_rows(ty, rows, cols, &mut random, false))).collect();
+            let x: Vec<f32> = (0..tokens * cols).map(|_| random.float()).collect();
+            let counts = [0, 1, 21, 3, 35];
+            let of: Vec<u32> = (0..60).map(|i| i * 4 % 9).collect();
+            for &isa in Isa::available() {
+                for pool in &pools {
+                    let (mut all, mut sorted) = (Activations::new(), Activations::new());
+                    all.quantize_with(isa, pool, &x, tokens, cols);
+                    sorted.gather(&all, &of);
+                    let mut outs: Vec<Vec<f32>> = counts.iter().map(|count| vec![0.0; count * rows]).collect();
+                    let mut start = 0;
+                    let products = experts.iter().zip(&mut outs).map(|(expert, out)| {
+                        let columns = start..start + out.len() / rows;
+                        start = columns.end;
+                        (expert, columns, out.as_mut_slice())
+                    });
+                    matmul_grouped_with(isa, pool, &mut products.collect::<Vec<_>>(), &sorted);
+                    let mut of = of.iter().map(|&token| token as usize * cols);
+                    for (expert, out) in experts.iter().zip(&outs) {
+                        for out in out.chunks(rows) {
+                            let at = of.next().unwrap();
+                            let alone = product(Isa::Scalar, pool, expert, &x[at..at + cols], 1);
+                            let out: Vec<u32> = out.iter().map(|v| v.to_bits()).collect();
+                            assert_eq!(out, alone, "{ty:?} {isa:?}");
+                        }
+                    }
                 }
             }
         }

@@ -17,15 +17,37 @@ pub(crate) struct Columns<const N: usize> {
     pub(crate) codes: [*const i8; N],
     pub(crate) blocks: [*const BlockScale; N],
     values: [*const f32; N],
+    /// Bytes from a block to its like in the next panel, when that is to be asked of the memory; else 0.
+    ahead: usize,
 }
 
 impl<const N: usize> Columns<N> {
     /// Columns `first .. first + N`.
     pub(crate) fn new(x: &Activations, first: usize, float: bool) -> Self {
         Self {
+            ahead: 0,
             codes: std::array::from_fn(|c| if float { std::ptr::null() } else { x.codes(first + c).as_ptr() }),
             blocks: std::array::from_fn(|c| if float { std::ptr::null() } else { x.blocks(first + c).as_ptr() }),
             values: std::array::from_fn(|c| if float { x.values(first + c).as_ptr() } else { std::ptr::null() }),
+        }
+    }
+}
+
+impl<const N: usize> Columns<N> {
+    /// The first columns to meet a panel: they ask for the next one, since rows that follow each other are read by one
+    /// thread, in runs that are too short for the processor to foresee.
+    pub(crate) fn asking_ahead(self, panel_bytes: usize) -> Self {
+        Self { ahead: panel_bytes, ..self }
+    }
+
+    #[inline(always)]
+    fn ask_next(&self, block: *const u8, bytes: usize) {
+        if self.ahead == 0 {
+            return;
+        }
+        for at in (0..bytes).step_by(64) {
+            // SAFETY: a hint, which may name any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(self.ahead + at).cast()) };
         }
     }
 }
@@ -206,6 +228,7 @@ macro_rules! kernels {
                     // SAFETY: block `b` is inside the panel and the columns (`panel_dot`).
                     unsafe {
                         let block = panel.add(b * 144);
+                        x.ask_next(block, 144);
                         let dots = dot4(block.add(16), b, x);
                         let d = load_f16(block);
                         for c in 0..N {
@@ -225,6 +248,7 @@ macro_rules! kernels {
                     // SAFETY: block `b` is inside the panel and the columns (`panel_dot`).
                     unsafe {
                         let block = panel.add(b * 160);
+                        x.ask_next(block, 160);
                         let dots = dot4(block.add(32), b, x);
                         let (d, m) = (load_f16(block), load_f16(block.add(16)));
                         for c in 0..N {
@@ -245,6 +269,7 @@ macro_rules! kernels {
                     unsafe {
                         let header = panel.add(b / 8 * 1184);
                         let block = header.add(32 + b % 8 * 144);
+                        x.ask_next(block, 144);
                         let dots = dot4(block.add(16), b, x);
                         let (d, dmin) = (load_f16(header), load_f16(header.add(16)));
                         let (scale, min) = (load_u8(block), load_u8(block.add(8)));
@@ -267,6 +292,7 @@ macro_rules! kernels {
                     // SAFETY: block `b` is inside the panel and the columns (`panel_dot`).
                     unsafe {
                         let block = panel.add(b * 176);
+                        x.ask_next(block, 176);
                         let high = load(block.add(16));
                         let mut sums = [[_mm256_setzero_si256(); 2]; N];
                         for g in 0..4 {
@@ -297,6 +323,7 @@ macro_rules! kernels {
                     unsafe {
                         let header = panel.add(b / 8 * 1680);
                         let block = header.add(16 + b % 8 * 208);
+                        x.ask_next(block, 208);
                         let high = [load(block.add(16)), load(block.add(48))];
                         let mut dots = [[_mm256_setzero_si256(); 2]; N];
                         for pair in [0, 2] {
@@ -336,6 +363,7 @@ macro_rules! kernels {
                     // SAFETY: block `b` is inside the panel and the columns (`panel_dot`).
                     unsafe {
                         let block = panel.add(b * 272);
+                        x.ask_next(block, 272);
                         let mut sums = [_mm256_setzero_si256(); N];
                         for g in 0..8 {
                             let w = load(block.add(16 + 32 * g));

@@ -70,28 +70,34 @@ pub(crate) unsafe fn peak(rounds: u64) -> u64 {
 /// The scales of activation columns in tiles: for each tile of 16 columns and each block `d`, `scaled_sum` and the sum of
 /// the codes, 16 of each.
 pub(crate) struct Side {
+    columns: Range<usize>,
     tiles: Vec<[[f32; TILE]; 3]>,
     blocks: usize,
 }
 
 impl Side {
-    pub(crate) fn new(x: &Activations) -> Self {
+    /// Of these columns of `x`.
+    pub(crate) fn new(x: &Activations, columns: Range<usize>) -> Self {
         let blocks = x.cols() / BLOCK;
-        let mut tiles = vec![[[0.0; TILE]; 3]; x.columns().div_ceil(TILE) * blocks];
-        for column in 0..x.columns() {
-            let (tile, c) = (column / TILE * blocks, column % TILE);
+        let mut tiles = vec![[[0.0; TILE]; 3]; columns.len().div_ceil(TILE) * blocks];
+        for (i, column) in columns.clone().enumerate() {
+            let (tile, c) = (i / TILE * blocks, i % TILE);
             for (tile, scale) in tiles[tile..tile + blocks].iter_mut().zip(x.blocks(column)) {
                 #[expect(clippy::cast_precision_loss, reason = "at most 32 * 127: exact")]
                 let sum = (scale.half_sums[0] + scale.half_sums[1]) as f32;
                 (tile[0][c], tile[1][c], tile[2][c]) = (scale.d, scale.scaled_sum, sum);
             }
         }
-        Self { tiles, blocks }
+        Self { columns, tiles, blocks }
+    }
+
+    pub(crate) fn columns(&self) -> &Range<usize> {
+        &self.columns
     }
 
     /// Of the tile that begins with column `first`.
     fn tile(&self, first: usize) -> &[[[f32; TILE]; 3]] {
-        let tile = first / TILE * self.blocks;
+        let tile = (first - self.columns.start) / TILE * self.blocks;
         &self.tiles[tile..tile + self.blocks]
     }
 }
@@ -121,13 +127,16 @@ pub(crate) struct Place<'a> {
     pub(crate) out: &'a SharedSlice<'a, f32>,
     pub(crate) row: usize,
     pub(crate) rows: usize,
+    /// The column of the activations whose products come first.
+    pub(crate) first_column: usize,
 }
 
 /// Writes the products of a pair's rows with `columns` of `x` to their places.
 ///
 /// # Safety
 /// Needs what [`allowed`] asks for and AVX-512 F, BW, VL and DQ. The panels are of a quantized type and fit `x`, and nobody
-/// else writes to the same places. `side` is that of `x`; `columns` begins at a multiple of 16.
+/// else writes to the same places. `side` is of columns of `x` that hold `columns`, which begin a multiple
+/// of 16 after its first.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 pub(crate) unsafe fn products(pair: &Pair, x: &Activations, side: &Side, columns: Range<usize>, place: &Place<'_>) {
     UNPACKED.with_borrow_mut(|unpacked| {
@@ -320,7 +329,7 @@ pub(crate) unsafe fn store(place: &Place<'_>, column: usize, products: __m512) {
     let rows = ROWS.min(place.rows - place.row);
     // SAFETY: the caller's promise; as many floats are written as the slice has.
     unsafe {
-        let out = place.out.slice_mut(column * place.rows + place.row, rows);
+        let out = place.out.slice_mut((column - place.first_column) * place.rows + place.row, rows);
         _mm512_mask_storeu_ps(out.as_mut_ptr(), 0xFFFF_u16 >> (ROWS - rows), products);
     }
 }
