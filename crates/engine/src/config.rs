@@ -42,7 +42,7 @@ impl Default for EngineConfig {
             kv_blocks: 0,
             max_candidates: 16,
             prefix_cache: true,
-            speculation: false,
+            speculation: true,
             seed: None,
             thread_name: "engine".to_owned(),
         }

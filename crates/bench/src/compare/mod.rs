@@ -176,7 +176,7 @@ impl<'a> Comparison<'a> {
     fn best(&self, row: Row, side: Side, model: &ModelFile) -> Result<Tuning, String> {
         let more_is_better = row.metrics(&model.label).first().is_none_or(|metric| metric.unit.more_is_better());
         tuning::best_of(&Tuning::candidates(row, side), more_is_better, |tuning| {
-            let sample = self.session.sample(&Case { row, side, model, tuning, seed: 0 })?;
+            let sample = self.session.sample(&Case { row, side, model, tuning, seed: 0, repetitions: 1 })?;
             let first = sample.values.first().copied().ok_or_else(|| "no figure".to_owned())?;
             progress(&format!("tuning {row:?}, {}, {}: {tuning}: {first:.1}", model.label, side.name()));
             Ok(first)
@@ -210,7 +210,7 @@ impl<'a> Comparison<'a> {
         if self.failed.get(&key).is_some_and(|failures| *failures >= FAILURES_MAX) {
             return;
         }
-        let case = Case { row, side, model, tuning, seed: u64::from(round) + 1 };
+        let case = Case { row, side, model, tuning, seed: u64::from(round) + 1, repetitions: 3 };
         if row.is_curve() {
             progress(&name());
             self.curves.entry(row).or_default().measure(&self.session, &case);

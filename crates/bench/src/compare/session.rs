@@ -67,6 +67,8 @@ pub(super) struct Case<'a> {
     pub(super) tuning: Tuning,
     /// Decides prompts.
     pub(super) seed: u64,
+    /// Of measurements without a server, within one start of the program; of a long context one is made.
+    pub(super) repetitions: u32,
 }
 
 /// The values of a row's figures, and the share of the limit that bounds ours.
@@ -157,7 +159,8 @@ impl<'a> Session<'a> {
     /// Makes one measurement.
     pub(super) fn sample(&self, case: &Case<'_>) -> Result<Sample, String> {
         let one = |work| {
-            let points = self.offline(case, &Job { work, decode_tokens: 64, repetitions: 3 })?;
+            let repetitions = if case.row == Row::Depth { 1 } else { case.repetitions };
+            let points = self.offline(case, &Job { work, decode_tokens: 64, repetitions })?;
             let point = points.first().ok_or("no figure")?;
             Ok(Sample { values: vec![point.tokens_per_second], share: point.share_of_limit })
         };

@@ -404,8 +404,8 @@ mod tests {
         assert_eq!((s.cache_dir, s.data_dir), ("/c".into(), "/d".into()));
         assert_eq!(s.server.body_limit, 8 << 20);
         assert_eq!(s.server.drain, Duration::from_secs(30));
-        assert_eq!((s.engine.itl_goal, s.engine.speculation), (Duration::from_millis(80), false));
-        assert!(settings("[engine]\nspeculation = \"auto\"").unwrap().engine.speculation);
+        assert_eq!((s.engine.itl_goal, s.engine.speculation), (Duration::from_millis(80), true));
+        assert!(!settings("[engine]\nspeculation = \"off\"").unwrap().engine.speculation);
         assert!(s.threads >= 1 && s.server.keys.is_empty() && s.server.tls.is_none());
     }
 
