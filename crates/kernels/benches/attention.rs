@@ -1,4 +1,5 @@
-//! Speed of attention by shape: a prompt of 512 tokens, and decode at several depths for 1, 8 and 16 sequences.
+//! Speed of attention by shape: a prompt of 512 tokens, and decode at several depths for 1, 8 and 16 sequences, and
+//! for 16 that share a prefix.
 //!
 //! Random keys and values in as many layers as the model has, so that caches see what they see in a step. Prints
 //! microseconds of a layer: a fifth of all calls were faster (on a shared machine the slow ones tell of the neighbours).
@@ -26,11 +27,13 @@ fn values(len: usize, state: &mut u64) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-/// Microseconds per layer for the last `columns` tokens of each of `sequences` sequences of `depth` tokens.
+/// Microseconds per layer for the last `columns` tokens of each of `sequences` sequences of `depth` tokens, the first
+/// `shared` of them in the same blocks.
 fn measure(
     pool: &ThreadPool,
     model: &Model,
     (sequences, depth, columns): (usize, usize, usize),
+    shared: usize,
 ) -> Result<f64, Box<dyn std::error::Error>> {
     let shape = model.shape;
     let blocks = depth.div_ceil(KV_BLOCK_TOKENS);
@@ -45,7 +48,10 @@ fn measure(
         }
     }
     let tables: Vec<Vec<u32>> = (0..sequences)
-        .map(|s| (0..blocks).map(|b| u32::try_from(b * sequences + s)).collect())
+        .map(|s| {
+            let owner = |b: usize| if (b + 1) * KV_BLOCK_TOKENS <= shared { 0 } else { s };
+            (0..blocks).map(|b| u32::try_from(b * sequences + owner(b))).collect()
+        })
         .collect::<Result<_, _>>()?;
     let tables: Vec<&[u32]> = tables.iter().map(Vec::as_slice).collect();
     let mut all = Vec::new();
@@ -81,14 +87,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Model { name: "Gemma 3 270M, local", shape: shape(4, 1, 256, Some(512)), layers: 18 },
     ];
     for model in &models {
-        print!("{:<20} prefill 512: {:>6.0}; decode", model.name, measure(&pool, model, (1, 512, 512))?);
+        print!("{:<20} prefill 512: {:>6.0}; decode", model.name, measure(&pool, model, (1, 512, 512), 0)?);
         for depth in [128, 1024, 4096] {
             print!("  at {depth}:");
             for sequences in [1, 8, 16] {
                 if depth * sequences <= 4096 * 8 {
-                    print!(" {sequences}x {:>5.1}", measure(&pool, model, (sequences, depth, 1))?);
+                    print!(" {sequences}x {:>5.1}", measure(&pool, model, (sequences, depth, 1), 0)?);
                 }
             }
+        }
+        println!();
+        print!("{:<20} decode of 16 at 1100, the first 1000 tokens", "");
+        for (what, shared) in [("separate", 0), ("shared", 1000)] {
+            print!("  {what}: {:>6.1}", measure(&pool, model, (16, 1100, 1), shared)?);
         }
         println!();
     }

@@ -2,10 +2,14 @@
 //! slots that a query must not see.
 #![expect(clippy::cast_possible_truncation, reason = "small numbers")]
 
+use std::ops::Range;
+
 use half::f16;
 
 use super::*;
 use crate::{RopeFrequencies, RopeOrder, RopeTable, rms_norm_in_place, rope};
+
+mod sharing;
 
 struct Random(u64);
 
