@@ -6,15 +6,18 @@
 //! therefore depends on its position only. Whether a tile's spans run one after another on one thread, side by side on
 //! several, or together with other sequences that share their blocks is free: the arithmetic is the same.
 
+mod element;
 mod kv_store;
 mod merge;
 mod plan;
 mod prepare;
 mod softmax;
 mod tile;
+mod zeroed;
 
 use std::sync::{Mutex, PoisonError};
 
+pub use element::KvType;
 pub use kv_store::{KV_BLOCK_TOKENS, KvStore, KvStoreError};
 pub use prepare::{Heads, KvPlaces};
 

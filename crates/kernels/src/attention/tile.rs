@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::kv_store::{KeyDim, KvBlock, VALUE_DIMS, ValueDims};
+use super::element::KvElement;
+use super::kv_store::{Blocks, KeyDim, KvBlock, KvBlocks, VALUE_DIMS, ValueDims};
 use super::merge::{MergeSpan, SpanState, State, WriteOutput};
 use super::plan::{Part, Plan};
 use super::softmax::absorb;
@@ -180,25 +181,38 @@ impl<'a> Rows<'a> {
             let first = shape.first_visible(tile.position) / KV_BLOCK_TOKENS;
             blocks = first.max(blocks.start)..blocks.end.min(last + 1);
         }
-        let at = |index: usize| self.input.store.block(self.input.layer, table[index] as usize, self.kv_head);
+        match self.input.store.view() {
+            KvBlocks::F16(store) => self.visit(store, (blocks, &table[..=last]), state),
+            KvBlocks::Q8_0(store) => self.visit(store, (blocks, &table[..=last]), state),
+        }
+    }
+
+    /// Takes blocks of a table in.
+    fn visit<E: KvElement>(
+        &self,
+        store: Blocks<'_, E>,
+        (blocks, table): (Range<usize>, &[u32]),
+        state: &mut State<'_>,
+    ) {
+        let at = |index: usize| store.block(self.input.layer, table[index] as usize, self.kv_head);
         for index in blocks {
-            let (block, next) = (at(index), at((index + 1).min(last)));
+            let (block, next) = (at(index), at((index + 1).min(table.len() - 1)));
             VisitBlock { rows: self, base: index * KV_BLOCK_TOKENS, block, next }.run(self.isa, state);
         }
     }
 }
 
 /// A block that meets query rows.
-struct VisitBlock<'a> {
+struct VisitBlock<'a, E> {
     rows: &'a Rows<'a>,
     /// Position of the block's first token.
     base: usize,
-    block: KvBlock<'a>,
+    block: KvBlock<'a, E>,
     /// The one after it, to be asked of memory meanwhile.
-    next: KvBlock<'a>,
+    next: KvBlock<'a, E>,
 }
 
-impl VisitBlock<'_> {
+impl<E: KvElement> VisitBlock<'_, E> {
     /// Takes the block in for all rows that see some of it, as many at a time as the registers hold.
     fn run(&self, isa: Isa, state: &mut State<'_>) {
         let many = !matches!(isa, Isa::Scalar | Isa::Avx2 | Isa::Vnni);
@@ -217,7 +231,7 @@ impl VisitBlock<'_> {
     }
 
     fn visit_rows<const R: usize>(&self, isa: Isa, first: usize, state: &mut State<'_>) -> usize {
-        dispatch(isa, VisitRows::<R> { visit: self, first, state });
+        dispatch(isa, VisitRows::<E, R> { visit: self, first, state });
         R
     }
 
@@ -253,26 +267,29 @@ impl VisitBlock<'_> {
 }
 
 /// `R` rows, from row `first` on, that meet a block.
-struct VisitRows<'a, 'b, const R: usize> {
-    visit: &'a VisitBlock<'a>,
+struct VisitRows<'a, 'b, E, const R: usize> {
+    visit: &'a VisitBlock<'a, E>,
     first: usize,
     state: &'a mut State<'b>,
 }
 
-impl<const R: usize> Kernel for VisitRows<'_, '_, R> {
+impl<E: KvElement, const R: usize> Kernel for VisitRows<'_, '_, E, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         let Self { visit, first, state } = self;
-        let KvBlock { keys, values } = visit.block;
+        let KvBlock { keys, values, scales } = visit.block;
         let queries = (visit.rows.queries, visit.rows.count, first);
         let mut weights = [[0.0; KV_BLOCK_TOKENS]; R];
         if R * 2 <= L::HELD {
-            scores::<L, R, 2>(lanes, queries, (keys, 0, visit.next), &mut weights);
+            scores::<L, E, R, 2>(lanes, queries, (keys, 0, visit.next), &mut weights);
         } else {
-            scores::<L, R, 1>(lanes, queries, (keys, 0, visit.next), &mut weights);
-            scores::<L, R, 1>(lanes, queries, (keys, 1, visit.next), &mut weights);
+            scores::<L, E, R, 1>(lanes, queries, (keys, 0, visit.next), &mut weights);
+            scores::<L, E, R, 1>(lanes, queries, (keys, 1, visit.next), &mut weights);
+        }
+        if let Some([keys, _]) = scales {
+            multiply(lanes, &mut weights, keys);
         }
         let mut visible = [const { 0..KV_BLOCK_TOKENS }; R];
         if !visit.is_whole(first..first + R) {
@@ -281,27 +298,44 @@ impl<const R: usize> Kernel for VisitRows<'_, '_, R> {
             }
         }
         let factors = absorb(lanes, &mut state.rows[first..first + R], &mut weights, &visible);
+        if let Some([_, values]) = scales {
+            multiply(lanes, &mut weights, values);
+        }
         let taken = Taken { weights: &weights, factors: &factors, visible: &visible };
         let groups = values.len();
         let acc = &mut state.acc.as_chunks_mut().0[first * groups..(first + R) * groups];
         let mut at = 0;
         if visible.iter().any(|v| *v != visible[0]) {
             while at < groups {
-                at += accumulate::<L, R, 1, true>(lanes, &taken, values, at, acc);
+                at += accumulate::<L, E, R, 1, true>(lanes, &taken, values, at, acc);
             }
         }
         // As many groups of dimensions side by side as the registers hold; then the rest one by one.
         while R * 8 <= L::HELD && at + 8 <= groups {
-            at += accumulate::<L, R, 8, false>(lanes, &taken, values, at, acc);
+            at += accumulate::<L, E, R, 8, false>(lanes, &taken, values, at, acc);
         }
         while R * 4 <= L::HELD && at + 4 <= groups {
-            at += accumulate::<L, R, 4, false>(lanes, &taken, values, at, acc);
+            at += accumulate::<L, E, R, 4, false>(lanes, &taken, values, at, acc);
         }
         while R * 2 <= L::HELD && at + 2 <= groups {
-            at += accumulate::<L, R, 2, false>(lanes, &taken, values, at, acc);
+            at += accumulate::<L, E, R, 2, false>(lanes, &taken, values, at, acc);
         }
         while at < groups {
-            at += accumulate::<L, R, 1, false>(lanes, &taken, values, at, acc);
+            at += accumulate::<L, E, R, 1, false>(lanes, &taken, values, at, acc);
+        }
+    }
+}
+
+/// Multiplies what each row has for a block's tokens by the tokens' scales.
+#[inline(always)]
+fn multiply<L: Lanes, const R: usize>(
+    lanes: L,
+    rows: &mut [[f32; KV_BLOCK_TOKENS]; R],
+    scales: &[f32; KV_BLOCK_TOKENS],
+) {
+    for row in rows {
+        for (x, scales) in row.as_chunks_mut().0.iter_mut().zip(scales.as_chunks().0) {
+            lanes.store(lanes.mul(lanes.load(x), lanes.load(scales)), x);
         }
     }
 }
@@ -309,22 +343,22 @@ impl<const R: usize> Kernel for VisitRows<'_, '_, R> {
 /// Products of `R` queries with the keys of `N` groups of sixteen tokens, from group `from` on. Each is one chain of
 /// fused multiply-adds over the head dimension. Queries stand as `[head_dim][stride]`, theirs from `first` on.
 #[inline(always)]
-fn scores<L: Lanes, const R: usize, const N: usize>(
+fn scores<L: Lanes, E: KvElement, const R: usize, const N: usize>(
     lanes: L,
     (queries, stride, first): (&[f32], usize, usize),
-    (keys, from, next): (&[KeyDim], usize, KvBlock<'_>),
+    (keys, from, next): (&[KeyDim<E>], usize, KvBlock<'_, E>),
     out: &mut [[f32; KV_BLOCK_TOKENS]; R],
 ) {
     let mut sums = [[lanes.splat(0.0); N]; R];
     // A block has as many lines of values as of keys, give or take some.
-    let next = next.keys.iter().zip(next.values.as_flattened().as_chunks().0);
+    let next = next.keys.iter().zip(next.values.as_flattened().as_chunks::<2>().0);
     for ((query, key), (next_key, next_values)) in queries.chunks_exact(stride).zip(keys).zip(next) {
         lanes.prefetch(next_key);
         lanes.prefetch(next_values);
         let Some(query) = query[first..].first_chunk::<R>() else { return };
         let mut k = [lanes.splat(0.0); N];
         for (i, k) in k.iter_mut().enumerate() {
-            *k = lanes.load_f16(&key[from + i]);
+            *k = E::load(lanes, &key[from + i]);
         }
         for (sums, q) in sums.iter_mut().zip(query) {
             let q = lanes.splat(*q);
@@ -350,10 +384,10 @@ struct Taken<'a, const R: usize> {
 /// `acc = acc * factor + weights x values` for `R` rows and `N` groups of dimensions from `at` on: each sum is one chain
 /// of fused multiply-adds over the tokens that its row sees. Gives back `N`. Without `UNEQUAL` all rows see the same.
 #[inline(always)]
-fn accumulate<L: Lanes, const R: usize, const N: usize, const UNEQUAL: bool>(
+fn accumulate<L: Lanes, E: KvElement, const R: usize, const N: usize, const UNEQUAL: bool>(
     lanes: L,
     taken: &Taken<'_, R>,
-    values: &[ValueDims],
+    values: &[ValueDims<E>],
     at: usize,
     acc: &mut [[f32; LANES]],
 ) -> usize {
@@ -375,7 +409,7 @@ fn accumulate<L: Lanes, const R: usize, const N: usize, const UNEQUAL: bool>(
     for t in slots.start..slots.end.min(KV_BLOCK_TOKENS) {
         let mut v = [lanes.splat(0.0); N];
         for (v, values) in v.iter_mut().zip(values) {
-            *v = lanes.load_f16(&values[t]);
+            *v = E::load(lanes, &values[t]);
         }
         for (r, sums) in sums.iter_mut().enumerate() {
             if !UNEQUAL || taken.visible[r].contains(&t) {

@@ -13,9 +13,14 @@ struct Crowd {
 
 impl Crowd {
     /// Sequences with these tables, of which the last positions are asked: sequence, first position, number.
-    fn new(random: &mut Random, shape: AttentionShape, tables: Vec<Vec<u32>>, asked: &[(u32, u32, u32)]) -> Self {
+    fn new(
+        random: &mut Random,
+        (kv_type, shape): (KvType, AttentionShape),
+        tables: Vec<Vec<u32>>,
+        asked: &[(u32, u32, u32)],
+    ) -> Self {
         let blocks = tables.iter().flatten().max().unwrap() + 1;
-        let mut store = KvStore::new(2, shape.kv_heads, shape.head_dim, blocks as usize).unwrap();
+        let mut store = KvStore::new(kv_type, 2, shape.kv_heads, shape.head_dim, blocks as usize).unwrap();
         let width = shape.kv_heads * shape.head_dim;
         for (block, slot) in (0..blocks as usize).flat_map(|block| (0..32).map(move |slot| (block, slot))) {
             store.write(1, block, slot, &random.values(width, 1.5), &random.values(width, 2.0));
@@ -79,6 +84,7 @@ fn shared_blocks_change_no_bit() {
         shape(6, 1, 100, None),
     ];
     for (round, shape) in shapes.iter().cycle().take(20).enumerate() {
+        let kv_type = KvType::ALL[round % 2];
         // A tree of prefixes: each sequence takes some blocks of an earlier one, then goes on alone.
         let (mut tables, mut asked, mut next) = (Vec::<Vec<u32>>::new(), Vec::new(), 0..);
         for sequence in 0..[2, 5, 17, 30][round % 4] {
@@ -94,14 +100,15 @@ fn shared_blocks_change_no_bit() {
             let count = [1, 1, 1, 3, 8, 20][random.below(6)].min(len);
             asked.push((sequence, (len - count) as u32, count as u32));
         }
-        let crowd = Crowd::new(&mut random, *shape, tables, &asked);
+        let crowd = Crowd::new(&mut random, (kv_type, *shape), tables, &asked);
         let expected = crowd.alone();
         for threads in [1, 2, 5] {
             let (attention, got) = crowd.run(Isa::best(), threads, 0..crowd.columns.len());
             assert_eq!(bits(&got), bits(&expected), "round {round} {shape:?}, {threads} threads");
             shared_parts += self::shared(&attention).len();
         }
-        for &isa in Isa::available() {
+        // The portable version takes long.
+        for &isa in Isa::available().iter().filter(|_| round % 4 < 2) {
             let (_, got) = crowd.run(isa, 2, 0..crowd.columns.len());
             assert_eq!(bits(&got), bits(&expected), "round {round} {shape:?} {isa:?}");
         }
@@ -114,7 +121,7 @@ fn a_shared_span_is_visited_once() {
     let mut random = Random(12);
     let decode = |n: u32, position: u32| (0..n).map(|s| (s, position, 1)).collect::<Vec<_>>();
     let run = |random: &mut Random, shape, tables, asked: &[(u32, u32, u32)]| {
-        let crowd = Crowd::new(random, shape, tables, asked);
+        let crowd = Crowd::new(random, (KvType::F16, shape), tables, asked);
         let (attention, got) = crowd.run(Isa::best(), 2, 0..crowd.columns.len());
         assert_eq!(bits(&got), bits(&crowd.alone()));
         self::shared(&attention)
@@ -142,7 +149,7 @@ fn a_shared_span_is_visited_once() {
 #[test]
 fn memory_of_shared_spans_is_bounded() {
     let shape = shape(9, 3, 64, None);
-    let store = KvStore::new(1, 3, 64, 1).unwrap();
+    let store = KvStore::new(KvType::F16, 1, 3, 64, 1).unwrap();
     let table: Vec<u32> = (0..256).collect();
     let tables = vec![table.as_slice(); 500];
     let columns: Vec<QueryColumn> = (0..500).map(|sequence| QueryColumn { position: 8191, sequence }).collect();
