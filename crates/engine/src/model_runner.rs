@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Batch, BlockId, KvCache, KvCacheError, Model, Workspace};
+use model::{Batch, BlockId, KvCache, KvCacheError, KvType, Model, Workspace};
 
 use crate::runner::{Runner, RunnerError, RunnerShape};
 
@@ -14,12 +14,12 @@ pub struct ModelRunner {
 }
 
 impl ModelRunner {
-    /// A runner with `kv_blocks` blocks of KV, of [`Model::kv_block_bytes`] bytes each.
+    /// A runner with `kv_blocks` blocks of KV of this type, of [`Model::kv_block_bytes`] bytes each.
     ///
     /// # Errors
     /// When there is no memory for that many blocks.
-    pub fn new(model: Arc<Model>, kv_blocks: usize) -> Result<Self, KvCacheError> {
-        let cache = model.new_kv_cache(kv_blocks)?;
+    pub fn new(model: Arc<Model>, kv_type: KvType, kv_blocks: usize) -> Result<Self, KvCacheError> {
+        let cache = model.new_kv_cache(kv_type, kv_blocks)?;
         Ok(Self { model, workspace: Workspace::new(), cache })
     }
 }

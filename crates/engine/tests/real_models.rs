@@ -13,7 +13,7 @@ use engine::{EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, Runner
 use formats::gguf::Gguf;
 use inference::{Engine, Event, Request, RequestId, TokenId, Usage};
 use kernels::ThreadPool;
-use model::{BLOCK_TOKENS, Batch, BlockId, Model};
+use model::{BLOCK_TOKENS, Batch, BlockId, KvType, Model};
 
 fn load(file: &str, threads: usize) -> Arc<Model> {
     let folder = std::env::var_os("TOKENWORKS_TEST_MODELS")
@@ -55,7 +55,7 @@ struct Recording {
 
 impl Recording {
     fn new(model: &Arc<Model>, blocks: usize, record: &Arc<Mutex<Record>>) -> Self {
-        let inner = ModelRunner::new(Arc::clone(model), blocks).unwrap();
+        let inner = ModelRunner::new(Arc::clone(model), KvType::F16, blocks).unwrap();
         Self { inner, slots: vec![[0; BLOCK_TOKENS]; blocks], record: Arc::clone(record) }
     }
 }

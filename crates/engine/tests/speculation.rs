@@ -9,7 +9,7 @@ use engine::{EngineConfig, LocalEngine, ModelRunner};
 use formats::gguf::Gguf;
 use inference::{Engine, Event, Request, RequestId, SamplingParams, TokenId, TokenLogprobs, Usage};
 use kernels::ThreadPool;
-use model::Model;
+use model::{KvType, Model};
 use test_support::TinyModel;
 
 struct Answer {
@@ -47,8 +47,8 @@ fn prompt(seed: u32, vocab: u32) -> Vec<TokenId> {
     part.iter().copied().cycle().take(part.len() * 3 + seed as usize % 5).collect()
 }
 
-fn answers(model: &Arc<Model>, speculation: bool, chunk: usize, together: bool) -> Vec<Answer> {
-    let runner = ModelRunner::new(Arc::clone(model), 40).unwrap();
+fn answers((model, kv_type): (&Arc<Model>, KvType), speculation: bool, chunk: usize, together: bool) -> Vec<Answer> {
+    let runner = ModelRunner::new(Arc::clone(model), kv_type, 40).unwrap();
     let config = EngineConfig { speculation, prefill_chunk: chunk, seed: Some(1), ..EngineConfig::default() };
     let engine = LocalEngine::start(Box::new(runner), config).unwrap();
     let vocab = u32::try_from(model.config().vocab_size).unwrap();
@@ -72,16 +72,16 @@ fn answers(model: &Arc<Model>, speculation: bool, chunk: usize, together: bool) 
     answers
 }
 
-fn check(tiny: &TinyModel) {
+fn check(tiny: &TinyModel, kv_type: KvType) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     tiny.write(&path).unwrap();
     let gguf = Gguf::open(&path).unwrap();
     let model = Arc::new(Model::load(&gguf, &Arc::new(ThreadPool::new(2).unwrap())).unwrap());
-    let plain = answers(&model, false, 256, false);
+    let plain = answers((&model, kv_type), false, 256, false);
     let mut accepted = 0;
     for (chunk, together) in [(256, false), (256, true), (5, true)] {
-        for (plain, drafted) in plain.iter().zip(answers(&model, true, chunk, together)) {
+        for (plain, drafted) in plain.iter().zip(answers((&model, kv_type), true, chunk, together)) {
             assert_eq!(plain.tokens, drafted.tokens);
             assert_eq!(plain.logprobs, drafted.logprobs, "bit for bit");
             accepted += drafted.usage.draft_accepted_tokens;
@@ -92,10 +92,11 @@ fn check(tiny: &TinyModel) {
 
 #[test]
 fn a_tiny_llama_answers_the_same() {
-    check(&TinyModel::llama());
+    check(&TinyModel::llama(), KvType::F16);
+    check(&TinyModel::llama(), KvType::Q8_0);
 }
 
 #[test]
 fn a_tiny_gemma_answers_the_same() {
-    check(&TinyModel::gemma3());
+    check(&TinyModel::gemma3(), KvType::F16);
 }

@@ -1,4 +1,5 @@
-//! Speed of attention by shape: a prompt of 512 tokens, and decode at several depths for 1, 8 and 16 sequences.
+//! Speed of attention by shape and KV type: a prompt of 512 tokens, and decode at several depths for 1, 8 and 16 sequences, and
+//! for 16 that share a prefix.
 //!
 //! Random keys and values in as many layers as the model has, so that caches see what they see in a step. Prints
 //! microseconds of a layer: a fifth of all calls were faster (on a shared machine the slow ones tell of the neighbours).
@@ -8,7 +9,7 @@
 
 use std::time::Instant;
 
-use kernels::{Attention, AttentionInput, AttentionShape, KV_BLOCK_TOKENS, KvStore, QueryColumn, ThreadPool};
+use kernels::{Attention, AttentionInput, AttentionShape, KV_BLOCK_TOKENS, KvStore, KvType, QueryColumn, ThreadPool};
 
 const PASSES: usize = 9;
 
@@ -26,15 +27,18 @@ fn values(len: usize, state: &mut u64) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-/// Microseconds per layer for the last `columns` tokens of each of `sequences` sequences of `depth` tokens.
+/// Microseconds per layer for the last `columns` tokens of each of `sequences` sequences of `depth` tokens, the first
+/// `shared` of them in the same blocks.
 fn measure(
     pool: &ThreadPool,
     model: &Model,
+    kv_type: KvType,
     (sequences, depth, columns): (usize, usize, usize),
+    shared: usize,
 ) -> Result<f64, Box<dyn std::error::Error>> {
     let shape = model.shape;
     let blocks = depth.div_ceil(KV_BLOCK_TOKENS);
-    let mut store = KvStore::new(model.layers, shape.kv_heads, shape.head_dim, blocks * sequences)?;
+    let mut store = KvStore::new(kv_type, model.layers, shape.kv_heads, shape.head_dim, blocks * sequences)?;
     let mut state = 7;
     let kv_width = shape.kv_heads * shape.head_dim;
     let token = values(2 * kv_width, &mut state);
@@ -45,7 +49,10 @@ fn measure(
         }
     }
     let tables: Vec<Vec<u32>> = (0..sequences)
-        .map(|s| (0..blocks).map(|b| u32::try_from(b * sequences + s)).collect())
+        .map(|s| {
+            let owner = |b: usize| if (b + 1) * KV_BLOCK_TOKENS <= shared { 0 } else { s };
+            (0..blocks).map(|b| u32::try_from(b * sequences + owner(b))).collect()
+        })
         .collect::<Result<_, _>>()?;
     let tables: Vec<&[u32]> = tables.iter().map(Vec::as_slice).collect();
     let mut all = Vec::new();
@@ -80,17 +87,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Model { name: "SmolLM2-135M", shape: shape(9, 3, 64, None), layers: 30 },
         Model { name: "Gemma 3 270M, local", shape: shape(4, 1, 256, Some(512)), layers: 18 },
     ];
-    for model in &models {
-        print!("{:<20} prefill 512: {:>6.0}; decode", model.name, measure(&pool, model, (1, 512, 512))?);
+    for (model, kv_type) in models.iter().flat_map(|model| KvType::ALL.map(|kv_type| (model, kv_type))) {
+        let us = |sizes, shared| measure(&pool, model, kv_type, sizes, shared);
+        print!("{:<20} {:<4} prefill 512: {:>6.0}; decode", model.name, kv_type.name(), us((1, 512, 512), 0)?);
         for depth in [128, 1024, 4096] {
             print!("  at {depth}:");
             for sequences in [1, 8, 16] {
                 if depth * sequences <= 4096 * 8 {
-                    print!(" {sequences}x {:>5.1}", measure(&pool, model, (sequences, depth, 1))?);
+                    print!(" {sequences}x {:>5.1}", us((sequences, depth, 1), 0)?);
                 }
             }
         }
         println!();
+        let (separate, shared) = (us((16, 1100, 1), 0)?, us((16, 1100, 1), 1000)?);
+        println!("{:<20} decode of 16 at 1100, 1000 tokens separate: {separate:>6.1}  shared: {shared:>6.1}", "");
     }
     Ok(())
 }

@@ -3,22 +3,28 @@
 //! One work item is a tile of query columns of one sequence times one KV head, with all query heads that share it.
 //! Keys and values are visited block by block in order, with online softmax, in spans of a fixed number of blocks
 //! counted from position 0; the spans' partial results are merged in order. What a query computes, and in which order,
-//! therefore depends on its position only. Whether a tile's spans run one after another on one thread or side by
-//! side on several is free: the arithmetic is the same.
+//! therefore depends on its position only. Whether a tile's spans run one after another on one thread, side by side on
+//! several, or together with other sequences that share their blocks is free: the arithmetic is the same.
 
+mod element;
 mod kv_store;
+mod merge;
+mod plan;
 mod prepare;
 mod softmax;
 mod tile;
+mod zeroed;
 
 use std::sync::{Mutex, PoisonError};
 
+pub use element::KvType;
 pub use kv_store::{KV_BLOCK_TOKENS, KvStore, KvStoreError};
 pub use prepare::{Heads, KvPlaces};
 
 use crate::pool::SharedSlice;
 use crate::{Isa, ThreadPool};
-use tile::{Merge, Tile, TileScratch, TileWork};
+use plan::Plan;
+use tile::{PartWork, TileScratch, TileWork};
 
 /// Blocks in a span.
 pub(crate) const SPAN_BLOCKS: usize = 4;
@@ -30,6 +36,9 @@ const TILE_COLUMNS_MAX: usize = 16;
 const TILE_FLOATS: usize = 8192;
 /// Columns up to which long sequences may be split in spans over the threads; more columns fill the threads anyway.
 const SPLIT_COLUMNS_MAX: usize = 16;
+/// Floats of states of spans that tiles of several sequences meet together, at most (16 MiB); spans beyond are computed
+/// tile by tile.
+const STATES_MAX: usize = 1 << 22;
 /// Multiply-adds below which waking other threads costs more than it brings (some 10 microseconds of work).
 const PARALLEL_WORK_MIN: usize = 200_000;
 
@@ -88,20 +97,10 @@ pub struct AttentionInput<'a> {
 /// Attention with its working memory, reused from call to call.
 #[derive(Default)]
 pub struct Attention {
-    tiles: Vec<Tile>,
-    parts: Vec<Part>,
-    partials: Vec<f32>,
+    plan: Plan,
+    states: Vec<f32>,
     scratch: Vec<Mutex<TileScratch>>,
     runs: Vec<prepare::Run>,
-}
-
-/// One span of one tile, when spans run side by side.
-#[derive(Clone, Copy, Debug)]
-struct Part {
-    tile: usize,
-    span: usize,
-    /// Where its partial results of the first KV head begin, in floats.
-    start: usize,
 }
 
 impl Attention {
@@ -142,101 +141,54 @@ impl Attention {
         let width = shape.heads * shape.head_dim;
         assert_eq!(input.queries.len(), input.columns.len() * width, "queries of {} columns", input.columns.len());
         assert_eq!(out.len(), input.queries.len(), "output of {} columns", input.columns.len());
-        self.make_tiles(input);
         while self.scratch.len() < pool.threads() {
             self.scratch.push(Mutex::default());
         }
-        let out = SharedSlice::new(out);
-        let items = self.tiles.len() * shape.kv_heads;
-        if self.work(input) < PARALLEL_WORK_MIN {
-            let scratch = self.scratch[0].get_mut().unwrap_or_else(PoisonError::into_inner);
-            for item in 0..items {
-                run_tile(isa, input, &self.tiles, item, (scratch, &out));
-            }
-        } else if items < 4 * pool.threads() && input.columns.len() <= SPLIT_COLUMNS_MAX {
-            self.run_parts(isa, pool, input, &out);
-        } else {
-            let (tiles, scratch) = (&self.tiles, &self.scratch);
+        self.plan.cut(input);
+        let items = self.plan.tiles.len() * shape.kv_heads;
+        let parallel = self.plan.work(shape) >= PARALLEL_WORK_MIN;
+        let split = parallel && items < 4 * pool.threads() && input.columns.len() <= SPLIT_COLUMNS_MAX;
+        if parallel {
+            self.plan.share(input);
+        }
+        if split {
+            self.plan.split(shape);
+        }
+        self.run_parts(isa, pool, input);
+        let (plan, states, out) = (&self.plan, &self.states, SharedSlice::new(out));
+        let run_tile = |item: usize, scratch: &mut TileScratch| {
+            let (index, kv_head) = (item / shape.kv_heads, item % shape.kv_heads);
+            TileWork { input, plan, states, index, kv_head, scratch, out: &out }.run(isa);
+        };
+        if parallel && !split {
             // The last tiles see most: they come first, so that the threads end together.
-            each_index(pool, scratch, items, |i, scratch| run_tile(isa, input, tiles, items - 1 - i, (scratch, &out)));
+            each_index(pool, &self.scratch, items, |i, scratch| run_tile(items - 1 - i, scratch));
+        } else {
+            let mut scratch = self.scratch[0].lock().unwrap_or_else(PoisonError::into_inner);
+            (0..items).for_each(|item| run_tile(item, &mut scratch));
         }
     }
 
-    /// Cuts the columns into tiles: neighbours of one sequence with ascending positions.
-    fn make_tiles(&mut self, input: &AttentionInput<'_>) {
-        let columns_max = (TILE_FLOATS / (input.shape.group() * input.shape.head_dim)).clamp(1, TILE_COLUMNS_MAX);
-        self.tiles.clear();
-        for (i, column) in input.columns.iter().enumerate() {
-            let position = column.position as usize;
-            match self.tiles.last_mut() {
-                Some(tile)
-                    if tile.columns < columns_max
-                        && input.columns[tile.first].sequence == column.sequence
-                        && tile.position + tile.columns == position =>
-                {
-                    tile.columns += 1;
-                }
-                _ => self.tiles.push(Tile { first: i, columns: 1, position, sequence: column.sequence as usize }),
-            }
-        }
-    }
-
-    /// Multiply-adds of this call, roughly.
-    fn work(&self, input: &AttentionInput<'_>) -> usize {
-        let shape = &input.shape;
-        let per_key = 2 * shape.heads * shape.head_dim;
-        let keys = |t: &Tile| (t.last_position() + 1).min(shape.window.map_or(usize::MAX, |w| w + t.columns));
-        self.tiles.iter().map(|t| t.columns * keys(t) * per_key).sum()
-    }
-
-    /// Runs each span of each tile as its own item, then merges.
-    fn run_parts(&mut self, isa: Isa, pool: &ThreadPool, input: &AttentionInput<'_>, out: &SharedSlice<'_, f32>) {
-        let shape = &input.shape;
-        let mut len = 0;
-        self.parts.clear();
-        for (tile, t) in self.tiles.iter().enumerate() {
-            for span in t.spans(shape) {
-                self.parts.push(Part { tile, span, start: len });
-                len += shape.kv_heads * t.state_len(shape);
-            }
+    /// Computes the plan's parts, each a work item of its own.
+    fn run_parts(&mut self, isa: Isa, pool: &ThreadPool, input: &AttentionInput<'_>) {
+        let (plan, shape) = (&self.plan, &input.shape);
+        if plan.parts.is_empty() {
+            return;
         }
         // Grows only: what an earlier call left is overwritten before it is read.
-        if self.partials.len() < len {
-            self.partials.resize(len, 0.0);
+        if self.states.len() < plan.floats {
+            self.states.resize(plan.floats, 0.0);
         }
-        let (tiles, parts) = (&self.tiles, &self.parts);
-        let partials = SharedSlice::new(&mut self.partials);
-        each_index(pool, &self.scratch, parts.len() * shape.kv_heads, |i, scratch| {
-            let (part, kv_head) = (&parts[i / shape.kv_heads], i % shape.kv_heads);
-            let tile = tiles[part.tile];
-            let state_len = tile.state_len(shape);
-            // SAFETY: parts follow each other without overlap, `state_len` floats for each KV head, and each (part,
-            // KV head) is visited once.
-            let partial = unsafe { partials.slice_mut(part.start + kv_head * state_len, state_len) };
-            TileWork { input, tile, kv_head, scratch, partial: Some((part.span, partial)), out }.run(isa);
+        let states = SharedSlice::new(&mut self.states);
+        each_index(pool, &self.scratch, plan.parts.len() * shape.kv_heads, |i, scratch| {
+            let (part, kv_head) = (&plan.parts[i / shape.kv_heads], i % shape.kv_heads);
+            let place = part.states(shape, kv_head);
+            // SAFETY: the states of parts and their KV heads follow each other without overlap, and each (part, KV head)
+            // is visited once.
+            let state = unsafe { states.slice_mut(place.start, place.len()) };
+            PartWork { input, plan, part, kv_head, scratch, state }.run(isa);
         });
-        let scratch = self.scratch[0].get_mut().unwrap_or_else(PoisonError::into_inner);
-        for (index, tile) in self.tiles.iter().enumerate() {
-            for kv_head in 0..shape.kv_heads {
-                let state_len = tile.state_len(shape);
-                let parts = self.parts.iter().filter(|p| p.tile == index);
-                let spans = parts.map(|p| (p.span, &self.partials[p.start + kv_head * state_len..][..state_len]));
-                Merge { shape, tile: *tile, kv_head, scratch, spans, out }.run(isa);
-            }
-        }
     }
-}
-
-/// Runs all spans of work item `item` (a tile and a KV head) and writes its output.
-fn run_tile(
-    isa: Isa,
-    input: &AttentionInput<'_>,
-    tiles: &[Tile],
-    item: usize,
-    (scratch, out): (&mut TileScratch, &SharedSlice<'_, f32>),
-) {
-    let (tile, kv_head) = (tiles[item / input.shape.kv_heads], item % input.shape.kv_heads);
-    TileWork { input, tile, kv_head, scratch, partial: None, out }.run(isa);
 }
 
 /// Calls `f` for each index, spread over the threads, with the scratch memory of the thread.

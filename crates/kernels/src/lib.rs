@@ -24,7 +24,8 @@ mod scalar;
 
 pub use activations::{Activations, Source};
 pub use attention::{
-    Attention, AttentionInput, AttentionShape, Heads, KV_BLOCK_TOKENS, KvPlaces, KvStore, KvStoreError, QueryColumn,
+    Attention, AttentionInput, AttentionShape, Heads, KV_BLOCK_TOKENS, KvPlaces, KvStore, KvStoreError, KvType,
+    QueryColumn,
 };
 pub use elementwise::{
     RopeFrequencies, RopeOrder, RopeTable, add, add_rms_norm, gelu_mul, rms_norm, rms_norm_add, rms_norm_in_place,

@@ -5,18 +5,24 @@ use kernels::{KV_BLOCK_TOKENS, KvStore};
 use crate::batch::{BLOCK_TOKENS, BlockId};
 use crate::config::ModelConfig;
 
-pub use kernels::KvStoreError as KvCacheError;
+pub use kernels::{KvStoreError as KvCacheError, KvType};
 
 const _: () = assert!(BLOCK_TOKENS == KV_BLOCK_TOKENS);
 
-/// Keys and values of all layers, as half floats. Pages of blocks that were never written are not backed by memory.
+/// Keys and values of all layers. Pages of blocks that were never written are not backed by memory.
 pub struct KvCache {
     pub(crate) store: KvStore,
 }
 
 impl KvCache {
-    pub(crate) fn new(config: &ModelConfig, blocks: usize) -> Result<Self, KvCacheError> {
-        Ok(Self { store: KvStore::new(config.layers, config.kv_heads, config.head_dim, blocks)? })
+    pub(crate) fn new(config: &ModelConfig, kv_type: KvType, blocks: usize) -> Result<Self, KvCacheError> {
+        Ok(Self { store: KvStore::new(kv_type, config.layers, config.kv_heads, config.head_dim, blocks)? })
+    }
+
+    /// How keys and values are kept.
+    #[must_use]
+    pub fn kv_type(&self) -> KvType {
+        self.store.kv_type()
     }
 
     /// Blocks of [`BLOCK_TOKENS`] tokens.
@@ -46,6 +52,6 @@ impl KvCache {
 
 impl std::fmt::Debug for KvCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "KvCache({} blocks)", self.blocks())
+        write!(f, "KvCache({} blocks of {})", self.blocks(), self.kv_type().name())
     }
 }

@@ -17,6 +17,6 @@ mod weights;
 pub use batch::{BLOCK_TOKENS, Batch, BlockId, Column};
 pub use config::ModelConfig;
 pub use error::{ForwardError, LoadError};
-pub use kv_cache::{KvCache, KvCacheError};
+pub use kv_cache::{KvCache, KvCacheError, KvType};
 pub use model::Model;
 pub use step::Workspace;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use formats::gguf::Gguf;
-use kernels::{KvStore, ThreadPool};
+use kernels::{KvStore, KvType, ThreadPool};
 
 use crate::batch::{BLOCK_TOKENS, Batch};
 use crate::config::ModelConfig;
@@ -25,7 +25,6 @@ pub struct Model {
     config: ModelConfig,
     architecture: Architecture,
     weight_bytes: usize,
-    kv_block_bytes: usize,
     pool: Arc<ThreadPool>,
 }
 
@@ -55,8 +54,8 @@ impl ModelConfig {
 
     /// Bytes of one KV block, all layers; `None` when memory could not hold it.
     #[must_use]
-    pub fn kv_block_bytes(&self) -> Option<usize> {
-        KvStore::block_bytes(self.layers, self.kv_heads, self.head_dim)
+    pub fn kv_block_bytes(&self, kv_type: KvType) -> Option<usize> {
+        KvStore::block_bytes(kv_type, self.layers, self.kv_heads, self.head_dim)
     }
 }
 
@@ -67,18 +66,20 @@ impl Model {
     /// What is wrong with the file, naming the key or tensor.
     pub fn load(gguf: &Gguf, pool: &Arc<ThreadPool>) -> Result<Self, LoadError> {
         let config = ModelConfig::from_gguf(gguf)?;
-        let kv_block_bytes = config.kv_block_bytes().ok_or_else(|| LoadError::InvalidKey {
-            key: format!("{}.block_count", config.architecture),
-            expected: "such that a KV block fits memory".to_owned(),
-            actual: config.layers.to_string(),
-        })?;
+        if KvType::ALL.iter().any(|&kv_type| config.kv_block_bytes(kv_type).is_none()) {
+            return Err(LoadError::InvalidKey {
+                key: format!("{}.block_count", config.architecture),
+                expected: "such that a KV block fits memory".to_owned(),
+                actual: config.layers.to_string(),
+            });
+        }
         let mut loader = Loader::new(gguf, &config, pool);
         let architecture = match config.architecture {
             llama::NAME => Architecture::Llama(Llama::load(&config, &mut loader)?),
             _ => Architecture::Gemma3(Gemma3::load(&config, &mut loader)?),
         };
         let weight_bytes = loader.finish()?;
-        Ok(Self { config, architecture, weight_bytes, kv_block_bytes, pool: Arc::clone(pool) })
+        Ok(Self { config, architecture, weight_bytes, pool: Arc::clone(pool) })
     }
 
     /// Sizes and constants.
@@ -95,16 +96,17 @@ impl Model {
 
     /// Bytes of one KV block, all layers.
     #[must_use]
-    pub fn kv_block_bytes(&self) -> usize {
-        self.kv_block_bytes
+    pub fn kv_block_bytes(&self, kv_type: KvType) -> usize {
+        // It fits the address space: `load` checked.
+        self.config.kv_block_bytes(kv_type).unwrap_or(usize::MAX)
     }
 
     /// A KV cache of `blocks` blocks for this model.
     ///
     /// # Errors
     /// No blocks, or no memory.
-    pub fn new_kv_cache(&self, blocks: usize) -> Result<KvCache, KvCacheError> {
-        KvCache::new(&self.config, blocks)
+    pub fn new_kv_cache(&self, kv_type: KvType, blocks: usize) -> Result<KvCache, KvCacheError> {
+        KvCache::new(&self.config, kv_type, blocks)
     }
 
     /// Runs a batch: writes its columns' keys and values to `cache` and the wanted columns' logits to `logits`,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use formats::gguf::Gguf;
 use kernels::ThreadPool;
-use model::{BLOCK_TOKENS, Batch, BlockId, Column, Model, Workspace};
+use model::{BLOCK_TOKENS, Batch, BlockId, Column, KvType, Model, Workspace};
 use serde_json::Value;
 
 /// Largest mean and largest single difference of the chosen tokens' log-probabilities.
@@ -83,7 +83,7 @@ impl Differences {
     }
 }
 
-fn check(name: &str) {
+fn check(name: &str, kv_type: KvType) {
     let gguf = Gguf::open(model_file(name)).unwrap();
     let model = Model::load(&gguf, &Arc::new(ThreadPool::new(2).unwrap())).unwrap();
     let mut workspace = Workspace::new();
@@ -94,7 +94,7 @@ fn check(name: &str) {
         let columns: Vec<Column> =
             tokens.iter().zip(0..).map(|(&token, position)| Column { token, position, sequence: 0 }).collect();
         let table: Vec<BlockId> = (0..u32::try_from(tokens.len().div_ceil(BLOCK_TOKENS)).unwrap()).collect();
-        let mut cache = model.new_kv_cache(table.len()).unwrap();
+        let mut cache = model.new_kv_cache(kv_type, table.len()).unwrap();
         let first = u32::try_from(prompt.len()).unwrap() - 1;
         let logits_of: Vec<u32> = (first..first + u32::try_from(chosen.len()).unwrap()).collect();
         let vocab = model.config().vocab_size;
@@ -108,7 +108,7 @@ fn check(name: &str) {
     let mean = differences.sum / f64::from(differences.steps);
     let other_best = &differences.other_best;
     println!(
-        "{name}: {} steps, chosen token's logprob differs by {mean:.4} on average, {:.4} at worst; ten best {:.4} on average; \
+        "{name} {kv_type:?}: {} steps, chosen token's logprob differs by {mean:.4} on average, {:.4} at worst; ten best {:.4} on average; \
          other best token at {} of {} steps with a lead of {LEAD} or more: {other_best:.3?}",
         differences.steps,
         differences.worst,
@@ -125,10 +125,21 @@ fn check(name: &str) {
 
 #[test]
 fn smollm2_gives_the_reference_answers() {
-    check("smollm2-135m");
+    check("smollm2-135m", KvType::F16);
 }
 
 #[test]
 fn gemma3_gives_the_reference_answers() {
-    check("gemma3-270m");
+    check("gemma3-270m", KvType::F16);
+}
+
+/// Keys and values of eight bits stay within the same bounds.
+#[test]
+fn smollm2_with_eight_bits() {
+    check("smollm2-135m", KvType::Q8_0);
+}
+
+#[test]
+fn gemma3_with_eight_bits() {
+    check("gemma3-270m", KvType::Q8_0);
 }

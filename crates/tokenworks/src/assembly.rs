@@ -8,7 +8,7 @@ use engine::{EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, Runner
 use formats::gguf::Gguf;
 use kernels::ThreadPool;
 use metering::Meter;
-use model::{Batch, BlockId, Model};
+use model::{Batch, BlockId, KvType, Model};
 use service::{Charging, LocalLine, LocalLineConfig};
 use tokenizer::{TemplateError, TemplateRenderer, Tokenizer};
 
@@ -65,6 +65,8 @@ pub struct Facts {
     pub weight_bytes: u64,
     /// The KV cache.
     pub kv: KvBudget,
+    /// How its keys and values are kept.
+    pub kv_type: KvType,
     /// Bytes that were free before the KV cache was made.
     pub available: Option<u64>,
     /// Whether it can chat.
@@ -198,7 +200,7 @@ impl LoadedModel {
         let too_large = |e| Error::failure("the KV cache is too large").because(e).hint("set engine.kv_memory lower");
         let blocks = usize::try_from(kv.blocks).map_err(too_large)?;
         let context_len = usize::try_from(demand.context_len).map_err(too_large)?;
-        let runner = ModelRunner::new(Arc::clone(&self.model), blocks).map_err(|e| {
+        let runner = ModelRunner::new(Arc::clone(&self.model), demand.kv_type, blocks).map_err(|e| {
             Error::failure(format!("cannot make the KV cache of {}", self.name))
                 .because(chain(&e))
                 .hint("set engine.kv_memory lower")
@@ -224,6 +226,7 @@ impl LoadedModel {
             context_len: inference::Engine::limits(engine.as_ref()).context_len,
             weight_bytes: self.model.weight_bytes() as u64,
             kv,
+            kv_type: demand.kv_type,
             available: demand.available,
             has_chat_template: self.template.is_some(),
         };

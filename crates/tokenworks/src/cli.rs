@@ -126,6 +126,9 @@ pub struct Serve {
     /// Memory for each model's KV cache, e.g. 512MiB
     #[arg(long, value_name = "SIZE")]
     pub kv_memory: Option<String>,
+    /// How keys and values are kept: f16 or q8_0 [default: f16]
+    #[arg(long, value_name = "TYPE")]
+    pub kv_type: Option<String>,
     /// Accept the terms of a model that must be fetched first
     #[arg(long)]
     pub accept_license: bool,
@@ -258,6 +261,9 @@ pub struct Bench {
     /// Each measurement is repeated; the median counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub repetitions: u32,
+    /// How keys and values are kept: f16 or q8_0 [default: f16]
+    #[arg(long, value_name = "TYPE")]
+    pub kv_type: Option<String>,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
@@ -284,6 +290,9 @@ pub struct Perplexity {
     /// Score only the first N windows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub chunks: Option<u32>,
+    /// How keys and values are kept: f16 or q8_0 [default: f16]
+    #[arg(long, value_name = "TYPE")]
+    pub kv_type: Option<String>,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
@@ -340,6 +349,14 @@ impl Cli {
             set("--host", "server.host", &serve.host);
             set("--port", "server.port", &serve.port);
             set("--kv-memory", "engine.kv_memory", &serve.kv_memory);
+        }
+        match &self.command {
+            Command::Serve(Serve { kv_type, .. })
+            | Command::Bench(Bench { kv_type, .. })
+            | Command::Eval(Eval::Perplexity(Perplexity { kv_type, .. })) => {
+                set("--kv-type", "engine.kv_type", kv_type);
+            }
+            _ => {}
         }
         values
     }

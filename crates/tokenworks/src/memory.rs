@@ -1,6 +1,6 @@
 //! How much memory there is, and how much of it the KV cache gets.
 
-use model::ModelConfig;
+use model::{KvType, ModelConfig};
 
 use crate::config::{EngineSettings, ModelSettings};
 use crate::error::{Error, Result};
@@ -24,6 +24,8 @@ const LEAST_BLOCKS: u64 = 8;
 pub struct KvDemand {
     /// The key that sets its size.
     pub key: String,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
     /// Bytes of one block.
     pub block_bytes: u64,
     /// Longest sequence in tokens.
@@ -60,7 +62,8 @@ impl KvDemand {
             return Err(Error::usage(format!("{key} is {context_len}, but {name} has a context of {has}"))
                 .hint(format!("set {key} to at most {has}")));
         }
-        let block_bytes = model.kv_block_bytes().ok_or_else(|| {
+        let kv_type = own.kv_type(engine);
+        let block_bytes = model.kv_block_bytes(kv_type).ok_or_else(|| {
             Error::failure(format!("a KV block of {name} does not fit memory")).hint("choose another model")
         })?;
         Ok(Self {
@@ -69,6 +72,7 @@ impl KvDemand {
             } else {
                 "engine.kv_memory".to_owned()
             },
+            kv_type,
             block_bytes: block_bytes as u64,
             context_len: context_len as u64,
             wanted: own.kv_memory.or(engine.kv_memory),
@@ -94,9 +98,10 @@ impl KvDemand {
         };
         let blocks = size / block;
         let arithmetic = format!(
-            "{} tokens need {} each block of {BLOCK_TOKENS}; a whole context of {} tokens needs {}; free now: {}",
+            "{} tokens need {} as {}; a whole context of {} tokens needs {}; free now: {}",
             grouped(BLOCK_TOKENS),
             bytes(block),
+            self.kv_type.name(),
             grouped(self.context_len),
             bytes(per_context),
             self.available.map_or_else(|| "unknown".to_owned(), bytes),
@@ -167,7 +172,15 @@ mod tests {
 
     fn demand(wanted: Option<u64>, available: Option<u64>) -> KvDemand {
         // 1 MiB for 32 tokens, 64 MiB for a context.
-        KvDemand { key: "models.m.kv_memory".to_owned(), block_bytes: MIB, context_len: 2048, wanted, available }
+        let kv_type = KvType::F16;
+        KvDemand {
+            key: "models.m.kv_memory".to_owned(),
+            kv_type,
+            block_bytes: MIB,
+            context_len: 2048,
+            wanted,
+            available,
+        }
     }
 
     #[test]
@@ -193,7 +206,8 @@ mod tests {
     fn what_cannot_be_is_refused_with_the_arithmetic() {
         let small = demand(Some(7 * MIB), None).budget().unwrap_err();
         assert!(small.what.contains("7.0 MiB is too small"), "{small:?}");
-        assert!(small.cause.unwrap().contains("2,048 tokens needs 64.0 MiB"));
+        let cause = small.cause.unwrap();
+        assert!(cause.contains("32 tokens need 1.0 MiB as f16") && cause.contains("2,048 tokens needs 64.0 MiB"));
         assert!(small.hint.unwrap().contains("models.m.kv_memory to at least \"8192KiB\""));
         let large = demand(Some(64 << 30), Some(1 << 30)).budget().unwrap_err();
         assert!(large.what.contains("64.0 GiB does not fit"), "{large:?}");

@@ -1,12 +1,11 @@
-//! Keys and values of all layers in blocks of 32 tokens, as half floats.
+//! Keys and values of all layers in blocks of 32 tokens.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
-use std::ops::Range;
-use std::ptr::NonNull;
 
+use super::element::{KvElement, KvType, Scales, WriteToken};
+use super::zeroed::Zeroed;
 use crate::Isa;
-use crate::elementwise::lanes::{Kernel, LANES, Lanes, dispatch};
+use crate::elementwise::lanes::{LANES, dispatch};
 
 /// Tokens in a block.
 pub const KV_BLOCK_TOKENS: usize = 32;
@@ -40,24 +39,67 @@ impl std::error::Error for KvStoreError {}
 
 /// Keys and values: `[block][layer][kv head]`, and in each the keys as `[head_dim][32 tokens]` (sixteen tokens stand
 /// in the lanes of a vector, so that scores need no horizontal sums) and the values as `[head_dim / 16][32 tokens][16]`.
+/// Scales, where the type has them, stand apart: `[block][layer][kv head][keys, values][32 tokens]`.
 pub struct KvStore {
-    data: ZeroedHalves,
+    memory: Memory,
     layers: usize,
     kv_heads: usize,
     head_dim: usize,
     blocks: usize,
 }
 
-/// One dimension of a block's keys, by their bits.
-pub(crate) type KeyDim = [[u16; LANES]; KV_BLOCK_TOKENS / LANES];
-/// Sixteen dimensions of a block's values, by their bits.
-pub(crate) type ValueDims = [[u16; VALUE_DIMS]; KV_BLOCK_TOKENS];
+enum Memory {
+    F16(Zeroed<u16>),
+    Q8_0 { codes: Zeroed<i8>, scales: Zeroed<f32> },
+}
+
+/// All blocks, by type.
+pub(super) enum KvBlocks<'a> {
+    F16(Blocks<'a, u16>),
+    Q8_0(Blocks<'a, i8>),
+}
+
+/// All blocks of a type.
+#[derive(Clone, Copy)]
+pub(super) struct Blocks<'a, E> {
+    store: &'a KvStore,
+    data: &'a [E],
+    /// By block, layer and KV head; empty when there are none.
+    scales: &'a [Scales],
+}
+
+/// All numbers and scales (if any) for writing, by type.
+#[derive(PartialEq)]
+pub(super) enum KvMemory<'a> {
+    F16(&'a mut [u16]),
+    Q8_0(&'a mut [i8], &'a mut [Scales]),
+}
+
+/// One dimension of a block's keys.
+pub(super) type KeyDim<E> = [[E; LANES]; KV_BLOCK_TOKENS / LANES];
+/// Sixteen dimensions of a block's values.
+pub(super) type ValueDims<E> = [[E; VALUE_DIMS]; KV_BLOCK_TOKENS];
 
 /// One block of one KV head.
 #[derive(Clone, Copy)]
-pub(crate) struct KvBlock<'a> {
-    pub(crate) keys: &'a [KeyDim],
-    pub(crate) values: &'a [ValueDims],
+pub(super) struct KvBlock<'a, E> {
+    pub(super) keys: &'a [KeyDim<E>],
+    pub(super) values: &'a [ValueDims<E>],
+    /// What keys and values are to be multiplied by, if by anything.
+    pub(super) scales: Option<&'a Scales>,
+}
+
+impl<'a, E: KvElement> Blocks<'a, E> {
+    pub(super) fn block(self, layer: usize, block: usize, kv_head: usize) -> KvBlock<'a, E> {
+        assert!(kv_head < self.store.kv_heads, "KV head {kv_head}");
+        let (head, len) = (self.store.first_head(layer, block) + kv_head, self.store.head_len());
+        let (keys, values) = self.data[head * len..(head + 1) * len].split_at(self.store.head_dim * KV_BLOCK_TOKENS);
+        KvBlock {
+            keys: keys.as_chunks().0.as_chunks().0,
+            values: values.as_chunks().0.as_chunks().0,
+            scales: self.scales.get(head),
+        }
+    }
 }
 
 impl KvStore {
@@ -65,21 +107,43 @@ impl KvStore {
     ///
     /// # Errors
     /// Impossible sizes, or no memory.
-    pub fn new(layers: usize, kv_heads: usize, head_dim: usize, blocks: usize) -> Result<Self, KvStoreError> {
-        let halves = Self::block_halves(layers, kv_heads, head_dim).and_then(|block| block.checked_mul(blocks));
-        let len = halves.filter(|&len| len > 0 && blocks < u32::MAX as usize).ok_or(KvStoreError::Shape)?;
-        Ok(Self { data: ZeroedHalves::new(len)?, layers, kv_heads, head_dim, blocks })
+    pub fn new(
+        kv_type: KvType,
+        layers: usize,
+        kv_heads: usize,
+        head_dim: usize,
+        blocks: usize,
+    ) -> Result<Self, KvStoreError> {
+        let heads = layers.checked_mul(kv_heads).and_then(|heads| heads.checked_mul(blocks));
+        let heads = heads.filter(|&heads| heads > 0 && blocks < u32::MAX as usize).ok_or(KvStoreError::Shape)?;
+        let len = head_len(head_dim).and_then(|len| len.checked_mul(heads)).ok_or(KvStoreError::Shape)?;
+        let memory = match kv_type {
+            KvType::F16 => Memory::F16(Zeroed::new(len)?),
+            KvType::Q8_0 => {
+                let scales = heads.checked_mul(HEAD_SCALES).ok_or(KvStoreError::Shape)?;
+                Memory::Q8_0 { codes: Zeroed::new(len)?, scales: Zeroed::new(scales)? }
+            }
+        };
+        Ok(Self { memory, layers, kv_heads, head_dim, blocks })
     }
 
     /// Bytes of one block over all layers, if that fits the address space.
     #[must_use]
-    pub fn block_bytes(layers: usize, kv_heads: usize, head_dim: usize) -> Option<usize> {
-        Self::block_halves(layers, kv_heads, head_dim)?.checked_mul(2)
+    pub fn block_bytes(kv_type: KvType, layers: usize, kv_heads: usize, head_dim: usize) -> Option<usize> {
+        let head = match kv_type {
+            KvType::F16 => head_len(head_dim)?.checked_mul(size_of::<u16>())?,
+            KvType::Q8_0 => head_len(head_dim)?.checked_add(HEAD_SCALES * size_of::<f32>())?,
+        };
+        layers.checked_mul(kv_heads)?.checked_mul(head)
     }
 
-    fn block_halves(layers: usize, kv_heads: usize, head_dim: usize) -> Option<usize> {
-        let head = key_halves(head_dim)?.checked_add(value_halves(head_dim)?)?;
-        layers.checked_mul(kv_heads)?.checked_mul(head)
+    /// How keys and values are kept.
+    #[must_use]
+    pub fn kv_type(&self) -> KvType {
+        match self.memory {
+            Memory::F16(_) => KvType::F16,
+            Memory::Q8_0 { .. } => KvType::Q8_0,
+        }
     }
 
     /// Number of blocks.
@@ -106,47 +170,57 @@ impl KvStore {
         self.head_dim
     }
 
-    fn head_halves(&self) -> (usize, usize) {
-        let keys = self.head_dim * KV_BLOCK_TOKENS;
-        (keys, self.head_dim.next_multiple_of(VALUE_DIMS) * KV_BLOCK_TOKENS)
+    /// Numbers of one KV head of a block: its keys, then its values.
+    pub(super) fn head_len(&self) -> usize {
+        (self.head_dim + self.head_dim.next_multiple_of(VALUE_DIMS)) * KV_BLOCK_TOKENS
     }
 
-    fn head_start(&self, layer: usize, block: usize, kv_head: usize) -> usize {
-        assert!(
-            layer < self.layers && block < self.blocks && kv_head < self.kv_heads,
-            "block {block} of layer {layer}"
-        );
-        let (keys, values) = self.head_halves();
-        ((block * self.layers + layer) * self.kv_heads + kv_head) * (keys + values)
+    /// Where a block's KV heads of one layer begin, counted in heads.
+    pub(super) fn first_head(&self, layer: usize, block: usize) -> usize {
+        assert!(layer < self.layers && block < self.blocks, "block {block} of layer {layer}");
+        (block * self.layers + layer) * self.kv_heads
     }
 
-    pub(crate) fn block(&self, layer: usize, block: usize, kv_head: usize) -> KvBlock<'_> {
-        let start = self.head_start(layer, block, kv_head);
-        let (keys, values) = self.head_halves();
-        let (keys, values) = self.data.as_slice()[start..start + keys + values].split_at(keys);
-        KvBlock { keys: keys.as_chunks().0.as_chunks().0, values: values.as_chunks().0.as_chunks().0 }
+    /// All blocks.
+    pub(super) fn view(&self) -> KvBlocks<'_> {
+        match &self.memory {
+            Memory::F16(halves) => KvBlocks::F16(Blocks { store: self, data: halves.as_slice(), scales: &[] }),
+            Memory::Q8_0 { codes, scales } => {
+                let scales = scales.as_slice().as_chunks().0.as_chunks().0;
+                KvBlocks::Q8_0(Blocks { store: self, data: codes.as_slice(), scales })
+            }
+        }
     }
 
-    /// Writes keys and values (`[kv_heads * head_dim]` each) of one token, rounded to half floats.
+    /// All blocks' memory.
+    pub(super) fn memory(&mut self) -> KvMemory<'_> {
+        match &mut self.memory {
+            Memory::F16(halves) => KvMemory::F16(halves.as_mut_slice()),
+            Memory::Q8_0 { codes, scales } => {
+                let scales = scales.as_mut_slice().as_chunks_mut().0.as_chunks_mut().0;
+                KvMemory::Q8_0(codes.as_mut_slice(), scales)
+            }
+        }
+    }
+
+    /// Writes keys and values (`[kv_heads * head_dim]` each) of one token, rounded to the store's type.
     ///
     /// # Panics
     /// When layer, block, slot or a length is wrong.
     pub fn write(&mut self, layer: usize, block: usize, slot: usize, keys: &[f32], values: &[f32]) {
-        let place = self.place(layer, block);
-        let heads = &mut self.data.as_mut_slice()[place];
-        dispatch(Isa::best(), WriteToken { head_dim: self.head_dim, heads, slot, keys, values });
-    }
-
-    /// Where a block's KV heads of one layer stand in [`KvStore::data`].
-    pub(super) fn place(&self, layer: usize, block: usize) -> Range<usize> {
-        let (keys, values) = self.head_halves();
-        let start = self.head_start(layer, block, 0);
-        start..start + self.kv_heads * (keys + values)
-    }
-
-    /// All halves by their bits.
-    pub(super) fn data(&mut self) -> &mut [u16] {
-        self.data.as_mut_slice()
+        let (first, head_dim, head_len) = (self.first_head(layer, block), self.head_dim, self.head_len());
+        let heads = first..first + self.kv_heads;
+        let numbers = heads.start * head_len..heads.end * head_len;
+        match self.memory() {
+            KvMemory::F16(halves) => {
+                let heads = &mut halves[numbers];
+                dispatch(Isa::best(), WriteToken { head_dim, heads, scales: &mut [], slot, keys, values });
+            }
+            KvMemory::Q8_0(codes, scales) => {
+                let (heads, scales) = (&mut codes[numbers], &mut scales[heads]);
+                dispatch(Isa::best(), WriteToken { head_dim, heads, scales, slot, keys, values });
+            }
+        }
     }
 
     /// Copies a whole block, all layers.
@@ -155,137 +229,23 @@ impl KvStore {
     /// When a block is outside the store.
     pub fn copy_block(&mut self, from: usize, to: usize) {
         assert!(from < self.blocks && to < self.blocks, "copy of block {from} to {to} of {}", self.blocks);
-        let (keys, values) = self.head_halves();
-        let len = self.layers * self.kv_heads * (keys + values);
-        self.data.as_mut_slice().copy_within(from * len..(from + 1) * len, to * len);
-    }
-}
-
-/// Writes one token to all KV heads of a block and layer.
-pub(super) struct WriteToken<'a> {
-    pub(super) head_dim: usize,
-    /// The block's part of the store.
-    pub(super) heads: &'a mut [u16],
-    pub(super) slot: usize,
-    /// `[kv heads][head_dim]`.
-    pub(super) keys: &'a [f32],
-    pub(super) values: &'a [f32],
-}
-
-impl Kernel for WriteToken<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let Self { head_dim, heads, slot, keys, values } = self;
-        let key_len = head_dim * KV_BLOCK_TOKENS;
-        let head_len = key_len + head_dim.next_multiple_of(VALUE_DIMS) * KV_BLOCK_TOKENS;
-        let width = heads.len() / head_len * head_dim;
-        assert!(slot < KV_BLOCK_TOKENS && keys.len() == width && values.len() == width, "one token's keys and values");
-        let rows = keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim));
-        for (head, (keys, values)) in heads.chunks_exact_mut(head_len).zip(rows) {
-            let (to_keys, to_values) = head.split_at_mut(key_len);
-            let to_keys = to_keys.as_chunks_mut::<KV_BLOCK_TOKENS>().0;
-            for (keys, to) in keys.chunks(LANES).zip(to_keys.chunks_mut(LANES)) {
-                for (half, row) in halves(lanes, keys).iter().zip(to) {
-                    row[slot] = *half;
-                }
-            }
-            let to_values = to_values.as_chunks_mut::<VALUE_DIMS>().0.as_chunks_mut::<KV_BLOCK_TOKENS>().0;
-            for (values, to) in values.chunks(VALUE_DIMS).zip(to_values) {
-                to[slot] = halves(lanes, values);
+        let heads = self.layers * self.kv_heads;
+        let len = heads * self.head_len();
+        match &mut self.memory {
+            Memory::F16(halves) => halves.copy_part(from, to, len),
+            Memory::Q8_0 { codes, scales } => {
+                codes.copy_part(from, to, len);
+                scales.copy_part(from, to, heads * HEAD_SCALES);
             }
         }
     }
 }
 
-/// Up to sixteen values as half floats, then zeros.
-#[inline(always)]
-fn halves<L: Lanes>(lanes: L, x: &[f32]) -> [u16; LANES] {
-    let mut out = [0; LANES];
-    if let Some(x) = x.first_chunk() {
-        lanes.store_f16(lanes.load(x), &mut out);
-    } else {
-        let mut last = [0.0; LANES];
-        last[..x.len()].copy_from_slice(x);
-        lanes.store_f16(lanes.load(&last), &mut out);
-    }
-    out
-}
+/// Scales of one KV head of a block.
+const HEAD_SCALES: usize = 2 * KV_BLOCK_TOKENS;
 
-fn key_halves(head_dim: usize) -> Option<usize> {
-    head_dim.checked_mul(KV_BLOCK_TOKENS)
-}
-
-fn value_halves(head_dim: usize) -> Option<usize> {
-    head_dim.checked_next_multiple_of(VALUE_DIMS)?.checked_mul(KV_BLOCK_TOKENS)
-}
-
-/// Zeroed memory straight from the system, so that pages that nobody touches are never backed. It begins at a cache
-/// line.
-struct ZeroedHalves {
-    memory: NonNull<u16>,
-    /// Values before the first cache line.
-    skip: usize,
-    len: usize,
-}
-
-/// Values of a cache line.
-const LINE_HALVES: usize = 32;
-
-// SAFETY: it owns its memory like a `Vec<u16>` does.
-unsafe impl Send for ZeroedHalves {}
-// SAFETY: shared access only reads.
-unsafe impl Sync for ZeroedHalves {}
-
-impl ZeroedHalves {
-    fn new(len: usize) -> Result<Self, KvStoreError> {
-        // An allocation of larger alignment would be zeroed by hand, and thus backed; so the line is looked for here.
-        let layout = Self::layout(len).filter(|_| len > 0).ok_or(KvStoreError::Shape)?;
-        // SAFETY: the layout's size is above zero.
-        let memory = unsafe { alloc_zeroed(layout) };
-        let memory = NonNull::new(memory.cast::<u16>()).ok_or(KvStoreError::OutOfMemory { bytes: layout.size() })?;
-        large_pages(memory.cast(), layout.size());
-        let skip = memory.as_ptr().align_offset(LINE_HALVES * size_of::<u16>()).min(LINE_HALVES);
-        Ok(Self { memory, skip, len })
-    }
-
-    fn layout(len: usize) -> Option<Layout> {
-        Layout::array::<u16>(len.checked_add(LINE_HALVES)?).ok()
-    }
-
-    fn as_slice(&self) -> &[u16] {
-        // SAFETY: `skip + len` values, initialized (zeroed), that live as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(self.skip), self.len) }
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [u16] {
-        // SAFETY: as above, and exclusive through `&mut self`.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr().add(self.skip), self.len) }
-    }
-}
-
-/// Asks the system for large pages: blocks lie at random places, and each small page costs a walk through the tables.
-fn large_pages(start: NonNull<u8>, bytes: usize) {
-    #[cfg(target_os = "linux")]
-    {
-        const PAGE: usize = 4096;
-        let skip = start.as_ptr().align_offset(PAGE);
-        if let Some(len) = bytes.checked_sub(skip).filter(|len| *len >= PAGE) {
-            // SAFETY: whole pages inside the allocation; the advice changes no content.
-            // A system without large pages refuses, which is as good as not asking.
-            unsafe { libc::madvise(start.as_ptr().add(skip).cast(), len / PAGE * PAGE, libc::MADV_HUGEPAGE) };
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (start, bytes);
-}
-
-impl Drop for ZeroedHalves {
-    fn drop(&mut self) {
-        if let Some(layout) = Self::layout(self.len) {
-            // SAFETY: allocated in `new` with this layout.
-            unsafe { dealloc(self.memory.as_ptr().cast(), layout) };
-        }
-    }
+/// Numbers of one KV head of a block, if there are any and the address space holds them.
+fn head_len(head_dim: usize) -> Option<usize> {
+    let dims = head_dim.checked_next_multiple_of(VALUE_DIMS)?.checked_add(head_dim)?;
+    dims.checked_mul(KV_BLOCK_TOKENS).filter(|&len| len > 0)
 }

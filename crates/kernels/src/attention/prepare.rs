@@ -1,6 +1,7 @@
 //! What stands between projections and attention, in one pass: norms of heads, rotary positions, the write to the cache.
 
-use super::kv_store::{KvStore, WriteToken};
+use super::element::{KvElement, Scales, WriteToken};
+use super::kv_store::{KvMemory, KvStore};
 use super::{AttentionShape, KV_BLOCK_TOKENS, QueryColumn};
 use crate::elementwise::lanes::{Kernel, Lanes, dispatch};
 use crate::elementwise::{NormInPlace, Rope};
@@ -61,27 +62,58 @@ pub(super) fn prepare(
     assert!(heads.angles.dims <= dim && heads.angles.table.len() >= 2 * columns * heads.angles.dims, "angles");
     make_runs(places, runs);
     let parallel = columns * (width + 2 * kv_width) >= PARALLEL_VALUES_MIN && all_blocks_differ(runs);
-    let parts = runs.iter().map(|run| store.place(places.layer, run.block as usize)).collect::<Vec<_>>();
-    let work = Work {
-        shape,
-        columns: places.columns,
-        norms: heads.norms,
-        angles: heads.angles,
-        queries: SharedSlice::new(heads.queries),
-        keys: SharedSlice::new(heads.keys),
-        values: heads.values,
-        data: SharedSlice::new(store.data()),
-    };
-    let one = |i: usize| {
-        let (run, part): (&Run, _) = (&runs[i], &parts[i]);
-        // SAFETY: when several threads run, all blocks differ, and so do their parts of the store.
-        let block = unsafe { work.data.slice_mut(part.start, part.len()) };
-        dispatch(isa, RunWork { work: &work, run, block });
-    };
-    if parallel {
-        pool.for_each_index(runs.len(), one);
-    } else {
-        (0..runs.len()).for_each(one);
+    let blocks = runs.iter().map(|run| store.first_head(places.layer, run.block as usize)).collect::<Vec<_>>();
+    let head_len = store.head_len();
+    let all = All { work: (isa, pool, parallel), shape, columns: places.columns, runs, blocks: &blocks, head_len };
+    match store.memory() {
+        KvMemory::F16(halves) => all.run(heads, halves, &mut []),
+        KvMemory::Q8_0(codes, scales) => all.run(heads, codes, scales),
+    }
+}
+
+/// All runs of a step's columns.
+struct All<'a> {
+    /// How, and whether on several threads.
+    work: (Isa, &'a ThreadPool, bool),
+    shape: &'a AttentionShape,
+    columns: &'a [QueryColumn],
+    runs: &'a [Run],
+    /// Where each run's block begins in the store, counted in KV heads.
+    blocks: &'a [usize],
+    /// Numbers of a KV head of a block.
+    head_len: usize,
+}
+
+impl All<'_> {
+    /// Runs them, writing to the memory of all blocks.
+    fn run<E: KvElement>(&self, heads: Heads<'_>, data: &mut [E], scales: &mut [Scales]) {
+        let (isa, pool, parallel) = self.work;
+        let work = Work {
+            shape: self.shape,
+            columns: self.columns,
+            norms: heads.norms,
+            angles: heads.angles,
+            queries: SharedSlice::new(heads.queries),
+            keys: SharedSlice::new(heads.keys),
+            values: heads.values,
+        };
+        let (data, scales) = (SharedSlice::new(data), SharedSlice::new(scales));
+        let (kv_heads, head_len) = (self.shape.kv_heads, self.head_len);
+        let one = |i: usize| {
+            let (run, first) = (&self.runs[i], self.blocks[i]);
+            let scale_count = if E::SCALED { kv_heads } else { 0 };
+            let scale_first = if E::SCALED { first } else { 0 };
+            // SAFETY: when several threads run, all blocks differ, and so do their parts of the store.
+            let (block, scales) = unsafe {
+                (data.slice_mut(first * head_len, kv_heads * head_len), scales.slice_mut(scale_first, scale_count))
+            };
+            dispatch(isa, RunWork { work: &work, run, block, scales });
+        };
+        if parallel {
+            pool.for_each_index(self.runs.len(), one);
+        } else {
+            (0..self.runs.len()).for_each(one);
+        }
     }
 }
 
@@ -112,22 +144,23 @@ struct Work<'a> {
     queries: SharedSlice<'a, f32>,
     keys: SharedSlice<'a, f32>,
     values: &'a [f32],
-    data: SharedSlice<'a, u16>,
 }
 
 /// The columns of one run. Each run comes once.
-struct RunWork<'a> {
+struct RunWork<'a, E> {
     work: &'a Work<'a>,
     run: &'a Run,
-    block: &'a mut [u16],
+    block: &'a mut [E],
+    /// Scales of the block's heads, if there are scales.
+    scales: &'a mut [Scales],
 }
 
-impl Kernel for RunWork<'_> {
+impl<E: KvElement> Kernel for RunWork<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Self { work, run, block } = self;
+        let Self { work, run, block, scales } = self;
         let head_dim = work.shape.head_dim;
         let (width, kv_width) = (work.shape.heads * head_dim, work.shape.kv_heads * head_dim);
         let row = 2 * work.angles.dims;
@@ -145,7 +178,7 @@ impl Kernel for RunWork<'_> {
             }
             let slot = work.columns[column].position as usize % KV_BLOCK_TOKENS;
             let values = &work.values[column * kv_width..][..kv_width];
-            WriteToken { head_dim, heads: block, slot, keys, values }.run(lanes);
+            WriteToken { head_dim, heads: &mut *block, scales: &mut *scales, slot, keys, values }.run(lanes);
         }
     }
 }

@@ -1,9 +1,12 @@
-//! The arithmetic of one work item: the query rows of a tile against the blocks of one KV head.
+//! The arithmetic of one work item: query rows of one tile or of several against the blocks of one KV head.
 
 use std::ops::Range;
 
-use super::kv_store::{KeyDim, KvBlock, VALUE_DIMS, ValueDims};
-use super::softmax::{RowState, absorb};
+use super::element::KvElement;
+use super::kv_store::{Blocks, KeyDim, KvBlock, KvBlocks, VALUE_DIMS, ValueDims};
+use super::merge::{MergeSpan, SpanState, State, WriteOutput};
+use super::plan::{Part, Plan};
+use super::softmax::absorb;
 use super::{AttentionInput, AttentionShape, KV_BLOCK_TOKENS, SPAN_BLOCKS, SPAN_TOKENS};
 use crate::Isa;
 use crate::elementwise::lanes::{Kernel, LANES, Lanes, dispatch};
@@ -32,7 +35,12 @@ impl Tile {
         shape.first_visible(self.position) / SPAN_TOKENS..self.last_position() / SPAN_TOKENS + 1
     }
 
-    fn rows(&self, shape: &AttentionShape) -> usize {
+    /// Spans that each of the columns sees whole.
+    pub(super) fn whole_spans(&self, shape: &AttentionShape) -> Range<usize> {
+        shape.first_visible(self.last_position()).div_ceil(SPAN_TOKENS)..(self.position + 1) / SPAN_TOKENS
+    }
+
+    pub(super) fn rows(&self, shape: &AttentionShape) -> usize {
         self.columns * shape.group()
     }
 
@@ -43,7 +51,7 @@ impl Tile {
 }
 
 /// The head dimension in whole groups of value dimensions.
-fn padded(shape: &AttentionShape) -> usize {
+pub(super) fn padded(shape: &AttentionShape) -> usize {
     shape.head_dim.next_multiple_of(VALUE_DIMS)
 }
 
@@ -55,143 +63,160 @@ pub(super) struct TileScratch {
     total: Vec<f32>,
 }
 
-/// A tile and a KV head: all spans, or one.
-pub(super) struct TileWork<'a> {
+/// A part of a plan and a KV head.
+pub(super) struct PartWork<'a> {
     pub(super) input: &'a AttentionInput<'a>,
-    pub(super) tile: Tile,
+    pub(super) plan: &'a Plan,
+    pub(super) part: &'a Part,
     pub(super) kv_head: usize,
     pub(super) scratch: &'a mut TileScratch,
-    /// One span only, its state to be left here; else all spans, the result written to `out`.
-    pub(super) partial: Option<(usize, &'a mut [f32])>,
+    /// The state of its rows is left here.
+    pub(super) state: &'a mut [f32],
+}
+
+impl PartWork<'_> {
+    pub(super) fn run(self, isa: Isa) {
+        let Self { input, plan, part, kv_head, scratch, state } = self;
+        let rows = Rows::gather((isa, input), plan.tiles_of(part), kv_head, &mut scratch.queries);
+        if let Some(rows) = rows {
+            rows.visit_span(part.span, &mut State::reset(state, part.rows));
+        }
+    }
+}
+
+/// A tile and a KV head: all spans, those of the plan's parts from their states.
+pub(super) struct TileWork<'a> {
+    pub(super) input: &'a AttentionInput<'a>,
+    pub(super) plan: &'a Plan,
+    /// States of the plan's parts.
+    pub(super) states: &'a [f32],
+    /// Which tile.
+    pub(super) index: usize,
+    pub(super) kv_head: usize,
+    pub(super) scratch: &'a mut TileScratch,
     pub(super) out: &'a SharedSlice<'a, f32>,
 }
 
 impl TileWork<'_> {
     pub(super) fn run(self, isa: Isa) {
-        let Self { input, tile, kv_head, scratch, partial, out } = self;
-        let shape = &input.shape;
-        gather_queries(input, &tile, kv_head, &mut scratch.queries);
-        let rows = Rows { isa, input, tile, kv_head, queries: &scratch.queries };
-        if let Some((span, state)) = partial {
-            rows.visit_span(span, &mut State::reset(state, tile.rows(shape)));
-            return;
-        }
-        let len = tile.state_len(shape);
+        let Self { input, plan, states, index, kv_head, scratch, out } = self;
+        let (shape, tile) = (&input.shape, plan.tiles[index]);
+        let (len, count) = (tile.state_len(shape), tile.rows(shape));
         scratch.span.resize(len.max(scratch.span.len()), 0.0);
         scratch.total.resize(len.max(scratch.total.len()), 0.0);
         let spans = tile.spans(shape);
-        let mut total = State::reset(&mut scratch.total[..len], tile.rows(shape));
-        rows.visit_span(spans.start, &mut total);
-        for span in spans.skip(1) {
-            let mut state = State::reset(&mut scratch.span[..len], tile.rows(shape));
-            rows.visit_span(span, &mut state);
-            dispatch(isa, MergeSpan { shape, tile: &tile, span, total: &mut total, state: &scratch.span[..len] });
+        let own = spans.clone().any(|span| plan.place(shape, index, span).is_none());
+        let rows = Rows::gather((isa, input), own.then_some(tile).into_iter(), kv_head, &mut scratch.queries);
+        let mut total = State::reset(&mut scratch.total[..len], count);
+        for span in spans.clone() {
+            if let Some((part, row)) = plan.place(shape, index, span) {
+                let state = &states[part.states(shape, kv_head)];
+                let state = SpanState::part(state, shape, row, count);
+                dispatch(isa, MergeSpan { shape, tile: &tile, span, total: &mut total, state });
+            } else if let Some(rows) = &rows {
+                if span == spans.start {
+                    rows.visit_span(span, &mut total);
+                    continue;
+                }
+                let mut state = State::reset(&mut scratch.span[..len], count);
+                rows.visit_span(span, &mut state);
+                dispatch(isa, MergeSpan { shape, tile: &tile, span, total: &mut total, state: state.done() });
+            }
         }
         dispatch(isa, WriteOutput { shape, tile: &tile, kv_head, total: &total, out });
     }
 }
 
-/// Joins the spans of a tile that were computed side by side, in order.
-pub(super) struct Merge<'a, I> {
-    pub(super) shape: &'a AttentionShape,
-    pub(super) tile: Tile,
-    pub(super) kv_head: usize,
-    pub(super) scratch: &'a mut TileScratch,
-    /// Span numbers, ascending, with the states of their rows.
-    pub(super) spans: I,
-    pub(super) out: &'a SharedSlice<'a, f32>,
-}
-
-impl<'a, I: Iterator<Item = (usize, &'a [f32])>> Merge<'a, I> {
-    pub(super) fn run(self, isa: Isa) {
-        let Self { shape, tile, kv_head, scratch, spans, out } = self;
-        let len = tile.state_len(shape);
-        scratch.total.resize(len.max(scratch.total.len()), 0.0);
-        let mut total = State::reset(&mut scratch.total[..len], tile.rows(shape));
-        for (span, state) in spans {
-            dispatch(isa, MergeSpan { shape, tile: &tile, span, total: &mut total, state });
-        }
-        dispatch(isa, WriteOutput { shape, tile: &tile, kv_head, total: &total, out });
-    }
-}
-
-/// Running state of a tile's rows.
-struct State<'a> {
-    /// `[rows][padded head_dim]`.
-    acc: &'a mut [f32],
-    /// `[rows]` of largest score and sum.
-    rows: &'a mut [[f32; 2]],
-}
-
-impl<'a> State<'a> {
-    fn reset(memory: &'a mut [f32], rows: usize) -> Self {
-        let at = memory.len() - 2 * rows;
-        let (acc, rows) = memory.split_at_mut(at);
-        acc.fill(0.0);
-        let rows = rows.as_chunks_mut().0;
-        rows.fill([RowState::EMPTY.max, RowState::EMPTY.sum]);
-        Self { acc, rows }
-    }
-}
-
-/// Copies the tile's query rows of one KV head, scaled: `[head_dim][rows]`, row = column * group + head within the group.
-fn gather_queries(input: &AttentionInput<'_>, tile: &Tile, kv_head: usize, to: &mut Vec<f32>) {
-    let shape = &input.shape;
-    let (dim, group, rows) = (shape.head_dim, shape.group(), tile.rows(shape));
-    to.resize(to.len().max(dim * rows), 0.0);
-    for row in 0..rows {
-        let head = (tile.first + row / group) * shape.heads + kv_head * group + row % group;
-        for (to, q) in to[row..].iter_mut().step_by(rows).zip(&input.queries[head * dim..][..dim]) {
-            *to = q * shape.scale;
-        }
-    }
-}
-
-/// The query rows of a tile, ready to meet keys.
+/// Query rows that meet keys together.
 struct Rows<'a> {
     isa: Isa,
     input: &'a AttentionInput<'a>,
-    tile: Tile,
     kv_head: usize,
-    /// `[head_dim][rows]`.
+    /// The tile that the rows belong to, or the first of several.
+    tile: Tile,
+    /// Rows of several tiles: all see the whole of what they meet, and their tables agree there.
+    joined: bool,
+    /// Number of rows.
+    count: usize,
+    /// `[head_dim][count]`.
     queries: &'a [f32],
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
+    /// Copies the query rows of one KV head, scaled, tile after tile: `[head_dim][rows]`, in each tile row = column * group
+    /// + head within the group. `None` without tiles.
+    fn gather(
+        (isa, input): (Isa, &'a AttentionInput<'a>),
+        mut tiles: impl Iterator<Item = Tile> + Clone,
+        kv_head: usize,
+        to: &'a mut Vec<f32>,
+    ) -> Option<Self> {
+        let shape = &input.shape;
+        let (dim, group) = (shape.head_dim, shape.group());
+        let first = tiles.clone().next()?;
+        let count = tiles.clone().map(|tile| tile.rows(shape)).sum();
+        to.resize(to.len().max(dim * count), 0.0);
+        let columns = tiles.clone().flat_map(|tile| tile.first..tile.first + tile.columns);
+        let heads = columns.flat_map(|column| {
+            let head = column * shape.heads + kv_head * group;
+            head..head + group
+        });
+        for (row, head) in heads.enumerate() {
+            for (to, q) in to[row..].iter_mut().step_by(count).zip(&input.queries[head * dim..][..dim]) {
+                *to = q * shape.scale;
+            }
+        }
+        let joined = tiles.nth(1).is_some();
+        Some(Self { isa, input, kv_head, tile: first, joined, count, queries: to })
+    }
+
     /// Takes the blocks of one span in, in order.
     fn visit_span(&self, span: usize, state: &mut State<'_>) {
         let (shape, tile) = (&self.input.shape, &self.tile);
         let table = self.input.tables[tile.sequence];
-        assert!(tile.last_position() / KV_BLOCK_TOKENS < table.len(), "blocks up to position {}", tile.last_position());
-        let first = (shape.first_visible(tile.position) / KV_BLOCK_TOKENS).max(span * SPAN_BLOCKS);
-        let end = (tile.last_position() / KV_BLOCK_TOKENS + 1).min((span + 1) * SPAN_BLOCKS);
-        let at = |index: usize| self.input.store.block(self.input.layer, table[index] as usize, self.kv_head);
-        for index in first..end {
-            let (block, next) = (at(index), at((index + 1).min(tile.last_position() / KV_BLOCK_TOKENS)));
-            let base = index * KV_BLOCK_TOKENS;
-            VisitBlock { shape, tile, queries: self.queries, base, block, next }.run(self.isa, state);
+        let last = tile.last_position() / KV_BLOCK_TOKENS;
+        assert!(last < table.len(), "blocks up to position {}", tile.last_position());
+        let mut blocks = span * SPAN_BLOCKS..(span + 1) * SPAN_BLOCKS;
+        if !self.joined {
+            let first = shape.first_visible(tile.position) / KV_BLOCK_TOKENS;
+            blocks = first.max(blocks.start)..blocks.end.min(last + 1);
+        }
+        match self.input.store.view() {
+            KvBlocks::F16(store) => self.visit(store, (blocks, &table[..=last]), state),
+            KvBlocks::Q8_0(store) => self.visit(store, (blocks, &table[..=last]), state),
+        }
+    }
+
+    /// Takes blocks of a table in.
+    fn visit<E: KvElement>(
+        &self,
+        store: Blocks<'_, E>,
+        (blocks, table): (Range<usize>, &[u32]),
+        state: &mut State<'_>,
+    ) {
+        let at = |index: usize| store.block(self.input.layer, table[index] as usize, self.kv_head);
+        for index in blocks {
+            let (block, next) = (at(index), at((index + 1).min(table.len() - 1)));
+            VisitBlock { rows: self, base: index * KV_BLOCK_TOKENS, block, next }.run(self.isa, state);
         }
     }
 }
 
-/// A block that meets the rows of a tile.
-struct VisitBlock<'a> {
-    shape: &'a AttentionShape,
-    tile: &'a Tile,
-    /// `[head_dim][rows]`.
-    queries: &'a [f32],
+/// A block that meets query rows.
+struct VisitBlock<'a, E> {
+    rows: &'a Rows<'a>,
     /// Position of the block's first token.
     base: usize,
-    block: KvBlock<'a>,
+    block: KvBlock<'a, E>,
     /// The one after it, to be asked of memory meanwhile.
-    next: KvBlock<'a>,
+    next: KvBlock<'a, E>,
 }
 
-impl VisitBlock<'_> {
+impl<E: KvElement> VisitBlock<'_, E> {
     /// Takes the block in for all rows that see some of it, as many at a time as the registers hold.
     fn run(&self, isa: Isa, state: &mut State<'_>) {
         let many = !matches!(isa, Isa::Scalar | Isa::Avx2 | Isa::Vnni);
-        let mut rows = self.rows();
+        let mut rows = self.seeing();
         while !rows.is_empty() {
             rows.start += match rows.len() {
                 12.. if many => self.visit_rows::<12>(isa, rows.start, state),
@@ -206,54 +231,65 @@ impl VisitBlock<'_> {
     }
 
     fn visit_rows<const R: usize>(&self, isa: Isa, first: usize, state: &mut State<'_>) -> usize {
-        dispatch(isa, VisitRows::<R> { visit: self, first, state });
+        dispatch(isa, VisitRows::<E, R> { visit: self, first, state });
         R
     }
 
     /// Whether all of these rows see the whole block.
     fn is_whole(&self, rows: Range<usize>) -> bool {
+        if self.rows.joined {
+            return true;
+        }
         let (first, last) = (self.visible(rows.start), self.visible(rows.end - 1));
         last.start == 0 && first.end == KV_BLOCK_TOKENS
     }
 
-    /// The slots that a row sees.
+    /// The slots that a row of a single tile sees.
     fn visible(&self, row: usize) -> Range<usize> {
-        let position = self.tile.position + row / self.shape.group();
-        let start = self.shape.first_visible(position).saturating_sub(self.base);
+        let shape = &self.rows.input.shape;
+        let position = self.rows.tile.position + row / shape.group();
+        let start = shape.first_visible(position).saturating_sub(self.base);
         start.min(KV_BLOCK_TOKENS)..(position + 1).saturating_sub(self.base).min(KV_BLOCK_TOKENS)
     }
 
     /// Rows of the columns that see some of the block.
-    fn rows(&self) -> Range<usize> {
-        let (tile, group) = (self.tile, self.shape.group());
+    fn seeing(&self) -> Range<usize> {
+        if self.rows.joined {
+            return 0..self.rows.count;
+        }
+        let (shape, tile) = (&self.rows.input.shape, &self.rows.tile);
         let start = self.base.saturating_sub(tile.position).min(tile.columns);
         let after =
             |window: usize| (self.base + KV_BLOCK_TOKENS - 1).saturating_add(window).saturating_sub(tile.position);
-        start * group..self.shape.window.map_or(tile.columns, |window| after(window).min(tile.columns)) * group
+        let end = shape.window.map_or(tile.columns, |window| after(window).min(tile.columns));
+        start * shape.group()..end * shape.group()
     }
 }
 
-/// `R` rows of a tile, from row `first` on, that meet a block.
-struct VisitRows<'a, 'b, const R: usize> {
-    visit: &'a VisitBlock<'a>,
+/// `R` rows, from row `first` on, that meet a block.
+struct VisitRows<'a, 'b, E, const R: usize> {
+    visit: &'a VisitBlock<'a, E>,
     first: usize,
     state: &'a mut State<'b>,
 }
 
-impl<const R: usize> Kernel for VisitRows<'_, '_, R> {
+impl<E: KvElement, const R: usize> Kernel for VisitRows<'_, '_, E, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         let Self { visit, first, state } = self;
-        let KvBlock { keys, values } = visit.block;
-        let queries = (visit.queries, visit.tile.rows(visit.shape), first);
+        let KvBlock { keys, values, scales } = visit.block;
+        let queries = (visit.rows.queries, visit.rows.count, first);
         let mut weights = [[0.0; KV_BLOCK_TOKENS]; R];
         if R * 2 <= L::HELD {
-            scores::<L, R, 2>(lanes, queries, (keys, 0, visit.next), &mut weights);
+            scores::<L, E, R, 2>(lanes, queries, (keys, 0, visit.next), &mut weights);
         } else {
-            scores::<L, R, 1>(lanes, queries, (keys, 0, visit.next), &mut weights);
-            scores::<L, R, 1>(lanes, queries, (keys, 1, visit.next), &mut weights);
+            scores::<L, E, R, 1>(lanes, queries, (keys, 0, visit.next), &mut weights);
+            scores::<L, E, R, 1>(lanes, queries, (keys, 1, visit.next), &mut weights);
+        }
+        if let Some([keys, _]) = scales {
+            multiply(lanes, &mut weights, keys);
         }
         let mut visible = [const { 0..KV_BLOCK_TOKENS }; R];
         if !visit.is_whole(first..first + R) {
@@ -262,27 +298,44 @@ impl<const R: usize> Kernel for VisitRows<'_, '_, R> {
             }
         }
         let factors = absorb(lanes, &mut state.rows[first..first + R], &mut weights, &visible);
+        if let Some([_, values]) = scales {
+            multiply(lanes, &mut weights, values);
+        }
         let taken = Taken { weights: &weights, factors: &factors, visible: &visible };
         let groups = values.len();
         let acc = &mut state.acc.as_chunks_mut().0[first * groups..(first + R) * groups];
         let mut at = 0;
         if visible.iter().any(|v| *v != visible[0]) {
             while at < groups {
-                at += accumulate::<L, R, 1, true>(lanes, &taken, values, at, acc);
+                at += accumulate::<L, E, R, 1, true>(lanes, &taken, values, at, acc);
             }
         }
         // As many groups of dimensions side by side as the registers hold; then the rest one by one.
         while R * 8 <= L::HELD && at + 8 <= groups {
-            at += accumulate::<L, R, 8, false>(lanes, &taken, values, at, acc);
+            at += accumulate::<L, E, R, 8, false>(lanes, &taken, values, at, acc);
         }
         while R * 4 <= L::HELD && at + 4 <= groups {
-            at += accumulate::<L, R, 4, false>(lanes, &taken, values, at, acc);
+            at += accumulate::<L, E, R, 4, false>(lanes, &taken, values, at, acc);
         }
         while R * 2 <= L::HELD && at + 2 <= groups {
-            at += accumulate::<L, R, 2, false>(lanes, &taken, values, at, acc);
+            at += accumulate::<L, E, R, 2, false>(lanes, &taken, values, at, acc);
         }
         while at < groups {
-            at += accumulate::<L, R, 1, false>(lanes, &taken, values, at, acc);
+            at += accumulate::<L, E, R, 1, false>(lanes, &taken, values, at, acc);
+        }
+    }
+}
+
+/// Multiplies what each row has for a block's tokens by the tokens' scales.
+#[inline(always)]
+fn multiply<L: Lanes, const R: usize>(
+    lanes: L,
+    rows: &mut [[f32; KV_BLOCK_TOKENS]; R],
+    scales: &[f32; KV_BLOCK_TOKENS],
+) {
+    for row in rows {
+        for (x, scales) in row.as_chunks_mut().0.iter_mut().zip(scales.as_chunks().0) {
+            lanes.store(lanes.mul(lanes.load(x), lanes.load(scales)), x);
         }
     }
 }
@@ -290,22 +343,22 @@ impl<const R: usize> Kernel for VisitRows<'_, '_, R> {
 /// Products of `R` queries with the keys of `N` groups of sixteen tokens, from group `from` on. Each is one chain of
 /// fused multiply-adds over the head dimension. Queries stand as `[head_dim][stride]`, theirs from `first` on.
 #[inline(always)]
-fn scores<L: Lanes, const R: usize, const N: usize>(
+fn scores<L: Lanes, E: KvElement, const R: usize, const N: usize>(
     lanes: L,
     (queries, stride, first): (&[f32], usize, usize),
-    (keys, from, next): (&[KeyDim], usize, KvBlock<'_>),
+    (keys, from, next): (&[KeyDim<E>], usize, KvBlock<'_, E>),
     out: &mut [[f32; KV_BLOCK_TOKENS]; R],
 ) {
     let mut sums = [[lanes.splat(0.0); N]; R];
     // A block has as many lines of values as of keys, give or take some.
-    let next = next.keys.iter().zip(next.values.as_flattened().as_chunks().0);
+    let next = next.keys.iter().zip(next.values.as_flattened().as_chunks::<2>().0);
     for ((query, key), (next_key, next_values)) in queries.chunks_exact(stride).zip(keys).zip(next) {
         lanes.prefetch(next_key);
         lanes.prefetch(next_values);
         let Some(query) = query[first..].first_chunk::<R>() else { return };
         let mut k = [lanes.splat(0.0); N];
         for (i, k) in k.iter_mut().enumerate() {
-            *k = lanes.load_f16(&key[from + i]);
+            *k = E::load(lanes, &key[from + i]);
         }
         for (sums, q) in sums.iter_mut().zip(query) {
             let q = lanes.splat(*q);
@@ -331,10 +384,10 @@ struct Taken<'a, const R: usize> {
 /// `acc = acc * factor + weights x values` for `R` rows and `N` groups of dimensions from `at` on: each sum is one chain
 /// of fused multiply-adds over the tokens that its row sees. Gives back `N`. Without `UNEQUAL` all rows see the same.
 #[inline(always)]
-fn accumulate<L: Lanes, const R: usize, const N: usize, const UNEQUAL: bool>(
+fn accumulate<L: Lanes, E: KvElement, const R: usize, const N: usize, const UNEQUAL: bool>(
     lanes: L,
     taken: &Taken<'_, R>,
-    values: &[ValueDims],
+    values: &[ValueDims<E>],
     at: usize,
     acc: &mut [[f32; LANES]],
 ) -> usize {
@@ -356,7 +409,7 @@ fn accumulate<L: Lanes, const R: usize, const N: usize, const UNEQUAL: bool>(
     for t in slots.start..slots.end.min(KV_BLOCK_TOKENS) {
         let mut v = [lanes.splat(0.0); N];
         for (v, values) in v.iter_mut().zip(values) {
-            *v = lanes.load_f16(&values[t]);
+            *v = E::load(lanes, &values[t]);
         }
         for (r, sums) in sums.iter_mut().enumerate() {
             if !UNEQUAL || taken.visible[r].contains(&t) {
@@ -373,79 +426,4 @@ fn accumulate<L: Lanes, const R: usize, const N: usize, const UNEQUAL: bool>(
         }
     }
     N
-}
-
-/// Joins span `span` of a tile to the total, for those columns that see it. The first span a column sees is copied,
-/// so that the result does not depend on the other columns of the tile.
-struct MergeSpan<'a, 'b> {
-    shape: &'a AttentionShape,
-    tile: &'a Tile,
-    span: usize,
-    total: &'a mut State<'b>,
-    state: &'a [f32],
-}
-
-impl Kernel for MergeSpan<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let Self { shape, tile, span, total, state } = self;
-        let (group, width) = (shape.group(), padded(shape));
-        let (acc, rows) = state.split_at(state.len() - 2 * tile.rows(shape));
-        let rows = rows.as_chunks::<2>().0;
-        for row in 0..tile.rows(shape) {
-            let position = tile.position + row / group;
-            let first = shape.first_visible(position) / SPAN_TOKENS;
-            let (to, from) = (&mut total.acc[row * width..(row + 1) * width], &acc[row * width..(row + 1) * width]);
-            if span == first {
-                to.copy_from_slice(from);
-                total.rows[row] = rows[row];
-            } else if (first..=position / SPAN_TOKENS).contains(&span) {
-                let mut joined = RowState { max: total.rows[row][0], sum: total.rows[row][1] };
-                let factors = joined.merge(lanes, RowState { max: rows[row][0], sum: rows[row][1] });
-                total.rows[row] = [joined.max, joined.sum];
-                let (before, later) = (lanes.splat(factors.0), lanes.splat(factors.1));
-                for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from.as_chunks().0) {
-                    let sum = lanes.mul_add(lanes.load(to), before, lanes.mul(lanes.load(from), later));
-                    lanes.store(sum, to);
-                }
-            }
-        }
-    }
-}
-
-/// Divides by the sums and writes the tile's rows of one KV head.
-struct WriteOutput<'a, 'b> {
-    shape: &'a AttentionShape,
-    tile: &'a Tile,
-    kv_head: usize,
-    total: &'a State<'b>,
-    out: &'a SharedSlice<'a, f32>,
-}
-
-impl Kernel for WriteOutput<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let Self { shape, tile, kv_head, total, out } = self;
-        let (group, dim, width) = (shape.group(), shape.head_dim, padded(shape));
-        for row in 0..tile.rows(shape) {
-            let (column, head) = (tile.first + row / group, kv_head * group + row % group);
-            // SAFETY: each (tile, KV head) is written once, and its (column, head) pairs belong to it alone.
-            let to = unsafe { out.slice_mut((column * shape.heads + head) * dim, dim) };
-            let from = &total.acc[row * width..][..dim];
-            let inverse = 1.0 / total.rows[row][1];
-            let scale = lanes.splat(inverse);
-            let (to, to_tail) = to.as_chunks_mut::<LANES>();
-            let (from, from_tail) = from.as_chunks::<LANES>();
-            for (to, from) in to.iter_mut().zip(from) {
-                lanes.store(lanes.mul(lanes.load(from), scale), to);
-            }
-            for (to, from) in to_tail.iter_mut().zip(from_tail) {
-                *to = from * inverse;
-            }
-        }
-    }
 }

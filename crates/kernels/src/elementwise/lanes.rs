@@ -33,8 +33,10 @@ pub(crate) trait Lanes: Copy {
     fn load_f16(self, x: &[u16; LANES]) -> Self::V;
     /// Rounds to IEEE half floats (nearest, ties to even) and stores their bits.
     fn store_f16(self, v: Self::V, out: &mut [u16; LANES]);
-    /// Asks for a cache line that will be needed soon.
-    fn prefetch(self, line: &[[u16; LANES]; 2]);
+    /// Loads integers.
+    fn load_i8(self, x: &[i8; LANES]) -> Self::V;
+    /// Asks for the cache line of what will be needed soon.
+    fn prefetch<T>(self, line: &T);
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
@@ -131,7 +133,11 @@ impl Lanes for Scalar {
         }
     }
     #[inline(always)]
-    fn prefetch(self, _: &[[u16; LANES]; 2]) {}
+    fn load_i8(self, x: &[i8; LANES]) -> Self::V {
+        map(|i| f32::from(x[i]))
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, _: &T) {}
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
         map(|i| a[i] + b[i])
@@ -268,6 +274,7 @@ mod tests {
             #[inline(always)]
             fn run<L: Lanes>(self, l: L) -> Self::Output {
                 let (a, b, h) = (l.load(&self.0), l.load(&self.1), l.load_f16(&self.2));
+                let codes = self.2.map(|h| h.to_le_bytes()[0].cast_signed());
                 let mut bits = vec![l.sum(a).to_bits(), l.largest(a).to_bits()];
                 let vs = [
                     l.add(a, b),
@@ -281,6 +288,7 @@ mod tests {
                     l.zero_below(a, b, h),
                     l.swap_pairs(a),
                     h,
+                    l.load_i8(&codes),
                 ];
                 for v in vs {
                     let mut out = [0.0; LANES];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use formats::gguf::{Gguf, Writer};
 use kernels::ThreadPool;
-use model::{BLOCK_TOKENS, Batch, BlockId, Column, KvCache, LoadError, Model, Workspace};
+use model::{BLOCK_TOKENS, Batch, BlockId, Column, KvCache, KvType, LoadError, Model, Workspace};
 use test_support::{Random, TinyModel};
 
 /// Loads what a writer holds.
@@ -42,8 +42,8 @@ pub(crate) struct Part<'a> {
 }
 
 impl<'a> Bench<'a> {
-    pub(crate) fn new(model: &'a Model, blocks: usize) -> Self {
-        Self { model, cache: model.new_kv_cache(blocks).unwrap(), workspace: Workspace::new() }
+    pub(crate) fn new(model: &'a Model, kv_type: KvType, blocks: usize) -> Self {
+        Self { model, cache: model.new_kv_cache(kv_type, blocks).unwrap(), workspace: Workspace::new() }
     }
 
     /// Runs parts of several sequences in one batch; gives the logits of all columns, part after part.

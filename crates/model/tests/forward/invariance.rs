@@ -1,7 +1,7 @@
 //! A position's logits are the same bits however they are computed.
 
 use formats::gguf::TensorType;
-use model::Model;
+use model::{KvType, Model};
 use test_support::TinyModel;
 
 use crate::fixture::{Bench, Part, load, table, tokens};
@@ -15,33 +15,36 @@ fn assert_same(what: &str, got: &[Vec<f32>], expected: &[Vec<f32>]) {
 }
 
 /// One token at a time on one thread, in a fresh cache: what everything else is compared with.
-fn alone(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
-    let logits = Bench::new(model, tokens.len().div_ceil(32)).run_in_chunks(tokens, 1, &table(0, tokens.len()));
+fn alone(model: &Model, kv_type: KvType, tokens: &[u32]) -> Vec<Vec<f32>> {
+    let mut bench = Bench::new(model, kv_type, tokens.len().div_ceil(32));
+    let logits = bench.run_in_chunks(tokens, 1, &table(0, tokens.len()));
     assert!(logits.iter().flatten().all(|x| x.is_finite()));
     assert!(logits.windows(2).all(|pair| pair[0] != pair[1]), "each position has its own logits");
     logits
 }
 
-/// Both architectures, in several weight types.
-fn models() -> Vec<TinyModel> {
+/// Both architectures, in several weight types, some of them with eight-bit keys and values too.
+fn models() -> Vec<(TinyModel, KvType)> {
     let types = [TensorType::F32, TensorType::Q8_0, TensorType::Q4_1];
     let of = |tiny: TinyModel| types.map(|ty| tiny.clone().with_weights(ty));
     let others = [TensorType::F16, TensorType::BF16, TensorType::Q4_0, TensorType::Q5_0];
     let others = others.map(|ty| TinyModel::llama().with_weights(ty));
-    [of(TinyModel::llama()), of(TinyModel::gemma3())].into_iter().flatten().chain(others).collect()
+    let eight_bits = [TinyModel::llama(), TinyModel::gemma3()].map(|tiny| (tiny, KvType::Q8_0));
+    let all = [of(TinyModel::llama()), of(TinyModel::gemma3())].into_iter().flatten().chain(others);
+    all.map(|tiny| (tiny, KvType::F16)).chain(eight_bits).collect()
 }
 
 #[test]
 fn chunks_and_threads() {
-    for tiny in models() {
+    for (tiny, kv_type) in models() {
         let (one, two) = (load(&tiny, 1), load(&tiny, 2));
         let tokens = tokens(150, 7);
-        let expected = alone(&one, &tokens);
+        let expected = alone(&one, kv_type, &tokens);
         for (threads, model) in [(1, &one), (2, &two)] {
             for chunk in [1, 7, 32, 33, 150] {
-                let got = Bench::new(model, 8).run_in_chunks(&tokens, chunk, &table(2, tokens.len()));
+                let got = Bench::new(model, kv_type, 8).run_in_chunks(&tokens, chunk, &table(2, tokens.len()));
                 let what =
-                    format!("{:?} {}, chunks of {chunk}, {threads} threads", tiny.architecture, tiny.weight_type);
+                    format!("{:?} {} {kv_type:?}, {chunk}, {threads} threads", tiny.architecture, tiny.weight_type);
                 assert_same(&what, &got, &expected);
             }
         }
@@ -50,14 +53,14 @@ fn chunks_and_threads() {
 
 #[test]
 fn batches_of_prefill_and_decode() {
-    for tiny in models() {
+    for (tiny, kv_type) in models() {
         let (one, two) = (load(&tiny, 1), load(&tiny, 2));
         // Unequal sequences, past the sliding window; each step runs a different number of tokens of each.
         let sequences: Vec<Vec<u32>> = [131, 70, 33, 90].iter().zip(10..).map(|(&n, seed)| tokens(n, seed)).collect();
-        let expected: Vec<_> = sequences.iter().map(|tokens| alone(&one, tokens)).collect();
+        let expected: Vec<_> = sequences.iter().map(|tokens| alone(&one, kv_type, tokens)).collect();
         let tables: Vec<_> = sequences.iter().zip(0..).map(|(tokens, i)| table(i * 6, tokens.len())).collect();
         for model in [&one, &two] {
-            let mut bench = Bench::new(model, 24);
+            let mut bench = Bench::new(model, kv_type, 24);
             let mut done = [0; 4];
             let mut got = vec![Vec::new(); 4];
             for step in 0.. {
@@ -78,7 +81,11 @@ fn batches_of_prefill_and_decode() {
                 done = end;
             }
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
-                assert_same(&format!("{:?} {}, sequence {i}", tiny.architecture, tiny.weight_type), got, expected);
+                assert_same(
+                    &format!("{:?} {} {kv_type:?}, sequence {i}", tiny.architecture, tiny.weight_type),
+                    got,
+                    expected,
+                );
             }
         }
     }
@@ -86,45 +93,101 @@ fn batches_of_prefill_and_decode() {
 
 #[test]
 fn shared_and_copied_blocks() {
-    for tiny in models() {
+    for (tiny, kv_type) in models() {
         let model = load(&tiny, 2);
         let shared = tokens(76, 20);
         let continued =
             |count: usize, seed| shared[..count].iter().copied().chain(tokens(50, seed)).collect::<Vec<_>>();
         // Another sequence has filled all blocks before.
-        let mut bench = Bench::new(&model, 12);
+        let mut bench = Bench::new(&model, kv_type, 12);
         bench.run_in_chunks(&tokens(384, 21), 64, &table(0, 384));
         bench.run_in_chunks(&shared, 76, &[5, 3, 8]);
 
         let after_blocks = continued(64, 22);
         let part = Part { tokens: &after_blocks[64..], start: 64, table: &[5, 3, 1, 0] };
-        assert_same("after two shared blocks", &bench.run(&[part]), &alone(&model, &after_blocks)[64..]);
+        assert_same("after two shared blocks", &bench.run(&[part]), &alone(&model, kv_type, &after_blocks)[64..]);
 
         let after_copy = continued(76, 23);
         bench.cache.copy_block(8, 10, 76 - 64);
         let part = Part { tokens: &after_copy[76..], start: 76, table: &[5, 3, 10, 11] };
-        assert_same("after a copied block", &bench.run(&[part]), &alone(&model, &after_copy)[76..]);
+        assert_same("after a copied block", &bench.run(&[part]), &alone(&model, kv_type, &after_copy)[76..]);
 
         let again = Part { tokens: &shared[75..], start: 75, table: &[5, 3, 8] };
-        assert_same("the original after the copy", &bench.run(&[again]), &alone(&model, &shared)[75..]);
+        assert_same("the original after the copy", &bench.run(&[again]), &alone(&model, kv_type, &shared)[75..]);
     }
 }
 
 /// Long enough that one sequence's spans run side by side on two threads, and several spans merge.
 #[test]
 fn long_sequences() {
-    for tiny in [TinyModel::llama(), TinyModel::gemma3()] {
+    let ways = KvType::ALL.map(|ty| [(TinyModel::llama(), ty), (TinyModel::gemma3(), ty)]);
+    for (tiny, kv_type) in ways.into_iter().flatten() {
         let tiny = TinyModel { heads: 8, kv_heads: 2, head_dim: 32, sliding_window: 600, ..tiny };
         let (one, two) = (load(&tiny, 1), load(&tiny, 2));
         let tokens = tokens(1300, 30);
         let blocks = table(0, tokens.len());
-        let expected = Bench::new(&one, blocks.len()).run_in_chunks(&tokens, 300, &blocks);
-        let mut bench = Bench::new(&two, blocks.len());
+        let expected = Bench::new(&one, kv_type, blocks.len()).run_in_chunks(&tokens, 300, &blocks);
+        let mut bench = Bench::new(&two, kv_type, blocks.len());
         let mut got = bench.run(&[Part { tokens: &tokens[..1200], start: 0, table: &blocks }]);
         for position in 1200..tokens.len() {
             got.extend(bench.run(&[Part { tokens: &tokens[position..=position], start: position, table: &blocks }]));
         }
         assert_same("decode after a long prompt", &got, &expected);
+    }
+}
+
+/// Many sequences of one prefix, in the same blocks: what they share is read once, and each gets what it gets alone.
+#[test]
+fn many_of_one_prefix() {
+    let ways = KvType::ALL.map(|ty| [(TinyModel::llama(), ty), (TinyModel::gemma3(), ty)]);
+    for (tiny, kv_type) in ways.into_iter().flatten() {
+        let tiny = TinyModel { heads: 8, kv_heads: 2, head_dim: 32, sliding_window: 300, ..tiny };
+        let model = load(&tiny, 2);
+        let shared = tokens(600, 50);
+        let mut bench = Bench::new(&model, kv_type, 100);
+        // Eighteen whole blocks are shared, the rest of the prefix is copied.
+        bench.run_in_chunks(&shared, 200, &table(0, 600));
+        let tables: Vec<Vec<u32>> = (0..16).map(|i| (0..18).chain([20 + 2 * i, 21 + 2 * i]).collect()).collect();
+        for table in &tables {
+            bench.cache.copy_block(18, table[18], 600 - 18 * 32);
+        }
+        let own: Vec<Vec<u32>> = (0..16).map(|i| tokens(if i == 5 { 20 } else { 2 }, 60 + i)).collect();
+        // Two steps of one token; the sixth sequence has a longer one in between.
+        let mut got = vec![Vec::new(); 16];
+        for step in 0..2 {
+            let rest = |own: &'_ Vec<u32>| if step == 0 { 0..1 } else { 1..own.len() };
+            let parts = own.iter().zip(&tables);
+            let parts: Vec<Part<'_>> =
+                parts.map(|(own, table)| Part { tokens: &own[rest(own)], start: 600 + step, table }).collect();
+            let mut logits = bench.run(&parts).into_iter();
+            for (got, part) in got.iter_mut().zip(&parts) {
+                got.extend(logits.by_ref().take(part.tokens.len()));
+            }
+        }
+        for (i, (got, own)) in got.iter().zip(&own).enumerate() {
+            let whole: Vec<u32> = shared.iter().chain(own).copied().collect();
+            let mut bench = Bench::new(&model, kv_type, 20);
+            let expected = bench.run_in_chunks(&whole, 150, &table(0, whole.len()));
+            assert_same(&format!("{:?} {kv_type:?}, sequence {i}", tiny.architecture), got, &expected[600..]);
+        }
+    }
+}
+
+/// Eight bits change logits a little, and only a little.
+#[test]
+fn eight_bits_change_little() {
+    for tiny in [TinyModel::llama(), TinyModel::gemma3()] {
+        let model = load(&tiny, 1);
+        let tokens = tokens(150, 70);
+        let [exact, near] = KvType::ALL.map(|kv_type| alone(&model, kv_type, &tokens));
+        let mut differing = 0;
+        for (exact, near) in exact.iter().zip(&near) {
+            let size = exact.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+            let off = exact.iter().zip(near).fold(0.0f32, |max, (a, b)| max.max((a - b).abs()));
+            assert!(off < size * 0.05, "{off} of {size}");
+            differing += usize::from(off > 0.0);
+        }
+        assert!(differing > 100, "{differing} positions differ: eight bits are in use");
     }
 }
 
@@ -134,10 +197,10 @@ fn wanted_logits_only() {
     use model::{Batch, Column, Workspace};
     let model = load(&TinyModel::llama(), 2);
     let tokens = tokens(40, 40);
-    let expected = alone(&model, &tokens);
+    let expected = alone(&model, KvType::F16, &tokens);
     let columns: Vec<Column> =
         tokens.iter().zip(0..).map(|(&token, position)| Column { token, position, sequence: 0 }).collect();
-    let mut cache = model.new_kv_cache(2).unwrap();
+    let mut cache = model.new_kv_cache(KvType::F16, 2).unwrap();
     let vocab = model.config().vocab_size;
     for logits_of in [&[][..], &[39], &[0, 17, 18]] {
         let mut logits = vec![0.0; logits_of.len() * vocab];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use formats::gguf::Gguf;
 use kernels::ThreadPool;
-use model::Model;
+use model::{KvType, Model};
 use test_support::TinyModel;
 
 use crate::fixture::{Bench, table, tokens};
@@ -36,7 +36,7 @@ fn check(tiny: &TinyModel, alterations: &[Alteration]) {
     let model = Model::load(&gguf, &Arc::new(ThreadPool::new(2).unwrap())).unwrap();
     let (weights, spec) = (Weights::read(&gguf), Spec::of(tiny));
     let tokens = tokens(TOKENS, 3);
-    let ours = Bench::new(&model, 4).run_in_chunks(&tokens, 33, &table(0, TOKENS));
+    let ours = Bench::new(&model, KvType::F16, 4).run_in_chunks(&tokens, 33, &table(0, TOKENS));
     let (deviation, difference) = distance(&ours, &logits(&spec, &weights, &tokens));
     assert!(deviation >= 1.0, "logits spread over {deviation} only");
     assert!(difference <= TOLERANCE, "{difference} of the logits' standard deviation");

@@ -1,7 +1,7 @@
 //! Files and batches with faults are refused, naming what is wrong.
 
 use formats::gguf::{Array, Gguf, TensorType, Value, Writer};
-use model::{Batch, Column, ForwardError, Model, Workspace};
+use model::{Batch, Column, ForwardError, KvType, Model, Workspace};
 use test_support::TinyModel;
 
 use crate::fixture::{load, load_written};
@@ -131,7 +131,7 @@ fn forward(
 ) -> Result<(), ForwardError> {
     let columns: Vec<Column> =
         columns.iter().map(|&(token, position, sequence)| Column { token, position, sequence }).collect();
-    let mut cache = model.new_kv_cache(4).unwrap();
+    let mut cache = model.new_kv_cache(KvType::F16, 4).unwrap();
     let mut logits = vec![0.0; logits_of.len() * model.config().vocab_size];
     model.forward(&mut Workspace::new(), &mut cache, &Batch { columns: &columns, tables, logits_of }, &mut logits)
 }
@@ -171,16 +171,17 @@ fn batches() {
 #[test]
 fn caches_and_room_for_logits() {
     let model = load(&TinyModel::llama(), 1);
-    let mut other = load(&TinyModel::gemma3(), 1).new_kv_cache(1).unwrap();
+    let mut other = load(&TinyModel::gemma3(), 1).new_kv_cache(KvType::F16, 1).unwrap();
     let columns = [Column { token: 1, position: 0, sequence: 0 }];
     let batch = Batch { columns: &columns, tables: &[&[0]], logits_of: &[0] };
     let mut workspace = Workspace::new();
     let vocab = model.config().vocab_size;
     assert_eq!(model.forward(&mut workspace, &mut other, &batch, &mut vec![0.0; vocab]), Err(ForwardError::Cache));
-    let mut cache = model.new_kv_cache(1).unwrap();
+    let mut cache = model.new_kv_cache(KvType::F16, 1).unwrap();
     let short = model.forward(&mut workspace, &mut cache, &batch, &mut [0.0; 7]);
     assert_eq!(short, Err(ForwardError::LogitsLen { expected: vocab, actual: 7 }));
-    assert!(model.new_kv_cache(0).is_err());
-    assert!(model.new_kv_cache(usize::MAX).is_err());
-    assert_eq!(model.kv_block_bytes(), 2 * 2 * 16 * 32 * 2 * 2);
+    assert!(model.new_kv_cache(KvType::F16, 0).is_err());
+    assert!(model.new_kv_cache(KvType::F16, usize::MAX).is_err());
+    assert_eq!(model.kv_block_bytes(KvType::F16), 2 * 2 * 16 * 32 * 2 * 2);
+    assert_eq!(model.kv_block_bytes(KvType::Q8_0), 2 * 2 * (16 + 4) * 32 * 2);
 }

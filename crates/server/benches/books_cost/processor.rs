@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use engine::ModelRunner;
 use formats::gguf::Gguf;
 use kernels::ThreadPool;
-use model::Model;
+use model::{KvType, Model};
 use serde_json::json;
 use test_support::Random;
 
@@ -69,7 +69,7 @@ pub(crate) fn run(file: &Path, rounds: usize, round: Duration, seed: u64) {
     let gguf = Gguf::open(file).unwrap();
     let pool = Arc::new(ThreadPool::new(cores()).unwrap());
     let model = Arc::new(Model::load(&gguf, &pool).unwrap());
-    let plant = Plant::start(Box::new(ModelRunner::new(model, KV_BLOCKS).unwrap()), &gguf);
+    let plant = Plant::start(Box::new(ModelRunner::new(model, KvType::F16, KV_BLOCKS).unwrap()), &gguf);
     let mut random = Random::new(seed);
     for arm in [Arm::On, Arm::Off] {
         clients(&plant, arm, Duration::from_secs(1));

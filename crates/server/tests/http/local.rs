@@ -6,7 +6,7 @@ use engine::{EngineConfig, LocalEngine, ModelRunner};
 use formats::gguf::Gguf;
 use kernels::ThreadPool;
 use metering::Meter;
-use model::Model;
+use model::{KvType, Model};
 use serde_json::{Value, json};
 use server::{Server, ServerConfig};
 use service::{Line, LocalLine, LocalLineConfig};
@@ -35,7 +35,7 @@ pub(crate) fn tiny_line(config: EngineConfig, template: bool) -> (LocalLine, Arc
     let gguf = Gguf::open(&path).unwrap();
     let pool = Arc::new(ThreadPool::new(1).unwrap());
     let model = Arc::new(Model::load(&gguf, &pool).unwrap());
-    let runner = ModelRunner::new(model, 128).unwrap();
+    let runner = ModelRunner::new(model, KvType::F16, 128).unwrap();
     let engine = Arc::new(LocalEngine::start(Box::new(runner), config).unwrap());
     let meter = Arc::new(Meter::new());
     let template =

@@ -9,7 +9,7 @@
 mod rig;
 
 use kernels::{Isa, probe};
-use model::{BLOCK_TOKENS, Model, ModelConfig};
+use model::{BLOCK_TOKENS, KvType, Model, ModelConfig};
 use rig::{Rig, Speeds, Work};
 use serde::Serialize;
 
@@ -26,6 +26,7 @@ struct Report {
     model: String,
     architecture: &'static str,
     weight_bytes: u64,
+    kv_type: &'static str,
     kv_bytes_per_token: u64,
     machine: Machine,
     threads: usize,
@@ -77,7 +78,9 @@ pub fn bench(context: &Context, args: &cli::Bench) -> Result<()> {
     let model = &loaded.model;
     let decode_tokens = args.decode_tokens as usize;
     let works = works(args, &loaded.name, model.config().context_len)?;
-    let mut rig = Rig::new(model, &works, decode_tokens, context.settings.engine.prefill_chunk)?;
+    let engine = &context.settings.engine;
+    let kv_type = loaded.settings.kv_type(engine);
+    let mut rig = Rig::new((model, kv_type), &works, decode_tokens, engine.prefill_chunk)?;
     let repetitions = args.repetitions as usize;
     context.output.note("measuring; other work on this machine falsifies the figures");
     let machine = Machine {
@@ -91,14 +94,15 @@ pub fn bench(context: &Context, args: &cli::Bench) -> Result<()> {
     let mut rows = Vec::new();
     for work in works {
         let speeds = rig.measure(work, repetitions)?;
-        let (limit, share_of_limit) = share(work, speeds.median, decode_tokens, (model, &machine));
+        let (limit, share_of_limit) = share(work, speeds.median, decode_tokens, (model, kv_type, &machine));
         rows.push(Row { work, speeds, limit, share_of_limit });
     }
     let report = Report {
         model: loaded.name,
         architecture: model.config().architecture,
         weight_bytes: model.weight_bytes() as u64,
-        kv_bytes_per_token: (model.kv_block_bytes() / BLOCK_TOKENS) as u64,
+        kv_type: kv_type.name(),
+        kv_bytes_per_token: (model.kv_block_bytes(kv_type) / BLOCK_TOKENS) as u64,
         machine,
         threads: pool.threads(),
         repetitions: args.repetitions,
@@ -139,7 +143,12 @@ fn works(args: &cli::Bench, model: &str, context_len: usize) -> Result<Vec<Work>
 
 /// The limit of a work, and how much of it a speed uses.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn share(work: Work, speed: f64, decode_tokens: usize, (model, machine): (&Model, &Machine)) -> (Limit, f64) {
+fn share(
+    work: Work,
+    speed: f64,
+    decode_tokens: usize,
+    (model, kv_type, machine): (&Model, KvType, &Machine),
+) -> (Limit, f64) {
     let config = model.config();
     let (layers, head) = weights(config);
     let peak = machine.integer_operations_per_second.max(1.0);
@@ -151,7 +160,7 @@ fn share(work: Work, speed: f64, decode_tokens: usize, (model, machine): (&Model
         Work::Decode { sequences: 1, depth } => {
             // Which layers see only a window is the model's own affair: all of them count as if they did.
             let seen = (depth + decode_tokens / 2).min(config.sliding_window.unwrap_or(usize::MAX));
-            let read = model.weight_bytes() + model.kv_block_bytes() / BLOCK_TOKENS * seen;
+            let read = model.weight_bytes() + model.kv_block_bytes(kv_type) / BLOCK_TOKENS * seen;
             (Limit::MemoryBandwidth, speed * read as f64 / machine.memory_bytes_per_second.max(1.0))
         }
         Work::Decode { .. } => (Limit::IntegerPeak, speed * 2.0 * (layers + head) as f64 / peak),
@@ -179,10 +188,11 @@ fn shown(report: &Report) -> String {
         rows.push(vec![work.name(), median, slowest, fastest, share, limit.to_owned()]);
     }
     format!(
-        "{} ({}, {} of weights), {} threads, medians of {}\n{}, {}, memory read at {:.1} GB/s, {} at {:.0} Gop/s\n\n{}",
+        "{} ({}, {} of weights, {} keys and values), {} threads, medians of {}\n{}, {}, memory read at {:.1} GB/s, {} at {:.0} Gop/s\n\n{}",
         report.model,
         report.architecture,
         bytes(report.weight_bytes),
+        report.kv_type,
         report.threads,
         report.repetitions,
         machine.processor,
@@ -217,6 +227,7 @@ mod tests {
             sequences_depth: 10,
             decode_tokens: 64,
             repetitions: 1,
+            kv_type: None,
             json: false,
         }
     }

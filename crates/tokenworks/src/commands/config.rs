@@ -28,12 +28,13 @@ struct Report {
 }
 
 /// A model that can be served with this configuration.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct ModelReport {
     name: String,
     /// Where its file is; absent while it is not fetched, and the rest with it.
     path: Option<String>,
     context_len: Option<u64>,
+    kv_type: Option<&'static str>,
     kv_bytes: Option<u64>,
     kv_tokens: Option<u64>,
 }
@@ -106,8 +107,7 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     if let Some(template) = &own.chat_template {
         assembly::compile_template(context, &model.name, template)?;
     }
-    let mut report =
-        ModelReport { name: model.name.clone(), path: None, context_len: None, kv_bytes: None, kv_tokens: None };
+    let mut report = ModelReport { name: model.name.clone(), ..ModelReport::default() };
     // A path that names no file is an error; what can be fetched need not be here.
     if !matches!(model.source, Source::Path(_)) && context.catalogue().find(&model.source).is_none() {
         return Ok(report);
@@ -125,6 +125,7 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     let budget = demand.budget()?;
     report.path = Some(gguf.path().to_string_lossy().into_owned());
     report.context_len = Some(demand.context_len);
+    report.kv_type = Some(demand.kv_type.name());
     report.kv_bytes = Some(budget.bytes);
     report.kv_tokens = Some(budget.tokens);
     Ok(report)
@@ -142,9 +143,9 @@ fn show_report(output: Output, report: &Report) -> Result<()> {
         None => output.line("no configuration file; the defaults, the environment and the flags are good")?,
     }
     for model in &report.models {
-        match (model.context_len, model.kv_bytes, model.kv_tokens) {
-            (Some(context), Some(kv), Some(tokens)) => output.line(format_args!(
-                "model {}: context {} tokens, KV cache {} = {} tokens",
+        match (model.context_len, model.kv_type, model.kv_bytes, model.kv_tokens) {
+            (Some(context), Some(kv_type), Some(kv), Some(tokens)) => output.line(format_args!(
+                "model {}: context {} tokens, KV cache {} of {kv_type} = {} tokens",
                 model.name,
                 grouped(context),
                 bytes(kv),

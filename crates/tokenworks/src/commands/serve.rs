@@ -274,8 +274,9 @@ fn banner((url, claim): (&str, Option<&str>), address: SocketAddr, lines: &[&Fac
         ));
         text.push_str(&format!("  weights    {}\n", bytes(facts.weight_bytes)));
         text.push_str(&format!(
-            "  KV cache   {} = {} tokens in {} blocks\n",
+            "  KV cache   {} of {} = {} tokens in {} blocks\n",
             bytes(facts.kv.bytes),
+            facts.kv_type.name(),
             grouped(facts.kv.tokens),
             grouped(facts.kv.blocks)
         ));
@@ -324,6 +325,8 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use model::KvType;
+
     use super::*;
     use crate::memory::KvBudget;
 
@@ -335,6 +338,7 @@ mod tests {
             context_len: 2048,
             weight_bytes: 100 << 20,
             kv: KvBudget { blocks: 64, bytes: 64 << 20, tokens: 2048 },
+            kv_type: KvType::F16,
             available: Some(1 << 30),
             has_chat_template,
         }
@@ -344,9 +348,13 @@ mod tests {
     fn the_banner_tells_all() {
         let address = "0.0.0.0:8080".parse().unwrap();
         let text = banner(("http://0.0.0.0:8080", None), address, &[&facts(true)], &ServerConfig::default());
-        for part in
-            ["http://127.0.0.1:8080/v1", "100.0 MiB", "64.0 MiB = 2,048 tokens in 64 blocks", "1.0 GiB", "curl -N"]
-        {
+        for part in [
+            "http://127.0.0.1:8080/v1",
+            "100.0 MiB",
+            "64.0 MiB of f16 = 2,048 tokens in 64 blocks",
+            "1.0 GiB",
+            "curl -N",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

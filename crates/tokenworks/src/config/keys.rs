@@ -74,6 +74,7 @@ pub const KEYS: &[Key] = &[
     set("server.drain_seconds", Kind::Seconds(0.0, 3600.0), "30", "how long running requests may go on after SIGTERM; closing what is left takes up to 2 s more"),
     set("server.reader_idle_seconds", Kind::Seconds(0.1, 3600.0), "30", "a client that reads nothing for so long is cut off"),
     unset("engine.kv_memory", Kind::Size, "\"512MiB\"", "memory for the KV cache (default: by arithmetic from model and free memory)"),
+    set("engine.kv_type", Kind::Choice(&["f16", "q8_0"]), "\"f16\"", "how keys and values are kept; q8_0 takes about half the memory, and answers differ a little"),
     unset("engine.context_len", Kind::Whole(32, MAX), "2048", "longest prompt and answer together (default: the model's own)"),
     set("engine.max_running", Kind::Whole(1, 4096), "64", "sequences computed together"),
     set("engine.max_waiting", Kind::Whole(1, 1 << 20), "256", "requests that may wait; more are answered 429"),
@@ -99,6 +100,7 @@ pub const MODEL_KEYS: &[Key] = &[
     unset("chat_template_file", Kind::Path, "\"chat.jinja\"", "a file with such a template"),
     unset("context_len", Kind::Whole(32, MAX), "2048", "longest prompt and answer together"),
     unset("kv_memory", Kind::Size, "\"512MiB\"", "memory for this model's KV cache"),
+    unset("kv_type", Kind::Choice(&["f16", "q8_0"]), "\"q8_0\"", "how this model's keys and values are kept"),
 ];
 
 /// The keys of each `[[server.keys]]`.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use economics::Currency;
+use model::KvType;
 
 use super::layers::{Entries, Entry, Layers, Origin};
 use super::value::Checked;
@@ -78,6 +79,8 @@ pub struct ApiKey {
 pub struct EngineSettings {
     /// Memory for the KV cache in bytes; `None` = by arithmetic.
     pub kv_memory: Option<u64>,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
     /// Longest prompt and answer together; `None` = the model's own.
     pub context_len: Option<usize>,
     /// Sequences computed together.
@@ -131,6 +134,16 @@ pub struct ModelSettings {
     pub context_len: Option<usize>,
     /// Memory for its KV cache in bytes.
     pub kv_memory: Option<u64>,
+    /// How its keys and values are kept; `None` = like all.
+    pub kv_type: Option<KvType>,
+}
+
+impl ModelSettings {
+    /// How its keys and values are kept, by its own word or the engine's.
+    #[must_use]
+    pub fn kv_type(&self, engine: &EngineSettings) -> KvType {
+        self.kv_type.unwrap_or(engine.kv_type)
+    }
 }
 
 /// Where a configured template stands.
@@ -166,6 +179,7 @@ impl Settings {
             data_dir,
             engine: EngineSettings {
                 kv_memory: table.bytes("engine.kv_memory")?,
+                kv_type: table.kv_type("engine.kv_type")?.unwrap_or_default(),
                 context_len: table.size("engine.context_len")?,
                 max_running: table.required_number("engine.max_running")?,
                 max_waiting: table.required_number("engine.max_waiting")?,
@@ -291,6 +305,7 @@ fn model_settings(table: &Table<'_>) -> Result<ModelSettings> {
         chat_template,
         context_len: table.size("context_len")?,
         kv_memory: table.bytes("kv_memory")?,
+        kv_type: table.kv_type("kv_type")?,
     })
 }
 
@@ -320,6 +335,10 @@ impl Table<'_> {
             Some(Checked::Text(text)) => Ok(Some(text.clone())),
             Some(_) => Err(self.wrong(name)),
         }
+    }
+
+    fn kv_type(&self, name: &str) -> Result<Option<KvType>> {
+        self.text(name)?.map(|text| KvType::from_name(&text).ok_or_else(|| self.wrong(name))).transpose()
     }
 
     fn path(&self, name: &str) -> Result<Option<PathBuf>> {
@@ -406,6 +425,9 @@ mod tests {
         assert_eq!(s.server.drain, Duration::from_secs(30));
         assert_eq!((s.engine.itl_goal, s.engine.speculation), (Duration::from_millis(80), true));
         assert!(!settings("[engine]\nspeculation = \"off\"").unwrap().engine.speculation);
+        assert_eq!(s.engine.kv_type, KvType::F16);
+        let own = settings("[engine]\nkv_type = \"q8_0\"\n[models.a]\n[models.b]\nkv_type = \"f16\"").unwrap();
+        assert_eq!(["a", "b"].map(|name| own.models[name].kv_type(&own.engine)), [KvType::Q8_0, KvType::F16]);
         assert!(s.threads >= 1 && s.server.keys.is_empty() && s.server.tls.is_none());
     }
 

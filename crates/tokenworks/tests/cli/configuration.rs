@@ -172,12 +172,18 @@ fn check_does_the_arithmetic_of_a_model_that_is_here() {
     assert_eq!((&model("tiny")["context_len"], &model("tiny")["kv_bytes"]), (&512.into(), &(1 << 20).into()));
     assert_eq!(model("smollm2-135m")["path"], serde_json::Value::Null);
     let shown = sandbox.run(&["config", "check"]).good();
-    assert!(shown.contains("model tiny: context 512 tokens, KV cache 1.0 MiB = "), "{shown}");
+    assert!(shown.contains("model tiny: context 512 tokens, KV cache 1.0 MiB of f16 = "), "{shown}");
     assert!(shown.contains("model smollm2-135m: not fetched yet"), "{shown}");
+    // Of the tiny model's 16 values a head, eight bits with their scales take five eighths.
+    assert_eq!((&model("tiny")["kv_type"], &model("tiny")["kv_tokens"]), (&"f16".into(), &4096.into()));
+    let mut small = sandbox.command(&["config", "check"]);
+    let small = ended(small.env("TOKENWORKS_ENGINE_KV_TYPE", "q8_0").output().unwrap()).good();
+    assert!(small.contains("KV cache 1020.0 KiB of q8_0 = 6,528 tokens"), "{small}");
     let long = "kv_memory = \"1MiB\"\ncontext_len = 1024";
     for (own, code, parts) in [
         ("kv_memory = \"1KiB\"", 2, vec!["too small", "512 tokens needs", "set models.tiny.kv_memory to at least \""]),
         ("kv_memory = \"900TiB\"", 2, vec!["does not fit into memory", "set models.tiny.kv_memory lower"]),
+        ("kv_type = \"q4_0\"", 2, vec!["kv_type", "\"q8_0\""]),
         (long, 2, vec!["models.tiny.context_len is 1024", "at most 512"]),
         ("aliases = [\"a\", \"a\"]", 2, vec!["answer to the name a", "aliases under [models.tiny]"]),
     ] {

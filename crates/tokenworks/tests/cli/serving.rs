@@ -83,7 +83,8 @@ impl Drop for Serving {
 fn the_banner_tells_what_is_served_and_its_curl_line_works() {
     let sandbox = sandbox();
     let serving = Serving::start(&sandbox, &["tiny.gguf", "--kv-memory", "1MiB"]);
-    for part in ["/v1", "model tiny (llama, context 512 tokens)", "weights", "KV cache   1.0 MiB = ", "/metrics"] {
+    let kv = "KV cache   1.0 MiB of f16 = ";
+    for part in ["/v1", "model tiny (llama, context 512 tokens)", "weights", kv, "/metrics"] {
         assert!(serving.banner.contains(part), "{part} in {}", serving.banner);
     }
     let curl = serving.banner.lines().find(|l| l.trim_start().starts_with("curl ")).unwrap();

@@ -186,6 +186,8 @@ fn perplexity_follows_the_convention() {
     // Weights that know nothing foresee nothing: the figure is of the order of the vocabulary.
     let perplexity = whole["perplexity"].as_f64().unwrap();
     assert!(perplexity > 10.0 && perplexity.is_finite(), "{perplexity}");
+    let eight_bits = report(&["--kv-type", "q8_0"])["perplexity"].as_f64().unwrap();
+    assert!(eight_bits != perplexity && (eight_bits / perplexity - 1.0).abs() < 0.02, "{eight_bits} {perplexity}");
     let first = report(&["--chunks", "2"]);
     assert_eq!((&first["windows"], &first["perplexity"]), (&Value::from(2), &cumulative[1]));
 }
@@ -228,6 +230,10 @@ fn bench_reports_every_measurement() {
     for limit in ["memory_bytes_per_second", "integer_operations_per_second"] {
         assert!(report["machine"][limit].as_f64().unwrap() > 1e6, "{report}");
     }
+    assert_eq!((&report["kv_type"], &report["kv_bytes_per_token"]), (&"f16".into(), &256.into()));
+    let eight_bits = [&["bench", "tiny.gguf", "--json", "--kv-type", "q8_0", "--prompt", "8"], &small[..]].concat();
+    let report = sandbox.run(&eight_bits).json();
+    assert_eq!((&report["kv_type"], &report["kv_bytes_per_token"]), (&"q8_0".into(), &160.into()));
     let table = sandbox.run(&[&["bench", "tiny.gguf"], &small[..]].concat()).good();
     assert!(table.contains("decode of 16 together") && table.contains("prefill of 512"), "{table}");
     assert!(!table.contains("after"), "no room for 4,096 tokens: {table}");

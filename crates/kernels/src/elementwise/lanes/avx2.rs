@@ -74,8 +74,18 @@ impl Lanes for Avx2 {
         });
     }
     #[inline(always)]
-    fn prefetch(self, line: &[[u16; LANES]; 2]) {
-        intrinsic!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()));
+    fn load_i8(self, x: &[i8; LANES]) -> Pair {
+        intrinsic!({
+            let x = _mm_loadu_si128(x.as_ptr().cast());
+            [
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x))),
+            ]
+        })
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, line: &T) {
+        intrinsic!(_mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast()));
     }
     #[inline(always)]
     fn add(self, a: Pair, b: Pair) -> Pair {

@@ -71,8 +71,12 @@ impl Lanes for Avx512 {
         ));
     }
     #[inline(always)]
-    fn prefetch(self, line: &[[u16; LANES]; 2]) {
-        intrinsic!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()));
+    fn load_i8(self, x: &[i8; LANES]) -> __m512 {
+        intrinsic!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))))
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, line: &T) {
+        intrinsic!(_mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast()));
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {

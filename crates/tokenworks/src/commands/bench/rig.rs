@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use model::{BLOCK_TOKENS, Batch, BlockId, Column, KvCache, Model, Workspace};
+use model::{BLOCK_TOKENS, Batch, BlockId, Column, KvCache, KvType, Model, Workspace};
 use serde::Serialize;
 
 use crate::error::{Error, Result, chain};
@@ -87,10 +87,15 @@ impl<'a> Rig<'a> {
     ///
     /// # Errors
     /// No memory for the KV cache.
-    pub(super) fn new(model: &'a Model, works: &[Work], decode_tokens: usize, chunk: usize) -> Result<Self> {
+    pub(super) fn new(
+        (model, kv_type): (&'a Model, KvType),
+        works: &[Work],
+        decode_tokens: usize,
+        chunk: usize,
+    ) -> Result<Self> {
         let blocks = |work: &Work| work.sequences() * work.positions(decode_tokens).div_ceil(BLOCK_TOKENS);
         let cache = model
-            .new_kv_cache(works.iter().map(blocks).max().unwrap_or(1))
+            .new_kv_cache(kv_type, works.iter().map(blocks).max().unwrap_or(1))
             .map_err(|e| Error::failure("cannot make the KV cache").because(chain(&e)).hint("measure fewer tokens"))?;
         let most = works.iter().map(|work| work.sequences()).max().unwrap_or(1);
         let logits = vec![0.0; most * model.config().vocab_size];
