@@ -99,6 +99,7 @@ pub const MODEL_KEYS: &[Key] = &[
     unset("chat_template_file", Kind::Path, "\"chat.jinja\"", "a file with such a template"),
     unset("context_len", Kind::Whole(32, MAX), "2048", "longest prompt and answer together"),
     unset("kv_memory", Kind::Size, "\"512MiB\"", "memory for this model's KV cache"),
+    unset("draft_model", Kind::Text, "\"hf:owner/repo/small-Q4_0.gguf\"", "a small model of the same vocabulary that guesses ahead while engine.speculation is auto: a name, hf:owner/repo/file or a path"),
 ];
 
 /// The keys of each `[[server.keys]]`.
