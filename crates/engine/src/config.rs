@@ -94,6 +94,19 @@ impl EngineConfig {
     }
 }
 
+/// Checks that what a draft model guesses can be what the model makes. Its context may be shorter: guesses end there.
+pub(crate) fn check_draft(shape: RunnerShape, draft: RunnerShape) -> Result<(), StartError> {
+    let setting = |message| Err(StartError::Setting(message));
+    if draft.vocab_size != shape.vocab_size {
+        let (own, model) = (draft.vocab_size, shape.vocab_size);
+        return setting(format!("the draft model has {own} tokens and the model {model}; they must have the same"));
+    }
+    if draft.kv_blocks == 0 || draft.context_len == 0 {
+        return setting("the draft model's kv_blocks and context_len must be at least 1".to_owned());
+    }
+    Ok(())
+}
+
 fn invalid<T>(message: String) -> Result<T, SubmitError> {
     Err(SubmitError::Invalid(message))
 }

@@ -113,6 +113,11 @@ impl CostModel {
         self.fit();
     }
 
+    /// Whether a step was measured yet.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.steps > 0
+    }
+
     /// How long a step will take.
     pub(crate) fn predict(&self, load: &Load) -> u64 {
         let recent = self.cells.get(&load.kind()).filter(|cell| self.steps - cell.seen < RECENT);
@@ -174,6 +179,16 @@ impl CostModel {
         }
         self.line = std::array::from_fn(|i| share[i] * unit[i]);
     }
+}
+
+/// What a step costs with 0 to `most` guesses, in ns. More columns never take less time: where a measurement says so, what
+/// it says of fewer was an accident.
+pub(crate) fn costs(cost: &CostModel, with: impl Fn(usize) -> Load, most: usize) -> Vec<f64> {
+    let mut costs: Vec<f64> = (0..=most).map(|count| cost.predict(&with(count)).max(1) as f64).collect();
+    for at in (0..most).rev() {
+        costs[at] = costs[at].min(costs[at + 1]);
+    }
+    costs
 }
 
 fn features(load: &Load) -> Line {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use inference::{Counters, Engine, EngineLimits, Gauges, Request, RequestFailure, SubmitError};
 
-use crate::config::{EngineConfig, StartError, check_request};
+use crate::config::{EngineConfig, StartError, check_draft, check_request};
 use crate::inbox::Inbox;
 use crate::output::panic_message;
 use crate::runner::Runner;
@@ -35,15 +35,31 @@ impl LocalEngine {
     /// # Errors
     /// A setting out of range, or no thread to be had.
     pub fn start(runner: Box<dyn Runner>, config: EngineConfig) -> Result<Self, StartError> {
+        Self::start_with_draft(runner, None, config)
+    }
+
+    /// The same with a draft model that guesses ahead, if [`EngineConfig::speculation`] is on. It runs on the engine's
+    /// thread; what it guesses never changes what is made.
+    ///
+    /// # Errors
+    /// Also when the draft's vocabulary is of another size.
+    pub fn start_with_draft(
+        runner: Box<dyn Runner>,
+        draft: Option<Box<dyn Runner>>,
+        config: EngineConfig,
+    ) -> Result<Self, StartError> {
         let shape = runner.shape();
         let limits = config.limits(shape)?;
+        if let Some(draft) = &draft {
+            check_draft(shape, draft.shape())?;
+        }
         let inbox = Arc::new(Inbox::new(config.max_waiting));
         let stats = Arc::new(Stats::default());
         let name = config.thread_name.clone();
         let shared = Shared { stats: Arc::clone(&stats), inbox: Arc::clone(&inbox) };
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let clock = MonotonicClock(Instant::now());
-            let core = Core::new(runner, &config, limits, shared.clone(), Box::new(clock));
+            let core = Core::new(runner, draft, &config, limits, shared.clone(), Box::new(clock));
             run(core, &shared.inbox, clock);
         })?;
         Ok(Self { inbox, stats, limits, context_len: shape.context_len, thread: Mutex::new(Some(thread)) })

@@ -9,9 +9,12 @@ use inference::{
     SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
 };
 
-use crate::draft::{self, Drafter, Guess, Lookup};
+use crate::draft::{self, Drafter, Guess, Lookup, Prospect, Usual};
 use crate::sampler::{Sampler, TokenCounts, draw};
 use crate::sequence::Rank;
+
+/// Tokens that an answer is expected to make at least, as far as it may.
+const FIRST_TO_COME: usize = 32;
 
 /// What a candidate needs to choose and report its tokens; survives preemption.
 struct Candidate {
@@ -21,6 +24,13 @@ struct Candidate {
     made: u32,
     last_token_ns: Option<u64>,
     finished: bool,
+}
+
+impl Candidate {
+    /// Most tokens that may be guessed ahead: the last one needs no guess.
+    fn may_guess(&self, max_tokens: u32) -> usize {
+        ((max_tokens - self.made).saturating_sub(1) as usize).min(draft::MOST)
+    }
 }
 
 /// What came of asking a candidate for a token.
@@ -176,23 +186,66 @@ impl Output {
         }
     }
 
-    /// Guesses how candidates go on whose tokens are given: never more than they may make. No token of the allowance is
-    /// counted on that another candidate needs.
+    fn going(&self) -> usize {
+        self.candidates.iter().filter(|candidate| !candidate.finished).count()
+    }
+
+    /// Tokens of the allowance that no candidate needs for its next token.
+    fn spare(&self) -> usize {
+        self.allowance.as_ref().map_or(usize::MAX, |allowance| {
+            usize::try_from(allowance.left()).unwrap_or(usize::MAX).saturating_sub(self.going())
+        })
+    }
+
+    /// Looks up how candidates may go on whose tokens are given: never more than they may make. No token of the allowance
+    /// is counted on that another candidate needs.
     pub(crate) fn guess(&mut self, sequences: &[(u32, &[TokenId])]) -> Vec<Vec<Guess>> {
-        let going = self.candidates.iter().filter(|candidate| !candidate.finished).count();
-        let mut left = self.allowance.as_ref().map_or(usize::MAX, |allowance| {
-            usize::try_from(allowance.left()).unwrap_or(usize::MAX).saturating_sub(going)
-        });
+        let mut left = self.spare();
         let positions = self.prompt.len() + self.max_tokens as usize;
         let mut guess = |(index, tokens): &(u32, &[TokenId])| {
             let Some(candidate) = self.candidates.get_mut(*index as usize) else { return Vec::new() };
-            let may_make = (self.max_tokens - candidate.made).saturating_sub(1) as usize;
-            let drafter = candidate.drafter.get_or_insert_with(|| Drafter::new(Box::new(Lookup::new(positions))));
-            let guesses = drafter.guess(tokens, may_make.min(left).min(draft::MOST));
+            let may_make = candidate.may_guess(self.max_tokens);
+            let drafter = candidate.drafter.get_or_insert_with(|| Drafter::new(Lookup::new(positions)));
+            let guesses = drafter.guess(tokens, may_make.min(left));
             left -= guesses.len();
             guesses
         };
         sequences.iter().map(&mut guess).collect()
+    }
+
+    /// What a draft model may hope for with a candidate, if it is likelier to be right than what was looked up. `usual` is
+    /// how it does with all of them. An answer is taken to go on for as long as it has.
+    pub(crate) fn prospect(&mut self, index: u32, usual: &mut Usual) -> Option<Prospect> {
+        // The others may have looked up as many as there can be.
+        let left = self.spare().saturating_sub(self.going().saturating_sub(1) * draft::MOST);
+        let candidate = self.candidates.get_mut(index as usize)?;
+        let chance = candidate.drafter.as_mut()?.foresee(usual)?;
+        let most = candidate.may_guess(self.max_tokens).min(left);
+        let to_come = (candidate.made as usize + FIRST_TO_COME).min((self.max_tokens - candidate.made) as usize);
+        Some(Prospect { most, chance, to_come })
+    }
+
+    /// Takes the next guess of a draft model from its logits, drawn by the random number that the token itself will be
+    /// drawn with: so a model that thinks alike guesses right also where the draw is unlikely. Gives the guess, and how
+    /// likely all of them are to come (0: they are not worth their columns).
+    pub(crate) fn take_guess(&mut self, index: u32, row: &[f32], sampler: &mut Sampler) -> Option<(TokenId, f32)> {
+        let candidate = self.candidates.get_mut(index as usize)?;
+        let drafter = candidate.drafter.as_mut()?;
+        let mut counts = candidate.counts.clone();
+        let ahead = drafter.by_model();
+        ahead.iter().for_each(|(token, _)| counts.note(*token));
+        let number = candidate.made + u32::try_from(ahead.len()).ok()?;
+        let uniform = if self.sampling.temperature == 0.0 { 0.0 } else { draw(self.seed, index, number) };
+        // The control is not asked: it may look at each token once.
+        let token = sampler.choose(row, &self.sampling, &counts, None, uniform).ok()?;
+        let probability = sampler.logprobs(row, token, 0).ok()?.chosen.logprob.exp();
+        Some((token, drafter.push(token, probability)))
+    }
+
+    /// The draft model's guesses for a candidate that are worth a column.
+    pub(crate) fn model_guesses(&self, index: u32) -> Option<Vec<Guess>> {
+        let drafter = self.candidates.get(index as usize)?.drafter.as_ref()?;
+        (!drafter.by_model().is_empty()).then(|| drafter.worthy(draft::MOST))
     }
 
     /// Columns were computed for guessed tokens: wasted, unless they turn out right.
@@ -206,12 +259,11 @@ impl Output {
         self.usage.draft_accepted_tokens += 1;
     }
 
-    /// So many columns for guesses of a candidate were right, so many wrong.
-    pub(crate) fn note_drafts(&mut self, index: u32, accepted: usize, rejected: usize) {
+    /// So many columns for guesses of a candidate were right, so many wrong. Gives how many a draft model guessed right.
+    pub(crate) fn note_drafts(&mut self, index: u32, accepted: usize, rejected: usize) -> usize {
         let candidate = self.candidates.get_mut(index as usize);
-        if let Some(drafter) = candidate.and_then(|candidate| candidate.drafter.as_mut()) {
-            drafter.spent(accepted, rejected);
-        }
+        let drafter = candidate.and_then(|candidate| candidate.drafter.as_mut());
+        drafter.map_or(0, |drafter| drafter.spent(accepted, rejected))
     }
 
     pub(crate) fn count_block_ns(&mut self, ns: u64) {

@@ -11,7 +11,7 @@ use inference::TokenId;
 #[cfg(test)]
 use model::BlockId;
 
-use crate::cost::{CostModel, Load};
+use crate::cost::{CostModel, Load, costs};
 use crate::draft::Guess;
 use crate::kv_cache::{BlockCopy, KvBlocks, blocks_for};
 use crate::sequence::{Rank, Sequence};
@@ -25,7 +25,7 @@ const ALONE_STEP_NS: u64 = 1_000_000_000;
 /// one stream makes of it.
 const GUESSES_GAIN: f64 = 0.05;
 /// Most guesses of a step, all streams together: each needs a row of logits.
-const GUESSES_MOST: usize = 32;
+pub(crate) const GUESSES_MOST: usize = 32;
 
 /// Limits of the scheduler.
 #[derive(Clone, Copy, Debug)]
@@ -182,14 +182,16 @@ impl Scheduler {
     ///   so does not wait for all of a long one. Both halves move in every step, so neither starves.
     /// - Waiting sequences start, first in order first, while those before them leave columns over and there is room.
     /// - When blocks run out, who sits out is preempted first, then the last in order.
-    pub(crate) fn schedule(&mut self, cost: &CostModel) -> Plan {
+    ///
+    /// `drafted_ns` of the step's time are over: guesses were made in them.
+    pub(crate) fn schedule(&mut self, cost: &CostModel, drafted_ns: u64) -> Plan {
         let mut plan = Plan::default();
-        let (streams, guessed) = self.draft(cost);
+        let (streams, guessed) = self.draft(cost, drafted_ns);
         let limit_ns = if streams.columns == 0 {
             ALONE_STEP_NS.max(self.config.itl_goal_ns)
         } else {
-            let (goal, decode) = (self.config.itl_goal_ns, cost.predict(&streams));
-            goal.max(decode + goal.max(decode) / 4)
+            let (goal, decode) = (self.config.itl_goal_ns, cost.predict(&streams) + drafted_ns);
+            goal.max(decode + goal.max(decode) / 4) - drafted_ns
         };
         let farthest = self.prompts().map(|(_, sequence)| sequence.computed).max().unwrap_or(0);
         let mut left = cost.columns_within(&streams, farthest, self.config.prefill_chunk, limit_ns);
@@ -222,14 +224,25 @@ impl Scheduler {
         plan
     }
 
+    /// Running sequences whose prompts are done, in order.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = (&Rank, &Sequence)> {
+        self.running.iter().filter(|(_, sequence)| sequence.decodes() && !sequence.paused)
+    }
+
+    /// What the streams compute in a step without guesses.
+    pub(crate) fn streams_load(&self) -> Load {
+        self.streams().fold(Load::default(), |load, (_, sequence)| load.with(sequence.computed, 1, 1))
+    }
+
     /// What the streams make of a step: a column and a row of logits for each, and for each guess that pays. A guess
     /// pays when the step is expected to make more tokens for its time with its column than without, by the chances of
     /// the guesses and the measured cost of so many columns, and still ends within the goal, or takes twice as long at
     /// most. Gives also how many guesses each stream gets, at most [`GUESSES_MOST`] together.
-    fn draft(&self, cost: &CostModel) -> (Load, BTreeMap<Rank, usize>) {
-        let streams = || self.running.iter().filter(|(_, sequence)| sequence.decodes() && !sequence.paused);
-        let mut load = streams().fold(Load::default(), |load, (_, sequence)| load.with(sequence.computed, 1, 1));
-        let limit_ns = self.config.itl_goal_ns.max(cost.predict(&load).saturating_mul(2)) as f64;
+    fn draft(&self, cost: &CostModel, drafted_ns: u64) -> (Load, BTreeMap<Rank, usize>) {
+        let streams = || self.streams();
+        let mut load = self.streams_load();
+        let limit_ns = self.config.itl_goal_ns.max(cost.predict(&load).saturating_mul(2));
+        let limit_ns = limit_ns.saturating_sub(drafted_ns) as f64;
         let mut guessed = BTreeMap::new();
         let mut made = load.columns as f64;
         let (gain, mut left) = (1.0 + GUESSES_GAIN / made.max(1.0), GUESSES_MOST);
@@ -425,16 +438,6 @@ impl Scheduler {
         let slots: usize = self.running.values().map(|sequence| sequence.slots).sum();
         assert!(slots <= self.config.max_running.max(self.running.first_key_value().map_or(0, |(_, s)| s.slots)));
     }
-}
-
-/// What a step costs with 0 to `most` guesses, in ns. More columns never take less time: where a measurement says so, what
-/// it says of fewer was an accident.
-fn costs(cost: &CostModel, with: impl Fn(usize) -> Load, most: usize) -> Vec<f64> {
-    let mut costs: Vec<f64> = (0..=most).map(|count| cost.predict(&with(count)).max(1) as f64).collect();
-    for at in (0..most).rev() {
-        costs[at] = costs[at].min(costs[at + 1]);
-    }
-    costs
 }
 
 /// What a waiting sequence needs to start.

@@ -13,6 +13,8 @@ pub(crate) struct Stats {
     pub(crate) requests: AtomicU64,
     pub(crate) steps: AtomicU64,
     pub(crate) busy_ns: AtomicU64,
+    /// The part of it that a draft model took.
+    pub(crate) draft_ns: AtomicU64,
     pub(crate) prefill_columns: AtomicU64,
     pub(crate) decode_columns: AtomicU64,
     /// Columns of guessed tokens, and how many of them were right.
@@ -36,12 +38,15 @@ impl Stats {
 
     pub(crate) fn counters(&self) -> Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        // In this order: what a draft model took is a part of what is read after it.
+        let draft_ns = read(&self.draft_ns);
         // In this order: what is right was guessed before.
         let draft_accepted_tokens = read(&self.guessed_right);
         let draft_rejected_tokens = read(&self.guessed_columns) - draft_accepted_tokens;
         Counters {
             steps: read(&self.steps),
             busy_ns: read(&self.busy_ns),
+            draft_ns,
             prefill_columns: read(&self.prefill_columns),
             decode_columns: read(&self.decode_columns),
             draft_accepted_tokens,

@@ -15,6 +15,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::config::EngineConfig;
 use crate::cost::{CostModel, Load};
+use crate::draft::DraftModel;
 use crate::inbox::Inbox;
 use crate::kv_cache::blocks_for;
 use crate::output::{Made, Output, panic_message};
@@ -39,6 +40,8 @@ pub(crate) trait Clock: Send {
 /// Everything the engine's thread owns. Requests are known by their number of arrival.
 pub(crate) struct Core {
     runner: Box<dyn Runner>,
+    /// Guesses beside prompt lookup, when there is one.
+    draft: Option<DraftModel>,
     scheduler: Scheduler,
     scheduler_config: SchedulerConfig,
     requests: BTreeMap<u64, Output>,
@@ -78,8 +81,10 @@ struct Rows {
 }
 
 impl Core {
+    /// `draft` is the runner of a draft model, of the same vocabulary.
     pub(crate) fn new(
         runner: Box<dyn Runner>,
+        draft: Option<Box<dyn Runner>>,
         config: &EngineConfig,
         limits: EngineLimits,
         shared: Shared,
@@ -95,6 +100,7 @@ impl Core {
         };
         Self {
             runner,
+            draft: draft.map(|draft| DraftModel::new(draft, config.prefix_cache)),
             scheduler: Scheduler::new(scheduler_config),
             scheduler_config,
             requests: BTreeMap::new(),
@@ -151,10 +157,8 @@ impl Core {
         let start = self.clock.now_ns();
         self.drop_cancelled();
         self.hold_back(start);
-        if self.speculation {
-            self.guess();
-        }
-        let plan = self.scheduler.schedule(&self.cost);
+        let drafted_ns = self.guess();
+        let plan = self.scheduler.schedule(&self.cost, drafted_ns);
         self.starved = plan.work.is_empty();
         self.publish();
         self.note_plan(&plan, start);
@@ -166,13 +170,18 @@ impl Core {
                 let load = load(&rows);
                 self.emit(&rows);
                 if load.columns > 0 {
-                    self.cost.observe(&load, self.clock.now_ns().saturating_sub(start));
+                    self.cost.observe(&load, self.clock.now_ns().saturating_sub(start + drafted_ns));
                 }
             }
             Err(failure) => self.fail_batch(&plan, failure),
         }
         self.drop_broken();
-        stats::add(&self.shared.stats.busy_ns, self.clock.now_ns().saturating_sub(start));
+        let step_ns = self.clock.now_ns().saturating_sub(start);
+        if let Some(draft) = &mut self.draft {
+            draft.settle(step_ns, drafted_ns);
+        }
+        stats::add(&self.shared.stats.busy_ns, step_ns);
+        stats::add(&self.shared.stats.draft_ns, drafted_ns);
     }
 
     /// Ends requests whose cancel token is set, in whatever phase they are.
@@ -481,9 +490,13 @@ impl Core {
         inbox.hold(requests.len());
     }
 
-    /// Publishes the gauges, then pushes the last events of the requests that ended: who has read such an event sees
-    /// its blocks free.
+    /// Gives up what the draft model holds of streams that are gone, publishes the gauges, then pushes the last events of
+    /// the requests that ended: who has read such an event sees its blocks free.
     pub(crate) fn settle(&mut self) {
+        if let Some(draft) = &mut self.draft {
+            let running = self.scheduler.running();
+            draft.retain(|rank| running.contains_key(rank));
+        }
         self.publish();
         let now = self.clock.now_ns();
         for (output, failure) in self.ended.drain(..) {

@@ -2,14 +2,15 @@
 #![cfg(test)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use engine::{EngineConfig, LocalEngine, ModelRunner};
+use engine::{EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, RunnerShape};
 use formats::gguf::Gguf;
 use inference::{Engine, Event, Request, RequestId, SamplingParams, TokenId, TokenLogprobs, Usage};
 use kernels::ThreadPool;
-use model::{KvType, Model};
+use model::{Batch, BlockId, KvType, Model};
 use test_support::TinyModel;
 
 struct Answer {
@@ -72,12 +73,16 @@ fn answers((model, kv_type): (&Arc<Model>, KvType), speculation: bool, chunk: us
     answers
 }
 
-fn check(tiny: &TinyModel, kv_type: KvType) {
+fn load(tiny: &TinyModel) -> Arc<Model> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     tiny.write(&path).unwrap();
     let gguf = Gguf::open(&path).unwrap();
-    let model = Arc::new(Model::load(&gguf, &Arc::new(ThreadPool::new(2).unwrap())).unwrap());
+    Arc::new(Model::load(&gguf, &Arc::new(ThreadPool::new(2).unwrap())).unwrap())
+}
+
+fn check(tiny: &TinyModel, kv_type: KvType) {
+    let model = load(tiny);
     let plain = answers((&model, kv_type), false, 256, false);
     let mut accepted = 0;
     for (chunk, together) in [(256, false), (256, true), (5, true)] {
@@ -99,4 +104,54 @@ fn a_tiny_llama_answers_the_same() {
 #[test]
 fn a_tiny_gemma_answers_the_same() {
     check(&TinyModel::gemma3(), KvType::F16);
+}
+
+/// Takes longer than it must, as a large model does, and counts its passes.
+struct Slow(ModelRunner, Arc<AtomicUsize>);
+
+impl Runner for Slow {
+    fn shape(&self) -> RunnerShape {
+        self.0.shape()
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), RunnerError> {
+        std::thread::sleep(Duration::from_millis(20));
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.forward(batch, logits)
+    }
+
+    fn copy_block(&mut self, from: BlockId, to: BlockId, tokens: usize) {
+        self.0.copy_block(from, to, tokens);
+    }
+}
+
+#[test]
+fn a_draft_model_changes_nothing_and_saves_passes() {
+    let model = load(&TinyModel::llama());
+    let ask = |draft: Option<&Arc<Model>>| {
+        let passes = Arc::new(AtomicUsize::new(0));
+        let runner = |model: &Arc<Model>| ModelRunner::new(Arc::clone(model), KvType::F16, 40).unwrap();
+        let draft = draft.map(|draft| -> Box<dyn Runner> { Box::new(runner(draft)) });
+        let config = EngineConfig { speculation: draft.is_some(), seed: Some(1), ..EngineConfig::default() };
+        let slow = Box::new(Slow(runner(&model), Arc::clone(&passes)));
+        let engine = LocalEngine::start_with_draft(slow, draft, config).unwrap();
+        let mut all = Vec::new();
+        for seed in [None, Some(5)] {
+            let temperature = if seed.is_some() { 0.9 } else { 0.0 };
+            let sampling = SamplingParams { temperature, seed, logprobs: Some(1), ..SamplingParams::default() };
+            let (request, reader) = ask((10..50).map(|token| token * 5 % 197).collect(), 60, sampling);
+            engine.submit(request).unwrap();
+            let answer = read(&reader);
+            all.push((answer.tokens, answer.logprobs));
+        }
+        let counters = engine.counters();
+        assert!(counters.draft_ns <= counters.busy_ns, "{counters:?}");
+        (all, passes.load(Ordering::Relaxed))
+    };
+    let (plain, plain_passes) = ask(None);
+    let (itself, passes) = ask(Some(&model));
+    assert_eq!(plain, itself, "bit for bit");
+    assert!(passes * 4 < plain_passes * 3, "{passes} passes in place of {plain_passes}");
+    let (foreign, _) = ask(Some(&load(&TinyModel { seed: 8, layers: 1, ..TinyModel::llama() })));
+    assert_eq!(plain, foreign, "bit for bit");
 }

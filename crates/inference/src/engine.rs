@@ -39,6 +39,8 @@ pub struct Counters {
     pub steps: u64,
     /// Time spent inside steps.
     pub busy_ns: u64,
+    /// The part of it that a draft model took.
+    pub draft_ns: u64,
     /// Prompt columns computed.
     pub prefill_columns: u64,
     /// Decode columns computed, those of guessed tokens included.

@@ -78,6 +78,8 @@ pub struct LineGauges {
     pub steps: u64,
     /// Time spent inside steps.
     pub busy_ns: u64,
+    /// The part of it that a draft model took.
+    pub draft_ns: u64,
     /// Prompt columns computed.
     pub prefill_columns: u64,
     /// Decode columns computed, those of guessed tokens included.

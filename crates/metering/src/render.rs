@@ -100,7 +100,7 @@ struct LineFamily {
     value: fn(&LineGauges) -> Value,
 }
 
-const LINE_FAMILIES: [LineFamily; 16] = [
+const LINE_FAMILIES: [LineFamily; 17] = [
     LineFamily {
         own: "tokenworks_ready",
         vllm: None,
@@ -163,6 +163,13 @@ const LINE_FAMILIES: [LineFamily; 16] = [
         kind: "counter",
         help: "Time spent inside engine steps.",
         value: |line| Value::Time(u128::from(line.busy_ns)),
+    },
+    LineFamily {
+        own: "tokenworks_draft_seconds_total",
+        vllm: None,
+        kind: "counter",
+        help: "The part of the time inside engine steps that a draft model took.",
+        value: |line| Value::Time(u128::from(line.draft_ns)),
     },
     LineFamily {
         own: "tokenworks_prefill_columns_total",

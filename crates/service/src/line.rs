@@ -221,6 +221,7 @@ impl LineStatus {
             kv_blocks_total: count(self.limits.kv_blocks),
             steps: counters.steps,
             busy_ns: counters.busy_ns,
+            draft_ns: counters.draft_ns,
             prefill_columns: counters.prefill_columns,
             decode_columns: counters.decode_columns,
             draft_accepted_tokens: counters.draft_accepted_tokens,

@@ -185,6 +185,11 @@ impl Tokenizer {
         self.vocabulary.piece(id).map(Cow::Borrowed)
     }
 
+    /// The text of one id as the file writes it.
+    pub fn text(&self, id: u32) -> Option<&str> {
+        self.vocabulary.text(id)
+    }
+
     /// Ids run from 0 to this, exclusive.
     pub fn vocab_size(&self) -> usize {
         self.vocabulary.len()

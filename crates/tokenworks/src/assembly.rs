@@ -15,6 +15,7 @@ use tokenizer::{TemplateError, TemplateRenderer, Tokenizer};
 use crate::catalogue::{Consent, ModelRef, Source};
 use crate::commands::Context;
 use crate::config::{ModelSettings, TemplateSource};
+use crate::draft_model::{self, DraftFacts, DraftModel};
 use crate::error::{Error, Result, chain};
 use crate::memory::{KvBudget, KvDemand};
 use crate::renderer::ProcessRenderer;
@@ -32,6 +33,8 @@ pub struct LoadedModel {
     pub path: PathBuf,
     /// The weights.
     pub model: Arc<Model>,
+    /// The model that guesses ahead for it.
+    pub draft: Option<DraftModel>,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
     /// The chat template, if the configuration or the model has one.
@@ -67,6 +70,8 @@ pub struct Facts {
     pub kv: KvBudget,
     /// How its keys and values are kept.
     pub kv_type: KvType,
+    /// The model that guesses ahead for it.
+    pub draft: Option<DraftFacts>,
     /// Bytes that were free before the KV cache was made.
     pub available: Option<u64>,
     /// Whether it can chat.
@@ -116,18 +121,22 @@ pub fn load(context: &Context, model: &ModelRef, pool: &Arc<ThreadPool>, consent
     let settings = context.settings.models.get(&model.name).cloned().unwrap_or_default();
     let tokenizer = read_tokenizer(&gguf)?;
     let template = template(context, &model.name, &settings, &tokenizer)?;
+    // The small one first: what is wrong with it is told at once.
+    let draft = draft_model::load(context, (&model.name, &settings, &tokenizer), pool, consent)?;
     let weights = Model::load(&gguf, pool).map_err(|e| file_error(gguf.path(), &e))?;
     Ok(LoadedModel {
         name: model.name.clone(),
         path: gguf.path().to_owned(),
         model: Arc::new(weights),
+        draft,
         tokenizer,
         template,
         settings,
     })
 }
 
-fn file_error(path: &Path, error: &dyn std::error::Error) -> Error {
+/// What a file that is no model, or a damaged one, is told as.
+pub(crate) fn file_error(path: &Path, error: &dyn std::error::Error) -> Error {
     Error::failure(format!("cannot use the model file {}", path.display()))
         .because(chain(error))
         .hint("it is damaged, or of a kind that is not supported; `tokenworks models` lists what is known to work")
@@ -205,8 +214,10 @@ impl LoadedModel {
                 .because(chain(&e))
                 .hint("set engine.kv_memory lower")
         })?;
-        let engine = LocalEngine::start(
+        let (draft, draft_facts) = self.start_draft(&kv, &demand)?.unzip();
+        let engine = LocalEngine::start_with_draft(
             Box::new(Bounded { runner, context_len }),
+            draft,
             EngineConfig {
                 max_waiting: settings.max_waiting,
                 max_running: settings.max_running,
@@ -227,6 +238,7 @@ impl LoadedModel {
             weight_bytes: self.model.weight_bytes() as u64,
             kv,
             kv_type: demand.kv_type,
+            draft: draft_facts,
             available: demand.available,
             has_chat_template: self.template.is_some(),
         };
@@ -238,6 +250,18 @@ impl LoadedModel {
             None => line,
         };
         Ok(Production { line: Arc::new(line), engine, facts })
+    }
+
+    /// The runner of the draft model, if there is one, with a KV cache beside `kv`, that of the model.
+    fn start_draft(&self, kv: &KvBudget, demand: &KvDemand) -> Result<Option<(Box<dyn Runner>, DraftFacts)>> {
+        let Some(DraftModel { name, path, model }) = &self.draft else { return Ok(None) };
+        let kv = kv.of_draft(name, model.config(), demand)?;
+        let blocks = usize::try_from(kv.blocks).unwrap_or(usize::MAX);
+        let runner = ModelRunner::new(Arc::clone(model), demand.kv_type, blocks)
+            .map_err(|e| draft_model::no_kv_cache(name, &e))?;
+        let weight_bytes = model.weight_bytes() as u64;
+        let facts = DraftFacts { name: name.clone(), path: path.clone(), weight_bytes, kv };
+        Ok(Some((Box::new(runner), facts)))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod desk;
+pub mod draft_model;
 pub mod environment;
 pub mod error;
 pub mod logs;

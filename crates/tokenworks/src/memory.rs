@@ -125,6 +125,31 @@ impl KvDemand {
     }
 }
 
+impl KvBudget {
+    /// The KV cache of a draft model beside this one: for as many tokens. `available` bytes were free before both.
+    ///
+    /// # Errors
+    /// They do not fit together; the message shows the arithmetic.
+    pub fn of_draft(&self, name: &str, draft: &ModelConfig, demand: &KvDemand) -> Result<Self> {
+        let block = draft.kv_block_bytes(demand.kv_type).map_or(u64::MAX, |block| block as u64);
+        let all = block.saturating_mul(self.blocks);
+        let room = demand.available.map_or(u64::MAX, |available| available.saturating_sub(self.bytes));
+        if all > room {
+            let cause = format!(
+                "{} tokens need {} for the model and {} for {name}, which guesses ahead; free now: {}",
+                grouped(self.tokens),
+                bytes(self.bytes),
+                bytes(all),
+                demand.available.map_or_else(|| "unknown".to_owned(), bytes),
+            );
+            return Err(Error::usage("the KV cache of the draft model does not fit into memory beside the model's")
+                .because(cause)
+                .hint(format!("set {} lower, or remove draft_model", demand.key)));
+        }
+        Ok(Self { bytes: all, ..*self })
+    }
+}
+
 /// Bytes of memory that are free for us: the system's word, bounded by the control group's limit. `None` where the
 /// system does not tell.
 #[must_use]
@@ -213,6 +238,23 @@ mod tests {
         assert!(large.what.contains("64.0 GiB does not fit"), "{large:?}");
         assert!(large.cause.unwrap().contains("free now: 1.0 GiB"));
         assert!(large.hint.unwrap().contains("set models.m.kv_memory lower"));
+    }
+
+    #[test]
+    fn a_draft_has_room_for_as_many_tokens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.gguf");
+        test_support::TinyModel::llama().write(&path).unwrap();
+        let draft = ModelConfig::from_gguf(&formats::gguf::Gguf::open(&path).unwrap()).unwrap();
+        let block = draft.kv_block_bytes(KvType::F16).unwrap() as u64;
+        let demand = demand(Some(10 * MIB), Some(10 * MIB + 10 * block));
+        let budget = demand.budget().unwrap();
+        let expected = KvBudget { blocks: 10, bytes: 10 * block, tokens: 320 };
+        assert_eq!(budget.of_draft("small", &draft, &demand).unwrap(), expected);
+        let less = KvDemand { available: demand.available.map(|free| free - 1), ..demand };
+        let error = budget.of_draft("small", &draft, &less).unwrap_err();
+        assert!(error.cause.unwrap().contains("320 tokens need 10.0 MiB for the model and"));
+        assert!(error.hint.unwrap().contains("models.m.kv_memory lower, or remove draft_model"));
     }
 
     #[test]

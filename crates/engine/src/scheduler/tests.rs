@@ -64,7 +64,7 @@ impl Plant {
 
     /// One step; gives whether any column was computed.
     fn step(&mut self) -> bool {
-        let plan = self.scheduler.schedule(&self.cost);
+        let plan = self.scheduler.schedule(&self.cost, 0);
         self.scheduler.check();
         self.preemptions += plan.preempted.len();
         for copy in &plan.copies {
@@ -211,7 +211,7 @@ fn prompts_share_the_chunk_in_order() {
     plant.submit(rank(0, 0), vec![1; 20], 5, 1, false);
     plant.submit(rank(0, 1), vec![2; 100], 5, 1, false);
     plant.submit(rank(1, 2), vec![3; 10], 5, 1, false);
-    let plan = plant.scheduler.schedule(&plant.cost);
+    let plan = plant.scheduler.schedule(&plant.cost, 0);
     assert_eq!(columns(&plan), [(2, 10), (0, 20), (1, 18)], "priority first, then arrival; 48 in all");
 }
 
@@ -224,7 +224,7 @@ fn a_long_prompt_does_not_stop_those_who_decode() {
     plant.cost.observe(&Load::default().with(0, 20, 1), 2000);
     plant.cost.observe(&Load::default().with(20, 1, 1), 300);
     for _ in 0..4 {
-        let plan = plant.scheduler.schedule(&plant.cost);
+        let plan = plant.scheduler.schedule(&plant.cost, 0);
         assert_eq!(columns(&plan), [(0, 1), (1, 8)], "8 columns of about 90 ns beside the stream's 300: 1000 in all");
         for work in &plan.work {
             plant.finish(work);
@@ -250,7 +250,7 @@ fn the_guesses_of_a_step_have_a_bound_and_each_stream_counts_for_itself() {
         }
         let guesses = vec![Guess { token: 1, chance }; 7];
         (0..streams).for_each(|arrival| plant.scheduler.guess(rank(0, arrival), guesses.clone()));
-        plant.scheduler.schedule(&plant.cost).work.iter().map(|work| work.guessed).collect::<Vec<_>>()
+        plant.scheduler.schedule(&plant.cost, 0).work.iter().map(|work| work.guessed).collect::<Vec<_>>()
     };
     assert_eq!(guessed(1, 1.0, false), [7]);
     assert_eq!(guessed(1, 0.3, false), [0], "a column of 3 ms does not pay for 0.3 tokens where one takes 7 ms");
@@ -265,7 +265,7 @@ fn a_clients_turn_comes_before_arrival() {
     let mut plant = Plant::new(config(64));
     plant.submit(Rank { turn: 200, ..rank(0, 0) }, vec![1; 100], 5, 1, false);
     plant.submit(Rank { turn: 10, ..rank(0, 1) }, vec![2; 100], 5, 1, false);
-    let plan = plant.scheduler.schedule(&plant.cost);
+    let plan = plant.scheduler.schedule(&plant.cost, 0);
     assert_eq!(columns(&plan), [(1, 48)]);
 }
 
@@ -277,13 +277,13 @@ fn a_short_prompt_does_not_wait_for_a_long_one_before_it() {
     plant.submit(rank(0, 1), (1000..1300).collect(), 5, 1, false);
     plant.submit(rank(0, 2), vec![7; 10], 5, 1, false);
     plant.submit(rank(-1, 3), vec![8; 4], 5, 1, false);
-    let plan = plant.scheduler.schedule(&plant.cost);
+    let plan = plant.scheduler.schedule(&plant.cost, 0);
     assert_eq!(columns(&plan), [(0, 54), (2, 10)], "ten are kept for the shortest of the same priority");
     let mut plant = Plant::new(SchedulerConfig { prefill_chunk: 64, ..config(64) });
     plant.submit(rank(0, 0), (0..900).collect(), 5, 1, false);
     plant.step();
     plant.submit(rank(0, 1), (1000..1300).collect(), 5, 1, false);
-    let plan = plant.scheduler.schedule(&plant.cost);
+    let plan = plant.scheduler.schedule(&plant.cost, 0);
     assert_eq!(columns(&plan), [(0, 32), (1, 32)], "the first keeps half at least");
 }
 
@@ -294,7 +294,7 @@ fn a_full_prefix_hit_still_computes_the_last_token() {
     plant.submit(rank(0, 0), prompt.clone(), 1, 1, false);
     plant.drain();
     plant.submit(rank(0, 1), prompt, 1, 1, false);
-    let plan = plant.scheduler.schedule(&plant.cost);
+    let plan = plant.scheduler.schedule(&plant.cost, 0);
     assert_eq!(columns(&plan), [(1, 1)]);
     assert_eq!(plan.cached, [(rank(0, 1), 63)]);
     assert_eq!(plan.copies.len(), 1, "31 tokens of the second block are copied");
@@ -309,7 +309,7 @@ fn a_partly_common_block_is_copied() {
     let mut other: Vec<TokenId> = (0..60).collect();
     other[50] = 900;
     plant.submit(rank(0, 1), other, 1, 1, false);
-    let plan = plant.scheduler.schedule(&plant.cost);
+    let plan = plant.scheduler.schedule(&plant.cost, 0);
     assert_eq!(plan.cached, [(rank(0, 1), 50)], "one whole block and 18 tokens of a partly filled one");
     assert_eq!(plan.copies[0].tokens, 18);
     assert_eq!(columns(&plan), [(1, 10)]);
@@ -339,7 +339,7 @@ fn higher_priority_takes_the_place_of_lower() {
     plant.submit(rank(0, 1), vec![2; 8], 50, 1, false);
     plant.step();
     plant.submit(rank(5, 2), vec![3; 8], 50, 1, false);
-    let plan = plant.scheduler.schedule(&plant.cost);
+    let plan = plant.scheduler.schedule(&plant.cost, 0);
     assert_eq!(plan.preempted, [rank(0, 1)], "the latest of the lowest priority goes first");
     assert_eq!(columns(&plan), [(2, 8), (0, 1)]);
     plant.submit(rank(0, 3), vec![3; 8], 50, 1, false);

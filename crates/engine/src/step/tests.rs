@@ -8,6 +8,7 @@ use crate::sampler::{TokenCounts, draw};
 use crate::{SimulatedConfig, SimulatedRunner};
 
 mod allowance;
+mod draft_model;
 mod pace;
 mod plant;
 mod speculation;

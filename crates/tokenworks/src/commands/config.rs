@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use formats::gguf::Gguf;
 use model::ModelConfig;
 use serde::Serialize;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use crate::books;
 use crate::catalogue::{ModelRef, Source};
 use crate::cli;
 use crate::config::{self, API_KEY_KEYS, Checked, Entry, FlagValue, KEYS, Key, Layers, Loaded, MODEL_KEYS, variable};
+use crate::draft_model;
 use crate::environment::Environment;
 use crate::error::{Error, Result, chain};
 use crate::memory::KvDemand;
@@ -37,6 +39,16 @@ struct ModelReport {
     kv_type: Option<&'static str>,
     kv_bytes: Option<u64>,
     kv_tokens: Option<u64>,
+    draft: Option<DraftReport>,
+}
+
+/// The model that guesses ahead for another.
+#[derive(Serialize)]
+struct DraftReport {
+    name: String,
+    /// Where its file is; absent while it is not fetched, and the rest with it.
+    path: Option<String>,
+    kv_bytes: Option<u64>,
 }
 
 /// What `serve` would refuse.
@@ -107,13 +119,20 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     if let Some(template) = &own.chat_template {
         assembly::compile_template(context, &model.name, template)?;
     }
-    let mut report = ModelReport { name: model.name.clone(), ..ModelReport::default() };
+    let draft = draft_model::reference(context, &model.name, &own)?;
+    let mut report = ModelReport {
+        name: model.name.clone(),
+        draft: draft.as_ref().map(|draft| DraftReport { name: draft.name.clone(), path: None, kv_bytes: None }),
+        ..ModelReport::default()
+    };
     // A path that names no file is an error; what can be fetched need not be here.
-    if !matches!(model.source, Source::Path(_)) && context.catalogue().find(&model.source).is_none() {
+    let is_here =
+        |model: &ModelRef| matches!(model.source, Source::Path(_)) || context.catalogue().find(&model.source).is_some();
+    if !is_here(&model) {
         return Ok(report);
     }
     let gguf = assembly::open(context, &model, &|_| Ok(false))?;
-    assembly::read_tokenizer(&gguf)?;
+    let tokenizer = assembly::read_tokenizer(&gguf)?;
     let config = ModelConfig::from_gguf(&gguf).map_err(|e| {
         Error::failure(format!("cannot use the model file {}", gguf.path().display()))
             .because(chain(&e))
@@ -121,8 +140,20 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     })?;
     let mut demand = KvDemand::of(&model.name, &config, &own, &settings.engine)?;
     // The weights, about as large as their file, will be in memory before the KV cache.
-    demand.available = demand.available.map(|free| free.saturating_sub(gguf.file_len()));
+    let take = |available: Option<u64>, gguf: &Gguf| available.map(|free| free.saturating_sub(gguf.file_len()));
+    demand.available = take(demand.available, &gguf);
+    let draft = match draft.filter(is_here) {
+        Some(draft) => Some(draft_model::open(context, (&model.name, &tokenizer), &draft, &|_| Ok(false))?),
+        None => None,
+    };
+    if let Some((file, _)) = &draft {
+        demand.available = take(demand.available, file);
+    }
     let budget = demand.budget()?;
+    if let (Some((file, config)), Some(report)) = (&draft, &mut report.draft) {
+        report.path = Some(file.path().to_string_lossy().into_owned());
+        report.kv_bytes = Some(budget.of_draft(&report.name, config, &demand)?.bytes);
+    }
     report.path = Some(gguf.path().to_string_lossy().into_owned());
     report.context_len = Some(demand.context_len);
     report.kv_type = Some(demand.kv_type.name());
@@ -152,6 +183,11 @@ fn show_report(output: Output, report: &Report) -> Result<()> {
                 grouped(tokens)
             ))?,
             _ => output.line(format_args!("model {}: not fetched yet, so its memory is not checked", model.name))?,
+        }
+        if let Some(draft) = &model.draft {
+            let kv =
+                draft.kv_bytes.map_or_else(|| "not fetched yet".to_owned(), |kv| format!("KV cache {}", bytes(kv)));
+            output.line(format_args!("  draft model {}: {kv}", draft.name))?;
         }
     }
     Ok(())

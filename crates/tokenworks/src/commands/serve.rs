@@ -129,6 +129,10 @@ pub fn check_settings(context: &Context) -> Result<Vec<String>> {
             )),
         }
     }
+    let all = &context.settings;
+    for (name, _) in all.models.iter().filter(|(_, own)| own.draft_model.is_some() && !all.engine.speculation) {
+        warnings.push(format!("models.{name}.draft_model is not used: set speculation = \"auto\" under [engine]"));
+    }
     webhook::check(context)?;
     can_listen(&server_config(context, key_secret))?;
     Ok(warnings)
@@ -280,6 +284,15 @@ fn banner((url, claim): (&str, Option<&str>), address: SocketAddr, lines: &[&Fac
             grouped(facts.kv.tokens),
             grouped(facts.kv.blocks)
         ));
+        if let Some(draft) = &facts.draft {
+            text.push_str(&format!(
+                "  draft      {}: weights {}, KV cache {}\n             {}\n",
+                draft.name,
+                bytes(draft.weight_bytes),
+                bytes(draft.kv.bytes),
+                draft.path.display()
+            ));
+        }
     }
     if let Some(available) = lines.last().and_then(|f| f.available) {
         let total = memory::total().map_or_else(String::new, |t| format!(" of {}", bytes(t)));
@@ -339,6 +352,7 @@ mod tests {
             weight_bytes: 100 << 20,
             kv: KvBudget { blocks: 64, bytes: 64 << 20, tokens: 2048 },
             kv_type: KvType::F16,
+            draft: None,
             available: Some(1 << 30),
             has_chat_template,
         }

@@ -101,6 +101,7 @@ pub const MODEL_KEYS: &[Key] = &[
     unset("context_len", Kind::Whole(32, MAX), "2048", "longest prompt and answer together"),
     unset("kv_memory", Kind::Size, "\"512MiB\"", "memory for this model's KV cache"),
     unset("kv_type", Kind::Choice(&["f16", "q8_0"]), "\"q8_0\"", "how this model's keys and values are kept"),
+    unset("draft_model", Kind::Text, "\"hf:owner/repo/small-Q4_0.gguf\"", "a small model of the same vocabulary that guesses ahead while engine.speculation is auto: a name, hf:owner/repo/file or a path"),
 ];
 
 /// The keys of each `[[server.keys]]`.

@@ -136,6 +136,8 @@ pub struct ModelSettings {
     pub kv_memory: Option<u64>,
     /// How its keys and values are kept; `None` = like all.
     pub kv_type: Option<KvType>,
+    /// The model that guesses ahead for it.
+    pub draft_model: Option<String>,
 }
 
 impl ModelSettings {
@@ -300,12 +302,13 @@ fn model_settings(table: &Table<'_>) -> Result<ModelSettings> {
         (None, None) => None,
     };
     Ok(ModelSettings {
-        source: table.source()?,
+        source: table.reference("source")?,
         aliases: table.list("aliases")?,
         chat_template,
         context_len: table.size("context_len")?,
         kv_memory: table.bytes("kv_memory")?,
         kv_type: table.kv_type("kv_type")?,
+        draft_model: table.reference("draft_model")?,
     })
 }
 
@@ -388,11 +391,11 @@ impl Table<'_> {
         }
     }
 
-    /// The model's source; a relative path counts from the file that names it.
-    fn source(&self) -> Result<Option<String>> {
-        let Some(source) = self.text("source")? else { return Ok(None) };
+    /// What a model is called; a relative path counts from the file that names it.
+    fn reference(&self, name: &str) -> Result<Option<String>> {
+        let Some(source) = self.text(name)? else { return Ok(None) };
         let is_path = source.starts_with('.') || (source.ends_with(".gguf") && !source.starts_with("hf:"));
-        match self.get("source").map(|e| &e.origin) {
+        match self.get(name).map(|e| &e.origin) {
             Some(Origin::File(file, _)) if is_path => {
                 let path = file.parent().map_or_else(|| PathBuf::from(&source), |folder| folder.join(&source));
                 Ok(Some(path.to_string_lossy().into_owned()))
@@ -456,8 +459,12 @@ mod tests {
 
     #[test]
     fn sources_count_from_the_file() {
-        let s = settings("[models.m]\nsource = \"a/m.gguf\"\n[models.h]\nsource = \"hf:o/r/m.gguf\"").unwrap();
+        let s = settings(
+            "[models.m]\nsource = \"a/m.gguf\"\ndraft_model = \"b.gguf\"\n[models.h]\nsource = \"hf:o/r/m.gguf\"",
+        )
+        .unwrap();
         assert_eq!(s.models["m"].source.as_deref(), Some("/etc/a/m.gguf"));
+        assert_eq!(s.models["m"].draft_model.as_deref(), Some("/etc/b.gguf"));
         assert_eq!(s.models["h"].source.as_deref(), Some("hf:o/r/m.gguf"));
     }
 

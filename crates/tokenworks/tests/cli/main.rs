@@ -5,6 +5,7 @@ mod alerts;
 mod books;
 mod catalogue;
 mod configuration;
+mod draft_model;
 #[cfg(unix)]
 mod journal;
 mod serving;

@@ -14,7 +14,7 @@ use crate::tiny_model::sandbox;
 pub(crate) struct Serving {
     child: Child,
     output: BufReader<ChildStdout>,
-    banner: String,
+    pub(crate) banner: String,
     address: String,
 }
 

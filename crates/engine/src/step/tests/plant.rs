@@ -22,11 +22,25 @@ impl Clock for ManualClock {
 
 /// Moves the clock with every pass, and fails when told.
 pub(super) struct TestRunner {
-    inner: SimulatedRunner,
-    pub(super) clock: ManualClock,
+    inner: Box<dyn Runner>,
+    clock: ManualClock,
+    watch: Watch,
+}
+
+/// What a test sees and sets of a runner.
+#[derive(Clone)]
+pub(super) struct Watch {
     pub(super) fault: Arc<Mutex<Option<&'static str>>>,
+    /// The columns of each sequence of each batch.
     pub(super) batches: Arc<Mutex<Vec<Vec<usize>>>>,
     pub(super) price: Arc<Mutex<Price>>,
+}
+
+impl Watch {
+    fn new() -> Self {
+        let price: Price = |_, _| STEP_NS;
+        Self { fault: Arc::default(), batches: Arc::default(), price: Arc::new(Mutex::new(price)) }
+    }
 }
 
 /// How long a batch takes; the number counts them.
@@ -40,10 +54,10 @@ impl Runner for TestRunner {
     }
 
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), RunnerError> {
-        let number = self.batches.lock().unwrap().len();
-        let ns = (*self.price.lock().unwrap())(batch, number);
+        let number = self.watch.batches.lock().unwrap().len();
+        let ns = (*self.watch.price.lock().unwrap())(batch, number);
         self.clock.0.fetch_add(ns, Ordering::Relaxed);
-        match self.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+        match self.watch.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
             Some("panic") => panic!("a test's fault"),
             Some("nan") => logits.fill(f32::NAN),
             Some("first nan") => {
@@ -57,7 +71,7 @@ impl Runner for TestRunner {
         for column in batch.columns {
             columns[column.sequence as usize] += 1;
         }
-        self.batches.lock().unwrap().push(columns);
+        self.watch.batches.lock().unwrap().push(columns);
         Ok(())
     }
 
@@ -140,6 +154,8 @@ pub(super) struct Plant {
     pub(super) fault: Arc<Mutex<Option<&'static str>>>,
     pub(super) batches: Arc<Mutex<Vec<Vec<usize>>>>,
     pub(super) price: Arc<Mutex<Price>>,
+    /// The draft model, if there is one.
+    pub(super) draft: Watch,
     pub(super) next: u64,
 }
 
@@ -150,25 +166,24 @@ impl Plant {
 
     /// The model's answers mostly repeat themselves after `pattern` tokens.
     pub(super) fn with_pattern(kv_blocks: usize, config: &EngineConfig, pattern: usize) -> Self {
+        let shape = SimulatedConfig { vocab_size: VOCAB, kv_blocks, pattern, ..SimulatedConfig::default() };
+        Self::with_runners(Box::new(SimulatedRunner::new(shape)), None, config)
+    }
+
+    pub(super) fn with_runners(inner: Box<dyn Runner>, draft: Option<Box<dyn Runner>>, config: &EngineConfig) -> Self {
         let clock = ManualClock::default();
-        let simulated =
-            SimulatedConfig { vocab_size: VOCAB, context_len: 2048, kv_blocks, pattern, ..SimulatedConfig::default() };
-        let fault = Arc::new(Mutex::new(None));
-        let batches = Arc::new(Mutex::new(Vec::new()));
-        let price: Arc<Mutex<Price>> = Arc::new(Mutex::new(|_, _| STEP_NS));
-        let runner = TestRunner {
-            inner: SimulatedRunner::new(simulated),
-            clock: clock.clone(),
-            fault: Arc::clone(&fault),
-            batches: Arc::clone(&batches),
-            price: Arc::clone(&price),
-        };
+        let (watch, draft_watch) = (Watch::new(), Watch::new());
+        let runner = TestRunner { inner, clock: clock.clone(), watch: watch.clone() };
+        let draft = draft.map(|inner| -> Box<dyn Runner> {
+            Box::new(TestRunner { inner, clock: clock.clone(), watch: draft_watch.clone() })
+        });
+        let Watch { fault, batches, price } = watch;
         let limits = config.limits(runner.shape()).unwrap();
         let stats = Arc::new(Stats::default());
         let inbox = Arc::new(Inbox::new(config.max_waiting));
         let shared = Shared { stats: Arc::clone(&stats), inbox: Arc::clone(&inbox) };
-        let core = Core::new(Box::new(runner), config, limits, shared, Box::new(clock.clone()));
-        Self { core, clock, stats, inbox, fault, batches, price, next: 0 }
+        let core = Core::new(Box::new(runner), draft, config, limits, shared, Box::new(clock.clone()));
+        Self { core, clock, stats, inbox, fault, batches, price, draft: draft_watch, next: 0 }
     }
 
     pub(super) fn submit(&mut self, prompt: Vec<TokenId>, max_tokens: u32, change: impl FnOnce(&mut Request)) -> Log {
@@ -187,6 +202,12 @@ impl Plant {
         self.core.step();
         self.core.scheduler.check();
         self.core.settle();
+        self.draft_blocks();
+    }
+
+    /// Checks the draft model's blocks, and gives how many are held.
+    pub(super) fn draft_blocks(&self) -> usize {
+        self.core.draft.as_ref().map_or(0, DraftModel::check)
     }
 
     pub(super) fn gauges(&self) -> Gauges {
@@ -196,7 +217,7 @@ impl Plant {
     pub(super) fn drain(&mut self) {
         for _ in 0..10_000 {
             if self.core.is_idle() {
-                assert_eq!(self.gauges().kv_blocks_used, 0);
+                assert_eq!((self.gauges().kv_blocks_used, self.draft_blocks()), (0, 0));
                 assert_eq!((self.gauges().running, self.gauges().waiting), (0, 0));
                 return;
             }

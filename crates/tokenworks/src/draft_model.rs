@@ -1,0 +1,114 @@
+//! The model that guesses ahead for another: found, compared with it, taken into memory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use formats::gguf::Gguf;
+use kernels::ThreadPool;
+use model::{Model, ModelConfig};
+use tokenizer::Tokenizer;
+
+use crate::assembly;
+use crate::catalogue::{Consent, ModelRef};
+use crate::commands::Context;
+use crate::config::ModelSettings;
+use crate::error::{Error, Result, chain};
+use crate::memory::KvBudget;
+
+/// A draft model in memory.
+pub struct DraftModel {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// The weights.
+    pub model: Arc<Model>,
+}
+
+/// What is shown of a draft model.
+#[derive(Clone, Debug)]
+pub struct DraftFacts {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// Bytes of its weights in memory.
+    pub weight_bytes: u64,
+    /// Its KV cache.
+    pub kv: KvBudget,
+}
+
+/// The draft model that the settings `own` of the model `name` ask for; `None` when they do not, or nothing is guessed.
+///
+/// # Errors
+/// It is no model.
+pub fn reference(context: &Context, name: &str, own: &ModelSettings) -> Result<Option<ModelRef>> {
+    let Some(draft) = own.draft_model.as_deref().filter(|_| context.settings.engine.speculation) else {
+        return Ok(None);
+    };
+    ModelRef::parse(draft, &context.settings).map(Some).map_err(|e| of_key(name, e))
+}
+
+/// Opens a draft model's file, fetching it first when it is missing, and compares its tokens with those of the model
+/// `name`.
+///
+/// # Errors
+/// It cannot be fetched, is no model file, or has other tokens.
+pub fn open(
+    context: &Context,
+    (name, tokenizer): (&str, &Tokenizer),
+    draft: &ModelRef,
+    consent: Consent<'_>,
+) -> Result<(Gguf, ModelConfig)> {
+    let open = || {
+        let gguf = assembly::open(context, draft, consent)?;
+        let own = assembly::read_tokenizer(&gguf)?;
+        let config = ModelConfig::from_gguf(&gguf).map_err(|e| assembly::file_error(gguf.path(), &e))?;
+        if let Some(difference) = difference(&own, tokenizer) {
+            return Err(Error::usage(format!("{} cannot guess for {name}", gguf.path().display()))
+                .because(format!("its vocabulary is another: {difference}"))
+                .hint("use a smaller model of the same family, or remove draft_model"));
+        }
+        Ok((gguf, config))
+    };
+    open().map_err(|e| of_key(name, e))
+}
+
+/// Takes the draft model of the model `name` into memory, if it has one.
+///
+/// # Errors
+/// See [`reference`] and [`open`]; or the file is damaged.
+pub fn load(
+    context: &Context,
+    (name, own, tokenizer): (&str, &ModelSettings, &Tokenizer),
+    pool: &Arc<ThreadPool>,
+    consent: Consent<'_>,
+) -> Result<Option<DraftModel>> {
+    let Some(draft) = reference(context, name, own)? else { return Ok(None) };
+    let (gguf, _) = open(context, (name, tokenizer), &draft, consent)?;
+    let weights = Model::load(&gguf, pool).map_err(|e| of_key(name, assembly::file_error(gguf.path(), &e)))?;
+    Ok(Some(DraftModel { name: draft.name, path: gguf.path().to_owned(), model: Arc::new(weights) }))
+}
+
+/// Names the key that asked for what went wrong.
+fn of_key(name: &str, error: Error) -> Error {
+    Error { what: format!("models.{name}.draft_model: {}", error.what), ..error }
+}
+
+/// How the tokens of a draft model differ from the model's.
+fn difference(draft: &Tokenizer, model: &Tokenizer) -> Option<String> {
+    let (own, other) = (draft.vocab_size(), model.vocab_size());
+    if own != other {
+        return Some(format!("it has {own} tokens, the model has {other}"));
+    }
+    let texts = (0..).map_while(|id| Some((id, draft.text(id)?, model.text(id)?)));
+    let (id, own, other) = texts.into_iter().find(|(_, own, other)| own != other)?;
+    Some(format!("token {id} is {own:?}, the model's is {other:?}"))
+}
+
+/// Names what could not be had for a draft model.
+pub(crate) fn no_kv_cache(name: &str, error: &dyn std::error::Error) -> Error {
+    Error::failure(format!("cannot make the KV cache of {name}"))
+        .because(chain(error))
+        .hint("set engine.kv_memory lower, or remove draft_model")
+}
