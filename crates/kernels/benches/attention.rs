@@ -1,5 +1,5 @@
-//! Speed of attention by shape and KV type: a prompt of 512 tokens, and decode at several depths for 1, 8 and 16 sequences, and
-//! for 16 that share a prefix.
+//! Speed of attention by shape and KV type: a prompt of 512 tokens, and decode at several depths for 1, 8 and 16
+//! sequences, and for 16 that share a prefix.
 //!
 //! Random keys and values in as many layers as the model has, so that caches see what they see in a step. Prints
 //! microseconds of a layer: a fifth of all calls were faster (on a shared machine the slow ones tell of the neighbours).

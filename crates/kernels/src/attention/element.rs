@@ -12,7 +12,8 @@ pub enum KvType {
     /// Half floats.
     #[default]
     F16,
-    /// Eight-bit codes from -127 to 127; the keys that a token has in a KV head share a scale (f32), and so do its values.
+    /// Eight-bit codes from -127 to 127; each 64 numbers of a token's key in a KV head share a scale (f32), and so do those
+    /// of its value: 8.5 bits for each.
     Q8_0,
 }
 
@@ -36,14 +37,17 @@ impl KvType {
     }
 }
 
-/// Scales of a block of one KV head: of each token's keys, and of its values.
+/// Head dimensions that share a scale.
+pub(super) const SCALE_DIMS: usize = 64;
+
+/// Scales of some head dimensions of a block of one KV head: of each token's keys, and of its values.
 pub(super) type Scales = [[f32; KV_BLOCK_TOKENS]; 2];
 
 /// A number that keys and values are kept as.
 pub(super) trait KvElement: Number {
-    /// Whether a token's numbers have a scale.
+    /// Whether numbers have scales.
     const SCALED: bool;
-    /// The scale of what a token has in a head, and its inverse.
+    /// The scale of what a token has in the head dimensions that share one, and its inverse.
     fn scale_of(x: &[f32]) -> (f32, f32);
     /// Rounds what is divided by its scale.
     fn round<L: Lanes>(lanes: L, x: L::V, inverse: f32) -> [Self; LANES];
@@ -101,7 +105,7 @@ pub(super) struct WriteToken<'a, E> {
     pub(super) head_dim: usize,
     /// The block's part of the store.
     pub(super) heads: &'a mut [E],
-    /// Scales of each of these heads, if there are scales.
+    /// Scales of these heads, head after head, if there are scales.
     pub(super) scales: &'a mut [Scales],
     pub(super) slot: usize,
     /// `[kv heads][head_dim]`.
@@ -118,23 +122,26 @@ impl<E: KvElement> Kernel for WriteToken<'_, E> {
         let key_len = head_dim * KV_BLOCK_TOKENS;
         let head_len = key_len + head_dim.next_multiple_of(VALUE_DIMS) * KV_BLOCK_TOKENS;
         let width = heads.len() / head_len * head_dim;
+        let dims = if E::SCALED { SCALE_DIMS } else { head_dim };
         assert!(slot < KV_BLOCK_TOKENS && keys.len() == width && values.len() == width, "one token's keys and values");
         let rows = keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim));
         for (i, (head, (keys, values))) in heads.chunks_exact_mut(head_len).zip(rows).enumerate() {
-            let [of_keys, of_values] = [E::scale_of(keys), E::scale_of(values)];
-            if let Some(scales) = scales.get_mut(i) {
-                (scales[0][slot], scales[1][slot]) = (of_keys.0, of_values.0);
-            }
             let (to_keys, to_values) = head.split_at_mut(key_len);
             let to_keys = to_keys.as_chunks_mut::<KV_BLOCK_TOKENS>().0;
-            for (keys, to) in keys.chunks(LANES).zip(to_keys.chunks_mut(LANES)) {
-                for (key, row) in rounded::<L, E>(lanes, keys, of_keys.1).iter().zip(to) {
-                    row[slot] = *key;
-                }
-            }
             let to_values = to_values.as_chunks_mut::<VALUE_DIMS>().0.as_chunks_mut::<KV_BLOCK_TOKENS>().0;
-            for (values, to) in values.chunks(VALUE_DIMS).zip(to_values) {
-                to[slot] = rounded(lanes, values, of_values.1);
+            for (g, (keys, values)) in keys.chunks(dims).zip(values.chunks(dims)).enumerate() {
+                let [of_keys, of_values] = [E::scale_of(keys), E::scale_of(values)];
+                if let Some(scales) = scales.get_mut(i * head_dim.div_ceil(dims) + g) {
+                    (scales[0][slot], scales[1][slot]) = (of_keys.0, of_values.0);
+                }
+                for (keys, to) in keys.chunks(LANES).zip(to_keys[g * dims..].chunks_mut(LANES)) {
+                    for (key, row) in rounded::<L, E>(lanes, keys, of_keys.1).iter().zip(to) {
+                        row[slot] = *key;
+                    }
+                }
+                for (values, to) in values.chunks(VALUE_DIMS).zip(&mut to_values[g * dims / VALUE_DIMS..]) {
+                    to[slot] = rounded(lanes, values, of_values.1);
+                }
             }
         }
     }

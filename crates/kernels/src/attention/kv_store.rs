@@ -1,8 +1,9 @@
 //! Keys and values of all layers in blocks of 32 tokens.
 
 use std::fmt;
+use std::ops::Range;
 
-use super::element::{KvElement, KvType, Scales, WriteToken};
+use super::element::{KvElement, KvType, SCALE_DIMS, Scales, WriteToken};
 use super::zeroed::Zeroed;
 use crate::Isa;
 use crate::elementwise::lanes::{LANES, dispatch};
@@ -39,7 +40,7 @@ impl std::error::Error for KvStoreError {}
 
 /// Keys and values: `[block][layer][kv head]`, and in each the keys as `[head_dim][32 tokens]` (sixteen tokens stand
 /// in the lanes of a vector, so that scores need no horizontal sums) and the values as `[head_dim / 16][32 tokens][16]`.
-/// Scales, where the type has them, stand apart: `[block][layer][kv head][keys, values][32 tokens]`.
+/// Scales, where the type has them, stand apart: `[block][layer][kv head][head_dim / 64][keys, values][32 tokens]`.
 pub struct KvStore {
     memory: Memory,
     layers: usize,
@@ -64,7 +65,7 @@ pub(super) enum KvBlocks<'a> {
 pub(super) struct Blocks<'a, E> {
     store: &'a KvStore,
     data: &'a [E],
-    /// By block, layer and KV head; empty when there are none.
+    /// By block, layer, KV head and head dimensions; empty when there are none.
     scales: &'a [Scales],
 }
 
@@ -85,8 +86,8 @@ pub(super) type ValueDims<E> = [[E; VALUE_DIMS]; KV_BLOCK_TOKENS];
 pub(super) struct KvBlock<'a, E> {
     pub(super) keys: &'a [KeyDim<E>],
     pub(super) values: &'a [ValueDims<E>],
-    /// What keys and values are to be multiplied by, if by anything.
-    pub(super) scales: Option<&'a Scales>,
+    /// What keys and values are to be multiplied by, by head dimensions; empty when by nothing.
+    pub(super) scales: &'a [Scales],
 }
 
 impl<'a, E: KvElement> Blocks<'a, E> {
@@ -97,7 +98,7 @@ impl<'a, E: KvElement> Blocks<'a, E> {
         KvBlock {
             keys: keys.as_chunks().0.as_chunks().0,
             values: values.as_chunks().0.as_chunks().0,
-            scales: self.scales.get(head),
+            scales: self.scales.get(self.store.scales_of(head..head + 1)).unwrap_or(&[]),
         }
     }
 }
@@ -120,7 +121,7 @@ impl KvStore {
         let memory = match kv_type {
             KvType::F16 => Memory::F16(Zeroed::new(len)?),
             KvType::Q8_0 => {
-                let scales = heads.checked_mul(HEAD_SCALES).ok_or(KvStoreError::Shape)?;
+                let scales = heads.checked_mul(head_scales(head_dim) * SCALES).ok_or(KvStoreError::Shape)?;
                 Memory::Q8_0 { codes: Zeroed::new(len)?, scales: Zeroed::new(scales)? }
             }
         };
@@ -132,7 +133,7 @@ impl KvStore {
     pub fn block_bytes(kv_type: KvType, layers: usize, kv_heads: usize, head_dim: usize) -> Option<usize> {
         let head = match kv_type {
             KvType::F16 => head_len(head_dim)?.checked_mul(size_of::<u16>())?,
-            KvType::Q8_0 => head_len(head_dim)?.checked_add(HEAD_SCALES * size_of::<f32>())?,
+            KvType::Q8_0 => head_len(head_dim)?.checked_add(head_scales(head_dim) * size_of::<Scales>())?,
         };
         layers.checked_mul(kv_heads)?.checked_mul(head)
     }
@@ -181,6 +182,12 @@ impl KvStore {
         (block * self.layers + layer) * self.kv_heads
     }
 
+    /// Where the scales of KV heads stand, where there are scales.
+    pub(super) fn scales_of(&self, heads: Range<usize>) -> Range<usize> {
+        let each = head_scales(self.head_dim);
+        heads.start * each..heads.end * each
+    }
+
     /// All blocks.
     pub(super) fn view(&self) -> KvBlocks<'_> {
         match &self.memory {
@@ -211,13 +218,14 @@ impl KvStore {
         let (first, head_dim, head_len) = (self.first_head(layer, block), self.head_dim, self.head_len());
         let heads = first..first + self.kv_heads;
         let numbers = heads.start * head_len..heads.end * head_len;
+        let of_heads = self.scales_of(heads);
         match self.memory() {
             KvMemory::F16(halves) => {
                 let heads = &mut halves[numbers];
                 dispatch(Isa::best(), WriteToken { head_dim, heads, scales: &mut [], slot, keys, values });
             }
             KvMemory::Q8_0(codes, scales) => {
-                let (heads, scales) = (&mut codes[numbers], &mut scales[heads]);
+                let (heads, scales) = (&mut codes[numbers], &mut scales[of_heads]);
                 dispatch(Isa::best(), WriteToken { head_dim, heads, scales, slot, keys, values });
             }
         }
@@ -235,14 +243,19 @@ impl KvStore {
             Memory::F16(halves) => halves.copy_part(from, to, len),
             Memory::Q8_0 { codes, scales } => {
                 codes.copy_part(from, to, len);
-                scales.copy_part(from, to, heads * HEAD_SCALES);
+                scales.copy_part(from, to, heads * head_scales(self.head_dim) * SCALES);
             }
         }
     }
 }
 
-/// Scales of one KV head of a block.
-const HEAD_SCALES: usize = 2 * KV_BLOCK_TOKENS;
+/// Numbers of [`Scales`].
+const SCALES: usize = 2 * KV_BLOCK_TOKENS;
+
+/// How many [`Scales`] a KV head of a block has.
+fn head_scales(head_dim: usize) -> usize {
+    head_dim.div_ceil(SCALE_DIMS)
+}
 
 /// Numbers of one KV head of a block, if there are any and the address space holds them.
 fn head_len(head_dim: usize) -> Option<usize> {

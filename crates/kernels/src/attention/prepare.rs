@@ -63,8 +63,16 @@ pub(super) fn prepare(
     make_runs(places, runs);
     let parallel = columns * (width + 2 * kv_width) >= PARALLEL_VALUES_MIN && all_blocks_differ(runs);
     let blocks = runs.iter().map(|run| store.first_head(places.layer, run.block as usize)).collect::<Vec<_>>();
-    let head_len = store.head_len();
-    let all = All { work: (isa, pool, parallel), shape, columns: places.columns, runs, blocks: &blocks, head_len };
+    let (head_len, head_scales) = (store.head_len(), store.scales_of(0..1).len());
+    let all = All {
+        work: (isa, pool, parallel),
+        shape,
+        columns: places.columns,
+        runs,
+        blocks: &blocks,
+        head_len,
+        head_scales,
+    };
     match store.memory() {
         KvMemory::F16(halves) => all.run(heads, halves, &mut []),
         KvMemory::Q8_0(codes, scales) => all.run(heads, codes, scales),
@@ -82,6 +90,8 @@ struct All<'a> {
     blocks: &'a [usize],
     /// Numbers of a KV head of a block.
     head_len: usize,
+    /// Scales of a KV head of a block, if there are scales.
+    head_scales: usize,
 }
 
 impl All<'_> {
@@ -101,11 +111,13 @@ impl All<'_> {
         let (kv_heads, head_len) = (self.shape.kv_heads, self.head_len);
         let one = |i: usize| {
             let (run, first) = (&self.runs[i], self.blocks[i]);
-            let scale_count = if E::SCALED { kv_heads } else { 0 };
-            let scale_first = if E::SCALED { first } else { 0 };
+            let scale_count = if E::SCALED { self.head_scales } else { 0 };
             // SAFETY: when several threads run, all blocks differ, and so do their parts of the store.
             let (block, scales) = unsafe {
-                (data.slice_mut(first * head_len, kv_heads * head_len), scales.slice_mut(scale_first, scale_count))
+                (
+                    data.slice_mut(first * head_len, kv_heads * head_len),
+                    scales.slice_mut(first * scale_count, kv_heads * scale_count),
+                )
             };
             dispatch(isa, RunWork { work: &work, run, block, scales });
         };
@@ -151,7 +163,7 @@ struct RunWork<'a, E> {
     work: &'a Work<'a>,
     run: &'a Run,
     block: &'a mut [E],
-    /// Scales of the block's heads, if there are scales.
+    /// Scales of the block's heads, head after head, if there are scales.
     scales: &'a mut [Scales],
 }
 

@@ -48,7 +48,7 @@ fn kept(kv_type: KvType, head_dim: usize, x: &[f32]) -> Vec<f64> {
             KvType::Q8_0 => x.iter().map(|&x| (f64::from(x) * inverse).round_ties_even() * scale).collect(),
         }
     };
-    x.chunks(head_dim).flat_map(head).collect()
+    x.chunks(head_dim).flat_map(|x| x.chunks(element::SCALE_DIMS)).flat_map(head).collect()
 }
 
 impl Sequence {
@@ -258,7 +258,7 @@ fn read(store: &KvStore, layer: usize, block: usize, slot: usize) -> (Vec<f32>, 
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         for head in 0..3 {
             let block = blocks.block(layer, block, head);
-            let scales = block.scales.map_or([1.0; 2], |scales| scales.map(|scales| scales[slot]));
+            let scales = block.scales.first().map_or([1.0; 2], |scales| scales.map(|scales| scales[slot]));
             keys.extend(block.keys.iter().map(|k| float(k.as_flattened()[slot]) * scales[0]));
             values.extend(block.values.iter().flat_map(|v| v[slot]).take(24).map(|v| float(v) * scales[1]));
         }
@@ -324,9 +324,9 @@ fn eight_bits_are_near() {
 #[test]
 fn sizes_and_types() {
     assert_eq!(KvStore::block_bytes(KvType::F16, 30, 3, 64), Some(30 * 3 * 2 * 64 * 32 * 2));
-    // Two scales of four bytes for a token and head: 8.5 bits a value of 64, 8.125 of 256.
+    // Two scales of four bytes for 64 keys and values: 8.5 bits for each.
     assert_eq!(KvStore::block_bytes(KvType::Q8_0, 30, 3, 64), Some(30 * 3 * 2 * (64 + 4) * 32));
-    assert_eq!(KvStore::block_bytes(KvType::Q8_0, 18, 1, 256), Some(18 * 2 * (256 + 4) * 32));
+    assert_eq!(KvStore::block_bytes(KvType::Q8_0, 18, 1, 256), Some(18 * 2 * (256 + 4 * 4) * 32));
     for kv_type in KvType::ALL {
         assert_eq!(KvStore::new(kv_type, 1, 1, 8, 1).unwrap().kv_type(), kv_type);
         assert_eq!(KvType::from_name(kv_type.name()), Some(kv_type));

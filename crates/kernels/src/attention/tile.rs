@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::element::KvElement;
-use super::kv_store::{Blocks, KeyDim, KvBlock, KvBlocks, VALUE_DIMS, ValueDims};
+use super::element::{KvElement, SCALE_DIMS};
+use super::kv_store::{Blocks, KvBlock, KvBlocks, VALUE_DIMS, ValueDims};
 use super::merge::{MergeSpan, SpanState, State, WriteOutput};
 use super::plan::{Part, Plan};
 use super::softmax::absorb;
@@ -279,17 +279,14 @@ impl<E: KvElement, const R: usize> Kernel for VisitRows<'_, '_, E, R> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         let Self { visit, first, state } = self;
-        let KvBlock { keys, values, scales } = visit.block;
+        let KvBlock { values, scales, .. } = visit.block;
         let queries = (visit.rows.queries, visit.rows.count, first);
         let mut weights = [[0.0; KV_BLOCK_TOKENS]; R];
         if R * 2 <= L::HELD {
-            scores::<L, E, R, 2>(lanes, queries, (keys, 0, visit.next), &mut weights);
+            scores::<L, E, R, 2>(lanes, queries, (&visit.block, 0, &visit.next), &mut weights);
         } else {
-            scores::<L, E, R, 1>(lanes, queries, (keys, 0, visit.next), &mut weights);
-            scores::<L, E, R, 1>(lanes, queries, (keys, 1, visit.next), &mut weights);
-        }
-        if let Some([keys, _]) = scales {
-            multiply(lanes, &mut weights, keys);
+            scores::<L, E, R, 1>(lanes, queries, (&visit.block, 0, &visit.next), &mut weights);
+            scores::<L, E, R, 1>(lanes, queries, (&visit.block, 1, &visit.next), &mut weights);
         }
         let mut visible = [const { 0..KV_BLOCK_TOKENS }; R];
         if !visit.is_whole(first..first + R) {
@@ -298,78 +295,98 @@ impl<E: KvElement, const R: usize> Kernel for VisitRows<'_, '_, E, R> {
             }
         }
         let factors = absorb(lanes, &mut state.rows[first..first + R], &mut weights, &visible);
-        if let Some([_, values]) = scales {
-            multiply(lanes, &mut weights, values);
-        }
-        let taken = Taken { weights: &weights, factors: &factors, visible: &visible };
-        let groups = values.len();
+        let (groups, width) = (values.len(), if E::SCALED { SCALE_DIMS / VALUE_DIMS } else { values.len() });
         let acc = &mut state.acc.as_chunks_mut().0[first * groups..(first + R) * groups];
-        let mut at = 0;
-        if visible.iter().any(|v| *v != visible[0]) {
-            while at < groups {
+        let unequal = visible.iter().any(|v| *v != visible[0]);
+        let (mut at, mut scaled) = (0, [[0.0; KV_BLOCK_TOKENS]; R]);
+        for (part, end) in (0..groups).step_by(width).map(|at| groups.min(at + width)).enumerate() {
+            let weights = match scales.get(part) {
+                Some([_, scales]) => {
+                    multiply(lanes, &weights, scales, &mut scaled);
+                    &scaled
+                }
+                None => &weights,
+            };
+            let taken = Taken { weights, factors: &factors, visible: &visible };
+            while unequal && at < end {
                 at += accumulate::<L, E, R, 1, true>(lanes, &taken, values, at, acc);
             }
-        }
-        // As many groups of dimensions side by side as the registers hold; then the rest one by one.
-        while R * 8 <= L::HELD && at + 8 <= groups {
-            at += accumulate::<L, E, R, 8, false>(lanes, &taken, values, at, acc);
-        }
-        while R * 4 <= L::HELD && at + 4 <= groups {
-            at += accumulate::<L, E, R, 4, false>(lanes, &taken, values, at, acc);
-        }
-        while R * 2 <= L::HELD && at + 2 <= groups {
-            at += accumulate::<L, E, R, 2, false>(lanes, &taken, values, at, acc);
-        }
-        while at < groups {
-            at += accumulate::<L, E, R, 1, false>(lanes, &taken, values, at, acc);
+            // As many groups of dimensions side by side as the registers hold; then the rest one by one.
+            while R * 8 <= L::HELD && at + 8 <= end {
+                at += accumulate::<L, E, R, 8, false>(lanes, &taken, values, at, acc);
+            }
+            while R * 4 <= L::HELD && at + 4 <= end {
+                at += accumulate::<L, E, R, 4, false>(lanes, &taken, values, at, acc);
+            }
+            while R * 2 <= L::HELD && at + 2 <= end {
+                at += accumulate::<L, E, R, 2, false>(lanes, &taken, values, at, acc);
+            }
+            while at < end {
+                at += accumulate::<L, E, R, 1, false>(lanes, &taken, values, at, acc);
+            }
         }
     }
 }
 
-/// Multiplies what each row has for a block's tokens by the tokens' scales.
+/// Multiplies each row's weights of a block's tokens by the tokens' scales.
 #[inline(always)]
 fn multiply<L: Lanes, const R: usize>(
     lanes: L,
-    rows: &mut [[f32; KV_BLOCK_TOKENS]; R],
+    weights: &[[f32; KV_BLOCK_TOKENS]; R],
     scales: &[f32; KV_BLOCK_TOKENS],
+    out: &mut [[f32; KV_BLOCK_TOKENS]; R],
 ) {
-    for row in rows {
-        for (x, scales) in row.as_chunks_mut().0.iter_mut().zip(scales.as_chunks().0) {
-            lanes.store(lanes.mul(lanes.load(x), lanes.load(scales)), x);
+    for (weights, out) in weights.iter().zip(out) {
+        let to = out.as_chunks_mut().0.iter_mut();
+        for ((weights, scales), to) in weights.as_chunks().0.iter().zip(scales.as_chunks().0).zip(to) {
+            lanes.store(lanes.mul(lanes.load(weights), lanes.load(scales)), to);
         }
     }
 }
 
 /// Products of `R` queries with the keys of `N` groups of sixteen tokens, from group `from` on. Each is one chain of
-/// fused multiply-adds over the head dimension. Queries stand as `[head_dim][stride]`, theirs from `first` on.
+/// fused multiply-adds over the head dimensions (that share a scale; then these are summed up, times their scales).
+/// Queries stand as `[head_dim][stride]`, theirs from `first` on.
 #[inline(always)]
 fn scores<L: Lanes, E: KvElement, const R: usize, const N: usize>(
     lanes: L,
     (queries, stride, first): (&[f32], usize, usize),
-    (keys, from, next): (&[KeyDim<E>], usize, KvBlock<'_, E>),
+    (block, from, next): (&KvBlock<'_, E>, usize, &KvBlock<'_, E>),
     out: &mut [[f32; KV_BLOCK_TOKENS]; R],
 ) {
-    let mut sums = [[lanes.splat(0.0); N]; R];
+    let dims = if E::SCALED { SCALE_DIMS } else { block.keys.len() };
     // A block has as many lines of values as of keys, give or take some.
-    let next = next.keys.iter().zip(next.values.as_flattened().as_chunks::<2>().0);
-    for ((query, key), (next_key, next_values)) in queries.chunks_exact(stride).zip(keys).zip(next) {
-        lanes.prefetch(next_key);
-        lanes.prefetch(next_values);
-        let Some(query) = query[first..].first_chunk::<R>() else { return };
-        let mut k = [lanes.splat(0.0); N];
-        for (i, k) in k.iter_mut().enumerate() {
-            *k = E::load(lanes, &key[from + i]);
-        }
-        for (sums, q) in sums.iter_mut().zip(query) {
-            let q = lanes.splat(*q);
-            for (sum, k) in sums.iter_mut().zip(k) {
-                *sum = lanes.mul_add(q, k, *sum);
+    let next = next.keys.chunks(dims).zip(next.values.as_flattened().as_chunks::<2>().0.chunks(dims));
+    let parts = queries.chunks(dims * stride).zip(block.keys.chunks(dims)).zip(next);
+    for (part, ((queries, keys), (next_keys, next_values))) in parts.enumerate() {
+        let mut sums = [[lanes.splat(0.0); N]; R];
+        let next = next_keys.iter().zip(next_values);
+        for ((query, key), (next_key, next_values)) in queries.chunks_exact(stride).zip(keys).zip(next) {
+            lanes.prefetch(next_key);
+            lanes.prefetch(next_values);
+            let Some(query) = query[first..].first_chunk::<R>() else { return };
+            let mut k = [lanes.splat(0.0); N];
+            for (i, k) in k.iter_mut().enumerate() {
+                *k = E::load(lanes, &key[from + i]);
+            }
+            for (sums, q) in sums.iter_mut().zip(query) {
+                let q = lanes.splat(*q);
+                for (sum, k) in sums.iter_mut().zip(k) {
+                    *sum = lanes.mul_add(q, k, *sum);
+                }
             }
         }
-    }
-    for (sums, out) in sums.iter().zip(out) {
-        for (sum, out) in sums.iter().zip(&mut out.as_chunks_mut().0[from..]) {
-            lanes.store(*sum, out);
+        for (sums, out) in sums.iter().zip(&mut *out) {
+            for (i, (sum, out)) in sums.iter().zip(&mut out.as_chunks_mut().0[from..]).enumerate() {
+                let sum = match block.scales.get(part) {
+                    Some([scales, _]) => {
+                        let scales = lanes.load(&scales.as_chunks().0[from + i]);
+                        lanes.mul_add(*sum, scales, if part == 0 { lanes.splat(0.0) } else { lanes.load(out) })
+                    }
+                    None => *sum,
+                };
+                lanes.store(sum, out);
+            }
         }
     }
 }
