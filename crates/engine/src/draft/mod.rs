@@ -35,8 +35,8 @@ const FADING: f32 = 0.99;
 /// sure class that was right, and with each that had a column. Where little repeats itself the waste so stays under 2 %,
 /// however cheap columns are.
 const WASTE_FIRST: f32 = 0.5;
-const WASTE_PER_TOKEN: f32 = 0.009;
-const WASTE_PER_HIT: f32 = 0.1;
+const WASTE_PER_TOKEN: f32 = 0.008;
+const WASTE_PER_HIT: f32 = 0.05;
 const WASTE_PER_ACCEPTED: f32 = 0.2;
 const WASTE_MOST: f32 = 16.0;
 /// What was looked up and is as likely as this goes before anything that a draft model might guess.

@@ -298,14 +298,17 @@ impl<E: KvElement, const R: usize> Kernel for VisitRows<'_, '_, E, R> {
         let (groups, width) = (values.len(), if E::SCALED { SCALE_DIMS / VALUE_DIMS } else { values.len() });
         let acc = &mut state.acc.as_chunks_mut().0[first * groups..(first + R) * groups];
         let unequal = visible.iter().any(|v| *v != visible[0]);
-        let (mut at, mut scaled) = (0, [[0.0; KV_BLOCK_TOKENS]; R]);
-        for (part, end) in (0..groups).step_by(width).map(|at| groups.min(at + width)).enumerate() {
-            let weights = match scales.get(part) {
-                Some([_, scales]) => {
-                    multiply(lanes, &weights, scales, &mut scaled);
-                    &scaled
-                }
-                None => &weights,
+        let (mut at, mut part) = (0, 0);
+        while at < groups {
+            let end = groups.min(at + width);
+            let scaled;
+            // Known at compile time: half floats pay nothing for it.
+            let weights = if E::SCALED {
+                scaled = multiply(lanes, &weights, &scales[part][1]);
+                part += 1;
+                &scaled
+            } else {
+                &weights
             };
             let taken = Taken { weights, factors: &factors, visible: &visible };
             while unequal && at < end {
@@ -334,14 +337,15 @@ fn multiply<L: Lanes, const R: usize>(
     lanes: L,
     weights: &[[f32; KV_BLOCK_TOKENS]; R],
     scales: &[f32; KV_BLOCK_TOKENS],
-    out: &mut [[f32; KV_BLOCK_TOKENS]; R],
-) {
-    for (weights, out) in weights.iter().zip(out) {
+) -> [[f32; KV_BLOCK_TOKENS]; R] {
+    let mut out = [[0.0; KV_BLOCK_TOKENS]; R];
+    for (weights, out) in weights.iter().zip(&mut out) {
         let to = out.as_chunks_mut().0.iter_mut();
         for ((weights, scales), to) in weights.as_chunks().0.iter().zip(scales.as_chunks().0).zip(to) {
             lanes.store(lanes.mul(lanes.load(weights), lanes.load(scales)), to);
         }
     }
+    out
 }
 
 /// Products of `R` queries with the keys of `N` groups of sixteen tokens, from group `from` on. Each is one chain of
@@ -378,13 +382,11 @@ fn scores<L: Lanes, E: KvElement, const R: usize, const N: usize>(
         }
         for (sums, out) in sums.iter().zip(&mut *out) {
             for (i, (sum, out)) in sums.iter().zip(&mut out.as_chunks_mut().0[from..]).enumerate() {
-                let sum = match block.scales.get(part) {
-                    Some([scales, _]) => {
-                        let scales = lanes.load(&scales.as_chunks().0[from + i]);
-                        lanes.mul_add(*sum, scales, if part == 0 { lanes.splat(0.0) } else { lanes.load(out) })
-                    }
-                    None => *sum,
-                };
+                let mut sum = *sum;
+                if E::SCALED {
+                    let scales = lanes.load(&block.scales[part][0].as_chunks().0[from + i]);
+                    sum = lanes.mul_add(sum, scales, if part == 0 { lanes.splat(0.0) } else { lanes.load(out) });
+                }
                 lanes.store(sum, out);
             }
         }
