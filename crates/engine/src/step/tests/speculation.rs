@@ -153,7 +153,7 @@ fn no_token_beyond_the_allowance_is_made() {
             allowance.grant(1000);
             plant.drain();
             assert_eq!(log.usage().output_tokens, u64::from(100 * candidates));
-            assert!(log.usage().draft_accepted_tokens > 5, "{:?}", log.usage());
+            assert!(log.usage().draft_accepted_tokens > 2, "{:?}", log.usage());
         }
     }
 }
