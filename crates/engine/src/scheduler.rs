@@ -239,14 +239,13 @@ impl Scheduler {
     /// the guesses and the measured cost of so many columns, and still ends within the goal, or takes twice as long at
     /// most. Gives also how many guesses each stream gets, at most [`GUESSES_MOST`] together.
     fn draft(&self, cost: &CostModel, drafted_ns: u64) -> (Load, BTreeMap<Rank, usize>) {
-        let streams = || self.streams();
         let mut load = self.streams_load();
         let limit_ns = self.config.itl_goal_ns.max(cost.predict(&load).saturating_mul(2));
         let limit_ns = limit_ns.saturating_sub(drafted_ns) as f64;
         let mut guessed = BTreeMap::new();
         let mut made = load.columns as f64;
         let (gain, mut left) = (1.0 + GUESSES_GAIN / made.max(1.0), GUESSES_MOST);
-        for (rank, sequence) in streams() {
+        for (rank, sequence) in self.streams() {
             let (base, start) = (load, sequence.computed + 1);
             let with = |count: usize| base.with(start, count, count);
             let costs = costs(cost, with, sequence.guesses.len().min(left));

@@ -112,17 +112,35 @@ pub fn read_tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
     Tokenizer::from_gguf(gguf).map_err(|e| file_error(gguf.path(), &e))
 }
 
+/// Whether a model's draft model, if it has one, comes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drafts {
+    /// It does.
+    Loaded,
+    /// Nothing is guessed here.
+    LeftOut,
+}
+
 /// Takes a model into memory.
 ///
 /// # Errors
-/// What is wrong with the file or the configured template.
-pub fn load(context: &Context, model: &ModelRef, pool: &Arc<ThreadPool>, consent: Consent<'_>) -> Result<LoadedModel> {
+/// What is wrong with the file, the configured template or the draft model.
+pub fn load(
+    context: &Context,
+    model: &ModelRef,
+    pool: &Arc<ThreadPool>,
+    consent: Consent<'_>,
+    drafts: Drafts,
+) -> Result<LoadedModel> {
     let gguf = open(context, model, consent)?;
     let settings = context.settings.models.get(&model.name).cloned().unwrap_or_default();
     let tokenizer = read_tokenizer(&gguf)?;
     let template = template(context, &model.name, &settings, &tokenizer)?;
     // The small one first: what is wrong with it is told at once.
-    let draft = draft_model::load(context, (&model.name, &settings, &tokenizer), pool, consent)?;
+    let draft = match drafts {
+        Drafts::Loaded => draft_model::load(context, (&model.name, &settings, &tokenizer), pool, consent)?,
+        Drafts::LeftOut => None,
+    };
     let weights = Model::load(&gguf, pool).map_err(|e| file_error(gguf.path(), &e))?;
     Ok(LoadedModel {
         name: model.name.clone(),

@@ -49,35 +49,47 @@ pub fn reference(context: &Context, name: &str, own: &ModelSettings) -> Result<O
     ModelRef::parse(draft, &context.settings).map(Some).map_err(|e| of_key(name, e))
 }
 
-/// Opens a draft model's file, fetching it first when it is missing, and compares its tokens with those of the model
-/// `name`.
-///
-/// # Errors
-/// It cannot be fetched, is no model file, or has other tokens.
-pub fn open(
-    context: &Context,
-    (name, tokenizer): (&str, &Tokenizer),
-    draft: &ModelRef,
-    consent: Consent<'_>,
-) -> Result<(Gguf, ModelConfig)> {
-    let open = || {
-        let gguf = assembly::open(context, draft, consent)?;
-        let own = assembly::read_tokenizer(&gguf)?;
-        let config = ModelConfig::from_gguf(&gguf).map_err(|e| assembly::file_error(gguf.path(), &e))?;
-        if let Some(difference) = difference(&own, tokenizer) {
-            return Err(Error::usage(format!("{} cannot guess for {name}", gguf.path().display()))
-                .because(format!("its vocabulary is another: {difference}"))
-                .hint("use a smaller model of the same family, or remove draft_model"));
-        }
-        Ok((gguf, config))
-    };
-    open().map_err(|e| of_key(name, e))
+/// The file of a draft model.
+pub struct DraftFile {
+    /// The file.
+    pub gguf: Gguf,
+    /// Its sizes.
+    pub config: ModelConfig,
+    tokenizer: Tokenizer,
+}
+
+impl DraftFile {
+    /// Opens the file of the draft model of the model `name`, fetching it first when it is missing.
+    ///
+    /// # Errors
+    /// It cannot be fetched, or is no model file.
+    pub fn open(context: &Context, name: &str, draft: &ModelRef, consent: Consent<'_>) -> Result<Self> {
+        let open = || {
+            let gguf = assembly::open(context, draft, consent)?;
+            let tokenizer = assembly::read_tokenizer(&gguf)?;
+            let config = ModelConfig::from_gguf(&gguf).map_err(|e| assembly::file_error(gguf.path(), &e))?;
+            Ok(Self { gguf, config, tokenizer })
+        };
+        open().map_err(|e| of_key(name, e))
+    }
+
+    /// Compares its tokens with those of the model `name`.
+    ///
+    /// # Errors
+    /// They differ.
+    pub fn compare(&self, name: &str, model: &Tokenizer) -> Result<()> {
+        let Some(difference) = difference(&self.tokenizer, model) else { return Ok(()) };
+        let error = Error::usage(format!("{} cannot guess for {name}", self.gguf.path().display()))
+            .because(format!("its vocabulary is another: {difference}"))
+            .hint("use a smaller model of the same family, or remove draft_model");
+        Err(of_key(name, error))
+    }
 }
 
 /// Takes the draft model of the model `name` into memory, if it has one.
 ///
 /// # Errors
-/// See [`reference`] and [`open`]; or the file is damaged.
+/// See [`reference`] and [`DraftFile`]; or the file is damaged.
 pub fn load(
     context: &Context,
     (name, own, tokenizer): (&str, &ModelSettings, &Tokenizer),
@@ -85,7 +97,9 @@ pub fn load(
     consent: Consent<'_>,
 ) -> Result<Option<DraftModel>> {
     let Some(draft) = reference(context, name, own)? else { return Ok(None) };
-    let (gguf, _) = open(context, (name, tokenizer), &draft, consent)?;
+    let file = DraftFile::open(context, name, &draft, consent)?;
+    file.compare(name, tokenizer)?;
+    let gguf = file.gguf;
     let weights = Model::load(&gguf, pool).map_err(|e| of_key(name, assembly::file_error(gguf.path(), &e)))?;
     Ok(Some(DraftModel { name: draft.name, path: gguf.path().to_owned(), model: Arc::new(weights) }))
 }

@@ -58,8 +58,8 @@ pub(crate) struct DraftModel {
     /// What was computed last.
     load: Load,
     pub(crate) usual: Usual,
-    /// Time that it may take still: what its guesses have saved and a small share of all steps, less what it took. So
-    /// guesses that do not pay cost no more than that share.
+    /// Time that it may take still: what the guesses that came have saved (the columns that checked them not taken off) and
+    /// a small share of all steps, less what it took. So guesses that do not come cost no more than that share.
     balance_ns: f64,
     /// What a token saves that need not be made in a step of its own.
     worth_ns: f64,
@@ -89,7 +89,7 @@ impl DraftModel {
 
     /// Most tokens it can guess after `tokens`: what does not fit its context has no position.
     pub(crate) fn most(&self, tokens: usize) -> usize {
-        (self.shape.context_len + 1).saturating_sub(tokens)
+        most(self.shape, tokens)
     }
 
     /// A step took so long, of which it had `drafted_ns`.
@@ -123,6 +123,13 @@ impl DraftModel {
     /// anything was measured.
     pub(crate) fn position_ns(&self, streams: usize, context: usize) -> f64 {
         let load = (0..streams).fold(Load::default(), |load, _| load.with(context, 1, 1));
+        if self.cost.is_measured() { self.cost.predict(&load) as f64 } else { 0.0 }
+    }
+
+    /// How long [`Self::run_to_end`] takes for these streams; 0 before anything was measured.
+    pub(crate) fn pass_ns(&self, ranks: impl Iterator<Item = Rank>) -> f64 {
+        let streams = ranks.filter_map(|rank| self.streams.get(&rank));
+        let load = streams.fold(Load::default(), |load, stream| load.with(stream.done, stream.behind(), 1));
         if self.cost.is_measured() { self.cost.predict(&load) as f64 } else { 0.0 }
     }
 
@@ -177,8 +184,8 @@ impl DraftModel {
         self.streams.get(&rank).is_some_and(|stream| !stream.barred && (1..=CLOSE).contains(&stream.behind()))
     }
 
-    /// Computes what it has not seen of streams, first come first served, within `limit_ns`; all but the end, which
-    /// guessing begins with.
+    /// Computes what it has not seen of streams, first come first served, within `limit_ns`, but some of the first one in
+    /// any case; all but the end, which guessing begins with.
     pub(crate) fn catch_up(&mut self, ranks: &[Rank], limit_ns: u64) -> Result<(), String> {
         let (mut load, mut work) = (Load::default(), Vec::new());
         for rank in ranks {
@@ -188,7 +195,7 @@ impl DraftModel {
             let (start, most) = (stream.done, stream.behind() - 1);
             let columns = self.cost.columns_within(&load, start, most, limit_ns);
             let with = load.with(start, columns, 0);
-            if self.cost.is_measured() && self.cost.predict(&with) > limit_ns {
+            if !work.is_empty() && (!self.cost.is_measured() || self.cost.predict(&with) > limit_ns) {
                 break;
             }
             load = with;
@@ -226,11 +233,11 @@ impl DraftModel {
         }
     }
 
-    /// Gives the blocks back of streams that are not to be kept.
-    pub(crate) fn retain(&mut self, keep: impl Fn(&Rank) -> bool) {
-        let kv = &mut self.kv;
+    /// Gives the blocks back of streams that are gone or go on beyond its context; `tokens` says how many a stream has.
+    pub(crate) fn retain(&mut self, tokens: impl Fn(&Rank) -> Option<usize>) {
+        let (kv, shape) = (&mut self.kv, self.shape);
         self.streams.retain(|rank, stream| {
-            let kept = keep(rank);
+            let kept = tokens(rank).is_some_and(|tokens| most(shape, tokens) > 0);
             if !kept {
                 stream.sequence.release(kv);
             }
@@ -307,4 +314,9 @@ impl DraftModel {
         }
         self.kv.used()
     }
+}
+
+/// Most tokens that a model of this shape can guess after so many.
+fn most(shape: RunnerShape, tokens: usize) -> usize {
+    (shape.context_len + 1).saturating_sub(tokens)
 }

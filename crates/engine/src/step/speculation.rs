@@ -1,12 +1,13 @@
 //! Guesses ahead within a step: made before it is scheduled, checked when its tokens are.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use inference::TokenId;
 
 use super::Core;
 use crate::draft::{DraftModel, MOST, Outlook, Prospect};
-use crate::output::Output;
+use crate::output::{Output, panic_message};
 use crate::scheduler::GUESSES_MOST;
 use crate::sequence::Rank;
 use crate::stats;
@@ -28,7 +29,8 @@ impl Core {
         self.look_up();
         let Some(mut draft) = self.draft.take() else { return 0 };
         let start = self.clock.now_ns();
-        match self.ask(&mut draft, start) {
+        let asked = catch_unwind(AssertUnwindSafe(|| self.ask(&mut draft, start)));
+        match asked.unwrap_or_else(|panic| Err(format!("it panicked: {}", panic_message(panic.as_ref())))) {
             Ok(()) => self.draft = Some(draft),
             // Nothing depends on it.
             Err(error) => tracing::error!("the draft model is not used any more: {error}"),
@@ -60,10 +62,10 @@ impl Core {
     ///   guesses for the stream and for all, and when that is expected to save more time than it takes: the model's passes,
     ///   the columns that check the guesses, and what the model has to compute first to know the stream (see [`Outlook`]).
     ///   As long as its guesses have not brought the time, that takes a small share of the engine's at most.
-    /// - What it has to compute first it does bit by bit, in what the streams leave of the inter-token goal, a quarter of
-    ///   the goal at most. Then only it guesses.
+    /// - What it has to compute first it does bit by bit, in a quarter of the inter-token goal (or of a step that takes
+    ///   longer, as prompts do). Then only it guesses.
     /// - It guesses position by position, one pass over all streams for which one more guess still pays; all of that
-    ///   takes no longer than half of what guesses may add to a step.
+    ///   takes no longer than half of what guesses may add to a step, but one stream's first guess is made.
     fn ask(&mut self, draft: &mut DraftModel, start: u64) -> Result<(), String> {
         let streams = self.scheduler.streams_load();
         if streams.columns == 0 || draft.balance_ns() <= 0.0 {
@@ -78,8 +80,8 @@ impl Core {
         hopes.retain(|hope| self.pays(draft, &outlook, hope));
 
         let behind: Vec<Rank> = hopes.iter().map(|hope| hope.rank).filter(|rank| !draft.is_close(*rank)).collect();
-        let room_ns = (goal_ns - outlook.step_ns()).min(goal_ns / 4.0);
-        if !behind.is_empty() && room_ns > 0.0 {
+        if !behind.is_empty() {
+            let room_ns = goal_ns.max(outlook.step_ns()) / 4.0;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive; saturates")]
             draft.catch_up(&behind, room_ns as u64)?;
             draft.observe(self.clock.now_ns().saturating_sub(start));
@@ -96,7 +98,11 @@ impl Core {
             hopes.truncate(GUESSES_MOST.saturating_sub(guessed.len()));
             let begun = self.clock.now_ns();
             let taken_ns = begun.saturating_sub(start) as f64;
-            if hopes.is_empty() || taken_ns + draft.position_ns(hopes.len(), position) > most_ns {
+            let least = usize::from(made == 0);
+            while hopes.len() > least && taken_ns + draft.pass_ns(hopes.iter().map(|hope| hope.rank)) > most_ns {
+                hopes.pop();
+            }
+            if hopes.is_empty() {
                 break;
             }
             self.guess_position(draft, &mut hopes)?;

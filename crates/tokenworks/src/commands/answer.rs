@@ -10,19 +10,19 @@ use tokio::runtime::Runtime;
 
 use super::Context;
 use super::pull::consent;
-use crate::assembly::{self, Production};
+use crate::assembly::{self, Drafts, Production};
 use crate::catalogue::ModelRef;
 use crate::cli::Sampling;
 use crate::error::{Error, Kind, Result};
 use crate::output::duration;
 
-/// Starts the line that a command asks; models that are not here are fetched first.
+/// Starts the line that a command asks; models that are not here are fetched first, a draft model only if asked for.
 ///
 /// # Errors
 /// The model cannot be fetched, loaded or started.
-pub fn start_line(context: &Context, model: &ModelRef) -> Result<Production> {
+pub fn start_line(context: &Context, model: &ModelRef, drafts: Drafts) -> Result<Production> {
     let pool = assembly::thread_pool(context)?;
-    let loaded = assembly::load(context, model, &pool, &|builtin| consent(context, builtin, false))?;
+    let loaded = assembly::load(context, model, &pool, &|builtin| consent(context, builtin, false), drafts)?;
     loaded.start(context, &Arc::new(Meter::new()), None)
 }
 

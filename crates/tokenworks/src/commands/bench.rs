@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::pull::consent;
-use crate::assembly;
+use crate::assembly::{self, Drafts};
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::output::{bytes, table};
@@ -74,7 +74,8 @@ enum Limit {
 pub fn bench(context: &Context, args: &cli::Bench) -> Result<()> {
     let reference = context.model(args.model.as_deref())?;
     let pool = assembly::thread_pool(context)?;
-    let loaded = assembly::load(context, &reference, &pool, &|builtin| consent(context, builtin, false))?;
+    let loaded =
+        assembly::load(context, &reference, &pool, &|builtin| consent(context, builtin, false), Drafts::LeftOut)?;
     let model = &loaded.model;
     let decode_tokens = args.decode_tokens as usize;
     let works = works(args, &loaded.name, model.config().context_len)?;

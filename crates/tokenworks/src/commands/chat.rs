@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 
 use super::Context;
 use super::answer::{ask, generation, refused, runtime, start_line, usage_line};
-use crate::assembly::Production;
+use crate::assembly::{Drafts, Production};
 use crate::cli;
 use crate::error::{Error, Kind, Result};
 
@@ -24,7 +24,7 @@ const HELP: &str =
 /// No such model, the model has no chat template, or the terminal cannot be used.
 pub fn chat(context: &Context, args: &cli::Chat) -> Result<()> {
     let model = context.model(args.model.as_deref())?;
-    let production = start_line(context, &model)?;
+    let production = start_line(context, &model, Drafts::Loaded)?;
     let runtime = runtime()?;
     // Asks nothing, but finds out whether the model can chat before the person has typed anything.
     let hello = vec![message("user", "hello")];

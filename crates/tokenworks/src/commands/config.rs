@@ -13,7 +13,7 @@ use crate::books;
 use crate::catalogue::{ModelRef, Source};
 use crate::cli;
 use crate::config::{self, API_KEY_KEYS, Checked, Entry, FlagValue, KEYS, Key, Layers, Loaded, MODEL_KEYS, variable};
-use crate::draft_model;
+use crate::draft_model::{self, DraftFile};
 use crate::environment::Environment;
 use crate::error::{Error, Result, chain};
 use crate::memory::KvDemand;
@@ -128,6 +128,13 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     // A path that names no file is an error; what can be fetched need not be here.
     let is_here =
         |model: &ModelRef| matches!(model.source, Source::Path(_)) || context.catalogue().find(&model.source).is_some();
+    let draft = match draft.filter(is_here) {
+        Some(draft) => Some(DraftFile::open(context, &model.name, &draft, &|_| Ok(false))?),
+        None => None,
+    };
+    if let (Some(file), Some(report)) = (&draft, &mut report.draft) {
+        report.path = Some(file.gguf.path().to_string_lossy().into_owned());
+    }
     if !is_here(&model) {
         return Ok(report);
     }
@@ -142,17 +149,13 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     // The weights, about as large as their file, will be in memory before the KV cache.
     let take = |available: Option<u64>, gguf: &Gguf| available.map(|free| free.saturating_sub(gguf.file_len()));
     demand.available = take(demand.available, &gguf);
-    let draft = match draft.filter(is_here) {
-        Some(draft) => Some(draft_model::open(context, (&model.name, &tokenizer), &draft, &|_| Ok(false))?),
-        None => None,
-    };
-    if let Some((file, _)) = &draft {
-        demand.available = take(demand.available, file);
+    if let Some(file) = &draft {
+        file.compare(&model.name, &tokenizer)?;
+        demand.available = take(demand.available, &file.gguf);
     }
     let budget = demand.budget()?;
-    if let (Some((file, config)), Some(report)) = (&draft, &mut report.draft) {
-        report.path = Some(file.path().to_string_lossy().into_owned());
-        report.kv_bytes = Some(budget.of_draft(&report.name, config, &demand)?.bytes);
+    if let (Some(file), Some(report)) = (&draft, &mut report.draft) {
+        report.kv_bytes = Some(budget.of_draft(&report.name, &file.config, &demand)?.bytes);
     }
     report.path = Some(gguf.path().to_string_lossy().into_owned());
     report.context_len = Some(demand.context_len);
@@ -185,8 +188,11 @@ fn show_report(output: Output, report: &Report) -> Result<()> {
             _ => output.line(format_args!("model {}: not fetched yet, so its memory is not checked", model.name))?,
         }
         if let Some(draft) = &model.draft {
-            let kv =
-                draft.kv_bytes.map_or_else(|| "not fetched yet".to_owned(), |kv| format!("KV cache {}", bytes(kv)));
+            let kv = match (&draft.path, draft.kv_bytes) {
+                (None, _) => "not fetched yet".to_owned(),
+                (Some(_), None) => "its memory is not checked".to_owned(),
+                (Some(_), Some(kv)) => format!("KV cache {}", bytes(kv)),
+            };
             output.line(format_args!("  draft model {}: {kv}", draft.name))?;
         }
     }

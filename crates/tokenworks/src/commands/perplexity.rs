@@ -11,6 +11,7 @@ use service::{Generation, Labels, Line, LineEvent, Prompt, TokenText};
 
 use super::answer::{refused, runtime, start_line};
 use super::{Context, input};
+use crate::assembly::Drafts;
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::output::grouped;
@@ -74,7 +75,7 @@ impl Score {
 pub fn run(context: &Context, args: &cli::Perplexity) -> Result<()> {
     let model = context.model(Some(&args.model))?;
     let text = read(&args.file)?;
-    let production = start_line(context, &model)?;
+    let production = start_line(context, &model, Drafts::LeftOut)?;
     let line = production.line.as_ref();
     let ctx = args.ctx as usize;
     if ctx > line.card().context_len {

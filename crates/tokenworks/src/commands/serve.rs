@@ -13,7 +13,7 @@ use super::Context;
 use super::answer::runtime;
 use super::keys::existing_secret;
 use super::pull::consent;
-use crate::assembly::{self, Facts};
+use crate::assembly::{self, Drafts, Facts};
 use crate::books;
 use crate::catalogue::ModelRef;
 use crate::cli;
@@ -43,7 +43,8 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     let mut productions = Vec::new();
     for model in &models {
         let accepted = args.accept_license;
-        let loaded = assembly::load(context, model, &pool, &|builtin| consent(context, builtin, accepted))?;
+        let loaded =
+            assembly::load(context, model, &pool, &|builtin| consent(context, builtin, accepted), Drafts::Loaded)?;
         productions.push(loaded.start(context, &meter, Some(&charging))?);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

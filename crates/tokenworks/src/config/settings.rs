@@ -167,7 +167,12 @@ impl Settings {
         let mut models = BTreeMap::new();
         for (name, entries) in &layers.models {
             let prefix = format!("models.{name}.");
-            models.insert(name.clone(), model_settings(&Table { entries, prefix: &prefix })?);
+            let mut own = model_settings(&Table { entries, prefix: &prefix })?;
+            // A flag is meant for whatever is started with it.
+            let by_flag = |key| layers.entries.get(key).is_some_and(|entry| matches!(entry.origin, Origin::Flag(_)));
+            own.kv_type = own.kv_type.filter(|_| !by_flag("engine.kv_type"));
+            own.kv_memory = own.kv_memory.filter(|_| !by_flag("engine.kv_memory"));
+            models.insert(name.clone(), own);
         }
         let data_dir = table.path("data_dir")?.unwrap_or_else(|| folders.data.clone());
         Ok(Self {
@@ -410,9 +415,16 @@ mod tests {
     use super::*;
 
     fn settings(text: &str) -> Result<Settings> {
+        with_flags(text, &[])
+    }
+
+    fn with_flags(text: &str, flags: &[(&'static str, &'static str, &str)]) -> Result<Settings> {
         let mut layers = Layers::default();
         layers.set_defaults()?;
         layers.set_file(Path::new("/etc/t.toml"), text)?;
+        for (flag, key, value) in flags {
+            layers.set_flag(flag, key, value)?;
+        }
         assert_eq!(layers.problems, []);
         let folders = Folders { cache: "/c".into(), data: "/d".into(), config: "/f".into() };
         Settings::from_layers(&layers, &folders)
@@ -431,6 +443,13 @@ mod tests {
         assert_eq!(s.engine.kv_type, KvType::F16);
         let own = settings("[engine]\nkv_type = \"q8_0\"\n[models.a]\n[models.b]\nkv_type = \"f16\"").unwrap();
         assert_eq!(["a", "b"].map(|name| own.models[name].kv_type(&own.engine)), [KvType::Q8_0, KvType::F16]);
+        let flags = [("--kv-type", "engine.kv_type", "q8_0"), ("--kv-memory", "engine.kv_memory", "2MiB")];
+        let own = with_flags("[models.b]\nkv_type = \"f16\"\nkv_memory = \"1MiB\"", &flags).unwrap();
+        let model = &own.models["b"];
+        assert_eq!(
+            (model.kv_type(&own.engine), model.kv_memory.or(own.engine.kv_memory)),
+            (KvType::Q8_0, Some(2 << 20))
+        );
         assert!(s.threads >= 1 && s.server.keys.is_empty() && s.server.tls.is_none());
     }
 

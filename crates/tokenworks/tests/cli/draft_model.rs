@@ -58,6 +58,23 @@ fn what_cannot_guess_is_refused_by_name() {
 }
 
 #[test]
+fn it_is_looked_at_before_the_model_is_fetched() {
+    let sandbox = sandbox();
+    let configure = |draft: &str| {
+        let source = "hf:nobody/nothing/far.gguf";
+        let text = format!("[models.far]\nsource = \"{source}\"\ndraft_model = \"{draft}\"\n");
+        sandbox.write("tokenworks.toml", text);
+    };
+    for draft in ["gone.gguf", "text.gguf"] {
+        configure(draft);
+        assert!(sandbox.run(&["config", "check"]).bad(1).contains("models.far.draft_model: "), "{draft}");
+    }
+    configure("small.gguf");
+    let shown = sandbox.run(&["config", "check"]).good();
+    assert!(shown.contains("draft model small: its memory is not checked"), "{shown}");
+}
+
+#[test]
 fn its_memory_is_checked_and_shown() {
     let sandbox = sandbox();
     configure(&sandbox, "auto", "small.gguf");
@@ -92,7 +109,8 @@ fn answers_are_the_same_with_it() {
         };
         answers.push([ask("0"), ask("0.9")]);
         let metrics = serving.request("GET /metrics", "");
-        assert!(metrics.contains("tokenworks_draft_seconds_total{model=\"tiny\"}"), "{metrics}");
+        let idle = metrics.contains("tokenworks_draft_seconds_total{model=\"tiny\"} 0\n");
+        assert_eq!(idle, speculation == "off", "{metrics}");
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
 }

@@ -97,6 +97,27 @@ fn a_draft_that_knows_nothing_is_soon_not_asked() {
 }
 
 #[test]
+fn a_goal_shorter_than_a_step_does_not_shut_the_draft_out() {
+    let goal = EngineConfig { itl_goal: std::time::Duration::from_millis(1), ..config(true) };
+    let mut plant = plant_with(0, 512, 2048, &goal);
+    let log = plant.submit(prompt(3, 120), 300, |_| {});
+    plant.drain();
+    assert!(log.usage().draft_accepted_tokens > 100, "{:?}", log.usage());
+}
+
+#[test]
+fn a_stream_beyond_the_drafts_context_holds_none_of_its_blocks() {
+    let mut plant = plant_with(0, 512, 128, &config(true));
+    let log = plant.submit(prompt(3, 40), 300, |_| {});
+    let mut held = 0;
+    while log.tokens(0).len() < 100 {
+        plant.step();
+        held = held.max(plant.draft_blocks());
+    }
+    assert!(held > 0 && plant.draft_blocks() == 0 && !log.is_ended(), "{held}");
+}
+
+#[test]
 fn streams_are_guessed_for_together_and_all_time_is_counted() {
     let mut plant = plant_with(0, 512, 2048, &config(true));
     let logs: Vec<Log> = (0..4).map(|seed| plant.submit(prompt(seed, 20), 200, |_| {})).collect();
