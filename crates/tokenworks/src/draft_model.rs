@@ -89,7 +89,7 @@ impl DraftFile {
 /// Takes the draft model of the model `name` into memory, if it has one.
 ///
 /// # Errors
-/// See [`reference`] and [`DraftFile`]; or the file is damaged.
+/// See [`reference()`] and [`DraftFile`]; or the file is damaged.
 pub fn load(
     context: &Context,
     (name, own, tokenizer): (&str, &ModelSettings, &Tokenizer),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::session::Side;
 use super::tuning::Tuning;
 
 /// Tokens that each sequence has before a batched decode.
@@ -64,8 +65,8 @@ impl Job {
         all
     }
 
-    /// The peer's tool for it, and its arguments. Keys and values are F16 on all sides.
-    pub(super) fn peer(&self, model: &Path, tuning: Tuning, threads: u32) -> (&'static str, Vec<String>) {
+    /// The tool of a peer for it, and its arguments. Keys and values are F16 on all sides.
+    pub(super) fn peer(&self, side: Side, model: &Path, tuning: Tuning, threads: u32) -> (&'static str, Vec<String>) {
         let (model, threads, ubatch) = (model.to_string_lossy(), threads.to_string(), tuning.ubatch.to_string());
         let mut all =
             words(&["-m", &model, "-t", &threads, "-b", "2048", "-ub", &ubatch, "-ctk", "f16", "-ctv", "f16"]);
@@ -75,9 +76,15 @@ impl Job {
                 "llama-bench"
             }
             Work::Depth(depths) => {
-                all.extend(words(&["-p", "0", "-n", &self.decode_tokens.to_string()]));
-                if depths.iter().any(|depth| *depth > 0) {
-                    all.extend(words(&["-d", &joined(depths)]));
+                let tokens = self.decode_tokens.to_string();
+                match depths.iter().any(|depth| *depth > 0) {
+                    // It has no -d, but decode after a prompt.
+                    true if side == Side::IkLlamaCpp => {
+                        all.extend(words(&["-p", "0", "-n", "0"]));
+                        depths.iter().for_each(|depth| all.extend(words(&["-gp", &format!("{depth},{tokens}")])));
+                    }
+                    true => all.extend(words(&["-p", "0", "-n", &tokens, "-d", &joined(depths)])),
+                    false => all.extend(words(&["-p", "0", "-n", &tokens])),
                 }
                 "llama-bench"
             }
@@ -131,7 +138,10 @@ impl Job {
     pub(super) fn read_peer(&self, output: &str) -> Result<Vec<Point>, String> {
         match self.work {
             Work::Prefill(_) => self.all_there(read_bench(output, "n_prompt")?, "llama-bench"),
-            Work::Depth(_) => self.all_there(read_bench(output, "n_depth")?, "llama-bench"),
+            Work::Depth(_) if output.contains("\"n_depth\"") => {
+                self.all_there(read_bench(output, "n_depth")?, "llama-bench")
+            }
+            Work::Depth(_) => self.all_there(read_bench(output, "n_prompt")?, "llama-bench"),
             Work::Together(_) => self.all_there(read_batched(output), "llama-batched-bench"),
         }
     }
@@ -233,9 +243,15 @@ main: n_kv_max = 3072, n_batch = 2048
         let job = job(Work::Together(vec![8, 16]));
         let ours = job.tokenworks(Path::new("/m.gguf"), 2).join(" ");
         assert!(ours.ends_with("--sequences 8,16 --sequences-depth 128 --decode-tokens 64 --repetitions 2"), "{ours}");
-        let (tool, theirs) = job.peer(Path::new("/m.gguf"), Tuning::DEFAULT, 2);
+        let (tool, theirs) = job.peer(Side::LlamaCpp, Path::new("/m.gguf"), Tuning::DEFAULT, 2);
         let theirs = theirs.join(" ");
         assert_eq!(tool, "llama-batched-bench");
         assert!(theirs.ends_with("-tb 2 -c 3072 -npp 128 -ntg 64 -npl 8,16 -fa on"), "{theirs}");
+        let job = Job { work: Work::Depth(vec![4096]), ..job };
+        let of = |side| job.peer(side, Path::new("/m.gguf"), Tuning::DEFAULT, 2).1.join(" ");
+        assert!(of(Side::LlamaCpp).contains("-p 0 -n 64 -d 4096 -fa 1"), "{}", of(Side::LlamaCpp));
+        assert!(of(Side::IkLlamaCpp).contains("-p 0 -n 0 -gp 4096,64 -fa 1"), "{}", of(Side::IkLlamaCpp));
+        let answer = r#"[{"n_prompt": 4096, "n_gen": 64, "samples_ts": [30.0]}]"#;
+        assert_eq!(speeds(&job.read_peer(answer).unwrap()), [(4096, 30.0)]);
     }
 }

@@ -182,7 +182,7 @@ impl<'a> Session<'a> {
             self.note(case, &run);
             return job.read_tokenworks(&run.run(self.args.timeout())?.0);
         }
-        let (tool, arguments) = job.peer(&case.model.path, case.tuning, threads);
+        let (tool, arguments) = job.peer(case.side, &case.model.path, case.tuning, threads);
         let run = self.invocation(self.peer(case.side, tool)?, arguments);
         self.note(case, &run);
         let (out, err) = run.run(self.args.timeout())?;
@@ -316,7 +316,8 @@ impl<'a> Session<'a> {
     pub(super) fn version(&self, side: Side) -> Result<String, String> {
         let program = match side {
             Side::Tokenworks => self.tokenworks.clone(),
-            _ => self.peer(side, "llama-server").or_else(|_missing| self.peer(side, "llama-bench"))?,
+            // llama-bench of ik_llama.cpp does not tell it.
+            _ => self.peer(side, "llama-server").or_else(|_missing| self.peer(side, "llama-batched-bench"))?,
         };
         let (out, err) = self.invocation(program, vec!["--version".to_owned()]).run(Duration::from_secs(60))?;
         let lines = format!("{out}\n{err}");
