@@ -27,10 +27,20 @@ const STREAMS_ALONE: Duration = Duration::from_millis(2000);
 /// Questions asked after a shared prefix.
 const QUESTIONS: u64 = 3;
 
-/// Streaming chats of some clients, two for each: tokens a second, TTFT p50 and ITL p99 in milliseconds, and the most
-/// resident memory in MiB.
-pub(super) async fn chats(url: &str, pid: u32, clients: u32, seed: u64) -> Result<Vec<f64>, String> {
-    let requests = clients * 2;
+/// What streaming chats were like.
+pub(super) struct Chats {
+    pub(super) tokens_per_second: f64,
+    /// Median TTFT in milliseconds.
+    pub(super) ttft_ms: f64,
+    /// 99th percentile of ITL in milliseconds.
+    pub(super) itl_ms: f64,
+    /// The most resident memory of the server in MiB.
+    pub(super) memory_mib: f64,
+}
+
+/// Streaming chats of some clients at once, so many `each`, one after the other.
+pub(super) async fn chats(url: &str, pid: u32, (clients, each): (u32, u32), seed: u64) -> Result<Chats, String> {
+    let requests = clients * each;
     let line = format!(
         "tokenworks-bench serve-load --url {url} --pid {pid} --clients {clients} --requests {requests} --seed {seed} \
          --disconnect 0 --prompt-words {CHAT_WORDS} --shared 0 --max-tokens 128 --ignore-eos --metrics off"
@@ -51,8 +61,9 @@ pub(super) async fn chats(url: &str, pid: u32, clients: u32, seed: u64) -> Resul
         ));
     }
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-    let mebibytes = memory.peak as f64 / f64::from(1 << 20);
-    Ok(vec![report.output_tokens_per_second, ttft.p50 * 1e3, itl.p99 * 1e3, mebibytes])
+    let memory_mib = memory.peak as f64 / f64::from(1 << 20);
+    let (ttft_ms, itl_ms) = (ttft.p50 * 1e3, itl.p99 * 1e3);
+    Ok(Chats { tokens_per_second: report.output_tokens_per_second, ttft_ms, itl_ms, memory_mib })
 }
 
 /// The worst gap in milliseconds that four running streams see from the arrival of a prompt of 1,500 tokens on.
