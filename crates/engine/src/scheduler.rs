@@ -186,7 +186,7 @@ impl Scheduler {
     /// `drafted_ns` of the step's time are over: guesses were made in them.
     pub(crate) fn schedule(&mut self, cost: &CostModel, drafted_ns: u64) -> Plan {
         let mut plan = Plan::default();
-        let (streams, guessed) = self.draft(cost, drafted_ns);
+        let (streams, guessed) = self.choose_guesses(cost, drafted_ns);
         let limit_ns = if streams.columns == 0 {
             ALONE_STEP_NS.max(self.config.itl_goal_ns)
         } else {
@@ -238,7 +238,7 @@ impl Scheduler {
     /// pays when the step is expected to make more tokens for its time with its column than without, by the chances of
     /// the guesses and the measured cost of so many columns, and still ends within the goal, or takes twice as long at
     /// most. Gives also how many guesses each stream gets, at most [`GUESSES_MOST`] together.
-    fn draft(&self, cost: &CostModel, drafted_ns: u64) -> (Load, BTreeMap<Rank, usize>) {
+    fn choose_guesses(&self, cost: &CostModel, drafted_ns: u64) -> (Load, BTreeMap<Rank, usize>) {
         let mut load = self.streams_load();
         let limit_ns = self.config.itl_goal_ns.max(cost.predict(&load).saturating_mul(2));
         let limit_ns = limit_ns.saturating_sub(drafted_ns) as f64;

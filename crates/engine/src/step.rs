@@ -490,8 +490,8 @@ impl Core {
         inbox.hold(requests.len());
     }
 
-    /// Gives up what the draft model holds of streams that it cannot guess for any more, publishes the gauges, then pushes the last events of
-    /// the requests that ended: who has read such an event sees its blocks free.
+    /// Gives up what the draft model holds of streams that it cannot guess for any more, publishes the gauges, then
+    /// pushes the last events of the requests that ended: who has read such an event sees its blocks free.
     pub(crate) fn settle(&mut self) {
         if let Some(draft) = &mut self.draft {
             let running = self.scheduler.running();

@@ -137,11 +137,9 @@ impl Job {
     /// Reads the peer's tool: JSON of `llama-bench`, the table or JSON lines of `llama-batched-bench`.
     pub(super) fn read_peer(&self, output: &str) -> Result<Vec<Point>, String> {
         match self.work {
-            Work::Prefill(_) => self.all_there(read_bench(output, "n_prompt")?, "llama-bench"),
-            Work::Depth(_) if output.contains("\"n_depth\"") => {
-                self.all_there(read_bench(output, "n_depth")?, "llama-bench")
-            }
-            Work::Depth(_) => self.all_there(read_bench(output, "n_prompt")?, "llama-bench"),
+            Work::Prefill(_) => self.all_there(read_bench(output, &["n_prompt"])?, "llama-bench"),
+            // ik_llama.cpp decodes after a prompt; it knows no depth.
+            Work::Depth(_) => self.all_there(read_bench(output, &["n_depth", "n_prompt"])?, "llama-bench"),
             Work::Together(_) => self.all_there(read_batched(output), "llama-batched-bench"),
         }
     }
@@ -155,13 +153,13 @@ impl Job {
     }
 }
 
-fn read_bench(output: &str, key: &str) -> Result<Vec<Point>, String> {
+/// `keys` name where a test stands; the first that it has counts.
+fn read_bench(output: &str, keys: &[&str]) -> Result<Vec<Point>, String> {
     let tests: Vec<Value> = serde_json::from_str(output).map_err(|e| format!("llama-bench: {e}"))?;
     let points = tests.iter().filter_map(|test| {
         let samples: Vec<f64> = test["samples_ts"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
         let tokens_per_second = super::results::median(&samples).or_else(|| test["avg_ts"].as_f64())?;
-        // Older versions have no depth.
-        let at = test[key].as_u64().unwrap_or(0).try_into().ok()?;
+        let at = keys.iter().find_map(|key| test[*key].as_u64())?.try_into().ok()?;
         Some(Point { at, tokens_per_second, share_of_limit: None })
     });
     Ok(points.collect())

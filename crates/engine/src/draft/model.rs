@@ -89,7 +89,7 @@ impl DraftModel {
 
     /// Most tokens it can guess after `tokens`: what does not fit its context has no position.
     pub(crate) fn most(&self, tokens: usize) -> usize {
-        most(self.shape, tokens)
+        (self.shape.context_len + 1).saturating_sub(tokens)
     }
 
     /// A step took so long, of which it had `drafted_ns`.
@@ -235,9 +235,9 @@ impl DraftModel {
 
     /// Gives the blocks back of streams that are gone or go on beyond its context; `tokens` says how many a stream has.
     pub(crate) fn retain(&mut self, tokens: impl Fn(&Rank) -> Option<usize>) {
-        let (kv, shape) = (&mut self.kv, self.shape);
+        let (kv, context_len) = (&mut self.kv, self.shape.context_len);
         self.streams.retain(|rank, stream| {
-            let kept = tokens(rank).is_some_and(|tokens| most(shape, tokens) > 0);
+            let kept = tokens(rank).is_some_and(|tokens| tokens <= context_len);
             if !kept {
                 stream.sequence.release(kv);
             }
@@ -314,9 +314,4 @@ impl DraftModel {
         }
         self.kv.used()
     }
-}
-
-/// Most tokens that a model of this shape can guess after so many.
-fn most(shape: RunnerShape, tokens: usize) -> usize {
-    (shape.context_len + 1).saturating_sub(tokens)
 }

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use test_support::TinyModel;
 
 use super::pace::machine;
-use super::plant::{Log, Plant, prompt};
+use super::plant::{Log, Plant, assert_adds_up, assert_same_answers, prompt};
 use super::*;
 use crate::{LocalEngine, ModelRunner, StartError};
 
@@ -129,11 +129,8 @@ fn streams_are_guessed_for_together_and_all_time_is_counted() {
     // The clock moves in passes only.
     assert_eq!(counters.busy_ns, plant.clock.now_ns());
     assert!(counters.draft_ns > 0 && counters.draft_ns < counters.busy_ns / 2, "{counters:?}");
-    let sum = |of: fn(&Usage) -> u64| logs.iter().map(|log| of(&log.usage())).sum::<u64>();
-    assert_eq!(sum(|usage| usage.draft_accepted_tokens), counters.draft_accepted_tokens);
-    assert_eq!(sum(|usage| usage.draft_rejected_tokens), counters.draft_rejected_tokens);
-    assert_eq!(sum(|usage| usage.decode_columns), counters.decode_columns);
-    assert_eq!(sum(|usage| usage.kv_block_ns), counters.kv_block_ns);
+    assert_adds_up(logs.iter(), &counters);
+    assert_eq!(logs.iter().map(|log| log.usage().kv_block_ns).sum::<u64>(), counters.kv_block_ns);
 }
 
 /// Random work: the same for the same seed. Gives what each request got, and its candidates.
@@ -184,15 +181,7 @@ fn answers_are_the_same_with_and_without() {
     for seed in 0..150 {
         let ((plain, plain_counters, none), (drafted, counters, _)) = (run(seed, false), run(seed, true));
         assert_eq!(none, 0);
-        for ((plain, candidates), (drafted, _)) in plain.iter().zip(&drafted) {
-            for candidate in 0..*candidates {
-                assert_eq!(plain.tokens(candidate), drafted.tokens(candidate), "{seed}");
-            }
-            assert_eq!(plain.logprobs(), drafted.logprobs(), "{seed}");
-            let (plain, drafted) = (plain.usage(), drafted.usage());
-            assert_eq!(plain.output_tokens, drafted.output_tokens);
-            assert_eq!(drafted.decode_columns, plain.decode_columns + drafted.draft_rejected_tokens, "{seed}");
-        }
+        assert_same_answers(&plain, &drafted, seed);
         accepted += counters.draft_accepted_tokens;
         rejected += counters.draft_rejected_tokens;
         preemptions += counters.preemptions;

@@ -1,5 +1,6 @@
 //! A core with a simulated runner and a clock that moves only when told.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
@@ -233,4 +234,33 @@ pub(super) fn plant() -> Plant {
 
 pub(super) fn prompt(seed: u32, len: u32) -> Vec<TokenId> {
     (0..len).map(|i| (i * i * 7 + i * seed + seed * 31) % 64).collect()
+}
+
+/// Requests with their numbers of candidates got the same with guesses as without, for as many columns and those wasted.
+pub(super) fn assert_same_answers(plain: &[(Log, u32)], drafted: &[(Log, u32)], seed: u64) {
+    for ((plain, candidates), (drafted, _)) in plain.iter().zip(drafted) {
+        for candidate in 0..*candidates {
+            assert_eq!(plain.tokens(candidate), drafted.tokens(candidate), "{seed}");
+        }
+        assert_eq!(plain.logprobs(), drafted.logprobs(), "{seed}");
+        let ends = |log: &Log| log.finished().into_iter().collect::<HashSet<_>>();
+        assert_eq!(ends(plain), ends(drafted), "{seed}");
+        let (plain, drafted) = (plain.usage(), drafted.usage());
+        let made = |usage: &Usage| (usage.output_tokens, usage.output_dropped_tokens);
+        assert_eq!(made(&plain), made(&drafted), "{seed}");
+        assert_eq!((plain.draft_accepted_tokens, plain.draft_rejected_tokens), (0, 0), "{seed}");
+        assert_eq!(drafted.decode_columns, plain.decode_columns + drafted.draft_rejected_tokens, "{seed}");
+    }
+}
+
+/// What all requests used is what the plant counted.
+pub(super) fn assert_adds_up<'a>(logs: impl Iterator<Item = &'a Log>, counters: &inference::Counters) {
+    let (mut accepted, mut rejected, mut columns) = (0, 0, 0);
+    for usage in logs.map(Log::usage) {
+        accepted += usage.draft_accepted_tokens;
+        rejected += usage.draft_rejected_tokens;
+        columns += usage.decode_columns;
+    }
+    assert_eq!((accepted, rejected), (counters.draft_accepted_tokens, counters.draft_rejected_tokens));
+    assert_eq!(columns, counters.decode_columns);
 }

@@ -1,12 +1,10 @@
 //! Guessing ahead changes how many steps an answer takes, and nothing else.
 
-use std::collections::HashSet;
-
 use inference::Allowance;
 use rand_chacha::ChaCha8Rng;
 
 use super::pace::machine;
-use super::plant::{Log, Plant, prompt};
+use super::plant::{Log, Plant, assert_adds_up, assert_same_answers, prompt};
 use super::*;
 
 const PATTERN: usize = 19;
@@ -100,25 +98,8 @@ fn answers_are_the_same_with_and_without() {
     for seed in 0..150 {
         let (plain, plain_counters) = run(seed, config(false));
         let (drafted, counters) = run(seed, config(true));
-        for ((plain, candidates), (drafted, _)) in plain.iter().zip(&drafted) {
-            for candidate in 0..*candidates {
-                assert_eq!(plain.tokens(candidate), drafted.tokens(candidate), "{seed}");
-            }
-            assert_eq!(plain.logprobs(), drafted.logprobs(), "{seed}");
-            let ends = |log: &Log| log.finished().into_iter().collect::<HashSet<_>>();
-            assert_eq!(ends(plain), ends(drafted));
-            let (plain, drafted) = (plain.usage(), drafted.usage());
-            assert_eq!(
-                (plain.output_tokens, plain.output_dropped_tokens),
-                (drafted.output_tokens, drafted.output_dropped_tokens)
-            );
-            assert_eq!((plain.draft_accepted_tokens, plain.draft_rejected_tokens), (0, 0));
-            assert_eq!(drafted.decode_columns, plain.decode_columns + drafted.draft_rejected_tokens, "{seed}");
-        }
-        let sum = |of: fn(&Usage) -> u64| drafted.iter().map(|(log, _)| of(&log.usage())).sum::<u64>();
-        assert_eq!(sum(|usage| usage.draft_accepted_tokens), counters.draft_accepted_tokens);
-        assert_eq!(sum(|usage| usage.draft_rejected_tokens), counters.draft_rejected_tokens);
-        assert_eq!(sum(|usage| usage.decode_columns), counters.decode_columns);
+        assert_same_answers(&plain, &drafted, seed);
+        assert_adds_up(drafted.iter().map(|(log, _)| log), &counters);
         accepted += counters.draft_accepted_tokens;
         rejected += counters.draft_rejected_tokens;
         preemptions += counters.preemptions;
