@@ -31,7 +31,7 @@ impl Random {
 }
 
 fn experts(pool: &ThreadPool, ty: WeightType, random: &mut Random) -> Result<Vec<Matrix>, Box<dyn std::error::Error>> {
-    let mut memory = WeightMemory::new();
+    let mut memory = WeightMemory::new(0);
     let mut one = || {
         // 0x2C: the exponent of small halves, whatever a byte is used for.
         let bytes: Vec<u8> =

@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for ty in types.into_iter().filter(|ty| wanted.is_empty() || wanted.contains(&format!("{ty:?}"))) {
         let (rows, cols) = if ty.block_len() == 256 { (1024, 1024) } else { (1536, 576) };
         let count = WEIGHT_BYTES / (rows * ty.row_bytes(cols));
-        let (mut memory, mut state) = (WeightMemory::new(), 1);
+        let (mut memory, mut state) = (WeightMemory::new(0), 1);
         let matrices: Vec<Matrix> =
             (0..count).filter_map(|_| random_matrix(&pool, &mut memory, (ty, rows, cols), &mut state)).collect();
         for &isa in Isa::available().iter().filter(|&&isa| isa != Isa::Scalar) {

@@ -302,7 +302,7 @@ mod tests {
     }
 
     fn matrix(ty: WeightType, rows: usize, cols: usize, bytes: &[u8]) -> Matrix {
-        let mut builder = MatrixBuilder::new(&mut WeightMemory::new(), ty, rows, cols).unwrap();
+        let mut builder = MatrixBuilder::new(&mut WeightMemory::new(0), ty, rows, cols).unwrap();
         // In uneven portions, as a loader may do.
         let (pool, split) = (ThreadPool::new(2).unwrap(), rows / 3 * ty.row_bytes(cols));
         builder.push_rows(&pool, &bytes[..split]).unwrap();
@@ -433,11 +433,11 @@ mod tests {
 
     #[test]
     fn wrong_shapes_and_row_counts_are_refused() {
-        assert!(MatrixBuilder::new(&mut WeightMemory::new(), WeightType::Q4_1, 4, 33).is_err());
-        assert!(MatrixBuilder::new(&mut WeightMemory::new(), WeightType::Q4K, 4, 128).is_err());
-        assert!(MatrixBuilder::new(&mut WeightMemory::new(), WeightType::F32, 0, 8).is_err());
-        assert!(MatrixBuilder::new(&mut WeightMemory::new(), WeightType::F32, usize::MAX / 4, 1024).is_err());
-        let mut builder = MatrixBuilder::new(&mut WeightMemory::new(), WeightType::Q8_0, 2, 32).unwrap();
+        assert!(MatrixBuilder::new(&mut WeightMemory::new(0), WeightType::Q4_1, 4, 33).is_err());
+        assert!(MatrixBuilder::new(&mut WeightMemory::new(0), WeightType::Q4K, 4, 128).is_err());
+        assert!(MatrixBuilder::new(&mut WeightMemory::new(0), WeightType::F32, 0, 8).is_err());
+        assert!(MatrixBuilder::new(&mut WeightMemory::new(0), WeightType::F32, usize::MAX / 4, 1024).is_err());
+        let mut builder = MatrixBuilder::new(&mut WeightMemory::new(0), WeightType::Q8_0, 2, 32).unwrap();
         let pool = ThreadPool::new(1).unwrap();
         assert!(builder.push_rows(&pool, &[0; 33]).is_err());
         assert!(builder.push_rows(&pool, &[0; 34 * 3]).is_err());

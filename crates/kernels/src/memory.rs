@@ -10,23 +10,26 @@ use std::sync::Arc;
 
 /// A huge page of x86-64, and of most ARM systems.
 const HUGE_PAGE: usize = 2 << 20;
-/// Size of a piece, unless more is asked for at once.
-const PIECE_BYTES: usize = 16 << 20;
+/// Least size of a piece.
+const PIECE_BYTES_MIN: usize = 16 << 20;
+/// Largest size of a piece, unless more is asked for at once.
+const PIECE_BYTES_MAX: usize = 1 << 30;
 /// Every part begins at a cache line.
 const LINE: usize = 64;
 
 /// Gives parts of memory to matrices. What it gave stays as long as its matrix.
-#[derive(Default)]
 pub struct WeightMemory {
+    piece_bytes: usize,
     piece: Option<Arc<Piece>>,
     used: usize,
 }
 
 impl WeightMemory {
-    /// No memory yet.
+    /// No memory yet. `expected` is about how many bytes will be taken in all: each piece leaves a rest of a huge page or a
+    /// matrix unused, so few pieces waste little.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(expected: usize) -> Self {
+        Self { piece_bytes: expected.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX), piece: None, used: 0 }
     }
 
     /// A part of `len` zeros; `None`: the system has not so much.
@@ -35,7 +38,7 @@ impl WeightMemory {
             Some(piece) => piece,
             None => {
                 self.used = 0;
-                Arc::new(Piece::new(len.max(PIECE_BYTES))?)
+                Arc::new(Piece::new(len.max(self.piece_bytes))?)
             }
         };
         // SAFETY: `len` bytes are left behind `used`, and no other part has them.
@@ -126,8 +129,8 @@ mod tests {
 
     #[test]
     fn parts_are_zeros_of_their_own_and_outlive_the_memory() {
-        let mut memory = WeightMemory::new();
-        let sizes = [1, 100, LINE, PIECE_BYTES - 100, 5, PIECE_BYTES + 1, 3 * PIECE_BYTES, 7];
+        let mut memory = WeightMemory::new(0);
+        let sizes = [1, 100, LINE, PIECE_BYTES_MIN - 100, 5, PIECE_BYTES_MIN + 1, 3 * PIECE_BYTES_MIN, 7];
         let mut parts: Vec<Part> = sizes.iter().map(|&len| memory.take(len).unwrap()).collect();
         drop(memory);
         for (n, part) in (1_u8..).zip(&mut parts) {
@@ -140,7 +143,7 @@ mod tests {
         let last = parts.pop().unwrap();
         drop(parts);
         assert_eq!(*last, [8; 7]);
-        assert!(WeightMemory::new().take(usize::MAX).is_none());
-        assert!(WeightMemory::new().take(1 << 60).is_none());
+        assert!(WeightMemory::new(0).take(usize::MAX).is_none());
+        assert!(WeightMemory::new(0).take(1 << 60).is_none());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use formats::gguf::{Gguf, TensorInfo, TensorType};
-use kernels::{Matrix, MatrixBuilder, ThreadPool, WeightMemory, WeightType};
+use kernels::{Matrix, MatrixBuilder, MatrixError, ThreadPool, WeightMemory, WeightType};
 
 use crate::LoadError;
 use crate::config::ModelConfig;
@@ -69,19 +69,23 @@ pub(crate) struct Loader<'a> {
     taken: HashSet<String>,
     bytes: Vec<u8>,
     memory: WeightMemory,
+    /// For the panels of vectors, which go when their values are taken.
+    passing: WeightMemory,
     /// Bytes of all matrices so far.
     pub(crate) matrix_bytes: usize,
 }
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(gguf: &'a Gguf, config: &'a ModelConfig, pool: &'a ThreadPool) -> Self {
+        let expected = gguf.tensors().iter().map(|tensor| tensor.byte_len).sum::<u64>();
         Self {
             gguf,
             config,
             pool,
             taken: HashSet::new(),
             bytes: Vec::new(),
-            memory: WeightMemory::new(),
+            memory: WeightMemory::new(usize::try_from(expected).unwrap_or(usize::MAX)),
+            passing: WeightMemory::new(0),
             matrix_bytes: 0,
         }
     }
@@ -130,7 +134,8 @@ impl<'a> Loader<'a> {
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let tensor = self.tensor(name, &[len])?;
-        let matrix = self.read(tensor, 1, len)?;
+        let builder = MatrixBuilder::new(&mut self.passing, weight_type(tensor.ty), 1, len);
+        let matrix = self.fill(builder, tensor)?;
         let mut values = vec![0.0; len];
         matrix.row_into(0, &mut values);
         Ok(values)
@@ -138,7 +143,8 @@ impl<'a> Loader<'a> {
 
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
         let tensor = self.tensor(name, &[cols, rows])?;
-        let matrix = self.read(tensor, rows, cols)?;
+        let builder = MatrixBuilder::new(&mut self.memory, weight_type(tensor.ty), rows, cols);
+        let matrix = self.fill(builder, tensor)?;
         self.matrix_bytes += matrix.byte_len();
         Ok(matrix)
     }
@@ -153,9 +159,9 @@ impl<'a> Loader<'a> {
         Ok(tensor)
     }
 
-    fn read(&mut self, tensor: &TensorInfo, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
+    fn fill(&mut self, builder: Result<MatrixBuilder, MatrixError>, tensor: &TensorInfo) -> Result<Matrix, LoadError> {
         let wrong = |source| LoadError::Matrix { name: tensor.name.clone(), source };
-        let mut builder = MatrixBuilder::new(&mut self.memory, weight_type(tensor.ty), rows, cols).map_err(wrong)?;
+        let mut builder = builder.map_err(wrong)?;
         let step = (CHUNK_BYTES / tensor.row_bytes().max(1)).max(1);
         let mut row = 0;
         while row < tensor.rows() {
