@@ -28,8 +28,8 @@ pub use attention::{
     QueryColumn,
 };
 pub use elementwise::{
-    RopeFrequencies, RopeOrder, RopeTable, add, add_rms_norm, gelu_mul, rms_norm, rms_norm_add, rms_norm_in_place,
-    rope, scale, silu_mul,
+    RopeFrequencies, RopeOrder, RopeTable, add, add_rms_norm, add_to_rows, gelu_mul, rms_norm, rms_norm_add,
+    rms_norm_in_place, rope, scale, silu_mul, softcap,
 };
 pub use isa::Isa;
 pub use matmul::{GroupedProduct, matmul, matmul_grouped, matmul_grouped_with, matmul_with};
