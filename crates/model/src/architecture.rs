@@ -12,7 +12,7 @@ use crate::{gemma2, gemma3, llama, phi3, qwen2, qwen3};
 const KEY: &str = "general.architecture";
 
 /// All that are supported.
-const ALL: [Architecture; 7] = [
+static ALL: [Architecture; 7] = [
     llama::LLAMA,
     qwen2::QWEN2,
     qwen3::QWEN3,
@@ -49,13 +49,12 @@ pub(crate) fn boxed(pass: impl Forward + 'static) -> Box<dyn Forward> {
 impl Architecture {
     /// The one that a file names.
     pub(crate) fn of(gguf: &Gguf) -> Result<&'static Self, LoadError> {
-        static ARCHITECTURES: [Architecture; ALL.len()] = ALL;
         let missing = || LoadError::MissingKey { key: KEY.to_owned() };
         let name = gguf.get_str(KEY)?.ok_or_else(missing)?;
-        ARCHITECTURES.iter().find(|architecture| architecture.name == name).ok_or_else(|| {
+        ALL.iter().find(|architecture| architecture.name == name).ok_or_else(|| {
             LoadError::UnknownArchitecture {
                 found: name.chars().take(40).flat_map(char::escape_debug).collect(),
-                supported: ALL.map(|architecture| architecture.name).join(", "),
+                supported: ALL.each_ref().map(|architecture| architecture.name).join(", "),
             }
         })
     }

@@ -13,7 +13,7 @@ use crate::weights::{Biases, Loader};
 
 pub(crate) const QWEN3: Architecture = Architecture {
     name: "qwen3",
-    config: |gguf| ModelConfig::read(gguf, QWEN3.name, 10_000.0),
+    config,
     load: |config, loader| load(config, loader).map(boxed),
 };
 
@@ -22,6 +22,10 @@ pub(crate) const QWEN3_MOE: Architecture = Architecture {
     config: config_of_mixture,
     load: |config, loader| load(config, loader).map(boxed),
 };
+
+fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
+    ModelConfig::read(gguf, QWEN3.name, 10_000.0)
+}
 
 fn config_of_mixture(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
     let config = ModelConfig::read(gguf, QWEN3_MOE.name, 10_000.0)?;

@@ -127,6 +127,11 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// The file that they are taken from.
+    pub(crate) fn gguf(&self) -> &'a Gguf {
+        self.gguf
+    }
+
     pub(crate) fn outer(&mut self) -> Result<OuterWeights, LoadError> {
         let (vocab, hidden) = (self.config.vocab_size, self.config.hidden);
         let embedding = self.matrix(EMBEDDING, vocab, hidden)?;
