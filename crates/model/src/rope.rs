@@ -107,6 +107,11 @@ impl Yarn {
 
 /// The frequencies of a model's pairs; `divisors` of them, `[rope_dims / 2]`, if the file has some.
 pub(crate) fn frequencies(config: &ModelConfig, order: RopeOrder, divisors: Option<&[f32]>) -> RopeFrequencies {
+    RopeFrequencies::of_pairs(order, speeds(config, divisors), config.rope_scaling.magnitude)
+}
+
+/// Angle per position of each pair.
+fn speeds(config: &ModelConfig, divisors: Option<&[f32]>) -> Vec<f64> {
     let scaling = &config.rope_scaling;
     let shares = scaling.yarn.map(|yarn| yarn.shares(config));
     let of_pair = |i: usize| {
@@ -116,11 +121,75 @@ pub(crate) fn frequencies(config: &ModelConfig, order: RopeOrder, divisors: Opti
         let share = shares.as_ref().map_or(0.0, |share| share(pair));
         own * (1.0 - share) / scaling.factor + own * share
     };
-    RopeFrequencies::of_pairs(order, (0..config.rope_dims / 2).map(of_pair).collect(), scaling.magnitude)
+    (0..config.rope_dims / 2).map(of_pair).collect()
 }
 
 fn size(n: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
     let size = n as f64;
     size
+}
+
+#[cfg(test)]
+mod tests {
+    use formats::gguf::{Gguf, Value};
+    use test_support::{RopeStretch, TinyModel};
+
+    use super::*;
+
+    fn config(tiny: &TinyModel, keys: &[(&str, f32)]) -> ModelConfig {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.gguf");
+        let mut writer = tiny.writer().unwrap();
+        for &(key, value) in keys {
+            writer.key(&format!("llama.rope.scaling.{key}"), Value::F32(value));
+        }
+        writer.write(&path).unwrap();
+        ModelConfig::from_gguf(&Gguf::open(&path).unwrap()).unwrap()
+    }
+
+    fn assert_close(got: &[f64], expected: impl Iterator<Item = f64>) {
+        let expected: Vec<f64> = expected.collect();
+        assert_eq!(got.len(), expected.len());
+        for (got, expected) in got.iter().zip(&expected) {
+            assert!((got / expected - 1.0).abs() < 1e-12, "{got} {expected}");
+        }
+    }
+
+    /// Sixteen values that turn, base 10000.
+    fn own(pair: usize) -> f64 {
+        10_000f64.powf(-(pair as f64) / 8.0)
+    }
+
+    #[test]
+    fn linear() {
+        let tiny = TinyModel { rope_stretch: RopeStretch::Linear(4.0), ..TinyModel::llama() };
+        let config = config(&tiny, &[]);
+        assert_close(&speeds(&config, None), (0..8).map(|pair| own(pair) / 4.0));
+        assert_eq!((config.rope_scaling.factor, config.rope_scaling.magnitude), (4.0, 1.0));
+    }
+
+    #[test]
+    fn divisors() {
+        let config = config(&TinyModel::llama(), &[]);
+        let divisors: Vec<f32> = (1..=8u8).map(f32::from).collect();
+        assert_close(&speeds(&config, Some(&divisors)), (0..8).map(|pair| own(pair) / (pair + 1) as f64));
+    }
+
+    /// Of 512 positions, pairs turn 512 / 2 pi times and less: the first is faster than 32 turns, the fifth slower than one.
+    #[test]
+    fn yarn() {
+        let tiny = TinyModel { rope_stretch: RopeStretch::Yarn(4.0), ..TinyModel::llama() };
+        let kept = [1.0, 0.75, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0];
+        let whole = config(&tiny, &[]);
+        assert_close(&speeds(&whole, None), (0..8).map(|pair| own(pair) * (kept[pair] + (1.0 - kept[pair]) / 4.0)));
+        assert!((whole.rope_scaling.magnitude - 1.138_629_436_111_989).abs() < 1e-12);
+        let half = config(&tiny, &[("yarn_ext_factor", 0.5), ("attn_factor", 2.0)]);
+        let kept = kept.map(|kept| kept / 2.0);
+        assert_close(&speeds(&half, None), (0..8).map(|pair| own(pair) * (kept[pair] + (1.0 - kept[pair]) / 4.0)));
+        assert!((half.rope_scaling.magnitude - 2.277_258_872_223_978).abs() < 1e-12);
+        let none = config(&tiny, &[("yarn_ext_factor", 0.0)]);
+        assert_close(&speeds(&none, None), (0..8).map(|pair| own(pair) / 4.0));
+        assert_eq!(none.rope_scaling.magnitude, 1.0);
+    }
 }
