@@ -19,6 +19,8 @@ pub(crate) const GEMMA2: Architecture =
 const GLOBAL_EVERY: usize = 2;
 /// Caps of attention scores and of logits, where the file gives none.
 const SOFTCAPS: [f32; 2] = [50.0, 30.0];
+/// Keys that queries of local layers see, where the file does not say.
+const WINDOW: usize = 4096;
 /// Layers of the 27B size, whose scores are scaled by the hidden values per head instead of the head's length.
 const LAYERS_OF_27B: usize = 46;
 
@@ -43,7 +45,8 @@ struct Gemma2 {
 
 fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
     let mut config = ModelConfig::read(gguf, GEMMA2.name, 10_000.0)?;
-    config.read_sliding_window(gguf)?;
+    config.read_sliding_window_if_any(gguf)?;
+    config.sliding_window = config.sliding_window.or(Some(WINDOW));
     config.read_softcaps(gguf, SOFTCAPS)?;
     Ok(config)
 }
