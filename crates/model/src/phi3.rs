@@ -18,6 +18,7 @@ pub(crate) const PHI3: Architecture =
 fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
     let mut config = ModelConfig::read(gguf, PHI3.name, 10_000.0)?;
     config.read_sliding_window_if_any(gguf)?;
+    config.refuse_experts()?;
     Ok(config)
 }
 
