@@ -128,6 +128,11 @@ impl Vocabulary {
         self.texts.len()
     }
 
+    /// All tokens in order: text, kind and id.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, TokenKind, u32)> {
+        self.texts.iter().zip(&self.kinds).zip(0..).map(|((text, kind), id)| (text, *kind, id))
+    }
+
     /// The token's text as the file writes it.
     pub(crate) fn text(&self, id: u32) -> Option<&str> {
         self.texts.get(id as usize)
@@ -160,17 +165,16 @@ impl Vocabulary {
 
     /// All tokens that `special` finds, with their kinds.
     pub(crate) fn specials(&self) -> impl Iterator<Item = (u32, &str, TokenKind)> {
-        self.texts.iter().zip(&self.kinds).zip(0..).filter_map(|((text, kind), id)| {
-            matches!(kind, TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined)
-                .then_some((id, text, *kind))
+        self.iter().filter_map(|(text, kind, id)| {
+            matches!(kind, TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined).then_some((id, text, kind))
         })
     }
 
     /// The ids of byte tokens such as `<0x0A>`, by byte.
     pub(crate) fn byte_tokens(&self) -> [Option<u32>; 256] {
         let mut ids = [None; 256];
-        for ((text, kind), id) in self.texts.iter().zip(&self.kinds).zip(0..) {
-            if *kind == TokenKind::Byte
+        for (text, kind, id) in self.iter() {
+            if kind == TokenKind::Byte
                 && let Some(slot) = named_byte(text).and_then(|byte| ids.get_mut(usize::from(byte)))
             {
                 *slot = Some(id);
