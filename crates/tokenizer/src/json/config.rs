@@ -191,7 +191,7 @@ impl PostProcessor {
 
 /// The ids in front of a single text and behind it.
 fn around(post_processor: &PostProcessor, vocabulary: &Vocabulary) -> Result<(Vec<u32>, Vec<u32>), TokenizerError> {
-    let known = |id: u32| {
+    let checked = |id: u32| {
         if (id as usize) < vocabulary.len() {
             return Ok(id);
         }
@@ -201,8 +201,8 @@ fn around(post_processor: &PostProcessor, vocabulary: &Vocabulary) -> Result<(Ve
     match post_processor {
         PostProcessor::ByteLevel {} => {}
         PostProcessor::BertProcessing { sep, cls } | PostProcessor::RobertaProcessing { sep, cls } => {
-            prefix.push(known(cls.1)?);
-            suffix.push(known(sep.1)?);
+            prefix.push(checked(cls.1)?);
+            suffix.push(checked(sep.1)?);
         }
         PostProcessor::Sequence { processors } => {
             for processor in processors {
@@ -222,7 +222,7 @@ fn around(post_processor: &PostProcessor, vocabulary: &Vocabulary) -> Result<(Ve
                     fault("post_processor.special_tokens", format!("\"{}\" is not there", shown(id)))
                 })?;
                 for &id in &token.ids {
-                    side.push(known(id)?);
+                    side.push(checked(id)?);
                 }
             }
         }

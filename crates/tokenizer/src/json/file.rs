@@ -147,7 +147,7 @@ impl Merge {
     pub(super) fn parts(&self) -> Option<(&str, &str)> {
         match self {
             Self::Line(line) => line.split_once(' ').filter(|(_, right)| !right.contains(' ')),
-            Self::Pair(left, right) => Some((left, right)),
+            Self::Pair(left, right) => Some((left.as_str(), right.as_str())),
         }
     }
 }
