@@ -153,3 +153,148 @@ fn join(path: &Path, origin: Origin, mut shards: Vec<Shard>) -> Result<Gguf, For
     }
     Ok(gguf)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{TensorType, Writer};
+    use super::*;
+
+    const COUNT: u32 = 3;
+
+    fn name(number: u32) -> String {
+        ShardName { prefix: "m", number, count: COUNT, extension: "gguf" }.of(number)
+    }
+
+    /// Shard `number`, from 1, of a model with a tensor in each; its values are the number.
+    fn shard(number: u32) -> Writer {
+        let mut writer = Writer::new();
+        if number == 1 {
+            writer.key("general.architecture", "llama").key("llama.block_count", 2_u32);
+        }
+        writer.key(NUMBER_KEY, Value::U16(u16::try_from(number - 1).unwrap()));
+        writer.key(COUNT_KEY, Value::U16(3)).key(TENSORS_KEY, 3_i32);
+        let values = (0..6).flat_map(|_| (number as f32).to_le_bytes()).collect();
+        writer.tensor(&format!("t{number}.weight"), TensorType::F32, &[3, 2], values).unwrap();
+        writer
+    }
+
+    /// A folder with shards; `change` gives what stands as shard `number` instead.
+    fn folder(change: impl Fn(u32) -> Option<Writer>) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 1..=COUNT {
+            if let Some(writer) = change(number) {
+                writer.write(folder.path().join(name(number))).unwrap();
+            }
+        }
+        folder
+    }
+
+    /// What opening the first shard says.
+    #[track_caller]
+    fn refused(change: impl Fn(u32) -> Option<Writer>, words: &[&str]) {
+        let folder = folder(change);
+        let message = Gguf::open(folder.path().join(name(1))).unwrap_err().to_string();
+        for word in words {
+            assert!(message.contains(word), "{message:?} lacks {word:?}");
+        }
+    }
+
+    /// All shards, the second by `change`.
+    fn second(change: impl Fn() -> Writer) -> impl Fn(u32) -> Option<Writer> {
+        move |number| Some(if number == 2 { change() } else { shard(number) })
+    }
+
+    #[test]
+    fn any_shard_opens_all() {
+        let folder = folder(|number| Some(shard(number)));
+        for opened in 1..=COUNT {
+            let gguf = Gguf::open(folder.path().join(name(opened))).unwrap();
+            let keys: Vec<&String> = gguf.metadata().keys().collect();
+            assert_eq!(keys, ["general.architecture", "llama.block_count"]);
+            assert_eq!(gguf.tensors().len(), 3);
+            let lens = (1..=COUNT).map(|n| std::fs::metadata(folder.path().join(name(n))).unwrap().len());
+            assert_eq!(gguf.file_len(), lens.sum::<u64>());
+            for number in 1..=COUNT {
+                let mut bytes = Vec::new();
+                let tensor = gguf.tensor(&format!("t{number}.weight")).unwrap();
+                gguf.read_tensor(tensor, 1..2, &mut bytes).unwrap();
+                assert_eq!(bytes, (number as f32).to_le_bytes().repeat(3), "shard {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_single_shard_may_have_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = Writer::new();
+        writer.key("a", 1_u32).key(NUMBER_KEY, 0_u32).key(COUNT_KEY, 1_u32).key(TENSORS_KEY, 0_u32);
+        writer.write(folder.path().join("x.gguf")).unwrap();
+        assert_eq!(Gguf::open(folder.path().join("x.gguf")).unwrap().metadata().len(), 1);
+        writer.tensor("more", TensorType::F32, &[1], vec![0; 4]).unwrap();
+        writer.write(folder.path().join("x.gguf")).unwrap();
+        let message = Gguf::open(folder.path().join("x.gguf")).unwrap_err().to_string();
+        assert!(message.contains("x.gguf promises 0 tensors, but all shards together have 1"), "{message}");
+    }
+
+    #[test]
+    fn shards_that_are_missing_or_doubled() {
+        refused(|n| (n != 3).then(|| shard(n)), &["m-00003-of-00003.gguf is missing", "beside m-00001-of-00003.gguf"]);
+        refused(second(|| shard(3)), &["m-00002-of-00003.gguf says that it is number 2, from 0", "stands as number 1 of 3"]);
+        let same_tensor = || {
+            let mut writer = Writer::new();
+            writer.key(NUMBER_KEY, 1_u32).key(COUNT_KEY, 3_u32).key(TENSORS_KEY, 3_u32);
+            writer.tensor("t1.weight", TensorType::F32, &[1], vec![0; 4]).unwrap();
+            writer
+        };
+        refused(second(same_tensor), &["m-00002-of-00003.gguf has the tensor \"t1.weight\"", "before it"]);
+    }
+
+    #[test]
+    fn shards_of_other_models() {
+        let with = |keys: &[(&str, Value)]| {
+            let mut writer = Writer::new();
+            for (key, value) in keys {
+                writer.key(key, value.clone());
+            }
+            writer
+        };
+        let number = (NUMBER_KEY, Value::U32(1));
+        let (count, tensors) = ((COUNT_KEY, Value::U32(3)), (TENSORS_KEY, Value::U32(3)));
+        let whole = [number.clone(), count.clone(), tensors.clone()];
+        refused(second(|| with(&[])), &["m-00002-of-00003.gguf has no \"split.count\""]);
+        refused(second(|| with(&[count.clone(), tensors.clone()])), &["m-00002", "split.no", "nothing"]);
+        refused(second(|| with(&[number.clone(), (COUNT_KEY, Value::U32(4)), tensors.clone()])), &["m-00002", "of 4"]);
+        refused(second(|| with(&[number.clone(), count.clone(), (TENSORS_KEY, Value::U32(9))])), &["m-00002", "9 tensors"]);
+        let other = ("general.architecture", Value::from("qwen2"));
+        let other = [whole.as_slice(), &[other]].concat();
+        refused(second(|| with(&other)), &["m-00002", "of another model", "\"qwen2\"", "\"llama\""]);
+        refused(second(|| with(&whole)), &["promises 3 tensors", "together have 2"]);
+    }
+
+    #[test]
+    fn names_that_do_not_say_what_the_file_says() {
+        let folder = folder(|number| Some(shard(number)));
+        for other in ["m.gguf", "m-00001-of-00004.gguf", "m-00003-of-00003.gguf", "m-2-of-3.gguf"] {
+            std::fs::copy(folder.path().join(name(2)), folder.path().join(other)).unwrap();
+            let message = Gguf::open(folder.path().join(other)).unwrap_err().to_string();
+            assert!(message.contains("shard 2 of 3") && message.contains("-00002-of-00003.gguf"), "{message}");
+        }
+        for (number, count, words) in [(3_u32, 3_u32, "number 3, from 0, of 3"), (0, 0, "of 0"), (1, 70_000, "limit of 1024")] {
+            let mut writer = Writer::new();
+            writer.key(NUMBER_KEY, number).key(COUNT_KEY, count).key(TENSORS_KEY, 0_u32);
+            writer.write(folder.path().join("x.gguf")).unwrap();
+            let message = Gguf::open(folder.path().join("x.gguf")).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn damage_is_told_with_the_shard() {
+        let folder = folder(|number| Some(shard(number)));
+        let path = folder.path().join(name(2));
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 32]).unwrap();
+        let message = Gguf::open(folder.path().join(name(1))).unwrap_err().to_string();
+        assert!(message.starts_with("m-00002-of-00003.gguf: tensor \"t2.weight\""), "{message}");
+    }
+}

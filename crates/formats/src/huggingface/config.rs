@@ -1,5 +1,5 @@
-//! `config.json` in GGUF's words. What a model crate could not tell from the metadata is checked here, so that no setting is
-//! passed over: defaults are taken only where transformers has one that old files rely on.
+//! `config.json` in GGUF's words. What GGUF's metadata has no key for is checked to be as GGUF's architecture has it, so that
+//! no setting is passed over: defaults are taken only where transformers has one that old files rely on.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::gguf::Value;
 /// Layers of Gemma's 27B sizes, whose scores are scaled by the hidden values per head instead of the head's length.
 const GEMMA2_LAYERS_OF_27B: u32 = 46;
 const GEMMA3_LAYERS_OF_27B: u32 = 62;
-/// Of Gemma's layers each so manieth is global; the others are local.
+/// Of so many layers of Gemma the last is global; the others are local.
 const GEMMA2_GLOBAL_EVERY: u32 = 2;
 const GEMMA3_GLOBAL_EVERY: u32 = 6;
 /// Longest head that is read: tables of this length are made.
@@ -201,7 +201,7 @@ fn gemma(config: &Fields<'_>, model: &mut Description, sizes: Sizes) -> Result<(
     model.set("attention.sliding_window", config.size("sliding_window")?);
     layer_types(config, sizes.layers, |layer| layer % global_every != global_every - 1)?;
     for field in ["sliding_window_pattern", "_sliding_window_pattern"] {
-        let expected = format!("{global_every}, each so manieth layer global");
+        let expected = format!("{global_every}: of so many layers the last is global");
         config.only(field, &expected, |value| value.as_u64() == Some(u64::from(global_every)))?;
     }
     config.only("use_bidirectional_attention", "false", |value| value.as_bool() == Some(false))?;

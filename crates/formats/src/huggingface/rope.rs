@@ -16,7 +16,6 @@ const SCALING: &str = "rope_scaling";
 const BASE: &str = "rope_theta";
 const FACTOR: &str = "factor";
 const ORIGINAL_CONTEXT: &str = "original_max_position_embeddings";
-const ATTENTION_FACTOR: &str = "attention_factor";
 /// What the first Llamas, whose files do not say it, have.
 const LLAMA_BASE: f64 = 10_000.0;
 /// The base of local layers that Gemma 3 has in GGUF.
@@ -25,13 +24,11 @@ const GEMMA3_LOCAL_BASE: f64 = 10_000.0;
 /// Sets the keys and makes the tensors of rotary positions.
 pub(super) fn describe(config: &Fields<'_>, model: &mut Description, head_dim: u32) -> Result<(), FormatError> {
     let scaling = scaling(config, model.family)?;
-    let base = match scaling.as_ref().map(|scaling| scaling.optional_float(BASE)).transpose()?.flatten() {
-        Some(base) => base,
-        None => match config.optional_float(BASE)? {
-            Some(base) => base,
-            None if model.family == Family::Llama => LLAMA_BASE,
-            None => return Err(config.wrong(BASE, "a number of at least 1")),
-        },
+    let place = scaling.as_ref().filter(|scaling| scaling.names(BASE)).unwrap_or(config);
+    let base = match place.optional_float(BASE)? {
+        Some(base) if base >= 1.0 => base,
+        None if model.family == Family::Llama => LLAMA_BASE,
+        _ => return Err(place.wrong(BASE, "a number of at least 1")),
     };
     model.set("rope.freq_base", narrow(base));
     let dims = dims(config, scaling.as_ref(), model, head_dim)?;
@@ -157,15 +154,6 @@ fn yarn(config: &Fields<'_>, scaling: &Fields<'_>, model: &mut Description) -> R
         Some(original) => original,
         None => config.size("max_position_embeddings")?,
     };
-    // What GGUF's readers take as given.
-    let attention_factor = 0.1 * factor.ln() + 1.0;
-    let is = |expected: f64| {
-        move |value: &serde_json::Value| value.as_f64().is_some_and(|number| (number - expected).abs() < 1e-6)
-    };
-    let expected = format!("{attention_factor}, or missing");
-    scaling.only(ATTENTION_FACTOR, &expected, is(attention_factor))?;
-    scaling.only("beta_fast", "32", is(32.0))?;
-    scaling.only("beta_slow", "1", is(1.0))?;
     scaling.only("truncate", "true", |value| value.as_bool() == Some(true))?;
     for field in ["mscale", "mscale_all_dim"] {
         scaling.only(field, "missing", |_| false)?;
@@ -173,7 +161,25 @@ fn yarn(config: &Fields<'_>, scaling: &Fields<'_>, model: &mut Description) -> R
     model.set("rope.scaling.type", "yarn");
     model.set("rope.scaling.factor", narrow(factor));
     model.set("rope.scaling.original_context_length", original);
+    for (field, key) in [("beta_fast", "rope.scaling.yarn_beta_fast"), ("beta_slow", "rope.scaling.yarn_beta_slow")] {
+        if let Some(beta) = scaling.optional_float(field)? {
+            model.set(key, narrow(beta));
+        }
+    }
+    if let Some(whole) = attention_factor(scaling)? {
+        // GGUF's is beside the usual one, which is not left out.
+        model.set("rope.scaling.attn_factor", narrow(whole / (0.1 * factor.ln() + 1.0)));
+    }
     Ok(())
+}
+
+/// What queries and keys are multiplied with, if the file says it.
+fn attention_factor(scaling: &Fields<'_>) -> Result<Option<f64>, FormatError> {
+    const FIELD: &str = "attention_factor";
+    match scaling.optional_float(FIELD)? {
+        Some(given) if given <= 0.0 => Err(scaling.wrong(FIELD, "above 0")),
+        given => Ok(given),
+    }
 }
 
 fn longrope(
@@ -194,12 +200,12 @@ fn longrope(
         None => config.size(ORIGINAL_CONTEXT)?,
     };
     let stretch = f64::from(config.size("max_position_embeddings")?) / f64::from(original);
-    let attention_factor = match scaling.optional_float(ATTENTION_FACTOR)? {
-        Some(given) if given > 0.0 => given,
-        Some(_) => return Err(scaling.wrong(ATTENTION_FACTOR, "above 0")),
+    let attention_factor = match attention_factor(scaling)? {
+        Some(given) => given,
         None if stretch > 1.0 => (1.0 + stretch.ln() / f64::from(original).ln()).sqrt(),
         None => 1.0,
     };
+    model.set("rope.scaling.type", "longrope");
     model.set("rope.scaling.original_context_length", original);
     model.set("rope.scaling.attn_factor", narrow(attention_factor));
     Ok(())
