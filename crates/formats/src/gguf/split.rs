@@ -16,6 +16,7 @@ const SHARDS_MAX: u64 = 1024;
 const NUMBER_KEY: &str = "split.no";
 const COUNT_KEY: &str = "split.count";
 const TENSORS_KEY: &str = "split.tensors.count";
+const KEYS: [&str; 3] = [NUMBER_KEY, COUNT_KEY, TENSORS_KEY];
 
 /// What a file says of its place in a split model.
 #[derive(Clone, Copy)]
@@ -123,7 +124,7 @@ fn check(shards: &[Shard], place: Place) -> Result<(), FormatError> {
             None => return Err(wrong(format!("has no \"{COUNT_KEY}\""))),
         }
         // Shards but the first have few other keys; what they have must be said of the same model.
-        for (key, value) in header.metadata.iter().filter(|(key, _)| key.as_str() != NUMBER_KEY) {
+        for (key, value) in header.metadata.iter().filter(|(key, _)| !KEYS.contains(&key.as_str())) {
             if let Some(first) = shards.first().and_then(|(_, first)| first.metadata.get(key)).filter(|&f| f != value) {
                 let (key, own, first) = (shown(key), value.describe(), first.describe());
                 return Err(wrong(format!("is of another model: \"{key}\" holds {own}, in the first shard {first}")));
@@ -142,7 +143,7 @@ fn check(shards: &[Shard], place: Place) -> Result<(), FormatError> {
 /// One model of all shards; the keys that tell of the split go.
 fn join(path: &Path, origin: Origin, mut shards: Vec<Shard>) -> Result<Gguf, FormatError> {
     let mut metadata = shards.first_mut().map(|(_, header)| std::mem::take(&mut header.metadata)).unwrap_or_default();
-    metadata.retain(|key, _| ![NUMBER_KEY, COUNT_KEY, TENSORS_KEY].contains(&key.as_str()));
+    metadata.retain(|key, _| !KEYS.contains(&key.as_str()));
     let mut gguf = Gguf::new(path, origin, metadata);
     for (file, header) in shards {
         if let Some(twice) = header.tensors.iter().find(|tensor| gguf.tensor(&tensor.name).is_some()) {
