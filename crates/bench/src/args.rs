@@ -36,7 +36,7 @@ Examples:
   tokenworks-bench compare --llama-bin llama.cpp/build/bin --model smollm2-Q4_1.gguf=Q4_1 --model smollm2-Q4_0.gguf=Q4_0
   tokenworks-bench compare --llama-bin DIR --model m.gguf=Q4_1 --rounds 1 --only prefill,decode --fixed-peer 512,on
 
-It takes an hour or more. Let nothing else run on the machine.")]
+It takes two hours with the four models of the script. Let nothing else run on the machine.")]
     Compare(Box<CompareArgs>),
     /// Tokenworks with and without guesses, in turn: how much faster copying is, and what other work pays. Exits 1 when an
     /// answer is not the same, 2 when nothing ran

@@ -38,7 +38,7 @@ impl Default for EngineConfig {
             max_waiting: 256,
             max_running: 64,
             prefill_chunk: 256,
-            itl_goal: Duration::from_millis(80),
+            itl_goal: Duration::from_millis(60),
             kv_blocks: 0,
             max_candidates: 16,
             prefix_cache: true,

@@ -146,4 +146,17 @@ mod tests {
         assert!(WeightMemory::new(0).take(usize::MAX).is_none());
         assert!(WeightMemory::new(0).take(1 << 60).is_none());
     }
+
+    /// A rest too small for the next part would be left at the end of each piece.
+    #[test]
+    fn what_was_expected_stands_in_one_piece() {
+        let len = PIECE_BYTES_MIN - 3 * LINE;
+        let starts = |expected| {
+            let mut memory = WeightMemory::new(expected);
+            let parts: Vec<Part> = (0..3).map(|_| memory.take(len).unwrap()).collect();
+            parts.iter().map(|part| part.as_ptr().addr()).collect::<Vec<_>>()
+        };
+        assert!(starts(3 * len).windows(2).all(|pair| pair[1] == pair[0] + len));
+        assert!(!starts(0).windows(2).all(|pair| pair[1] == pair[0] + len), "pieces of the least size hold one each");
+    }
 }

@@ -106,8 +106,8 @@ pub(crate) struct Loader<'a> {
     taken: HashSet<String>,
     bytes: Vec<u8>,
     memory: WeightMemory,
-    /// For the panels of vectors, which go when their values are taken.
-    passing: WeightMemory,
+    /// For the panels of vectors, which are not kept.
+    scratch: WeightMemory,
     /// Bytes of all matrices so far.
     pub(crate) matrix_bytes: usize,
 }
@@ -122,7 +122,7 @@ impl<'a> Loader<'a> {
             taken: HashSet::new(),
             bytes: Vec::new(),
             memory: WeightMemory::new(usize::try_from(expected).unwrap_or(usize::MAX)),
-            passing: WeightMemory::new(0),
+            scratch: WeightMemory::new(0),
             matrix_bytes: 0,
         }
     }
@@ -258,8 +258,8 @@ impl<'a> Loader<'a> {
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let tensor = self.tensor(name, &[len])?;
-        let builder = MatrixBuilder::new(&mut self.passing, weight_type(tensor.ty), 1, len);
-        let matrix = self.fill(builder, tensor, 0..1)?;
+        let room = room(&mut self.scratch, tensor, (1, len))?;
+        let matrix = self.read(tensor, 0..1, room)?;
         let mut values = vec![0.0; len];
         matrix.row_into(0, &mut values);
         Ok(values)
@@ -274,8 +274,8 @@ impl<'a> Loader<'a> {
     fn rows(&mut self, tensor: &TensorInfo, rows: Range<usize>) -> Result<Matrix, LoadError> {
         // Its shape was checked against sizes of the configuration.
         let cols = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
-        let builder = MatrixBuilder::new(&mut self.memory, weight_type(tensor.ty), rows.len(), cols);
-        let matrix = self.fill(builder, tensor, rows.start as u64..rows.end as u64)?;
+        let room = room(&mut self.memory, tensor, (rows.len(), cols))?;
+        let matrix = self.read(tensor, rows.start as u64..rows.end as u64, room)?;
         self.matrix_bytes += matrix.byte_len();
         Ok(matrix)
     }
@@ -290,24 +290,27 @@ impl<'a> Loader<'a> {
         Ok(tensor)
     }
 
-    fn fill(
-        &mut self,
-        builder: Result<MatrixBuilder, MatrixError>,
-        tensor: &TensorInfo,
-        rows: Range<u64>,
-    ) -> Result<Matrix, LoadError> {
-        let wrong = |source| LoadError::Matrix { name: tensor.name.clone(), source };
-        let mut builder = builder.map_err(wrong)?;
+    /// Some rows of a tensor, packed into their room.
+    fn read(&mut self, tensor: &TensorInfo, rows: Range<u64>, mut room: MatrixBuilder) -> Result<Matrix, LoadError> {
         let step = (CHUNK_BYTES / tensor.row_bytes().max(1)).max(1);
         let mut row = rows.start;
         while row < rows.end {
             let end = rows.end.min(row + step);
             self.gguf.read_tensor(tensor, row..end, &mut self.bytes)?;
-            builder.push_rows(self.pool, &self.bytes).map_err(wrong)?;
+            room.push_rows(self.pool, &self.bytes).map_err(|e| wrong(tensor, e))?;
             row = end;
         }
-        builder.finish().map_err(wrong)
+        room.finish().map_err(|e| wrong(tensor, e))
     }
+}
+
+/// Room in `memory` for a tensor of this shape.
+fn room(memory: &mut WeightMemory, tensor: &TensorInfo, shape: (usize, usize)) -> Result<MatrixBuilder, LoadError> {
+    MatrixBuilder::new(memory, weight_type(tensor.ty), shape.0, shape.1).map_err(|e| wrong(tensor, e))
+}
+
+fn wrong(tensor: &TensorInfo, source: MatrixError) -> LoadError {
+    LoadError::Matrix { name: tensor.name.clone(), source }
 }
 
 fn in_layer(layer: usize, name: &str) -> String {

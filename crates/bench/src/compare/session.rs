@@ -22,7 +22,7 @@ use crate::process::{Invocation, Running};
 /// How long a server may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 /// Added to the seed of the chats that come before those that are timed.
-const FIRST_CHATS: u64 = 1_000_000;
+const FIRST_CHATS_SEED: u64 = 1_000_000;
 /// How often a starting server is asked.
 const READY_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -205,7 +205,7 @@ impl<'a> Session<'a> {
                 match case.row {
                     Row::Chats8 => {
                         // Memory under so many chats: later ones find the caches full of ended ones.
-                        let first = serving::chats(&server.url, pid, (8, 1), case.seed + FIRST_CHATS).await?;
+                        let first = serving::chats(&server.url, pid, (8, 1), case.seed + FIRST_CHATS_SEED).await?;
                         let chats = serving::chats(&server.url, pid, (8, 2), case.seed).await?;
                         Ok(vec![chats.tokens_per_second, chats.ttft_ms, chats.itl_ms, first.memory_mib])
                     }

@@ -79,7 +79,7 @@ pub const KEYS: &[Key] = &[
     set("engine.max_running", Kind::Whole(1, 4096), "64", "sequences computed together"),
     set("engine.max_waiting", Kind::Whole(1, 1 << 20), "256", "requests that may wait; more are answered 429"),
     set("engine.prefill_chunk", Kind::Whole(1, 65536), "256", "most prompt tokens computed in one step"),
-    set("engine.itl_goal_ms", Kind::Whole(1, 60_000), "80", "longest wait of a running answer for its next token; prompts of others fill a step up to it"),
+    set("engine.itl_goal_ms", Kind::Whole(1, 60_000), "60", "longest wait of a running answer for its next token; prompts of others fill a step up to it"),
     set("engine.speculation", Kind::Choice(&["auto", "off"]), "\"auto\"", "whether answers that repeat text are guessed ahead where that is faster; they are the same either way"),
     unset("books.postgres_file", Kind::Path, "\"/srv/tokenworks/postgres-url\"", "file with the connection string of a PostgreSQL database that keeps the ledger (default: books.db in data_dir keeps it)"),
     set("books.writer", Kind::Whole(0, 65535), "0", "number of this server among those that share a PostgreSQL ledger; each has its own"),

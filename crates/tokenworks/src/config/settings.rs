@@ -438,7 +438,8 @@ mod tests {
         assert_eq!((s.cache_dir, s.data_dir), ("/c".into(), "/d".into()));
         assert_eq!(s.server.body_limit, 8 << 20);
         assert_eq!(s.server.drain, Duration::from_secs(30));
-        assert_eq!((s.engine.itl_goal, s.engine.speculation), (Duration::from_millis(80), true));
+        assert_eq!((s.engine.itl_goal, s.engine.speculation), (Duration::from_millis(60), true));
+        assert_eq!(s.engine.itl_goal, engine::EngineConfig::default().itl_goal, "one default, told in two places");
         assert!(!settings("[engine]\nspeculation = \"off\"").unwrap().engine.speculation);
         assert_eq!(s.engine.kv_type, KvType::F16);
         let own = settings("[engine]\nkv_type = \"q8_0\"\n[models.a]\n[models.b]\nkv_type = \"f16\"").unwrap();
