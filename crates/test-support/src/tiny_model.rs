@@ -6,7 +6,7 @@ mod write;
 use std::path::Path;
 
 use formats::FormatError;
-use formats::gguf::{TensorType, Writer};
+use formats::gguf::TensorType;
 
 use crate::vocabulary::{CHAT_TEMPLATE, VOCAB_SIZE};
 

@@ -374,7 +374,7 @@ fn no_file_and_no_text_do_harm() {
             for (place, value) in changes {
                 let mut all = Vec::new();
                 places(&file, "", &mut all);
-                if let Some(slot) = file.pointer_mut(place.get(&all)) {
+                if let Some(slot) = file.pointer_mut(place.get::<String>(&all)) {
                     *slot = value;
                 }
             }
