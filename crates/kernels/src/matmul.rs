@@ -288,6 +288,7 @@ mod tests {
             let mut code = || match random.byte() {
                 byte if !extreme => byte,
                 0..32 => 0,
+                32..64 => 0x80,
                 _ => 0xFF,
             };
             let mut block: Vec<u8> = (0..ty.block_bytes()).map(|_| code()).collect();

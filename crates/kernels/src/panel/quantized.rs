@@ -28,57 +28,18 @@ pub(crate) mod kinds {
 /// `$run` with `$T` for the quantized type `$ty`; float types have kernels of their own and must not come here.
 macro_rules! with_quantized {
     ($ty:expr, $T:ident => $run:expr) => {
+        $crate::panel::with_quantized!(
+            $ty, $T => $run, Q4_0, Q4_1, Q5_0, Q5_1, Q2K, Q3K, Q4K, Q5K, Q6K, IQ4NL, IQ4XS, MXFP4; Q8_0
+        )
+    };
+    ($ty:expr, $T:ident => $run:expr, $($name:ident),+; $last:ident) => {
         match $ty {
-            $crate::WeightType::Q4_0 => {
-                type $T = $crate::panel::kinds::Q4_0;
+            $($crate::WeightType::$name => {
+                type $T = $crate::panel::kinds::$name;
                 $run
-            }
-            $crate::WeightType::Q4_1 => {
-                type $T = $crate::panel::kinds::Q4_1;
-                $run
-            }
-            $crate::WeightType::Q5_0 => {
-                type $T = $crate::panel::kinds::Q5_0;
-                $run
-            }
-            $crate::WeightType::Q5_1 => {
-                type $T = $crate::panel::kinds::Q5_1;
-                $run
-            }
-            $crate::WeightType::Q2K => {
-                type $T = $crate::panel::kinds::Q2K;
-                $run
-            }
-            $crate::WeightType::Q3K => {
-                type $T = $crate::panel::kinds::Q3K;
-                $run
-            }
-            $crate::WeightType::Q4K => {
-                type $T = $crate::panel::kinds::Q4K;
-                $run
-            }
-            $crate::WeightType::Q5K => {
-                type $T = $crate::panel::kinds::Q5K;
-                $run
-            }
-            $crate::WeightType::Q6K => {
-                type $T = $crate::panel::kinds::Q6K;
-                $run
-            }
-            $crate::WeightType::IQ4NL => {
-                type $T = $crate::panel::kinds::IQ4NL;
-                $run
-            }
-            $crate::WeightType::IQ4XS => {
-                type $T = $crate::panel::kinds::IQ4XS;
-                $run
-            }
-            $crate::WeightType::MXFP4 => {
-                type $T = $crate::panel::kinds::MXFP4;
-                $run
-            }
+            })+
             _ => {
-                type $T = $crate::panel::kinds::Q8_0;
+                type $T = $crate::panel::kinds::$last;
                 $run
             }
         }
