@@ -20,3 +20,4 @@ pub use error::{ForwardError, LoadError};
 pub use kv_cache::{KvCache, KvCacheError, KvType};
 pub use model::Model;
 pub use step::Workspace;
+pub use weights::weight_type;

@@ -7,7 +7,6 @@ mod builtin;
 mod files;
 mod hub;
 mod pip;
-mod progress;
 mod reference;
 mod wheel;
 
@@ -23,7 +22,6 @@ use crate::error::{Error, Result};
 use crate::output::{Output, bytes};
 use files::{io_error, lock};
 use pip::Pip;
-use progress::Bar;
 
 /// Asks the person whether the terms are accepted.
 pub type Consent<'a> = &'a dyn Fn(&Builtin) -> Result<bool>;
