@@ -20,6 +20,7 @@ use crate::config::Settings;
 use crate::environment::HubEnvironment;
 use crate::error::{Error, Result};
 use crate::output::{Output, bytes};
+use crate::progress::Bar;
 use files::{io_error, lock};
 use pip::Pip;
 

@@ -190,10 +190,11 @@ fn report(
 ) -> Result<Report> {
     let mut tensors: Vec<Group> = Vec::new();
     let mut weights = 0_u64;
-    for Planned { tensor, to } in plan {
-        let after = (Planned { tensor, to: *to }).head().byte_len().map_err(|e| file_error(gguf.path(), &e))?;
+    for planned in plan {
+        let tensor = planned.tensor;
+        let after = planned.head().byte_len().map_err(|e| file_error(gguf.path(), &e))?;
         weights += tensor.rows().saturating_mul(tensor.row_len());
-        let (from, to) = (tensor.ty.name(), to.name());
+        let (from, to) = (tensor.ty.name(), planned.to.name());
         match tensors.iter_mut().find(|group| (group.from, group.to) == (from, to)) {
             Some(group) => {
                 group.tensors += 1;
