@@ -37,4 +37,4 @@ pub use isa::Isa;
 pub use matmul::{GroupedProduct, matmul, matmul_grouped, matmul_grouped_with, matmul_with};
 pub use matrix::{Matrix, MatrixBuilder, MatrixError, WeightType};
 pub use memory::WeightMemory;
-pub use pool::ThreadPool;
+pub use pool::{Reservation, ThreadPool};
