@@ -178,7 +178,9 @@ fn in_layer(layer: usize, name: &str) -> String {
     format!("blk.{layer}.{name}.weight")
 }
 
-fn weight_type(ty: TensorType) -> WeightType {
+/// How products read tensors of this type.
+#[must_use]
+pub fn weight_type(ty: TensorType) -> WeightType {
     match ty {
         TensorType::F32 => WeightType::F32,
         TensorType::F16 => WeightType::F16,

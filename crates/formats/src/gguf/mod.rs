@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use self::header::Header;
 pub use self::tensor::{TensorInfo, TensorType};
 pub use self::value::{Array, StringArray, Value};
-pub use self::writer::Writer;
+pub use self::writer::{TensorHead, Writer, header_bytes};
 use crate::FormatError;
 use crate::error::shown;
 

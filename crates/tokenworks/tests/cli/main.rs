@@ -8,6 +8,7 @@ mod configuration;
 mod draft_model;
 #[cfg(unix)]
 mod journal;
+mod quantize;
 mod serving;
 mod support;
 mod templates;
