@@ -29,8 +29,8 @@ pub use attention::{
     QueryColumn,
 };
 pub use elementwise::{
-    RopeFrequencies, RopeOrder, RopeTable, add, add_rms_norm, gelu_mul, rms_norm, rms_norm_add, rms_norm_in_place,
-    rope, scale, silu_mul,
+    RopeFrequencies, RopeOrder, RopeTable, add, add_rms_norm, add_to_rows, gelu_mul, rms_norm, rms_norm_add,
+    rms_norm_in_place, rope, scale, silu_mul, softcap,
 };
 pub use encode::{EncodeError, encode};
 pub use isa::Isa;

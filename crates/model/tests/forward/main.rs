@@ -4,6 +4,7 @@
 
 mod fixture;
 mod invariance;
+mod llama_cpp;
 mod plain;
 mod reference;
 mod refusals;

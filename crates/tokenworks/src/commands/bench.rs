@@ -170,9 +170,7 @@ fn share(
 
 /// Weights that a token is multiplied with: of all layers, and of the output head.
 fn weights(config: &ModelConfig) -> (usize, usize) {
-    let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-    let layer = config.hidden * (2 * queries + 2 * keys + 3 * config.feed_forward);
-    (config.layers * layer, config.vocab_size * config.hidden)
+    (config.layers * config.layer_weights_per_token(), config.vocab_size * config.hidden)
 }
 
 fn shown(report: &Report) -> String {
