@@ -8,6 +8,7 @@
 
 #[cfg(unix)]
 mod cluster;
+mod folder;
 mod quantize;
 mod random;
 mod tiny_model;

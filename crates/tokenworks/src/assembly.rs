@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use engine::{EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, RunnerShape};
-use formats::gguf::Gguf;
+use formats::gguf::{Gguf, Origin};
 use kernels::ThreadPool;
 use metering::Meter;
 use model::{Batch, BlockId, KvType, Model, Reservation};
@@ -89,7 +89,7 @@ pub fn thread_pool(context: &Context) -> Result<Arc<ThreadPool>> {
     })
 }
 
-/// Opens a model's file, fetching it first when it is missing.
+/// Opens a model's file or folder, fetching it first when it is missing.
 ///
 /// # Errors
 /// It cannot be fetched, or is no model file.
@@ -97,19 +97,32 @@ pub fn open(context: &Context, model: &ModelRef, consent: Consent<'_>) -> Result
     let path = context.catalogue().obtain(model, consent)?;
     Gguf::open(&path).map_err(|e| match model.source {
         Source::Path(_) => file_error(&path, &e).hint(
-            "give the path of a GGUF file, and check that it was copied whole; `tokenworks models` lists the names that \
-             need no path",
+            "give the path of a GGUF file, or of a folder with config.json and safetensors files, and check that it was \
+             copied whole; `tokenworks models` lists the names that need no path",
         ),
         _ => file_error(&path, &e).hint(format!("if it was damaged, remove it and run `tokenworks pull {}`", model.name)),
     })
 }
 
-/// The tokenizer of a model file.
+/// The tokenizer of a model.
 ///
 /// # Errors
-/// The file has none that is known.
+/// It has none that is known.
 pub fn read_tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
-    Tokenizer::from_gguf(gguf).map_err(|e| file_error(gguf.path(), &e))
+    match gguf.origin() {
+        Origin::Gguf { .. } => Tokenizer::from_gguf(gguf).map_err(|e| file_error(gguf.path(), &e)),
+        Origin::HuggingFace => Err(Error::failure(format!("cannot use the model folder {}", gguf.path().display()))
+            .because("it has no tokenizer that is known: tokenizer.json is not read yet")
+            .hint("use a GGUF file of this model; `tokenworks bench` needs no tokenizer")),
+    }
+}
+
+/// The weights of a model, taken into memory.
+///
+/// # Errors
+/// What is wrong with its file.
+pub fn load_weights(gguf: &Gguf, pool: &Arc<ThreadPool>) -> Result<Arc<Model>> {
+    Model::load(gguf, pool).map(Arc::new).map_err(|e| file_error(gguf.path(), &e))
 }
 
 /// Whether a model's draft model, if it has one, comes with it.
@@ -141,11 +154,10 @@ pub fn load(
         Drafts::Loaded => draft_model::load(context, (&model.name, &settings, &tokenizer), pool, consent)?,
         Drafts::LeftOut => None,
     };
-    let weights = Model::load(&gguf, pool).map_err(|e| file_error(gguf.path(), &e))?;
     Ok(LoadedModel {
         name: model.name.clone(),
         path: gguf.path().to_owned(),
-        model: Arc::new(weights),
+        model: load_weights(&gguf, pool)?,
         draft,
         tokenizer,
         template,

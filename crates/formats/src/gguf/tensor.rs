@@ -191,16 +191,16 @@ impl fmt::Display for TensorType {
     }
 }
 
-/// Where a tensor is and what it looks like. As given out by [`super::Gguf`], it lies wholly inside the file.
+/// Where a tensor is and what it looks like. As given out by [`super::Gguf`], it lies wholly inside its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Unique in its file.
+    /// Unique in its model.
     pub name: String,
     /// Element type.
     pub ty: TensorType,
     /// Sizes in GGUF order: `dims[0]` is the row length in elements; 1 to 4 entries, none 0.
     pub dims: Vec<u64>,
-    /// Bytes from the start of the file's data section.
+    /// Bytes from the start of its file's data section; 0 when it is put together from several.
     pub offset: u64,
     /// Bytes of the whole tensor.
     pub byte_len: u64,

@@ -36,7 +36,7 @@ fn open(bytes: &[u8]) -> (tempfile::NamedTempFile, Gguf) {
 #[test]
 fn what_was_written_is_read_back() {
     let (_file, gguf) = open(&small().to_bytes());
-    assert_eq!(gguf.version(), 3);
+    assert_eq!(gguf.origin(), Origin::Gguf { version: 3 });
     assert_eq!(gguf.get_str("general.architecture").unwrap(), Some("llama"));
     assert_eq!(gguf.get_u32("llama.block_count").unwrap(), Some(2));
     assert_eq!(gguf.get_f32("llama.rope.freq_base").unwrap(), Some(10_000.0));

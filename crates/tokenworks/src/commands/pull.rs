@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::assembly;
-use crate::catalogue::{BUILTINS, Builtin, ModelRef, Source};
+use crate::catalogue::{self, BUILTINS, Builtin, ModelRef, Source};
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::output::{bytes, table};
@@ -127,7 +127,7 @@ fn configured_row(context: &Context, name: &str) -> Row {
         Source::Path(path) => (path.to_string_lossy().into_owned(), "from the configuration".to_owned()),
     };
     let path = here(context, &model.source);
-    let bytes = path.as_ref().and_then(|p| std::fs::metadata(p).ok()).map(|m| m.len());
+    let bytes = path.as_ref().and_then(|p| catalogue::size(p.as_ref()));
     Row { name: model.name, source, about, license: None, bytes, path }
 }
 
