@@ -109,12 +109,11 @@ pub fn open(context: &Context, model: &ModelRef, consent: Consent<'_>) -> Result
 /// # Errors
 /// It has none that is known.
 pub fn read_tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
-    match gguf.origin() {
-        Origin::Gguf { .. } => Tokenizer::from_gguf(gguf).map_err(|e| file_error(gguf.path(), &e)),
-        Origin::HuggingFace => Err(Error::failure(format!("cannot use the model folder {}", gguf.path().display()))
-            .because("it has no tokenizer that is known: tokenizer.json is not read yet")
-            .hint("use a GGUF file of this model; `tokenworks bench` needs no tokenizer")),
-    }
+    let read = match gguf.origin() {
+        Origin::Gguf { .. } => Tokenizer::from_gguf(gguf),
+        Origin::HuggingFace => Tokenizer::from_folder(gguf.path()),
+    };
+    read.map_err(|e| file_error(gguf.path(), &e))
 }
 
 /// The weights of a model, taken into memory.
