@@ -1,7 +1,7 @@
 //! Text to token ids and back, chat templates, and decoding a stream safely.
 //!
-//! Everything is read from the model file's own metadata, or from the tokenizer.json of its folder. Input is any text; nothing in it can cause a panic or time that
-//! grows with the square of its length.
+//! Everything is read from the model file's own metadata, or from the tokenizer.json of its folder. Input is any text;
+//! nothing in it can cause a panic or time that grows with the square of its length.
 #![forbid(unsafe_code)]
 
 mod bpe;

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use formats::gguf::{Gguf, TensorHead, TensorInfo, TensorType, Value, header_bytes};
+use formats::gguf::{Gguf, Origin, TensorHead, TensorInfo, TensorType, Value, header_bytes};
 use kernels::{MatrixBuilder, ThreadPool, WeightMemory, encode};
 use model::weight_type;
 use serde::Serialize;
@@ -58,6 +58,11 @@ struct Group {
 pub fn run(context: &Context, args: &cli::Quantize) -> Result<()> {
     let reference = context.model(Some(&args.model))?;
     let gguf = assembly::open(context, &reference, &|builtin| consent(context, builtin, false))?;
+    if gguf.origin() == Origin::HuggingFace {
+        return Err(Error::usage(format!("{} is a folder of safetensors", gguf.path().display()))
+            .because("its tokenizer and the order of its rows are not those of GGUF")
+            .hint("give a GGUF file of this model"));
+    }
     let plan = plan::plan(&gguf, args.to, args.allow_requantize)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(gguf.path(), args.to));
     if out.symlink_metadata().is_ok() {
