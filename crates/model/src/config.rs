@@ -149,6 +149,17 @@ impl ModelConfig {
         Ok(())
     }
 
+    /// Refuses files with experts, for architectures that have none.
+    pub(crate) fn refuse_experts(&self) -> Result<(), LoadError> {
+        self.experts.map_or(Ok(()), |experts| {
+            Err(LoadError::InvalidKey {
+                key: format!("{}.{EXPERT_COUNT}", self.architecture),
+                expected: "absent".to_owned(),
+                actual: experts.count.to_string(),
+            })
+        })
+    }
+
     /// Refuses files without experts, for architectures that are mixtures.
     pub(crate) fn require_experts(&self) -> Result<(), LoadError> {
         match self.experts {

@@ -69,7 +69,7 @@ impl Gemma2 {
         Ok(Self {
             outer: loader.outer()?,
             layers,
-            frequencies: [rope::frequencies(config, RopeOrder::Halves, None)],
+            frequencies: [rope::frequencies(config, loader, RopeOrder::Halves)?],
             embedding_factor: sqrt(config.hidden),
             scale: 1.0 / sqrt(if is_27b { config.hidden / config.heads } else { config.head_dim }),
             window: config.sliding_window,

@@ -76,7 +76,7 @@ impl Gemma3 {
         Ok(Self {
             outer: loader.outer()?,
             layers,
-            frequencies: [rope::frequencies(config, RopeOrder::Halves, None), local],
+            frequencies: [rope::frequencies(config, loader, RopeOrder::Halves)?, local],
             embedding_factor: sqrt(config.hidden),
             scale: 1.0
                 / sqrt(if config.layers == LAYERS_OF_27B { config.hidden / config.heads } else { config.head_dim }),

@@ -21,8 +21,8 @@ fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
 }
 
 fn load(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<Decoder, LoadError> {
-    let divisors = loader.rope_divisors()?;
-    let frequencies = rope::frequencies(config, order(loader.gguf())?, divisors.as_deref());
+    let order = order(loader.gguf())?;
+    let frequencies = rope::frequencies(config, loader, order)?;
     Decoder::load(config, loader, frequencies, |loader, index| {
         Ok(Layer {
             attention_norm: loader.norm(index, "attn_norm", config.hidden)?,

@@ -18,12 +18,12 @@ pub(crate) const PHI3: Architecture =
 fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
     let mut config = ModelConfig::read(gguf, PHI3.name, 10_000.0)?;
     config.read_sliding_window_if_any(gguf)?;
+    config.refuse_experts()?;
     Ok(config)
 }
 
 fn load(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<Decoder, LoadError> {
-    let divisors = loader.rope_divisors()?;
-    let frequencies = rope::frequencies(config, RopeOrder::Halves, divisors.as_deref());
+    let frequencies = rope::frequencies(config, loader, RopeOrder::Halves)?;
     Decoder::load(config, loader, frequencies, |loader, index| {
         Ok(Layer {
             attention_norm: loader.norm(index, "attn_norm", config.hidden)?,

@@ -18,7 +18,7 @@ fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
 }
 
 fn load(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<Decoder, LoadError> {
-    let frequencies = rope::frequencies(config, RopeOrder::Halves, None);
+    let frequencies = rope::frequencies(config, loader, RopeOrder::Halves)?;
     Decoder::load(config, loader, frequencies, |loader, index| {
         Ok(Layer {
             attention_norm: loader.norm(index, "attn_norm", config.hidden)?,

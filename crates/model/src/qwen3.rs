@@ -34,7 +34,7 @@ fn config_of_mixture(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
 }
 
 fn load(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<Decoder, LoadError> {
-    let frequencies = rope::frequencies(config, RopeOrder::Halves, None);
+    let frequencies = rope::frequencies(config, loader, RopeOrder::Halves)?;
     Decoder::load(config, loader, frequencies, |loader, index| {
         let query_norm = loader.norm(index, "attn_q_norm", config.head_dim)?;
         let key_norm = loader.norm(index, "attn_k_norm", config.head_dim)?;

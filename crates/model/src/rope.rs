@@ -5,6 +5,7 @@ use kernels::{RopeFrequencies, RopeOrder};
 
 use crate::LoadError;
 use crate::config::{Keys, ModelConfig};
+use crate::weights::Loader;
 
 /// How rotary angles are stretched to contexts longer than the original.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,12 +106,17 @@ impl Yarn {
     }
 }
 
-/// The frequencies of a model's pairs; `divisors` of them, `[rope_dims / 2]`, if the file has some.
-pub(crate) fn frequencies(config: &ModelConfig, order: RopeOrder, divisors: Option<&[f32]>) -> RopeFrequencies {
-    RopeFrequencies::of_pairs(order, speeds(config, divisors), config.rope_scaling.magnitude)
+/// The frequencies of a model's pairs, as its keys and tensors declare them.
+pub(crate) fn frequencies(
+    config: &ModelConfig,
+    loader: &mut Loader<'_>,
+    order: RopeOrder,
+) -> Result<RopeFrequencies, LoadError> {
+    let speeds = speeds(config, loader.rope_divisors()?.as_deref());
+    Ok(RopeFrequencies::of_pairs(order, speeds, config.rope_scaling.magnitude))
 }
 
-/// Angle per position of each pair.
+/// Angle per position of each pair; `divisors` of them, `[rope_dims / 2]`, if the file has some.
 fn speeds(config: &ModelConfig, divisors: Option<&[f32]>) -> Vec<f64> {
     let scaling = &config.rope_scaling;
     let shares = scaling.yarn.map(|yarn| yarn.shares(config));

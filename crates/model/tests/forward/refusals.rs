@@ -161,6 +161,9 @@ fn experts() {
         refusal(&rewrite(&mixtral, |_| None, router)),
         "tensor \"blk.1.ffn_gate_inp.weight\" should have shape [64, 5] (row length first), but has [64, 3]"
     );
+    let mut phi = TinyModel::phi3().writer().unwrap();
+    phi.key("phi3.expert_count", Value::U32(16)).key("phi3.expert_used_count", Value::U32(2));
+    assert_eq!(refusal(&phi), "metadata key \"phi3.expert_count\" should be absent, but is 16");
     let none = rewrite(&variant("qwen3moe"), |key| key.contains("expert").then_some(Value::Bool(false)), |_, _| None);
     assert_eq!(refusal(&none), "metadata key \"qwen3moe.expert_count\" is missing");
 }
