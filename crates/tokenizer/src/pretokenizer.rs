@@ -106,10 +106,7 @@ const NAMES: &[(&[&str], PreTokenizer)] = &[
     ),
     (&["qwen35"], plain(&[Pass::Llama3 { digits: 1, marks: true }])),
     (&["tekken"], whole(&[Pass::Cased { digits: 1, contractions: false }])),
-    (
-        &["gpt-4o", "llama4", "kanana2", "minimax-m2"],
-        plain(&[Pass::Cased { digits: 3, contractions: true }]),
-    ),
+    (&["gpt-4o", "llama4", "kanana2", "minimax-m2"], plain(&[Pass::Cased { digits: 3, contractions: true }])),
     (
         &["deepseek-coder"],
         plain(&[
@@ -120,10 +117,7 @@ const NAMES: &[(&[&str], PreTokenizer)] = &[
             Pass::EachNumber,
         ]),
     ),
-    (
-        &["deepseek-v3", "joyai-llm", "hunyuan-dense"],
-        plain(&[Pass::NumberTriples, Pass::ChineseRuns, Pass::DeepSeek3]),
-    ),
+    (&["deepseek-v3", "joyai-llm", "hunyuan-dense"], plain(&[Pass::NumberTriples, Pass::ChineseRuns, Pass::DeepSeek3])),
 ];
 
 impl PreTokenizer {
@@ -131,10 +125,7 @@ impl PreTokenizer {
     pub(crate) fn by_name(name: &str) -> Result<Self, TokenizerError> {
         NAMES.iter().find(|(names, _)| names.contains(&name)).map(|(_, found)| *found).ok_or_else(|| {
             let names: Vec<&str> = NAMES.iter().flat_map(|(names, _)| names.iter().copied()).collect();
-            TokenizerError::UnknownPreTokenizer {
-                name: shown(name),
-                supported: names.join(", "),
-            }
+            TokenizerError::UnknownPreTokenizer { name: shown(name), supported: names.join(", ") }
         })
     }
 
@@ -343,7 +334,9 @@ fn is_lower(char: char) -> bool {
 fn small_word(text: &str) -> Option<usize> {
     let upper = run(text, is_upper);
     match run(after(text, upper), is_lower) {
-        0 => text.get(..upper)?.char_indices().rfind(|(_, char)| is_lower(*char)).map(|(at, char)| at + char.len_utf8()),
+        0 => {
+            text.get(..upper)?.char_indices().rfind(|(_, char)| is_lower(*char)).map(|(at, char)| at + char.len_utf8())
+        }
         len => Some(upper + len),
     }
 }
@@ -500,12 +493,15 @@ mod tests {
         ("gpt-4o", &[GPT4O]),
         (
             "deepseek-coder",
-            &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[\x{4e00}-\x{9fa5}\x{800}-\x{4e00}\x{ac00}-\x{d7ff}]+", r"\p{N}"],
+            &[
+                r"[\r\n]",
+                r"\s?\p{L}+",
+                r"\s?\p{P}+",
+                r"[\x{4e00}-\x{9fa5}\x{800}-\x{4e00}\x{ac00}-\x{d7ff}]+",
+                r"\p{N}",
+            ],
         ),
-        (
-            "deepseek-v3",
-            &[r"\p{N}{1,3}", r"[\x{4e00}-\x{9fa5}\x{3040}-\x{309f}\x{30a0}-\x{30ff}]+", DEEPSEEK3],
-        ),
+        ("deepseek-v3", &[r"\p{N}{1,3}", r"[\x{4e00}-\x{9fa5}\x{3040}-\x{309f}\x{30a0}-\x{30ff}]+", DEEPSEEK3]),
     ];
 
     const TEXTS: &[&str] = &[

@@ -60,8 +60,35 @@ fn byte_chars() -> Vec<String> {
 }
 
 const MERGES: &[&str] = &[
-    "h e", "l l", "he ll", "hell o", "o r", "Ġ w", "Ġw or", "l d", "Ġwor ld", "i n", "in g", "t h", "Ġ t", "Ġt h", "Ġth e",
-    "th e", "1 2", "12 3", "Ċ Ċ", "Ġ Ġ", "ĠĠ ĠĠ", "Ã ©", "' s", "A B", "e Ã©", "c h", "ch or", "0 0", "Ġ 1",
+    "h e",
+    "l l",
+    "he ll",
+    "hell o",
+    "o r",
+    "Ġ w",
+    "Ġw or",
+    "l d",
+    "Ġwor ld",
+    "i n",
+    "in g",
+    "t h",
+    "Ġ t",
+    "Ġt h",
+    "Ġth e",
+    "th e",
+    "1 2",
+    "12 3",
+    "Ċ Ċ",
+    "Ġ Ġ",
+    "ĠĠ ĠĠ",
+    "Ã ©",
+    "' s",
+    "A B",
+    "e Ã©",
+    "c h",
+    "ch or",
+    "0 0",
+    "Ġ 1",
 ];
 
 fn byte_level(pre: &str, pre_tokenizer: &Value, whole_words: bool) -> Three {
@@ -163,7 +190,10 @@ fn scored_merges_agree() {
 
 #[test]
 fn word_pieces_agree() {
-    let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "un", "##aff", "##able", "cafe", "##s", "!", "黑", "a", "##a", "[", "]"];
+    let words = [
+        "[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "un", "##aff", "##able", "cafe", "##s", "!", "黑", "a", "##a", "[",
+        "]",
+    ];
     let kinds = words.map(|word| match word {
         "[UNK]" => UNKNOWN,
         "[PAD]" | "[CLS]" | "[SEP]" => CONTROL,
@@ -216,7 +246,11 @@ fn word_pieces_agree() {
     // The reference reads special tokens in any text: its file has none for this.
     let three = Three::new(&writer, &json);
     three.agree("The unaffable CAFÉS! 黑黑 xyz a").unwrap();
-    three.agree_on(prop_oneof!["(the|un|aff|able|café|s|!|黑|a| |x){0,20}", "[a-zA-ZÀ-ÿ !\\n\u{301}]{0,30}", "\\PC{0,20}"]);
+    three.agree_on(prop_oneof![
+        "(the|un|aff|able|café|s|!|黑|a| |x){0,20}",
+        "[a-zA-ZÀ-ÿ !\\n\u{301}]{0,30}",
+        "\\PC{0,20}"
+    ]);
     three.agree(&"a".repeat(100)).unwrap();
     three.agree(&"a".repeat(101)).unwrap();
     assert_eq!(three.gguf.encode("the", true, false), [2, 4, 3]);

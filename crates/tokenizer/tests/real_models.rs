@@ -70,10 +70,12 @@ fn smollm2_agrees_with_the_crate() {
         texts.iter().zip(0..).map(|(text, id)| (text.to_owned(), Value::from(id))).collect();
     let added: Vec<Value> = (texts.iter().zip(0..).zip(kinds))
         .filter(|(_, kind)| *kind == 3)
-        .map(|((text, id), _)| serde_json::json!({
-            "id": id, "content": text, "special": true,
-            "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-        }))
+        .map(|((text, id), _)| {
+            serde_json::json!({
+                "id": id, "content": text, "special": true,
+                "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+            })
+        })
         .collect();
     assert!(!added.is_empty());
     let json = serde_json::json!({

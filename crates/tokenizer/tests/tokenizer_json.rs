@@ -120,7 +120,12 @@ fn special_tokens_are_read_only_where_asked() {
     let tokenizer = load(&unigram()).unwrap();
     assert_eq!(tokenizer.encode("ab<s>a", false, false), [8, 9, 10, 11, 6]);
     assert_eq!(tokenizer.encode("ab<s>a", false, true), [8, 0, 6]);
-    assert!(!tokenizer.encode("<0xC3><unk></s>", false, false).iter().any(|&id| id == 3 || tokenizer.is_special(id) && id != 2));
+    assert!(
+        !tokenizer
+            .encode("<0xC3><unk></s>", false, false)
+            .iter()
+            .any(|&id| id == 3 || tokenizer.is_special(id) && id != 2)
+    );
     // A merge to a special token, and one that is a whole word.
     let mut file = byte_level();
     file["added_tokens"][0] = json!({"id": 6, "content": "ab", "special": true});
@@ -260,7 +265,13 @@ fn faulty_files_are_refused_by_field() {
     refused(bpe("/added_tokens/0/id", json!(90_000)), &["90000", "too high"]);
     refused(bpe("/added_tokens/0/single_word", json!(true)), &["added_tokens[0]", "single_word"]);
     refused(bpe("/added_tokens/0", json!({"id": 8})), &["added_tokens[0]", "content"]);
-    refused(bpe("/pre_tokenizer", json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false})), &["pre_tokenizer"]);
+    refused(
+        bpe(
+            "/pre_tokenizer",
+            json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false}),
+        ),
+        &["pre_tokenizer"],
+    );
     refused(bpe("/normalizer", json!({"type": "Nonsense"})), &["normalizer"]);
     refused(bpe("/decoder", json!({"type": "CTC"})), &["decoder", "CTC"]);
     refused(bpe("/post_processor", json!({"type": "Nonsense"})), &["post_processor", "Nonsense"]);
@@ -349,7 +360,11 @@ fn no_file_and_no_text_do_harm() {
         Just(json!({"type": "Sequence", "pretokenizers": [], "normalizers": [], "processors": [], "decoders": []})),
     ];
     let changes = prop::collection::vec((any::<prop::sample::Index>(), values), 0..3);
-    let texts = prop_oneof!["[abcé<>s/\\[\\] ▁|en\\n]{0,30}", "(<s>|</s>|\\[CLS\\]|<\\|end\\|>|<unk>|<0xC3>|ab| ){0,8}", "\\PC{0,20}"];
+    let texts = prop_oneof![
+        "[abcé<>s/\\[\\] ▁|en\\n]{0,30}",
+        "(<s>|</s>|\\[CLS\\]|<\\|end\\|>|<unk>|<0xC3>|ab| ){0,8}",
+        "\\PC{0,20}"
+    ];
     let cut = prop::option::weighted(0.05, any::<prop::sample::Index>());
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1500) };
     let loaded = std::cell::Cell::new(0);

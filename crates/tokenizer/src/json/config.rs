@@ -218,9 +218,9 @@ fn around(post_processor: &PostProcessor, vocabulary: &Vocabulary) -> Result<(Ve
                     side = &mut suffix;
                     continue;
                 };
-                let token = special_tokens.get(id).ok_or_else(|| {
-                    fault("post_processor.special_tokens", format!("\"{}\" is not there", shown(id)))
-                })?;
+                let token = special_tokens
+                    .get(id)
+                    .ok_or_else(|| fault("post_processor.special_tokens", format!("\"{}\" is not there", shown(id))))?;
                 for &id in &token.ids {
                     side.push(checked(id)?);
                 }

@@ -191,7 +191,9 @@ impl TokenizerFile {
                     _ if unknown == Some(id) => TokenKind::Unknown,
                     Some(added) if added.special => TokenKind::Control,
                     Some(_) => TokenKind::UserDefined,
-                    None if self.model.byte_fallback == Some(true) && named_byte(slot.text).is_some() => TokenKind::Byte,
+                    None if self.model.byte_fallback == Some(true) && named_byte(slot.text).is_some() => {
+                        TokenKind::Byte
+                    }
                     None => TokenKind::Normal,
                 };
                 (slot.text, kind)
@@ -250,8 +252,7 @@ impl TokenizerFile {
             let slot = slots.get_mut(token.id as usize);
             let slot = slot.and_then(|slot| slot.replace(Slot { text, added: Some(token) }));
             if let Some(other) = slot.filter(|other| other.text != text) {
-                let reason =
-                    format!("id {} belongs to \"{}\" and to \"{}\"", token.id, shown(other.text), shown(text));
+                let reason = format!("id {} belongs to \"{}\" and to \"{}\"", token.id, shown(other.text), shown(text));
                 return refuse(reason);
             }
         }

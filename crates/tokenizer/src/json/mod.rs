@@ -191,7 +191,9 @@ fn pipeline(file: TokenizerFile, kind: ModelKind, vocabulary: &Vocabulary) -> Re
     let model = match kind {
         ModelKind::Bpe => ModelWrapper::BPE(bpe(file.model, vocabulary)?),
         ModelKind::WordPiece => {
-            let Vocab::Ids(ids) = file.model.vocab else { return Err(fault("model.vocab", "it is a list, not an object")) };
+            let Vocab::Ids(ids) = file.model.vocab else {
+                return Err(fault("model.vocab", "it is a list, not an object"));
+            };
             if file.model.continuing_subword_prefix.as_deref().is_some_and(|prefix| prefix != CONTINUES) {
                 return Err(fault("model.continuing_subword_prefix", format!("only \"{CONTINUES}\" is supported")));
             }

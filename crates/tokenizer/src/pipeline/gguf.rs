@@ -68,8 +68,7 @@ impl Pipeline {
         let unknown = unknown(gguf, vocabulary)?.ok_or(TokenizerError::Missing { key: UNKNOWN_KEY })?;
         let pieces = vocabulary.iter().zip(scores).map(|((text, _, _), &score)| (text.to_owned(), f64::from(score)));
         let bytes = vocabulary.iter().any(|(_, kind, _)| kind == TokenKind::Byte);
-        let model =
-            unigram(vocabulary, pieces, Some(unknown), bytes).map_err(|error| invalid(TOKENS_KEY, error))?;
+        let model = unigram(vocabulary, pieces, Some(unknown), bytes).map_err(|error| invalid(TOKENS_KEY, error))?;
         let flag = |key: &str| gguf.get_bool(key).map(|flag| flag.unwrap_or(true));
         let space_in_front = flag("tokenizer.ggml.add_space_prefix")?;
         let merge_spaces = flag(MERGE_SPACES_KEY)?;
