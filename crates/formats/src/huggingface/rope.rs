@@ -90,14 +90,10 @@ fn kind<'a>(scaling: &Fields<'a>) -> Result<&'a str, FormatError> {
     }
 }
 
+/// How much longer the context became.
 fn factor(scaling: &Fields<'_>) -> Result<f64, FormatError> {
-    above(scaling, FACTOR, 1.0)
-}
-
-/// A number of at least `least`, which must be there.
-fn above(fields: &Fields<'_>, field: &str, least: f64) -> Result<f64, FormatError> {
-    let number = fields.float(field)?;
-    if number >= least { Ok(number) } else { Err(fields.wrong(field, format!("at least {least}"))) }
+    let factor = scaling.float(FACTOR)?;
+    if factor >= 1.0 { Ok(factor) } else { Err(scaling.wrong(FACTOR, "at least 1")) }
 }
 
 /// Values of a head that are turned: all but for Phi-3.
