@@ -25,6 +25,8 @@ pub use batch::{BLOCK_TOKENS, Batch, BlockId, Column};
 pub use config::{Experts, ModelConfig};
 pub use error::{ForwardError, LoadError};
 pub use kv_cache::{KvCache, KvCacheError, KvType};
+pub use kernels::Reservation;
 pub use model::Model;
 pub use rope::{RopeScaling, Yarn};
 pub use step::Workspace;
+pub use weights::weight_type;

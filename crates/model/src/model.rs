@@ -69,6 +69,11 @@ impl Model {
         &self.config
     }
 
+    /// Waits until no other model computes on the same threads, and keeps them from it for a while.
+    pub fn reserve(&self) -> kernels::Reservation {
+        self.pool.reserve()
+    }
+
     /// Bytes of weights in memory.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {

@@ -317,7 +317,9 @@ fn in_layer(layer: usize, name: &str) -> String {
     format!("blk.{layer}.{name}.weight")
 }
 
-fn weight_type(ty: TensorType) -> WeightType {
+/// How products read tensors of this type.
+#[must_use]
+pub fn weight_type(ty: TensorType) -> WeightType {
     match ty {
         TensorType::F32 => WeightType::F32,
         TensorType::F16 => WeightType::F16,
@@ -325,8 +327,15 @@ fn weight_type(ty: TensorType) -> WeightType {
         TensorType::Q4_0 => WeightType::Q4_0,
         TensorType::Q4_1 => WeightType::Q4_1,
         TensorType::Q5_0 => WeightType::Q5_0,
+        TensorType::Q5_1 => WeightType::Q5_1,
         TensorType::Q8_0 => WeightType::Q8_0,
+        TensorType::Q2_K => WeightType::Q2K,
+        TensorType::Q3_K => WeightType::Q3K,
         TensorType::Q4_K => WeightType::Q4K,
+        TensorType::Q5_K => WeightType::Q5K,
         TensorType::Q6_K => WeightType::Q6K,
+        TensorType::IQ4_NL => WeightType::IQ4NL,
+        TensorType::IQ4_XS => WeightType::IQ4XS,
+        TensorType::MXFP4 => WeightType::MXFP4,
     }
 }

@@ -8,7 +8,7 @@ use engine::{EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, Runner
 use formats::gguf::{Gguf, Origin};
 use kernels::ThreadPool;
 use metering::Meter;
-use model::{Batch, BlockId, KvType, Model};
+use model::{Batch, BlockId, KvType, Model, Reservation};
 use service::{Charging, LocalLine, LocalLineConfig};
 use tokenizer::{TemplateError, TemplateRenderer, Tokenizer};
 
@@ -310,6 +310,10 @@ struct Bounded {
 impl Runner for Bounded {
     fn shape(&self) -> RunnerShape {
         RunnerShape { context_len: self.context_len, ..self.runner.shape() }
+    }
+
+    fn reserve(&self) -> Option<Reservation> {
+        self.runner.reserve()
     }
 
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), RunnerError> {

@@ -77,6 +77,13 @@ pub enum Command {
         Without --prompt, --depth and --sequences: --prompt 512 --depth 0,4096 --sequences 1,8,16, as far as the model's \
         context allows. With any of them, only what is named is measured.")]
     Bench(Bench),
+    /// Write a model with smaller weights
+    #[command(after_help = "Examples:\n  tokenworks quantize model-F16.gguf --to q4_k\n  \
+        tokenworks quantize model-F16.gguf --to q5_0 --out small.gguf --evaluate book.txt\n\n\
+        Matrices become TYPE. The output projection (and an embedding that serves as one) keeps at least 6 bits: q6_k, or \
+        q8_0. Rows that are no multiple of 256 take q5_0, q5_1 or q8_0 in place of q4_k, q5_k or q6_k. Norms and routers stay \
+        as they are.")]
+    Quantize(Quantize),
     /// Measure a model's quality
     #[command(subcommand)]
     Eval(Eval),
@@ -267,6 +274,54 @@ pub struct Bench {
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `quantize`
+#[derive(Args, Debug)]
+pub struct Quantize {
+    /// Built-in name, hf:owner/repo/file.gguf, or path
+    pub model: String,
+    /// How weights are stored
+    #[arg(long, value_enum, value_name = "TYPE", ignore_case = true)]
+    pub to: QuantizedType,
+    /// The new file [default: the model's name with TYPE, in the current folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Take a model whose weights are quantized already; what was lost then stays lost
+    #[arg(long)]
+    pub allow_requantize: bool,
+    /// Afterwards, compare both models on this text: perplexity, KL divergence, same likeliest token
+    #[arg(long, value_name = "TEXT")]
+    pub evaluate: Option<PathBuf>,
+    /// Tokens of a window of that text
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
+    pub ctx: u32,
+    /// Compare only the first N windows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunks: Option<u32>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Types that weights can be brought to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[expect(missing_docs, reason = "the names of the types")]
+pub enum QuantizedType {
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q5_0")]
+    Q5_0,
+    #[value(name = "q4_0")]
+    Q4_0,
+    #[value(name = "q4_1")]
+    Q4_1,
+    #[value(name = "q4_k")]
+    Q4K,
+    #[value(name = "q5_k")]
+    Q5K,
+    #[value(name = "q6_k")]
+    Q6K,
 }
 
 /// `eval`

@@ -18,7 +18,7 @@ use self::header::Header;
 pub(crate) use self::header::{DIMS_MAX, TENSOR_NAME_BYTES_MAX, TENSORS_MAX, byte_len, check_places};
 pub use self::tensor::{TensorInfo, TensorType};
 pub use self::value::{Array, StringArray, Value};
-pub use self::writer::Writer;
+pub use self::writer::{TensorHead, Writer, header_bytes};
 use crate::FormatError;
 use crate::data_file::{DataFile, Run, TensorData};
 use crate::error::shown;

@@ -28,7 +28,15 @@ fn alone(model: &Model, kv_type: KvType, tokens: &[u32]) -> Vec<Vec<f32>> {
 fn models() -> Vec<(TinyModel, KvType)> {
     let types = [TensorType::F32, TensorType::Q8_0, TensorType::Q4_1];
     let of = |tiny: TinyModel| types.map(|ty| tiny.clone().with_weights(ty));
-    let others = [TensorType::F16, TensorType::BF16, TensorType::Q4_0, TensorType::Q5_0];
+    let others = [
+        TensorType::F16,
+        TensorType::BF16,
+        TensorType::Q4_0,
+        TensorType::Q5_0,
+        TensorType::Q5_1,
+        TensorType::IQ4_NL,
+        TensorType::MXFP4,
+    ];
     let others = others.map(|ty| TinyModel::llama().with_weights(ty));
     let eight_bits = [TinyModel::llama(), TinyModel::gemma3()].map(|tiny| (tiny, KvType::Q8_0));
     let all = [of(TinyModel::llama()), of(TinyModel::gemma3())].into_iter().flatten().chain(others);

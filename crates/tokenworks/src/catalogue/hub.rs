@@ -11,7 +11,7 @@ use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo};
 
 use super::files::{io_error, sha256};
-use super::progress::Bar;
+use crate::progress::Bar;
 use crate::environment::HubEnvironment;
 use crate::error::{Error, Result, chain};
 

@@ -7,7 +7,6 @@ mod builtin;
 mod files;
 mod hub;
 mod pip;
-mod progress;
 mod reference;
 mod wheel;
 
@@ -21,9 +20,9 @@ use crate::config::Settings;
 use crate::environment::HubEnvironment;
 use crate::error::{Error, Result};
 use crate::output::{Output, bytes};
+use crate::progress::Bar;
 use files::{io_error, lock};
 use pip::Pip;
-use progress::Bar;
 
 /// Asks the person whether the terms are accepted.
 pub type Consent<'a> = &'a dyn Fn(&Builtin) -> Result<bool>;

@@ -12,6 +12,7 @@ pub mod perplexity;
 pub mod plans;
 pub mod prices;
 pub mod pull;
+pub mod quantize;
 pub mod report;
 pub mod run;
 pub mod serve;

@@ -9,6 +9,7 @@ mod draft_model;
 mod files;
 #[cfg(unix)]
 mod journal;
+mod quantize;
 mod serving;
 mod support;
 mod templates;

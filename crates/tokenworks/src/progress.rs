@@ -1,15 +1,15 @@
-//! The bar that shows how far a download is.
+//! The bar that shows how far long work on a file is.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A progress bar on standard error; hidden when that is no terminal.
 #[derive(Clone, Debug)]
-pub(super) struct Bar(ProgressBar);
+pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
     /// A bar for something of this many bytes.
     #[must_use]
-    pub(super) fn new(label: &str, bytes: u64) -> Self {
+    pub(crate) fn new(label: &str, bytes: u64) -> Self {
         let bar = ProgressBar::new(bytes).with_message(label.to_owned());
         let template = "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -19,23 +19,23 @@ impl Bar {
     }
 
     /// Sets the whole and starts again from nothing.
-    pub(super) fn start(&self, bytes: u64) {
+    pub(crate) fn start(&self, bytes: u64) {
         self.0.set_length(bytes);
         self.0.set_position(0);
     }
 
     /// Says what is being done now.
-    pub(super) fn label(&self, label: &str) {
+    pub(crate) fn label(&self, label: &str) {
         self.0.set_message(label.to_owned());
     }
 
     /// How much is there now.
-    pub(super) fn set(&self, bytes: u64) {
+    pub(crate) fn set(&self, bytes: u64) {
         self.0.set_position(bytes);
     }
 
     /// Takes the bar away.
-    pub(super) fn done(&self) {
+    pub(crate) fn done(&self) {
         self.0.finish_and_clear();
     }
 }

@@ -1,0 +1,285 @@
+//! What quantizing did to the answers: both models on the same text, position by position.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use formats::gguf::Gguf;
+use kernels::ThreadPool;
+use model::{BLOCK_TOKENS, Batch, BlockId, Column, KvCache, KvType, Model, Workspace};
+use serde::Serialize;
+
+use crate::assembly::{file_error, read_tokenizer};
+use crate::cli;
+use crate::commands::perplexity::{self, Score};
+use crate::error::{Error, Result, chain};
+use crate::output::grouped;
+use crate::progress::Bar;
+
+/// Columns of a forward pass: the logits of so many positions are in memory for both models.
+const COLUMNS: usize = 32;
+
+/// The text in windows of tokens; as for perplexity, the second half of each is scored.
+pub(super) struct Windows {
+    file: String,
+    ctx: usize,
+    windows: Vec<Vec<u32>>,
+}
+
+impl Windows {
+    /// Reads and tokenizes the text.
+    ///
+    /// # Errors
+    /// It cannot be read or is shorter than a window; the model has no tokenizer or a shorter context.
+    pub(super) fn read(gguf: &Gguf, file: &Path, args: &cli::Quantize) -> Result<Self> {
+        let config = model::ModelConfig::from_gguf(gguf).map_err(|e| file_error(gguf.path(), &e))?;
+        let ctx = args.ctx as usize;
+        if ctx > config.context_len {
+            return Err(Error::usage(format!("--ctx is {ctx}, but the model has a context of {}", config.context_len))
+                .hint("give a smaller --ctx"));
+        }
+        let text = perplexity::read(file)?;
+        let tokenizer = read_tokenizer(gguf)?;
+        let tokens = tokenizer.encode(&text, true, false);
+        let start = tokenizer.encode("", true, false).first().copied();
+        let most = args.chunks.map_or(usize::MAX, |n| n as usize);
+        let mut windows: Vec<Vec<u32>> = tokens.chunks_exact(ctx).take(most).map(<[u32]>::to_vec).collect();
+        if windows.is_empty() {
+            let (file, tokens) = (file.display(), tokens.len());
+            return Err(Error::usage(format!("{file} has {tokens} tokens, fewer than one window of {ctx}"))
+                .hint("give a longer text or a smaller --ctx"));
+        }
+        if let Some(start) = start {
+            windows.iter_mut().filter_map(|window| window.first_mut()).for_each(|first| *first = start);
+        }
+        Ok(Self { file: file.display().to_string(), ctx, windows })
+    }
+}
+
+/// Both models on a text.
+#[derive(Debug, Serialize)]
+pub(super) struct Evaluation {
+    file: String,
+    ctx: usize,
+    windows: usize,
+    positions: u64,
+    before: Perplexity,
+    after: Perplexity,
+    /// KL divergence of the new distribution from the old one, in nats; its mean over the positions.
+    kl_divergence_mean: f64,
+    kl_divergence_p99: f64,
+    kl_divergence_max: f64,
+    /// Share of positions at which both think the same token the likeliest.
+    same_top: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Perplexity {
+    perplexity: f64,
+    standard_error: f64,
+}
+
+impl From<&Score> for Perplexity {
+    fn from(score: &Score) -> Self {
+        Self { perplexity: score.perplexity(), standard_error: score.standard_error() }
+    }
+}
+
+impl Evaluation {
+    /// As a person reads it.
+    pub(super) fn shown(&self) -> String {
+        let Self { before, after, .. } = self;
+        format!(
+            "on {} ({} positions in {} windows of {}):\n  perplexity {:.4} +/- {:.4} before, {:.4} +/- {:.4} after\n  \
+             KL divergence {:.6} mean, {:.6} p99, {:.6} most\n  same likeliest token at {:.2} % of the positions\n",
+            self.file,
+            grouped(self.positions),
+            self.windows,
+            self.ctx,
+            before.perplexity,
+            before.standard_error,
+            after.perplexity,
+            after.standard_error,
+            self.kl_divergence_mean,
+            self.kl_divergence_p99,
+            self.kl_divergence_max,
+            100.0 * self.same_top,
+        )
+    }
+}
+
+/// One position under both models.
+#[derive(Clone, Copy, Debug, Default)]
+struct Position {
+    nll_before: f64,
+    nll_after: f64,
+    divergence: f64,
+    same_top: bool,
+}
+
+/// Runs both models over the windows.
+///
+/// # Errors
+/// A model cannot be loaded, or has no room.
+pub(super) fn measure(
+    (before, after): (&Gguf, &Path),
+    windows: &Windows,
+    pool: &Arc<ThreadPool>,
+) -> Result<Evaluation> {
+    let after = Gguf::open(after).map_err(|e| file_error(after, &e))?;
+    let mut readers = [Reader::new(before, windows.ctx, pool)?, Reader::new(&after, windows.ctx, pool)?];
+    let bar = Bar::new("comparing", (windows.windows.len() * windows.ctx) as u64);
+    let mut positions = Vec::new();
+    for (index, window) in windows.windows.iter().enumerate() {
+        for from in (0..windows.ctx).step_by(COLUMNS) {
+            let columns = from..windows.ctx.min(from + COLUMNS);
+            // The last position foresees a token that is not in the window.
+            let scored = columns.start.max(windows.ctx / 2)..columns.end.min(windows.ctx - 1);
+            for reader in &mut readers {
+                reader.forward(window, columns.clone(), scored.clone())?;
+            }
+            let [before, after] = &readers;
+            let first = positions.len();
+            positions.resize(first + scored.len(), Position::default());
+            pool.for_each_chunk(&mut positions[first..], 1, |i, out| {
+                let next = window[scored.start + i + 1] as usize;
+                out.fill(compare(before.logits(i), after.logits(i), next));
+            });
+            bar.set((index * windows.ctx + columns.end) as u64);
+        }
+    }
+    bar.done();
+    Ok(summary(windows, positions))
+}
+
+fn summary(windows: &Windows, mut positions: Vec<Position>) -> Evaluation {
+    let (mut before, mut after) = (Score::default(), Score::default());
+    for position in &positions {
+        before.add(position.nll_before);
+        after.add(position.nll_after);
+    }
+    positions.sort_unstable_by(|a, b| a.divergence.total_cmp(&b.divergence));
+    let count = positions.len();
+    let at = |rank: usize| positions.get(rank.saturating_sub(1)).map_or(0.0, |position| position.divergence);
+    #[expect(clippy::cast_precision_loss, reason = "a count of positions")]
+    let share = |sum: f64| sum / count.max(1) as f64;
+    #[expect(clippy::cast_precision_loss, reason = "a count of positions")]
+    let same = positions.iter().filter(|position| position.same_top).count() as f64;
+    Evaluation {
+        file: windows.file.clone(),
+        ctx: windows.ctx,
+        windows: windows.windows.len(),
+        positions: count as u64,
+        before: (&before).into(),
+        after: (&after).into(),
+        kl_divergence_mean: share(positions.iter().map(|position| position.divergence).sum()),
+        kl_divergence_p99: at((count * 99).div_ceil(100)),
+        kl_divergence_max: at(count),
+        same_top: share(same),
+    }
+}
+
+/// One position: `next` is the token that follows in the text.
+fn compare(before: &[f32], after: &[f32], next: usize) -> Position {
+    let (log_sum_before, top_before) = log_sum_exp(before);
+    let (log_sum_after, top_after) = log_sum_exp(after);
+    let mut divergence = 0.0;
+    for (&before, &after) in before.iter().zip(after) {
+        let log_before = f64::from(before) - log_sum_before;
+        divergence += log_before.exp() * (log_before - (f64::from(after) - log_sum_after));
+    }
+    Position {
+        nll_before: log_sum_before - f64::from(before[next]),
+        nll_after: log_sum_after - f64::from(after[next]),
+        // Rounding can push the sum of equal distributions a little below.
+        divergence: divergence.max(0.0),
+        same_top: top_before == top_after,
+    }
+}
+
+/// The logarithm of the sum of the exponentials, and the first of the largest.
+fn log_sum_exp(logits: &[f32]) -> (f64, usize) {
+    let (mut top, mut most) = (0, f32::NEG_INFINITY);
+    for (i, &logit) in logits.iter().enumerate() {
+        if logit > most {
+            (top, most) = (i, logit);
+        }
+    }
+    let most = f64::from(most);
+    (most + logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum::<f64>().ln(), top)
+}
+
+/// A model with room for a window.
+struct Reader {
+    model: Model,
+    workspace: Workspace,
+    cache: KvCache,
+    table: Vec<BlockId>,
+    logits: Vec<f32>,
+}
+
+impl Reader {
+    fn new(gguf: &Gguf, ctx: usize, pool: &Arc<ThreadPool>) -> Result<Self> {
+        let model = Model::load(gguf, pool).map_err(|e| file_error(gguf.path(), &e))?;
+        let blocks = ctx.div_ceil(BLOCK_TOKENS);
+        let cache = model
+            .new_kv_cache(KvType::F16, blocks)
+            .map_err(|e| Error::failure("cannot make the KV cache").because(chain(&e)).hint("give a smaller --ctx"))?;
+        let table = (0..).take(blocks).collect();
+        let logits = vec![0.0; COLUMNS * model.config().vocab_size];
+        Ok(Self { model, workspace: Workspace::new(), cache, table, logits })
+    }
+
+    /// Computes the positions `columns` of a window; logits of those in `scored`.
+    fn forward(
+        &mut self,
+        window: &[u32],
+        columns: std::ops::Range<usize>,
+        scored: std::ops::Range<usize>,
+    ) -> Result<()> {
+        let failed = |e: String| Error::failure("the forward pass failed").because(e);
+        let number = |n: usize| u32::try_from(n).map_err(|e| failed(e.to_string()));
+        let first = columns.start;
+        let column = |position: usize| Ok(Column { token: window[position], position: number(position)?, sequence: 0 });
+        let columns = columns.map(column).collect::<Result<Vec<_>>>()?;
+        let logits_of = scored.map(|position| number(position - first)).collect::<Result<Vec<_>>>()?;
+        let batch = Batch { columns: &columns, tables: &[&self.table], logits_of: &logits_of };
+        let logits = &mut self.logits[..logits_of.len() * self.model.config().vocab_size];
+        self.model
+            .forward(&mut self.workspace, &mut self.cache, &batch, logits)
+            .map_err(|e| failed(chain(&e)))
+    }
+
+    /// Logits of the scored position `index` of the last forward pass.
+    fn logits(&self, index: usize) -> &[f32] {
+        let vocab = self.model.config().vocab_size;
+        &self.logits[index * vocab..][..vocab]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn divergence_by_hand() {
+        // (1/2, 1/4, 1/4) against (1/4, 1/2, 1/4): ln(2)/2 - ln(2)/4.
+        let ln = |values: [f32; 3]| values.map(f32::ln);
+        let position = compare(&ln([2.0, 1.0, 1.0]), &ln([3.0, 6.0, 3.0]), 1);
+        assert!((position.divergence - 2.0_f64.ln() / 4.0).abs() < 1e-6, "{position:?}");
+        assert!((position.nll_before - 4.0_f64.ln()).abs() < 1e-6 && (position.nll_after - 2.0_f64.ln()).abs() < 1e-6);
+        assert!(!position.same_top);
+        let same = compare(&[0.5, -3.0], &[10.5, 7.0], 0);
+        assert!(same.divergence < 1e-6 && same.same_top);
+    }
+
+    #[test]
+    fn the_summary_ranks() {
+        let windows = Windows { file: "t".to_owned(), ctx: 4, windows: vec![vec![0; 4]] };
+        let positions = (0..200)
+            .map(|i| Position { divergence: f64::from(i), same_top: i % 4 == 0, ..Position::default() })
+            .collect();
+        let summary = summary(&windows, positions);
+        assert_eq!((summary.kl_divergence_p99, summary.kl_divergence_max, summary.same_top), (197.0, 199.0, 0.25));
+        assert!((summary.kl_divergence_mean - 99.5).abs() < 1e-9);
+    }
+}
