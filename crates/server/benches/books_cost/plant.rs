@@ -14,7 +14,7 @@ use ledger::StoreSpec;
 use metering::{Journal, Meter};
 use serde_json::json;
 use server::{KeyConfig, Server, ServerConfig, hash_key};
-use service::{Charging, Line, LocalLine, LocalLineConfig};
+use service::{Charging, FixedPool, Line, LocalLine, LocalLineConfig};
 use tempfile::TempDir;
 use tokenizer::Tokenizer;
 use tokio::runtime::Runtime;
