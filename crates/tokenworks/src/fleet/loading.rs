@@ -236,7 +236,7 @@ fn give_up(inner: &Inner, index: usize, trouble: Trouble) -> PoolError {
 pub(super) async fn unload(inner: &Arc<Inner>, index: usize, idle: Option<Duration>) {
     let _turn = inner.turn.lock().await;
     let leaves = inner.with(index, |slot| {
-        let long_idle = |limit| !slot.pinned && slot.idle().is_some_and(|since| since >= limit);
+        let long_idle = |limit: Duration| !slot.pinned && slot.idle().is_some_and(|since| since >= limit);
         let may = idle.is_none_or(long_idle);
         match slot.state {
             ModelState::Loaded if may => {
