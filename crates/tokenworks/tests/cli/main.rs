@@ -6,6 +6,7 @@ mod books;
 mod catalogue;
 mod configuration;
 mod draft_model;
+mod fleet;
 #[cfg(unix)]
 mod journal;
 mod quantize;
