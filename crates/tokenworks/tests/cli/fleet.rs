@@ -34,15 +34,16 @@ fn complete(serving: &Serving, model: &str, max_tokens: u32) -> String {
 
 /// A model that was just asked may count as in use for a moment: then another is asked for again.
 fn served(serving: &Serving, model: &str) {
-    let mut answer = String::new();
+    let good = |answer: &str| answer.starts_with("HTTP/1.1 200");
+    let mut answer = complete(serving, model, 2);
     for _ in 0..200 {
-        answer = complete(serving, model, 2);
-        if answer.starts_with("HTTP/1.1 200") {
-            return;
+        if good(&answer) {
+            break;
         }
         std::thread::sleep(Duration::from_millis(20));
+        answer = complete(serving, model, 2);
     }
-    panic!("{model}: {answer}");
+    assert!(good(&answer), "{model}: {answer}");
 }
 
 /// What the running server says of a model.
@@ -57,15 +58,15 @@ fn states(sandbox: &Sandbox) -> [String; 2] {
 
 /// Waits until something is so of a model.
 fn eventually(sandbox: &Sandbox, model: &str, check: impl Fn(&Value) -> bool) {
-    let mut last = Value::Null;
+    let mut last = shown(sandbox, model);
     for _ in 0..400 {
-        last = shown(sandbox, model);
         if check(&last) {
-            return;
+            break;
         }
         std::thread::sleep(Duration::from_millis(20));
+        last = shown(sandbox, model);
     }
-    panic!("never: {last}");
+    assert!(check(&last), "never: {last}");
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn unloading_lets_an_answer_under_way_end() {
     let sandbox = sandbox(ON_DEMAND);
     let serving = Serving::start(&sandbox, &[]);
     std::thread::scope(|scope| {
-        let stream = scope.spawn(|| complete(&serving, "a", 3000));
+        let stream = scope.spawn(|| complete(&serving, "a", 6000));
         eventually(&sandbox, "a", |shown| shown["running"] == 1);
         assert_eq!(sandbox.run(&["models", "unload", "a"]).good(), "a: unloaded\n");
         let answer = stream.join().unwrap();
