@@ -23,8 +23,7 @@ pub struct Model {
     pub created: u64,
     /// Who serves it.
     pub owned_by: String,
-    /// Most tokens of prompt and answer together (vLLM's field); absent while a model that is loaded when it is asked for
-    /// was never read.
+    /// Most tokens of prompt and answer together (vLLM's field); absent of a model whose file is not here yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_model_len: Option<usize>,
     /// Other names it answers to.

@@ -23,8 +23,8 @@ pub struct Act {
     pub at_ms: i64,
     /// Who: the id of a key, or what did it by itself.
     pub actor: String,
-    /// On what: the kind's word and the key; `payment` and `credit note` with what they are for; `secret of the keys`; `model` with its
-    /// name for commands on it.
+    /// On what: the kind's word and the key; `payment` and `credit note` with what they are for; `secret of the keys`; `model`
+    /// with its name for commands on it.
     pub record: String,
     /// The JSON before, without secrets; `None`: it was new.
     pub before: Option<Value>,

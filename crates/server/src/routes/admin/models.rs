@@ -96,8 +96,7 @@ pub(crate) async fn load(
     Ok(Json(shown(&model)))
 }
 
-/// Unloads a model: it takes no new requests, and those accepted have the drain time to end. It is loaded again when it is
-/// asked for.
+/// Unloads a model once its requests have ended or the drain time is over; it is loaded again when it is asked for.
 #[utoipa::path(
     post,
     path = "/admin/v1/models/{name}/unload",
@@ -119,7 +118,7 @@ pub(crate) async fn unload(
     Ok(Json(shown(&model)))
 }
 
-/// Says whether a model may be unloaded by itself. Until the server ends; `models.NAME.pinned` says it for good.
+/// Says whether a model may be unloaded by itself, until the server ends; `models.NAME.pinned` says it for good.
 #[utoipa::path(
     put,
     path = "/admin/v1/models/{name}/pin",
