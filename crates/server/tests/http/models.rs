@@ -208,7 +208,10 @@ async fn the_operator_loads_unloads_and_pins() {
     assert_eq!(loaded.status, 200, "{}", loaded.text());
     let loaded = loaded.json();
     assert_eq!((&loaded["name"], &loaded["state"]), (&json!("scripted"), &json!("loaded")));
-    assert_eq!((&loaded["weight_bytes"], &loaded["kv_bytes"], &loaded["idle_seconds"]), (&json!(100), &json!(20), &json!(5)));
+    assert_eq!(
+        (&loaded["weight_bytes"], &loaded["kv_bytes"], &loaded["idle_seconds"]),
+        (&json!(100), &json!(20), &json!(5))
+    );
     let pinned = admin(address, "PUT", "/models/scripted/pin", json!({"pinned": true})).await.json();
     assert_eq!(pinned["pinned"], true);
     let wrong = admin(address, "PUT", "/models/scripted/pin", json!({"pinned": 1})).await;
@@ -230,12 +233,8 @@ async fn the_operator_loads_unloads_and_pins() {
     let acts: Vec<_> =
         audit["data"].as_array().unwrap().iter().map(|act| (&act["actor"], &act["record"], &act["after"])).collect();
     let (actor, record) = (json!("config/ops"), json!("model scripted"));
-    let commands = [
-        json!({"command": "load"}),
-        json!({"command": "unload"}),
-        json!({"pinned": true}),
-        json!({"command": "load"}),
-    ];
+    let commands =
+        [json!({"command": "load"}), json!({"command": "unload"}), json!({"pinned": true}), json!({"command": "load"})];
     let expected: Vec<_> = commands.iter().map(|command| (&actor, &record, command)).collect();
     assert_eq!(acts, expected);
 }
@@ -249,7 +248,8 @@ async fn models_that_are_fixed_take_no_commands_and_only_the_plants_keys_see_the
     assert_eq!((answer.status, answer.error().code.as_deref()), (400, Some("models_are_fixed")));
     shop.customer().await;
     let scopes = json!(["inference", "manage"]);
-    let made = shop.admin("POST", "/keys", json!({"id": "boss", "project": "web", "name": "ops", "scopes": scopes})).await;
+    let made =
+        shop.admin("POST", "/keys", json!({"id": "boss", "project": "web", "name": "ops", "scopes": scopes})).await;
     let boss = made["key"].as_str().unwrap();
     for (method, path) in [("GET", "/models"), ("POST", "/models/tiny/load"), ("POST", "/models/tiny/unload")] {
         let answer = shop.ask(boss, method, &format!("/admin/v1{path}"), &Value::Null).await;

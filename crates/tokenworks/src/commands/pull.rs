@@ -92,9 +92,9 @@ pub fn models(context: &Context, args: &cli::Models) -> Result<()> {
 /// Gives the running server a command on a model, and shows what it says of the model then.
 fn act(context: &Context, model: &NamedModel, (method, command, body): (&str, &str, Value)) -> Result<()> {
     let server = Books::served(context)?.ok_or_else(|| {
-        Error::failure("no server runs here").because("its models are in its memory only").hint(
-            "start one: tokenworks serve; or name the data folder of the one that runs: --data-dir DIR",
-        )
+        Error::failure("no server runs here")
+            .because("its models are in its memory only")
+            .hint("start one: tokenworks serve; or name the data folder of the one that runs: --data-dir DIR")
     })?;
     let shown = server.send(method, &format!("/models/{}/{command}", part(&model.name)), &body)?;
     if model.json {

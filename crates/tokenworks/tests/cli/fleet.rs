@@ -150,7 +150,9 @@ fn unloading_lets_an_answer_under_way_end() {
 fn models_that_do_not_fit_together_are_refused_before_any_is_loaded() {
     let sandbox = sandbox("");
     let error = sandbox.run(&["serve", "a", "b", "--port", "0"]).bad(2);
-    for part in ["b does not fit into memory", "32.0 MiB of KV cache", "may take 48.0 MiB", "a ", "engine.memory higher"] {
+    for part in
+        ["b does not fit into memory", "32.0 MiB of KV cache", "may take 48.0 MiB", "a ", "engine.memory higher"]
+    {
         assert!(error.contains(part), "{part} in {error}");
     }
     // By arithmetic each gets its part.
