@@ -17,13 +17,13 @@ use crate::commands::Context;
 use crate::config::{ModelSettings, TemplateSource};
 use crate::draft_model::{self, DraftFacts, DraftModel};
 use crate::error::{Error, Result, chain};
-use crate::memory::{KvBudget, KvDemand};
+use crate::memory::{KvBudget, KvDemand, KvRoom, Need};
 use crate::renderer::ProcessRenderer;
 
 /// Templates longer than this are no templates.
 const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 /// How long an engine may finish its step when the program ends.
-const ENGINE_END: Duration = Duration::from_secs(5);
+pub const ENGINE_END: Duration = Duration::from_secs(5);
 
 /// A model in memory with what belongs to it.
 pub struct LoadedModel {
@@ -226,14 +226,37 @@ fn read_template(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
+impl Facts {
+    /// Bytes that it takes, with its draft model.
+    #[must_use]
+    pub fn takes(&self) -> Need {
+        let (weights, kv) = self.draft.as_ref().map_or((0, 0), |draft| (draft.weight_bytes, draft.kv.bytes));
+        Need { weights: self.weight_bytes.saturating_add(weights), kv: self.kv.bytes.saturating_add(kv) }
+    }
+}
+
 impl LoadedModel {
-    /// Starts the engine and the line. `meter` counts what they do; `charging`: their requests are charged.
+    /// Bytes of its weights, with those of its draft model.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        let draft = self.draft.as_ref().map_or(0, |draft| draft.model.weight_bytes());
+        self.model.weight_bytes().saturating_add(draft) as u64
+    }
+
+    /// Starts the engine and the line. `meter` counts what they do; `charging`: their requests are charged; `room` bounds
+    /// the KV cache.
     ///
     /// # Errors
     /// The KV cache does not fit, or the engine cannot start.
-    pub fn start(self, context: &Context, meter: &Arc<Meter>, charging: Option<&Arc<Charging>>) -> Result<Production> {
+    pub fn start(
+        self,
+        context: &Context,
+        meter: &Arc<Meter>,
+        charging: Option<&Arc<Charging>>,
+        room: KvRoom,
+    ) -> Result<Production> {
         let settings = &context.settings.engine;
-        let demand = KvDemand::of(&self.name, self.model.config(), &self.settings, settings)?;
+        let demand = KvDemand::of(&self.name, self.model.config(), &self.settings, settings)?.within(room);
         let kv = demand.budget()?;
         let too_large = |e| Error::failure("the KV cache is too large").because(e).hint("set engine.kv_memory lower");
         let blocks = usize::try_from(kv.blocks).map_err(too_large)?;

@@ -64,8 +64,11 @@ pub enum Command {
     #[command(after_help = "Examples:\n  tokenworks pull smollm2-135m\n  \
         tokenworks pull gemma3-270m --accept-license\n  tokenworks pull hf:owner/repo/model-Q4_0.gguf")]
     Pull(Pull),
-    /// List the models
-    #[command(after_help = "Example:\n  tokenworks models --json")]
+    /// List the models; load, unload and pin those of the running server
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  tokenworks models --json\n  tokenworks models load mine"
+    )]
     Models(Models),
     /// Show a text's tokens
     #[command(after_help = "Examples:\n  tokenworks tokenize \"darkness brightness\"\n  \
@@ -221,6 +224,36 @@ pub struct Pull {
 /// `models`
 #[derive(Args, Debug)]
 pub struct Models {
+    /// What to do with a model of the running server [default: list all]
+    #[command(subcommand)]
+    pub act: Option<ModelAct>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with a model of the running server.
+#[derive(Debug, Subcommand)]
+pub enum ModelAct {
+    /// Load a model that is offered; idle ones that are not pinned make room
+    #[command(after_help = "Example:\n  tokenworks models load mine")]
+    Load(NamedModel),
+    /// Unload a model once its requests have ended; it is loaded again when it is asked for
+    #[command(after_help = "Example:\n  tokenworks models unload mine")]
+    Unload(NamedModel),
+    /// Keep a model in memory, whatever else is to be loaded
+    #[command(after_help = "Example:\n  tokenworks models pin mine")]
+    Pin(NamedModel),
+    /// Let a model leave memory when it is idle
+    #[command(after_help = "Example:\n  tokenworks models unpin mine")]
+    Unpin(NamedModel),
+}
+
+/// A model of the running server.
+#[derive(Args, Debug)]
+pub struct NamedModel {
+    /// Its name, or another that it answers to
+    pub name: String,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,

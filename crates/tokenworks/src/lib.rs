@@ -13,6 +13,7 @@ pub mod desk;
 pub mod draft_model;
 pub mod environment;
 pub mod error;
+pub mod fleet;
 pub mod logs;
 pub mod memory;
 pub mod output;

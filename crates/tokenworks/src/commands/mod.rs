@@ -25,7 +25,7 @@ use crate::error::Result;
 use crate::output::Output;
 
 /// What every command gets.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Context {
     /// The environment.
     pub environment: Environment,

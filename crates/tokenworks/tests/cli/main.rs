@@ -7,6 +7,7 @@ mod catalogue;
 mod configuration;
 mod draft_model;
 mod files;
+mod fleet;
 #[cfg(unix)]
 mod journal;
 mod quantize;
