@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use formats::gguf::{Gguf, Origin, TensorHead, TensorInfo, TensorType, Value, header_bytes};
+use formats::gguf::{Gguf, Origin, TensorHead, TensorInfo, TensorType, header_bytes};
 use kernels::{MatrixBuilder, ThreadPool, WeightMemory, encode};
 use model::weight_type;
 use serde::Serialize;
