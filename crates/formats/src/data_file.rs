@@ -71,13 +71,7 @@ pub(crate) struct Run {
 
 impl TensorData {
     /// Fills `out` with the bytes of `tensor` from its byte `start` on.
-    pub(crate) fn read(
-        &self,
-        files: &[DataFile],
-        tensor: &str,
-        start: u64,
-        out: &mut [u8],
-    ) -> Result<(), FormatError> {
+    pub(crate) fn read(&self, files: &[DataFile], tensor: &str, start: u64, out: &mut [u8]) -> Result<(), FormatError> {
         let wrong = || FormatError::Tensor { tensor: shown(tensor), reason: "it has fewer bytes".to_owned() };
         match self {
             Self::Made(bytes) => {

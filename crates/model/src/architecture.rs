@@ -12,15 +12,8 @@ use crate::{gemma2, gemma3, llama, phi3, qwen2, qwen3};
 const KEY: &str = "general.architecture";
 
 /// All that are supported.
-static ALL: [Architecture; 7] = [
-    llama::LLAMA,
-    qwen2::QWEN2,
-    qwen3::QWEN3,
-    qwen3::QWEN3_MOE,
-    phi3::PHI3,
-    gemma2::GEMMA2,
-    gemma3::GEMMA3,
-];
+static ALL: [Architecture; 7] =
+    [llama::LLAMA, qwen2::QWEN2, qwen3::QWEN3, qwen3::QWEN3_MOE, phi3::PHI3, gemma2::GEMMA2, gemma3::GEMMA3];
 
 /// How models of one architecture are read.
 pub(crate) struct Architecture {
@@ -51,11 +44,9 @@ impl Architecture {
     pub(crate) fn of(gguf: &Gguf) -> Result<&'static Self, LoadError> {
         let missing = || LoadError::MissingKey { key: KEY.to_owned() };
         let name = gguf.get_str(KEY)?.ok_or_else(missing)?;
-        ALL.iter().find(|architecture| architecture.name == name).ok_or_else(|| {
-            LoadError::UnknownArchitecture {
-                found: name.chars().take(40).flat_map(char::escape_debug).collect(),
-                supported: ALL.each_ref().map(|architecture| architecture.name).join(", "),
-            }
+        ALL.iter().find(|architecture| architecture.name == name).ok_or_else(|| LoadError::UnknownArchitecture {
+            found: name.chars().take(40).flat_map(char::escape_debug).collect(),
+            supported: ALL.each_ref().map(|architecture| architecture.name).join(", "),
         })
     }
 }

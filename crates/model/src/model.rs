@@ -5,8 +5,8 @@ use std::sync::Arc;
 use formats::gguf::Gguf;
 use kernels::{KvStore, KvType, ThreadPool};
 
-use crate::batch::{BLOCK_TOKENS, Batch};
 use crate::architecture::{Architecture, Forward};
+use crate::batch::{BLOCK_TOKENS, Batch};
 use crate::config::ModelConfig;
 use crate::kv_cache::{KvCache, KvCacheError};
 use crate::weights::Loader;

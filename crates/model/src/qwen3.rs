@@ -11,11 +11,8 @@ use crate::decoder::{Decoder, Layer};
 use crate::rope;
 use crate::weights::{Biases, Loader};
 
-pub(crate) const QWEN3: Architecture = Architecture {
-    name: "qwen3",
-    config,
-    load: |config, loader| load(config, loader).map(boxed),
-};
+pub(crate) const QWEN3: Architecture =
+    Architecture { name: "qwen3", config, load: |config, loader| load(config, loader).map(boxed) };
 
 pub(crate) const QWEN3_MOE: Architecture = Architecture {
     name: "qwen3moe",

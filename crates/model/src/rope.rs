@@ -42,7 +42,11 @@ impl RopeScaling {
         let kind = keys.text(kind_key)?.unwrap_or("linear");
         if !["none", "linear", "yarn", "longrope"].contains(&kind) {
             let kind = kind.chars().take(40).flat_map(char::escape_debug).collect::<String>();
-            return Err(keys.invalid(kind_key, "\"none\", \"linear\", \"yarn\" or \"longrope\"", format!("\"{kind}\"")));
+            return Err(keys.invalid(
+                kind_key,
+                "\"none\", \"linear\", \"yarn\" or \"longrope\"",
+                format!("\"{kind}\""),
+            ));
         }
         let factor = match kind {
             "none" => 1.0,

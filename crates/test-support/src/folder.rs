@@ -69,7 +69,12 @@ impl TinyModel {
         let row_bytes = bytes.len() / usize::try_from(tensor.rows()).unwrap_or(1).max(1);
         let rows: Vec<&[u8]> = bytes.chunks(row_bytes).collect();
         let heads = rows.chunks(self.head_dim as usize);
-        heads.flat_map(|head| head.iter().step_by(2).chain(head.iter().skip(1).step_by(2))).copied().flatten().copied().collect()
+        heads
+            .flat_map(|head| head.iter().step_by(2).chain(head.iter().skip(1).step_by(2)))
+            .copied()
+            .flatten()
+            .copied()
+            .collect()
     }
 }
 

@@ -4,9 +4,8 @@ use formats::gguf::TensorType;
 use half::{bf16, f16};
 
 /// What the codes of IQ4_NL stand for (llama.cpp, `kvalues_iq4nl`).
-const IQ4_NL: [f32; 16] = [
-    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0,
-];
+const IQ4_NL: [f32; 16] =
+    [-127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0];
 /// What the codes of MXFP4 stand for (OCP Microscaling Formats 1.0, E2M1).
 const E2M1: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 

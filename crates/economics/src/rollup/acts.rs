@@ -3,8 +3,8 @@
 use ledger::{Entry, Ledger, StoreError, Tally};
 
 use super::keys::{ACTS, ALERTS, Key, PAGE, Parts};
-use crate::books::{MODEL_KIND, SECRET_KIND};
 use crate::books::detail::{CreditNote, Payment};
+use crate::books::{MODEL_KIND, SECRET_KIND};
 use crate::directory::record::Kind;
 
 pub(super) fn alert_key(seq: i64) -> Vec<u8> {

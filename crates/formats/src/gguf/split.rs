@@ -240,7 +240,10 @@ mod tests {
     #[test]
     fn shards_that_are_missing_or_doubled() {
         refused(|n| (n != 3).then(|| shard(n)), &["m-00003-of-00003.gguf is missing", "beside m-00001-of-00003.gguf"]);
-        refused(second(|| shard(3)), &["m-00002-of-00003.gguf says that it is number 2, from 0", "stands as number 1 of 3"]);
+        refused(
+            second(|| shard(3)),
+            &["m-00002-of-00003.gguf says that it is number 2, from 0", "stands as number 1 of 3"],
+        );
         let same_tensor = || {
             let mut writer = Writer::new();
             writer.key(NUMBER_KEY, 1_u32).key(COUNT_KEY, 3_u32).key(TENSORS_KEY, 3_u32);
@@ -265,7 +268,10 @@ mod tests {
         refused(second(|| with(&[])), &["m-00002-of-00003.gguf has no \"split.count\""]);
         refused(second(|| with(&[count.clone(), tensors.clone()])), &["m-00002", "split.no", "nothing"]);
         refused(second(|| with(&[number.clone(), (COUNT_KEY, Value::U32(4)), tensors.clone()])), &["m-00002", "of 4"]);
-        refused(second(|| with(&[number.clone(), count.clone(), (TENSORS_KEY, Value::U32(9))])), &["m-00002", "9 tensors"]);
+        refused(
+            second(|| with(&[number.clone(), count.clone(), (TENSORS_KEY, Value::U32(9))])),
+            &["m-00002", "9 tensors"],
+        );
         let other = ("general.architecture", Value::from("qwen2"));
         let other = [whole.as_slice(), &[other]].concat();
         refused(second(|| with(&other)), &["m-00002", "of another model", "\"qwen2\"", "\"llama\""]);
@@ -280,7 +286,9 @@ mod tests {
             let message = Gguf::open(folder.path().join(other)).unwrap_err().to_string();
             assert!(message.contains("shard 2 of 3") && message.contains("-00002-of-00003.gguf"), "{message}");
         }
-        for (number, count, words) in [(3_u32, 3_u32, "number 3, from 0, of 3"), (0, 0, "of 0"), (1, 70_000, "limit of 1024")] {
+        for (number, count, words) in
+            [(3_u32, 3_u32, "number 3, from 0, of 3"), (0, 0, "of 0"), (1, 70_000, "limit of 1024")]
+        {
             let mut writer = Writer::new();
             writer.key(NUMBER_KEY, number).key(COUNT_KEY, count).key(TENSORS_KEY, 0_u32);
             writer.write(folder.path().join("x.gguf")).unwrap();

@@ -113,7 +113,9 @@ fn dims(
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared with the number below")]
         let dims = turned as u32;
         if !(1..=head_dim).contains(&dims) || !dims.is_multiple_of(2) {
-            return Err(fields.wrong(PART, format!("such that it leaves an even part of the {head_dim} values of a head")));
+            return Err(
+                fields.wrong(PART, format!("such that it leaves an even part of the {head_dim} values of a head"))
+            );
         }
         model.set("rope.dimension_count", dims);
         return Ok(dims);
@@ -178,13 +180,9 @@ fn attention_factor(scaling: &Fields<'_>) -> Result<Option<f64>, FormatError> {
     }
 }
 
-fn longrope(
-    config: &Fields<'_>,
-    scaling: &Fields<'_>,
-    model: &mut Description,
-    dims: u32,
-) -> Result<(), FormatError> {
-    for (field, tensor) in [("long_factor", "rope_factors_long.weight"), ("short_factor", "rope_factors_short.weight")] {
+fn longrope(config: &Fields<'_>, scaling: &Fields<'_>, model: &mut Description, dims: u32) -> Result<(), FormatError> {
+    for (field, tensor) in [("long_factor", "rope_factors_long.weight"), ("short_factor", "rope_factors_short.weight")]
+    {
         let factors = scaling.factors(field)?;
         if factors.len() as u64 != u64::from(dims / 2) {
             return Err(scaling.wrong(field, format!("a list of {}, half of the values that are turned", dims / 2)));

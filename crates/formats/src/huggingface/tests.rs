@@ -330,7 +330,9 @@ fn longrope_of_phi3() {
     assert_eq!(gguf.get_u32("phi3.attention.sliding_window").unwrap(), Some(50));
     let factor = gguf.get_f32("phi3.rope.scaling.attn_factor").unwrap().unwrap();
     assert!((factor - (1.0 + 4.0_f32.ln() / 25.0_f32.ln()).sqrt()).abs() < 1e-6, "{factor}");
-    for (field, value) in [("long_factor", json!([1.0])), ("short_factor", json!([1, 2, 0])), ("short_factor", json!(null))] {
+    for (field, value) in
+        [("long_factor", json!([1.0])), ("short_factor", json!([1, 2, 0])), ("short_factor", json!(null))]
+    {
         let mut config = config.clone();
         config["rope_scaling"][field] = value;
         refused(&config, &[&format!("\"rope_scaling.{field}\" should be a list")]);
@@ -397,7 +399,10 @@ fn experts_make_up_one_tensor() {
 fn folders_without_what_a_model_needs() {
     let empty = tempfile::tempdir().unwrap();
     let message = Gguf::open(empty.path()).unwrap_err().to_string();
-    assert!(message.contains("has no config.json") && message.contains(&empty.path().display().to_string()), "{message}");
+    assert!(
+        message.contains("has no config.json") && message.contains(&empty.path().display().to_string()),
+        "{message}"
+    );
     let folder = Folder::new(&base(LLAMA));
     folder.refused(&["has no model.safetensors, no model.safetensors.index.json and no model-00001"]);
     folder.weights("model.safetensors", &[EMBEDDING]);
@@ -455,7 +460,16 @@ fn shards_by_an_index() {
     folder.refused(&[norm, "c.safetensors"]);
     folder.weights("c.safetensors", &[("x", &[1]), ("y", &[1])]);
     folder.refused(&["\"y\"", "is in c.safetensors, but not in model.safetensors.index.json"]);
-    for trick in ["../a.safetensors", "/etc/x.safetensors", "sub/a.safetensors", "..\\a.safetensors", "..", "", ".safetensors", "a.bin"] {
+    for trick in [
+        "../a.safetensors",
+        "/etc/x.safetensors",
+        "sub/a.safetensors",
+        "..\\a.safetensors",
+        "..",
+        "",
+        ".safetensors",
+        "a.bin",
+    ] {
         index(json!({ embedding: trick }));
         folder.refused(&["model.safetensors.index.json", embedding, "no plain name"]);
     }

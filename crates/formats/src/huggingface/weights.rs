@@ -50,7 +50,9 @@ fn open_indexed(folder: &Path) -> Result<Vec<Safetensors>, FormatError> {
     for (tensor, file) in map {
         let file = file.as_str().filter(|file| is_plain(file)).ok_or_else(|| {
             let (tensor, file) = (shown(tensor), shown(&file.to_string()));
-            wrong(format!("\"weight_map\" puts tensor \"{tensor}\" in {file}, which is no plain name of a safetensors file"))
+            wrong(format!(
+                "\"weight_map\" puts tensor \"{tensor}\" in {file}, which is no plain name of a safetensors file"
+            ))
         })?;
         left.insert(tensor, file);
     }

@@ -76,7 +76,12 @@ impl Header {
         reader.take(length).read_to_end(&mut bytes).map_err(io(LENGTH_BYTES))?;
         if (bytes.len() as u64) < length {
             // It shrank since its length was asked.
-            return Err(FormatError::Truncated { what: WHAT.to_owned(), offset: LENGTH_BYTES, needed: length, file_len });
+            return Err(FormatError::Truncated {
+                what: WHAT.to_owned(),
+                offset: LENGTH_BYTES,
+                needed: length,
+                file_len,
+            });
         }
         let Entries(entries) = serde_json::from_slice(&bytes).map_err(|error| FormatError::Invalid {
             what: WHAT.to_owned(),

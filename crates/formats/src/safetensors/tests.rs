@@ -87,7 +87,8 @@ fn faulty_tensors_are_refused() {
     refused(&one("F32", "[2]", "[18446744073709551608,18446744073709551616]"), &["\"w\""]);
     refused(&one("F32", "[2]", "[18446744073709551600,18446744073709551608]"), &["\"w\"", "reach past"]);
     let two = |name: &str, offsets: &str| {
-        let of = |name: &str, offsets: &str| format!(r#""{name}":{{"dtype":"F32","shape":[2],"data_offsets":{offsets}}}"#);
+        let of =
+            |name: &str, offsets: &str| format!(r#""{name}":{{"dtype":"F32","shape":[2],"data_offsets":{offsets}}}"#);
         file(&format!("{{{},{}}}", of("w", "[0,8]"), of(name, offsets)), 64)
     };
     assert!(parse(&two("v", "[8,16]")).is_ok());

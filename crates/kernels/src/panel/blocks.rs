@@ -71,9 +71,9 @@ pub(super) fn codes(ty: WeightType, src: &[u8], b: usize) -> [u8; BLOCK] {
         WeightType::Q5_0 => five_bits(&src[2..]),
         WeightType::Q5_1 => five_bits(&src[4..]),
         WeightType::Q2K => std::array::from_fn(|k| src[16 + half * 32 + k] >> (2 * quarter) & 3),
-        WeightType::Q3K => std::array::from_fn(|k| {
-            (src[32 + half * 32 + k] >> (2 * quarter) & 3) | (src[k] >> b & 1) << 2
-        }),
+        WeightType::Q3K => {
+            std::array::from_fn(|k| (src[32 + half * 32 + k] >> (2 * quarter) & 3) | (src[k] >> b & 1) << 2)
+        }
         WeightType::Q4K => std::array::from_fn(|k| paired_nibble(&src[16..], b, k)),
         WeightType::Q5K => std::array::from_fn(|k| paired_nibble(&src[48..], b, k) | (src[16 + k] >> b & 1) << 4),
         WeightType::Q6K => std::array::from_fn(|k| {

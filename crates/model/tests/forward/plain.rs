@@ -1,5 +1,5 @@
 //! A forward pass in the plainest possible form: double precision, one loop per formula, no batches, no cache blocks.
-//! Keys and values are rounded to half floats, as the cache holds them.
+//! Keys and values are rounded to half floats, as the cache holds them, unless told otherwise.
 
 use std::collections::HashMap;
 
@@ -26,6 +26,10 @@ pub(crate) struct Spec {
     pub(crate) rope_magnitude: f64,
     /// Tensor of divisors of the frequencies.
     pub(crate) rope_factors: Option<&'static str>,
+    /// YaRN's factor and original context.
+    pub(crate) yarn: Option<[f64; 2]>,
+    /// Whether keys and values are rounded to half floats.
+    pub(crate) half_cache: bool,
     /// Keys that a local layer sees. `None`: all layers are global.
     pub(crate) window: Option<usize>,
     /// Each how many layers one is global; 0: all are local.
@@ -38,6 +42,8 @@ pub(crate) struct Spec {
     pub(crate) biased: bool,
     pub(crate) embedding_factor: f64,
     pub(crate) gelu: bool,
+    /// Whether GELU is looked up in a table from half floats to half floats, as llama.cpp does.
+    pub(crate) half_gelu: bool,
     pub(crate) score_scale: f64,
     /// A norm (the part of its tensor's name) that is left out.
     pub(crate) without_norm: Option<&'static str>,
@@ -55,7 +61,7 @@ impl Spec {
                 (1.0, Some("rope_factors_long.weight"), f64::from(1.19f32))
             }
             RopeStretch::Longrope => (1.0, Some("rope_factors_short.weight"), f64::from(1.19f32)),
-            RopeStretch::Yarn(_) => unreachable!("the plain pass knows no YaRN"),
+            RopeStretch::Yarn(factor) => (1.0, None, 1.0 + 0.1 * f64::from(factor).ln()),
         };
         Self {
             heads: tiny.heads as usize,
@@ -70,6 +76,11 @@ impl Spec {
             rope_divisor,
             rope_magnitude,
             rope_factors,
+            yarn: match tiny.rope_stretch {
+                RopeStretch::Yarn(factor) => Some([f64::from(factor), f64::from(tiny.original_context)]),
+                _ => None,
+            },
+            half_cache: true,
             window: (tiny.sliding_window > 0).then_some(tiny.sliding_window as usize),
             global_every: match tiny.architecture {
                 Architecture::Gemma2 => 2,
@@ -81,6 +92,7 @@ impl Spec {
             biased: true,
             embedding_factor: if gemma { f64::from(tiny.hidden).sqrt() } else { 1.0 },
             gelu: gemma,
+            half_gelu: false,
             score_scale: 1.0 / f64::from(tiny.head_dim).sqrt(),
             without_norm: None,
         }
@@ -205,11 +217,10 @@ impl Pass<'_> {
     }
 
     fn activation(&self, x: f64) -> f64 {
-        if self.spec.gelu {
-            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
-            0.5 * x * (1.0 + inner.tanh())
-        } else {
-            x / (1.0 + (-x).exp())
+        match self.spec.gelu {
+            false => x / (1.0 + (-x).exp()),
+            true if self.spec.half_gelu => half(gelu(half(x))),
+            true => gelu(x),
         }
     }
 
@@ -229,8 +240,9 @@ impl Pass<'_> {
         };
         let queries = heads(self, &queries, "attn_q_norm");
         let keys = heads(self, &keys, "attn_k_norm");
-        self.keys[layer].push(halves(&keys));
-        self.values[layer].push(halves(&values));
+        let kept = |x: Vec<f64>| if spec.half_cache { halves(&x) } else { x };
+        self.keys[layer].push(kept(keys));
+        self.values[layer].push(kept(values));
         let first = local.map_or(0, |window| (position + 1).saturating_sub(window));
         let mut out = Vec::new();
         for (head, query) in queries.chunks(spec.head_dim).enumerate() {
@@ -277,13 +289,25 @@ impl Pass<'_> {
         let pairs = spec.rope_dims / 2;
         for i in 0..pairs {
             let divisor = spec.rope_divisor * spec.rope_factors.map_or(1.0, |name| self.weights.get(name)[0][i]);
-            let angle = position as f64 * base.powf(-(i as f64) / pairs as f64) / divisor;
+            let angle = position as f64 * base.powf(-(i as f64) / pairs as f64) / divisor * self.yarn(i, base);
             let (c, s) = (angle.cos() * spec.rope_magnitude, angle.sin() * spec.rope_magnitude);
             let (a, b) = if spec.rope_halves { (i, i + pairs) } else { (2 * i, 2 * i + 1) };
             out[a] = head[a] * c - head[b] * s;
             out[b] = head[a] * s + head[b] * c;
         }
         out
+    }
+
+    /// Factor of a pair's frequency (Peng et al. 2023, "YaRN", formulas 17 to 22): pairs that turn more than 32 times over
+    /// the original context keep theirs, those that turn less than once have it divided, and between them both are mixed.
+    fn yarn(&self, pair: usize, base: f64) -> f64 {
+        let Some([factor, context]) = self.spec.yarn else { return 1.0 };
+        let dims = self.spec.rope_dims as f64;
+        let pair_that_turns = |times: f64| dims * (context / (times * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
+        let first = pair_that_turns(32.0).floor().max(0.0);
+        let last = pair_that_turns(1.0).ceil().min(dims - 1.0);
+        let divided = ((pair as f64 - first) / (last - first).max(0.001)).clamp(0.0, 1.0);
+        divided / factor + (1.0 - divided)
     }
 }
 
@@ -295,6 +319,15 @@ fn add(x: &mut [f64], y: &[f64]) {
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
+fn gelu(x: f64) -> f64 {
+    let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+    0.5 * x * (1.0 + inner.tanh())
+}
+
 fn halves(x: &[f64]) -> Vec<f64> {
-    x.iter().map(|&x| f16::from_f64(x).to_f64()).collect()
+    x.iter().map(|&x| half(x)).collect()
+}
+
+fn half(x: f64) -> f64 {
+    f16::from_f64(x).to_f64()
 }

@@ -99,10 +99,8 @@ fn qwen() {
 fn phi3() {
     check(&variant("phi3"), &and(&[("values that turn", |spec| spec.rope_dims *= 2)]));
     check(&variant("phi3-window"), &and(&OF_WINDOWS));
-    let longrope: [Alteration; 2] = [
-        ("divisors of frequencies", |spec| spec.rope_factors = None),
-        ("magnitude", |spec| spec.rope_magnitude = 1.0),
-    ];
+    let longrope: [Alteration; 2] =
+        [("divisors of frequencies", |spec| spec.rope_factors = None), ("magnitude", |spec| spec.rope_magnitude = 1.0)];
     check(&variant("phi3-longrope"), &and(&longrope));
     check(&TinyModel { original_context: 2048, ..variant("phi3-longrope") }, &and(&longrope));
 }

@@ -69,7 +69,7 @@ impl TinyModel {
             }
         }
         writer.key("general.architecture", Value::String(architecture.to_owned()));
-        writer.key("general.name", Value::String(format!("tiny {architecture}")));
+        writer.key("general.name", Value::String("tiny".to_owned()));
         for (key, size) in sizes {
             writer.key(&format!("{architecture}.{key}"), Value::U32(size));
         }

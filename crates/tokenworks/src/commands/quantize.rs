@@ -90,12 +90,7 @@ fn default_out(source: &Path, to: cli::QuantizedType) -> PathBuf {
 }
 
 /// Writes the file: complete under its name, or not at all.
-fn write(
-    gguf: &Gguf,
-    plan: &[Planned<'_>],
-    to: cli::QuantizedType,
-    (out, pool): (&Path, &ThreadPool),
-) -> Result<()> {
+fn write(gguf: &Gguf, plan: &[Planned<'_>], to: cli::QuantizedType, (out, pool): (&Path, &ThreadPool)) -> Result<()> {
     let failed = |e: io::Error| {
         Error::failure(format!("cannot write {}", out.display()))
             .because(e)
@@ -154,9 +149,7 @@ impl<'a> Converter<'a> {
         let mut row = 0;
         while row < tensor.rows() {
             let end = tensor.rows().min(row + step);
-            self.gguf
-                .read_tensor(tensor, row..end, &mut self.read)
-                .map_err(|e| file_error(self.gguf.path(), &e))?;
+            self.gguf.read_tensor(tensor, row..end, &mut self.read).map_err(|e| file_error(self.gguf.path(), &e))?;
             let read = self.read.len() as u64;
             if planned.to == tensor.ty {
                 each(&self.read, read)?;

@@ -32,7 +32,8 @@ fn any_shard_is_the_whole_model() {
     let sandbox = sandbox();
     split(&sandbox);
     let answer = |model| {
-        let json = sandbox.run(&["run", "hello", "-m", model, "--temperature", "0", "--max-tokens", "5", "--json"]).json();
+        let json =
+            sandbox.run(&["run", "hello", "-m", model, "--temperature", "0", "--max-tokens", "5", "--json"]).json();
         (json["text"].clone(), json["model"].clone())
     };
     let (whole, _) = answer("tiny.gguf");

@@ -66,7 +66,8 @@ fn a_person_reads_what_became_of_it() {
     let before = sandbox.run(&perplexity).json();
     let both = ["quantize", "tiny.gguf", "--to", "q8_0", "--evaluate", "book.txt", "--ctx", "64", "--chunks", "3"];
     let report = sandbox.run(&[&both[..], &["--json"]].concat()).json();
-    let difference = before["perplexity"].as_f64().unwrap() - report["evaluation"]["before"]["perplexity"].as_f64().unwrap();
+    let difference =
+        before["perplexity"].as_f64().unwrap() - report["evaluation"]["before"]["perplexity"].as_f64().unwrap();
     assert!(difference.abs() < 1e-3, "both commands measure the same: {difference}");
 }
 

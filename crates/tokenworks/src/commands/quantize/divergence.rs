@@ -244,9 +244,7 @@ impl Reader {
         let logits_of = scored.map(|position| number(position - first)).collect::<Result<Vec<_>>>()?;
         let batch = Batch { columns: &columns, tables: &[&self.table], logits_of: &logits_of };
         let logits = &mut self.logits[..logits_of.len() * self.model.config().vocab_size];
-        self.model
-            .forward(&mut self.workspace, &mut self.cache, &batch, logits)
-            .map_err(|e| failed(chain(&e)))
+        self.model.forward(&mut self.workspace, &mut self.cache, &batch, logits).map_err(|e| failed(chain(&e)))
     }
 
     /// Logits of the scored position `index` of the last forward pass.
