@@ -363,6 +363,12 @@ pub enum Eval {
     /// Perplexity of a text: non-overlapping windows, the second half of each is scored
     #[command(after_help = "Example:\n  tokenworks eval perplexity smollm2-135m book.txt --ctx 512 --chunks 20 --json")]
     Perplexity(Perplexity),
+    /// KL divergence of a model's answers from those of llama.cpp, whose llama-perplexity stored them
+    #[command(
+        after_help = "Example:\n  llama-perplexity -m model.gguf -f book.txt --kl-divergence-base book.logits\n  \
+                            tokenworks eval divergence model.gguf book.logits --json"
+    )]
+    Divergence(Divergence),
 }
 
 /// `eval perplexity`
@@ -381,6 +387,21 @@ pub struct Perplexity {
     /// How keys and values are kept: f16 or q8_0 [default: f16]
     #[arg(long, value_name = "TYPE")]
     pub kv_type: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `eval divergence`
+#[derive(Args, Debug)]
+pub struct Divergence {
+    /// Built-in name, hf:owner/repo/file.gguf, or path
+    pub model: String,
+    /// A file that llama-perplexity --kl-divergence-base wrote
+    pub base: PathBuf,
+    /// Score only the first N windows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunks: Option<u32>,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,

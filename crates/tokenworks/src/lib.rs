@@ -88,6 +88,7 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
         Command::Tokenize(args) => commands::tokenize::tokenize(&context, args),
         Command::Bench(args) => commands::bench::bench(&context, args),
         Command::Quantize(args) => commands::quantize::run(&context, args),
+        Command::Eval(cli::Eval::Divergence(args)) => commands::divergence::run(&context, args),
         Command::Eval(cli::Eval::Perplexity(args)) => commands::perplexity::run(&context, args),
         // Done above.
         Command::Completions(_) | Command::TemplateWorker | Command::Config(cli::Config::Check(_)) => Ok(()),

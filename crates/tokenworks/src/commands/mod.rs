@@ -5,6 +5,7 @@ pub mod bench;
 pub mod chat;
 pub mod config;
 pub mod customers;
+pub mod divergence;
 pub mod input;
 pub mod keys;
 pub mod ledger;

@@ -1,6 +1,5 @@
 //! `quantize`: a model's file written anew with smaller weights.
 
-mod divergence;
 mod plan;
 
 use std::fs::Permissions;
@@ -14,9 +13,9 @@ use model::weight_type;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use self::divergence::{Evaluation, Windows};
 use self::plan::Planned;
 use super::Context;
+use super::divergence::{self, Evaluation, Windows};
 use super::pull::consent;
 use crate::assembly::{self, file_error};
 use crate::cli;

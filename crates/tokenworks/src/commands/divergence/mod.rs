@@ -1,17 +1,25 @@
-//! What quantizing did to the answers: both models on the same text, position by position.
+//! `eval divergence`, and what quantizing did to the answers: two models on the same text, position by position. Of the
+//! first, a file of log-probabilities may stand in.
 
+mod reader;
+mod stored;
+
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use formats::gguf::Gguf;
 use kernels::ThreadPool;
-use model::{BLOCK_TOKENS, Batch, BlockId, Column, KvCache, KvType, Model, Workspace};
 use serde::Serialize;
 
-use crate::assembly::{file_error, read_tokenizer};
+use self::reader::Reader;
+use self::stored::Stored;
+use super::Context;
+use super::perplexity::{self, Score};
+use super::pull::consent;
+use crate::assembly::{self, file_error, read_tokenizer};
 use crate::cli;
-use crate::commands::perplexity::{self, Score};
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::output::grouped;
 use crate::progress::Bar;
 
@@ -42,16 +50,21 @@ impl Windows {
         let tokens = tokenizer.encode(&text, true, false);
         let start = tokenizer.encode("", true, false).first().copied();
         let most = args.chunks.map_or(usize::MAX, |n| n as usize);
-        let mut windows: Vec<Vec<u32>> = tokens.chunks_exact(ctx).take(most).map(<[u32]>::to_vec).collect();
+        let windows: Vec<Vec<u32>> = tokens.chunks_exact(ctx).take(most).map(<[u32]>::to_vec).collect();
         if windows.is_empty() {
             let (file, tokens) = (file.display(), tokens.len());
             return Err(Error::usage(format!("{file} has {tokens} tokens, fewer than one window of {ctx}"))
                 .hint("give a longer text or a smaller --ctx"));
         }
+        Ok(Self { file: file.display().to_string(), ctx, windows }.starting_with(start))
+    }
+
+    /// With the model's start token, if it has one, in the first place of each window.
+    fn starting_with(mut self, start: Option<u32>) -> Self {
         if let Some(start) = start {
-            windows.iter_mut().filter_map(|window| window.first_mut()).for_each(|first| *first = start);
+            self.windows.iter_mut().filter_map(|window| window.first_mut()).for_each(|first| *first = start);
         }
-        Ok(Self { file: file.display().to_string(), ctx, windows })
+        self
     }
 }
 
@@ -116,6 +129,53 @@ struct Position {
     same_top: bool,
 }
 
+/// As `eval divergence --json` prints it.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    #[serde(flatten)]
+    evaluation: Evaluation,
+}
+
+/// Runs `eval divergence`.
+///
+/// # Errors
+/// No such model or file, or one of another vocabulary.
+pub fn run(context: &Context, args: &cli::Divergence) -> Result<()> {
+    let reference = context.model(Some(&args.model))?;
+    let gguf = assembly::open(context, &reference, &|builtin| consent(context, builtin, false))?;
+    let (base, windows) = Stored::open(&args.base, &gguf, args.chunks)?;
+    let pool = assembly::thread_pool(context)?;
+    let evaluation = compared(Base::Stored(base), &gguf, &windows, &pool)?;
+    if args.json {
+        return context.output.json(&Report { model: reference.name, evaluation });
+    }
+    context.output.text(format_args!("{} against the log-probabilities {}", reference.name, evaluation.shown()))
+}
+
+/// What the answers of a model are compared with.
+enum Base {
+    Model(Box<Reader>),
+    Stored(Stored),
+}
+
+impl Base {
+    fn forward(&mut self, window: &[u32], columns: Range<usize>, scored: Range<usize>) -> Result<()> {
+        match self {
+            Self::Model(reader) => reader.forward(window, columns, scored),
+            Self::Stored(stored) => stored.read(scored.len()),
+        }
+    }
+
+    /// Logits of the scored position `index` of the last forward pass, or their log-probabilities.
+    fn logits(&self, index: usize) -> &[f32] {
+        match self {
+            Self::Model(reader) => reader.logits(index),
+            Self::Stored(stored) => stored.log_probabilities(index),
+        }
+    }
+}
+
 /// Runs both models over the windows.
 ///
 /// # Errors
@@ -126,7 +186,11 @@ pub(super) fn measure(
     pool: &Arc<ThreadPool>,
 ) -> Result<Evaluation> {
     let after = Gguf::open(after).map_err(|e| file_error(after, &e))?;
-    let mut readers = [Reader::new(before, windows.ctx, pool)?, Reader::new(&after, windows.ctx, pool)?];
+    compared(Base::Model(Box::new(Reader::new(before, windows.ctx, pool)?)), &after, windows, pool)
+}
+
+fn compared(mut base: Base, after: &Gguf, windows: &Windows, pool: &Arc<ThreadPool>) -> Result<Evaluation> {
+    let mut reader = Reader::new(after, windows.ctx, pool)?;
     let bar = Bar::new("comparing", (windows.windows.len() * windows.ctx) as u64);
     let mut positions = Vec::new();
     for (index, window) in windows.windows.iter().enumerate() {
@@ -134,10 +198,9 @@ pub(super) fn measure(
             let columns = from..windows.ctx.min(from + COLUMNS);
             // The last position foresees a token that is not in the window.
             let scored = columns.start.max(windows.ctx / 2)..columns.end.min(windows.ctx - 1);
-            for reader in &mut readers {
-                reader.forward(window, columns.clone(), scored.clone())?;
-            }
-            let [before, after] = &readers;
+            base.forward(window, columns.clone(), scored.clone())?;
+            reader.forward(window, columns.clone(), scored.clone())?;
+            let (before, after) = (&base, &reader);
             let first = positions.len();
             positions.resize(first + scored.len(), Position::default());
             pool.for_each_chunk(&mut positions[first..], 1, |i, out| {
@@ -206,52 +269,6 @@ fn log_sum_exp(logits: &[f32]) -> (f64, usize) {
     }
     let most = f64::from(most);
     (most + logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum::<f64>().ln(), top)
-}
-
-/// A model with room for a window.
-struct Reader {
-    model: Model,
-    workspace: Workspace,
-    cache: KvCache,
-    table: Vec<BlockId>,
-    logits: Vec<f32>,
-}
-
-impl Reader {
-    fn new(gguf: &Gguf, ctx: usize, pool: &Arc<ThreadPool>) -> Result<Self> {
-        let model = Model::load(gguf, pool).map_err(|e| file_error(gguf.path(), &e))?;
-        let blocks = ctx.div_ceil(BLOCK_TOKENS);
-        let cache = model
-            .new_kv_cache(KvType::F16, blocks)
-            .map_err(|e| Error::failure("cannot make the KV cache").because(chain(&e)).hint("give a smaller --ctx"))?;
-        let table = (0..).take(blocks).collect();
-        let logits = vec![0.0; COLUMNS * model.config().vocab_size];
-        Ok(Self { model, workspace: Workspace::new(), cache, table, logits })
-    }
-
-    /// Computes the positions `columns` of a window; logits of those in `scored`.
-    fn forward(
-        &mut self,
-        window: &[u32],
-        columns: std::ops::Range<usize>,
-        scored: std::ops::Range<usize>,
-    ) -> Result<()> {
-        let failed = |e: String| Error::failure("the forward pass failed").because(e);
-        let number = |n: usize| u32::try_from(n).map_err(|e| failed(e.to_string()));
-        let first = columns.start;
-        let column = |position: usize| Ok(Column { token: window[position], position: number(position)?, sequence: 0 });
-        let columns = columns.map(column).collect::<Result<Vec<_>>>()?;
-        let logits_of = scored.map(|position| number(position - first)).collect::<Result<Vec<_>>>()?;
-        let batch = Batch { columns: &columns, tables: &[&self.table], logits_of: &logits_of };
-        let logits = &mut self.logits[..logits_of.len() * self.model.config().vocab_size];
-        self.model.forward(&mut self.workspace, &mut self.cache, &batch, logits).map_err(|e| failed(chain(&e)))
-    }
-
-    /// Logits of the scored position `index` of the last forward pass.
-    fn logits(&self, index: usize) -> &[f32] {
-        let vocab = self.model.config().vocab_size;
-        &self.logits[index * vocab..][..vocab]
-    }
 }
 
 #[cfg(test)]
