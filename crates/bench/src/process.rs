@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 /// How often a running program is looked at.
 const INTERVAL: Duration = Duration::from_millis(20);
+/// Characters that are told of a program's last words.
+const LAST_WORDS_MAX: usize = 600;
 
 /// A program, its arguments and where its output goes.
 #[derive(Clone, Debug)]
@@ -115,11 +117,16 @@ impl Running {
 
     /// How it ended, with its last words.
     fn says(&self, status: ExitStatus) -> String {
-        let errors = self.stderr();
-        let last: String =
-            errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").chars().take(200).collect();
-        format!("{}: {status}: {}", self.invocation.name(), last.trim())
+        format!("{}: {status}: {}", self.invocation.name(), last_words(&self.stderr()))
     }
+}
+
+/// The last error of a log in one line, with the lines that explain it (cause and hint); without one, the last line.
+fn last_words(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let from = lines.iter().rposition(|line| line.starts_with("error:")).unwrap_or(lines.len().saturating_sub(1));
+    let words = lines.get(from..).unwrap_or_default().join("; ");
+    words.trim_start_matches("error:").trim().chars().take(LAST_WORDS_MAX).collect()
 }
 
 impl Drop for Running {
@@ -160,6 +167,14 @@ mod tests {
                 let _ = std::fs::remove_file(shell("", name).log(ending));
             }
         }
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_cause_and_hint() {
+        let log = "loading\nerror: early\nerror: cannot use m.gguf\n  cause: it is cut\n  hint:  fetch it anew\n\n";
+        assert_eq!(last_words(log), "cannot use m.gguf; cause: it is cut; hint:  fetch it anew");
+        assert_eq!(last_words("first\nlast \n"), "last");
+        assert_eq!(last_words(""), "");
     }
 
     #[test]
