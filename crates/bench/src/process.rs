@@ -117,13 +117,15 @@ impl Running {
 
     /// How it ended, with its last words.
     fn says(&self, status: ExitStatus) -> String {
-        format!("{}: {status}: {}", self.invocation.name(), last_words(&self.stderr()))
+        let (name, words) = (self.invocation.name(), last_words(&self.stderr()));
+        if words.is_empty() { format!("{name}: {status}") } else { format!("{name}: {status}: {words}") }
     }
 }
 
 /// The last error of a log in one line, with the lines that explain it (cause and hint); without one, the last line.
 fn last_words(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = log.lines().map(words).filter(|line| !line.is_empty()).collect();
     let from = lines.iter().rposition(|line| line.starts_with("error:")).unwrap_or(lines.len().saturating_sub(1));
     let words = lines.get(from..).unwrap_or_default().join("; ");
     words.trim_start_matches("error:").trim().chars().take(LAST_WORDS_MAX).collect()
@@ -172,7 +174,7 @@ mod tests {
     #[test]
     fn an_error_is_told_with_its_cause_and_hint() {
         let log = "loading\nerror: early\nerror: cannot use m.gguf\n  cause: it is cut\n  hint:  fetch it anew\n\n";
-        assert_eq!(last_words(log), "cannot use m.gguf; cause: it is cut; hint:  fetch it anew");
+        assert_eq!(last_words(log), "cannot use m.gguf; cause: it is cut; hint: fetch it anew");
         assert_eq!(last_words("first\nlast \n"), "last");
         assert_eq!(last_words(""), "");
     }

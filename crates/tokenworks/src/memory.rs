@@ -45,6 +45,8 @@ pub struct KvBudget {
     pub bytes: u64,
     /// Tokens that fit.
     pub tokens: u64,
+    /// The longest sequence: the context, as far as it fits.
+    pub context_len: u64,
 }
 
 impl KvDemand {
@@ -86,7 +88,7 @@ impl KvDemand {
     /// What was asked for is too small or too large; the message shows the arithmetic.
     pub fn budget(&self) -> Result<KvBudget> {
         let block = self.block_bytes.max(1);
-        let per_context = self.context_len.div_ceil(BLOCK_TOKENS).saturating_mul(block);
+        let per_context = self.context_bytes();
         let least = LEAST_BLOCKS.min(self.context_len.div_ceil(BLOCK_TOKENS)).max(1) * block;
         let room = self.available.unwrap_or(u64::MAX);
         let size = match self.wanted {
@@ -121,7 +123,28 @@ impl KvDemand {
                     None => "end other programs, or choose a smaller model".to_owned(),
                 }));
         }
-        Ok(KvBudget { blocks, bytes: blocks * block, tokens: blocks * BLOCK_TOKENS })
+        let fits = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let context_len = engine::context_within(fits(self.context_len), fits(blocks)) as u64;
+        Ok(KvBudget { blocks, bytes: blocks * block, tokens: blocks * BLOCK_TOKENS, context_len })
+    }
+
+    /// That sequences are shorter with this KV cache than they may be, and what changes it.
+    #[must_use]
+    pub fn cut(&self, kv: &KvBudget) -> Option<String> {
+        (kv.context_len < self.context_len).then(|| {
+            format!(
+                "cut from {} to {} tokens, which the KV cache holds; for all set {} to at least \"{}KiB\"",
+                grouped(self.context_len),
+                grouped(kv.context_len),
+                self.key,
+                self.context_bytes().div_ceil(1024)
+            )
+        })
+    }
+
+    /// Bytes of a whole context.
+    fn context_bytes(&self) -> u64 {
+        self.context_len.div_ceil(BLOCK_TOKENS).saturating_mul(self.block_bytes.max(1))
     }
 }
 
@@ -223,8 +246,19 @@ mod tests {
         assert_eq!(demand(None, None).budget().unwrap().bytes, 1 << 30);
         assert_eq!(
             demand(Some(100 * MIB + 5), None).budget().unwrap(),
-            KvBudget { blocks: 100, bytes: 100 * MIB, tokens: 3200 }
+            KvBudget { blocks: 100, bytes: 100 * MIB, tokens: 3200, context_len: 2048 }
         );
+    }
+
+    #[test]
+    fn a_context_that_does_not_fit_is_cut_aloud() {
+        let demand = demand(Some(10 * MIB), None);
+        let budget = demand.budget().unwrap();
+        assert_eq!(budget.context_len, 320);
+        let told = "cut from 2,048 to 320 tokens, which the KV cache holds; for all set models.m.kv_memory to at least \"65536KiB\"";
+        assert_eq!(demand.cut(&budget).as_deref(), Some(told));
+        let whole = KvDemand { wanted: Some(64 * MIB), ..demand };
+        assert_eq!(whole.cut(&whole.budget().unwrap()), None);
     }
 
     #[test]
@@ -249,7 +283,7 @@ mod tests {
         let block = draft.kv_block_bytes(KvType::F16).unwrap() as u64;
         let demand = demand(Some(10 * MIB), Some(10 * MIB + 10 * block));
         let budget = demand.budget().unwrap();
-        let expected = KvBudget { blocks: 10, bytes: 10 * block, tokens: 320 };
+        let expected = KvBudget { blocks: 10, bytes: 10 * block, tokens: 320, context_len: 320 };
         assert_eq!(budget.of_draft("small", &draft, &demand).unwrap(), expected);
         let less = KvDemand { available: demand.available.map(|free| free - 1), ..demand };
         let error = budget.of_draft("small", &draft, &less).unwrap_err();

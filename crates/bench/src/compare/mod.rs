@@ -96,7 +96,7 @@ impl<'a> Comparison<'a> {
             .iter()
             .map(|model| Ok(ModelFile { path: absolute(&model.path)?, label: model.label.clone() }))
             .collect::<Result<Vec<_>, String>>()
-            .map_err(|e| CompareError::Usage(format!("--model {e}")))?;
+            .map_err(|e| CompareError::Usage(format!("--model {e}; name a GGUF file")))?;
         let rows = if args.only.is_empty() { Row::value_variants().to_vec() } else { args.only.clone() };
         let facts = Facts { rounds: args.rounds, threads: args.threads, ..Facts::default() };
         let mut comparison = Self {
