@@ -292,9 +292,9 @@ pub struct Bench {
     /// Decode of so many sequences together, e.g. 1,8,16
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub sequences: Vec<u32>,
-    /// Tokens of context that each of these sequences has
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
-    pub sequences_depth: u32,
+    /// Tokens of context that each of these sequences has [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    pub sequences_depth: Option<u32>,
     /// Steps of each decode measurement
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub decode_tokens: u32,
