@@ -40,9 +40,8 @@ fn bytes(digits: &str) -> Vec<u8> {
 }
 
 fn rotated<T: Clone>(items: &[T], by: usize) -> Vec<T> {
-    let mut items = items.to_vec();
-    items.rotate_left(by % items.len());
-    items
+    let (last, first) = items.split_at(by % items.len());
+    [first, last].concat()
 }
 
 fn stored(pool: &ThreadPool) -> Vec<Stored> {

@@ -1,7 +1,9 @@
+//! What is encoded, read again by what reads blocks for products.
+
 use super::*;
 use crate::{MatrixBuilder, WeightMemory};
 
-/// Types that can be written, and the largest error of a block in steps of its range over the number of codes.
+/// Types that can be written.
 const TYPES: [WeightType; 8] = [
     WeightType::Q4_0,
     WeightType::Q4_1,
