@@ -3,7 +3,7 @@
 use formats::gguf::{Gguf, TensorType};
 use test_support::TinyModel;
 
-use crate::support::{Sandbox, text};
+use crate::support::{Sandbox, ended, text};
 
 /// A sandbox with `tiny.gguf` (rows of 256 in F32) and a text.
 fn sandbox() -> Sandbox {
@@ -77,11 +77,14 @@ fn what_is_wrong_is_told_before_anything_is_written() {
     model(TensorType::Q8_0).write(sandbox.path("eight.gguf")).unwrap();
     sandbox.write("there.gguf", "mine");
     sandbox.write("short.txt", "few");
+    std::fs::hard_link(sandbox.path("tiny.gguf"), sandbox.path("twin.gguf")).unwrap();
     for (arguments, code, part) in [
         (&["eight.gguf", "--to", "q4_0"][..], 2, "is quantized already: \"token_embd.weight\" is Q8_0"),
         (&["eight.gguf", "--to", "q8_0"], 2, "nothing to do"),
         (&["tiny.gguf", "--to", "q8_0", "--out", "there.gguf"], 2, "there.gguf is there already"),
-        (&["tiny.gguf", "--to", "q9_0"], 2, "q4_k"),
+        (&["tiny.gguf", "--to", "q8_0", "--out", "twin.gguf", "--force"], 2, "twin.gguf is a file of the model itself"),
+        (&["tiny.gguf", "--to", "q8_0", "--out", ".", "--force"], 2, "no regular file"),
+        (&["tiny.gguf", "--to", "q9_0"], 2, "[possible values: q8_0, q5_0, q4_0, q4_1, q4_k, q5_k, q6_k]"),
         (&["tiny.gguf", "--to", "q8_0", "--evaluate", "gone.txt"], 2, "cannot read the text gone.txt"),
         (&["tiny.gguf", "--to", "q8_0", "--evaluate", "short.txt"], 2, "the model has a context of 256"),
         (&["tiny.gguf", "--to", "q8_0", "--evaluate", "short.txt", "--ctx", "64"], 2, "fewer than one window of 64"),
@@ -93,10 +96,26 @@ fn what_is_wrong_is_told_before_anything_is_written() {
         assert!(error.contains(part), "{arguments:?}: {error}");
     }
     assert_eq!(std::fs::read_to_string(sandbox.path("there.gguf")).unwrap(), "mine");
-    assert_eq!(files(&sandbox), 5, "nothing was left behind");
-    let again = ["quantize", "eight.gguf", "--to", "q4_0", "--allow-requantize", "--out", "four.gguf"];
+    assert_eq!(files(&sandbox), 6, "nothing was left behind");
+    let again = ["quantize", "eight.gguf", "--to", "q4_0", "--allow-requantize", "--out", "there.gguf", "--force"];
     sandbox.run(&again).good();
+    assert_eq!(
+        Gguf::open(sandbox.path("there.gguf")).unwrap().tensor("blk.0.ffn_up.weight").unwrap().ty,
+        TensorType::Q4_0
+    );
     assert_eq!(files(&sandbox), 6);
+}
+
+#[test]
+fn a_file_that_cannot_be_finished_leaves_nothing() {
+    let sandbox = sandbox();
+    // As on a full disk: a file may have 64 KiB at most.
+    let limited = "trap '' XFSZ; ulimit -f 64; exec \"$0\" quantize tiny.gguf --to q8_0 --out out.gguf";
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.args(["-c", limited, env!("CARGO_BIN_EXE_tokenworks")]).env("HOME", sandbox.folder.path());
+    let error = ended(shell.current_dir(sandbox.folder.path()).output().unwrap()).bad(1);
+    assert!(error.contains("cannot write out.gguf") && error.contains("see that there is room"), "{error}");
+    assert_eq!(files(&sandbox), 2);
 }
 
 /// Files in the sandbox, but for those that every run makes.
