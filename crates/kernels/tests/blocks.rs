@@ -1,6 +1,8 @@
 //! Every weight type against PyPI's gguf, whose reader of blocks shares nothing with ours; `scripts/reference-blocks` made
 //! `blocks.txt`.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
+
 use kernels::{Activations, Isa, Matrix, MatrixBuilder, ThreadPool, WeightMemory, WeightType, matmul_with};
 
 /// More than a panel's eight, and not whole panels.

@@ -26,7 +26,7 @@ fn each_type_gives_a_model_that_is_nearly_the_same() {
         ("q4_0", TensorType::Q4_0, TensorType::Q6_K, 0.4),
         ("q4_1", TensorType::Q4_1, TensorType::Q6_K, 0.4),
         ("q4_k", TensorType::Q4_K, TensorType::Q6_K, 0.4),
-        ("Q5_0", TensorType::Q5_0, TensorType::Q6_K, 0.1),
+        ("Q5_0", TensorType::Q5_0, TensorType::Q6_K, 0.2),
         ("q5_k", TensorType::Q5_K, TensorType::Q6_K, 0.1),
         ("q6_k", TensorType::Q6_K, TensorType::Q6_K, 0.03),
         ("q8_0", TensorType::Q8_0, TensorType::Q8_0, 0.005),
@@ -85,7 +85,7 @@ fn what_is_wrong_is_told_before_anything_is_written() {
         (&["tiny.gguf", "--to", "q8_0", "--out", "twin.gguf", "--force"], 2, "twin.gguf is a file of the model itself"),
         (&["tiny.gguf", "--to", "q8_0", "--out", ".", "--force"], 2, "no regular file"),
         (&["tiny.gguf", "--to", "q9_0"], 2, "[possible values: q8_0, q5_0, q4_0, q4_1, q4_k, q5_k, q6_k]"),
-        (&["tiny.gguf", "--to", "q8_0", "--evaluate", "gone.txt"], 2, "cannot read the text gone.txt"),
+        (&["tiny.gguf", "--to", "q8_0", "--evaluate", "gone.txt", "--ctx", "64"], 2, "cannot read the text gone.txt"),
         (&["tiny.gguf", "--to", "q8_0", "--evaluate", "short.txt"], 2, "the model has a context of 256"),
         (&["tiny.gguf", "--to", "q8_0", "--evaluate", "short.txt", "--ctx", "64"], 2, "fewer than one window of 64"),
         (&["tiny.gguf", "--to", "q8_0", "--out", "no/folder.gguf"], 1, "cannot write no/folder.gguf"),
@@ -137,4 +137,43 @@ fn a_weight_that_is_no_number_is_named() {
     let error = sandbox.run(&["quantize", text(&broken), "--to", "q8_0", "--out", "out.gguf"]).bad(1);
     assert!(error.contains("cannot quantize tensor \"blk.0.attn_k.weight\"") && error.contains("value 2 "), "{error}");
     assert!(!sandbox.path("out.gguf").exists());
+}
+
+/// A file as llama-perplexity writes it: one window of eight tokens, all tokens equally likely at its scored positions.
+fn stored_log_probabilities(vocab: u32) -> Vec<u8> {
+    let mut bytes = b"_logits_".to_vec();
+    for number in [8, vocab, 1, 20, 21, 22, 23, 24, 25, 26, 27] {
+        bytes.extend(number.to_le_bytes());
+    }
+    for _ in 4..7 {
+        bytes.extend(0f32.to_le_bytes());
+        bytes.extend((-(vocab as f32).ln()).to_le_bytes());
+        bytes.extend(vec![0; 2 * vocab.next_multiple_of(2) as usize]);
+    }
+    bytes
+}
+
+#[test]
+fn divergence_from_stored_log_probabilities() {
+    let sandbox = sandbox();
+    let vocab = u32::try_from(model(TensorType::F32).vocab_size()).unwrap();
+    let whole = stored_log_probabilities(vocab);
+    sandbox.write("uniform.logits", &whole);
+    let report = sandbox.run(&["eval", "divergence", "./tiny.gguf", "uniform.logits", "--json"]).json();
+    assert_eq!(report["positions"], 3);
+    let before = report["before"]["perplexity"].as_f64().unwrap();
+    assert!((before / f64::from(vocab) - 1.0).abs() < 1e-5, "{report}");
+    // From the uniform distribution to one that is far from it.
+    assert!(report["kl_divergence_mean"].as_f64().unwrap() > 0.3, "{report}");
+    sandbox.write("short.logits", &whole[..whole.len() - 1]);
+    sandbox.write("other.logits", stored_log_probabilities(vocab + 1));
+    for (file, part) in [
+        ("short.logits", "bytes, but"),
+        ("other.logits", "it has 274 tokens, the model 273"),
+        ("book.txt", "does not begin with"),
+        ("gone.logits", "cannot read gone.logits"),
+    ] {
+        let error = sandbox.run(&["eval", "divergence", "./tiny.gguf", file]).bad(2);
+        assert!(error.contains(part), "{file}: {error}");
+    }
 }
