@@ -51,6 +51,8 @@ const STARTED: &str = "server/start";
 pub(crate) const CURRENCY_KIND: u16 = 100;
 /// The document that marks the secret of the keys.
 pub(crate) const SECRET_KIND: u16 = 102;
+/// The document of a command on a model: loaded, unloaded, pinned.
+pub(crate) const MODEL_KIND: u16 = 103;
 /// How long an act of administration waits for the disk.
 const DURABLE_WAIT: Duration = Duration::from_secs(30);
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Batch, BlockId, KvCache, KvCacheError, KvType, Model, Workspace};
+use model::{Batch, BlockId, KvCache, KvCacheError, KvType, Model, Reservation, Workspace};
 
 use crate::runner::{Runner, RunnerError, RunnerShape};
 
@@ -28,6 +28,10 @@ impl Runner for ModelRunner {
     fn shape(&self) -> RunnerShape {
         let config = self.model.config();
         RunnerShape { vocab_size: config.vocab_size, context_len: config.context_len, kv_blocks: self.cache.blocks() }
+    }
+
+    fn reserve(&self) -> Option<Reservation> {
+        Some(self.model.reserve())
     }
 
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), RunnerError> {

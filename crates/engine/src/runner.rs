@@ -1,6 +1,6 @@
 //! What the engine needs of a model: run columns, copy a block.
 
-use model::{Batch, BlockId};
+use model::{Batch, BlockId, Reservation};
 
 /// Fixed facts of a runner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,12 @@ pub struct RunnerError(pub String);
 pub trait Runner: Send {
     /// Fixed facts.
     fn shape(&self) -> RunnerShape;
+
+    /// Waits until it is this runner's turn to compute, where several share the compute threads; the turn lasts as long as
+    /// what it gives.
+    fn reserve(&self) -> Option<Reservation> {
+        None
+    }
 
     /// Computes every column of the batch and writes the logits of those in `batch.logits_of`, in order, as rows of
     /// `vocab_size` into `logits` (`[batch.logits_of.len()][vocab_size]`).

@@ -154,6 +154,8 @@ impl Core {
 
     /// One step: schedule, run, sample, emit.
     pub(crate) fn step(&mut self) {
+        // Before the clock is read: waiting for other models is no work of this one.
+        let _reserved = self.runner.reserve();
         let start = self.clock.now_ns();
         self.drop_cancelled();
         self.hold_back(start);

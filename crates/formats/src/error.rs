@@ -116,6 +116,48 @@ pub enum FormatError {
         /// How many were asked for.
         expected: u64,
     },
+    /// Something is wrong with one of several files.
+    #[error("{file}: {source}")]
+    InFile {
+        /// Its name.
+        file: String,
+        /// What is wrong.
+        source: Box<Self>,
+    },
+    /// A file that is one of several does not belong to the others, or one of them is missing.
+    #[error("the model is split, and {shard} {reason}")]
+    Shard {
+        /// The file's name.
+        shard: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A folder without what a model needs.
+    #[error("the folder {} {reason}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// JSON that cannot be read.
+    #[error("{file} is no JSON of the form expected: {reason}")]
+    Json {
+        /// The file's name.
+        file: String,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A field of a folder's `config.json` that is missing, wrong, or asks for what is not supported.
+    #[error("config.json: \"{field}\" should be {expected}, but {actual}")]
+    Config {
+        /// The field, with the objects around it.
+        field: String,
+        /// What was expected.
+        expected: String,
+        /// What is there: `is …`, or `is missing`.
+        actual: String,
+    },
     /// A metadata value is of another type, or out of the range asked for.
     #[error("metadata key \"{key}\" should hold {expected}, but holds {actual}")]
     WrongType {
@@ -126,6 +168,13 @@ pub enum FormatError {
         /// What is there.
         actual: String,
     },
+}
+
+impl FormatError {
+    /// Says in which of several files it happened.
+    pub(crate) fn in_file(self, file: &str) -> Self {
+        Self::InFile { file: shown(file), source: Box::new(self) }
+    }
 }
 
 /// A name from a file, made fit for a message: escaped and at most 80 characters.

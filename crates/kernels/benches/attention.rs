@@ -82,7 +82,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(2);
     let pool = ThreadPool::new(threads)?;
     println!("{threads} threads; microseconds per layer");
-    let shape = |heads, kv_heads, head_dim, window| AttentionShape { heads, kv_heads, head_dim, scale: 0.1, window };
+    let shape = |heads, kv_heads, head_dim, window| {
+        let softcap = None;
+        AttentionShape { heads, kv_heads, head_dim, scale: 0.1, window, softcap }
+    };
     let models = [
         Model { name: "SmolLM2-135M", shape: shape(9, 3, 64, None), layers: 30 },
         Model { name: "Gemma 3 270M, local", shape: shape(4, 1, 256, Some(512)), layers: 18 },

@@ -55,6 +55,8 @@ pub struct AttentionShape {
     pub scale: f32,
     /// Keys a query sees, itself included: the last `window` positions, or all of them.
     pub window: Option<usize>,
+    /// Scores are brought within this: `softcap * tanh(score / softcap)`.
+    pub softcap: Option<f32>,
 }
 
 impl AttentionShape {

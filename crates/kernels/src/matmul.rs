@@ -241,16 +241,23 @@ mod tests {
     use super::*;
     use crate::{MatrixBuilder, WeightMemory, WeightType};
 
-    const TYPES: [WeightType; 9] = [
+    const TYPES: [WeightType; 16] = [
         WeightType::F32,
         WeightType::F16,
         WeightType::BF16,
         WeightType::Q4_0,
         WeightType::Q4_1,
         WeightType::Q5_0,
+        WeightType::Q5_1,
         WeightType::Q8_0,
+        WeightType::Q2K,
+        WeightType::Q3K,
         WeightType::Q4K,
+        WeightType::Q5K,
         WeightType::Q6K,
+        WeightType::IQ4NL,
+        WeightType::IQ4XS,
+        WeightType::MXFP4,
     ];
 
     struct Random(u64);
@@ -281,19 +288,25 @@ mod tests {
             let mut code = || match random.byte() {
                 byte if !extreme => byte,
                 0..32 => 0,
+                32..64 => 0x80,
                 _ => 0xFF,
             };
             let mut block: Vec<u8> = (0..ty.block_bytes()).map(|_| code()).collect();
-            let scale = f16::from_f32(random.float()).to_le_bytes();
+            let mut half = || f16::from_f32(random.float()).to_le_bytes();
+            let (scale, min) = (half(), half());
             match ty {
                 WeightType::F32 => block.copy_from_slice(&random.float().to_le_bytes()),
                 WeightType::F16 => block.copy_from_slice(&scale),
                 WeightType::BF16 => block.copy_from_slice(&half::bf16::from_f32(random.float()).to_le_bytes()),
-                WeightType::Q4_1 | WeightType::Q4K => {
-                    block[..2].copy_from_slice(&scale);
-                    block[2..4].copy_from_slice(&f16::from_f32(random.float()).to_le_bytes());
+                WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4K | WeightType::Q5K => {
+                    block[..4].copy_from_slice(&[scale, min].concat());
                 }
+                WeightType::Q2K => block[80..].copy_from_slice(&[scale, min].concat()),
+                WeightType::Q3K => block[108..].copy_from_slice(&scale),
                 WeightType::Q6K => block[208..].copy_from_slice(&scale),
+                // Powers of two near 1, or with the smallest, which are subnormal, and large ones.
+                WeightType::MXFP4 if extreme => block[0] = [0, 1, 2, 126, 150][usize::from(random.byte() % 5)],
+                WeightType::MXFP4 => block[0] = 120 + random.byte() % 10,
                 _ => block[..2].copy_from_slice(&scale),
             }
             bytes.extend(block);

@@ -24,12 +24,26 @@ pub enum WeightType {
     Q4_1,
     /// 5 bits, one scale for 32 weights.
     Q5_0,
+    /// 5 bits, scale and minimum for 32 weights.
+    Q5_1,
     /// 8 bits, one scale for 32 weights.
     Q8_0,
+    /// 2 bits in super-blocks of 256, 4-bit scale and minimum for 16 weights.
+    Q2K,
+    /// 3 bits in super-blocks of 256, 6-bit scale for 16 weights.
+    Q3K,
     /// 4 bits in super-blocks of 256, 6-bit scale and minimum for 32 weights.
     Q4K,
+    /// 5 bits in super-blocks of 256, 6-bit scale and minimum for 32 weights.
+    Q5K,
     /// 6 bits in super-blocks of 256, 8-bit scale for 16 weights.
     Q6K,
+    /// 4 bits that choose from 16 uneven values, one scale for 32 weights.
+    IQ4NL,
+    /// The same in super-blocks of 256, 6-bit scale for 32 weights.
+    IQ4XS,
+    /// 4-bit floats, a power of two as the scale of 32 weights.
+    MXFP4,
 }
 
 impl WeightType {
@@ -38,8 +52,8 @@ impl WeightType {
     pub fn block_len(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q8_0 => 32,
-            Self::Q4K | Self::Q6K => 256,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::IQ4NL | Self::MXFP4 => 32,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K | Self::IQ4XS => 256,
         }
     }
 
@@ -49,11 +63,17 @@ impl WeightType {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
-            Self::Q4_0 => 18,
+            Self::MXFP4 => 17,
+            Self::Q4_0 | Self::IQ4NL => 18,
             Self::Q4_1 => 20,
             Self::Q5_0 => 22,
+            Self::Q5_1 => 24,
             Self::Q8_0 => 34,
+            Self::Q2K => 84,
+            Self::Q3K => 110,
+            Self::IQ4XS => 136,
             Self::Q4K => 144,
+            Self::Q5K => 176,
             Self::Q6K => 210,
         }
     }

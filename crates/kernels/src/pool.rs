@@ -63,9 +63,30 @@ pub struct ThreadPool {
     /// One for each thread; set by whoever has the turn.
     claims: Vec<Claim>,
     turn: Mutex<()>,
+    tickets: Mutex<Tickets>,
+    next_ticket: Condvar,
 }
 
-fn lock(mutex: &Mutex<()>) -> MutexGuard<'_, ()> {
+/// Who waits for a [`Reservation`]: tickets are given out and called in order.
+#[derive(Debug, Default)]
+struct Tickets {
+    given: u64,
+    called: u64,
+}
+
+/// The right to compute, for longer than one region: as long as it is kept, other reservations wait. Regions do not ask
+/// for it; whoever shares the threads must.
+#[must_use]
+pub struct Reservation(Arc<ThreadPool>);
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        lock(&self.0.tickets).called += 1;
+        self.0.next_ticket.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -86,7 +107,14 @@ impl ThreadPool {
             wake: Condvar::new(),
         });
         let claims = (0..threads.max(1)).map(|_| Claim(AtomicU64::new(0))).collect();
-        let mut pool = Self { shared, workers: Vec::new(), claims, turn: Mutex::new(()) };
+        let mut pool = Self {
+            shared,
+            workers: Vec::new(),
+            claims,
+            turn: Mutex::new(()),
+            tickets: Mutex::default(),
+            next_ticket: Condvar::new(),
+        };
         for index in 1..threads.max(1) {
             let shared = Arc::clone(&pool.shared);
             let worker =
@@ -100,6 +128,19 @@ impl ThreadPool {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// Waits for all reservations asked for before this one, then holds one: engines that share the threads compute whole
+    /// steps in turn, so that none starves and their steps do not slow each other down.
+    pub fn reserve(self: &Arc<Self>) -> Reservation {
+        let mut tickets = lock(&self.tickets);
+        let own = tickets.given;
+        tickets.given += 1;
+        while tickets.called != own {
+            tickets = self.next_ticket.wait(tickets).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(tickets);
+        Reservation(Arc::clone(self))
     }
 
     /// Runs `job(i)` once for every thread index `i` below [`threads`](Self::threads) and returns when all are done.
@@ -319,6 +360,45 @@ mod tests {
             });
             assert!(hits.iter().all(|hits| hits.load(Ordering::Relaxed) == 1), "{count}");
         }
+    }
+
+    /// Without turns a thread that asks again at once would go on for long before another is woken.
+    #[test]
+    fn reservations_take_turns() {
+        let pool = Arc::new(ThreadPool::new(1).unwrap());
+        let order = Mutex::new(Vec::new());
+        let barrier = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for name in 0..2 {
+                let (pool, order, barrier) = (&pool, &order, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    for _ in 0..50 {
+                        let reserved = pool.reserve();
+                        let mut order = lock(order);
+                        order.push(name);
+                        // The other one asks meanwhile.
+                        std::thread::sleep(std::time::Duration::from_micros(500));
+                        drop((order, reserved));
+                    }
+                });
+            }
+        });
+        let order = order.into_inner().unwrap();
+        let longest = order.chunk_by(|a, b| a == b).map(<[i32]>::len).max();
+        assert!(order.len() == 100 && longest.is_some_and(|longest| longest <= 10), "{order:?}");
+    }
+
+    #[test]
+    fn a_reservation_ends_with_its_holder() {
+        let pool = Arc::new(ThreadPool::new(2).unwrap());
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _reserved = pool.reserve();
+            panic!("wanted");
+        }));
+        assert!(panicked.is_err());
+        let _reserved = pool.reserve();
+        pool.run(&|_| {});
     }
 
     #[test]

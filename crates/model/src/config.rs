@@ -3,6 +3,7 @@
 use formats::gguf::{Gguf, StringArray};
 
 use crate::LoadError;
+use crate::rope::RopeScaling;
 
 const LAYERS_MAX: usize = 1024;
 const HEADS_MAX: usize = 1024;
@@ -11,6 +12,16 @@ const HIDDEN_MAX: usize = 1 << 17;
 const FEED_FORWARD_MAX: usize = 1 << 20;
 const CONTEXT_MAX: usize = 1 << 24;
 const VOCAB_MAX: u64 = 1 << 24;
+const EXPERTS_MAX: usize = 4096;
+
+/// Experts of a mixture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Experts {
+    /// Experts in each layer.
+    pub count: usize,
+    /// Experts that a token goes through; at most `count`.
+    pub used: usize,
+}
 
 /// Sizes and constants of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +37,10 @@ pub struct ModelConfig {
     pub layers: usize,
     /// Values in a hidden state.
     pub hidden: usize,
-    /// Values in the middle of a feed-forward part.
+    /// Values in the middle of a feed-forward part; of one expert, where there are experts.
     pub feed_forward: usize,
+    /// Experts of each feed-forward part, if it is a mixture.
+    pub experts: Option<Experts>,
     /// Query heads.
     pub heads: usize,
     /// KV heads; `heads` is a multiple.
@@ -38,12 +51,16 @@ pub struct ModelConfig {
     pub rope_dims: usize,
     /// Base of the rotary angles.
     pub rope_base: f64,
-    /// Positions are divided by this before they are turned into angles.
-    pub rope_scaling: f64,
+    /// How the angles are stretched to longer contexts.
+    pub rope_scaling: RopeScaling,
     /// Added to the mean square in norms.
     pub norm_eps: f32,
     /// Keys that a query of a local layer sees, itself included.
     pub sliding_window: Option<usize>,
+    /// Attention scores are brought within this.
+    pub attention_softcap: Option<f32>,
+    /// Logits are brought within this.
+    pub logit_softcap: Option<f32>,
 }
 
 impl ModelConfig {
@@ -57,6 +74,18 @@ impl ModelConfig {
         self.kv_heads * self.head_dim
     }
 
+    /// Values in the middle of all that a token goes through in a feed-forward part.
+    pub(crate) fn middle_width(&self) -> usize {
+        self.experts.map_or(1, |experts| experts.used) * self.feed_forward
+    }
+
+    /// Weights of a layer that a token is multiplied with.
+    #[must_use]
+    pub fn layer_weights_per_token(&self) -> usize {
+        let router = self.experts.map_or(0, |experts| experts.count);
+        self.hidden * (2 * self.query_width() + 2 * self.kv_width() + 3 * self.middle_width() + router)
+    }
+
     /// Reads what all architectures have in common. `rope_base_default` stands in for a missing key.
     pub(crate) fn read(gguf: &Gguf, architecture: &'static str, rope_base_default: f32) -> Result<Self, LoadError> {
         let keys = Keys { gguf, architecture };
@@ -68,6 +97,8 @@ impl ModelConfig {
             return Err(keys.invalid("attention.head_count_kv", expected, kv_heads));
         }
         let head_dim = keys.head_dim(hidden, heads)?;
+        let experts = keys.experts()?;
+        let context_len = keys.size("context_length", CONTEXT_MAX)?;
         let rope_dims = keys.size_or("rope.dimension_count", HEAD_DIM_MAX, head_dim)?;
         if rope_dims > head_dim || !rope_dims.is_multiple_of(2) {
             let expected = format!("even and at most the head's {head_dim} values");
@@ -76,28 +107,69 @@ impl ModelConfig {
         Ok(Self {
             architecture,
             vocab_size: keys.vocab_size()?,
-            context_len: keys.size("context_length", CONTEXT_MAX)?,
+            context_len,
             layers: keys.size("block_count", LAYERS_MAX)?,
             hidden,
-            feed_forward: keys.size("feed_forward_length", FEED_FORWARD_MAX)?,
+            feed_forward: keys.feed_forward(experts)?,
+            experts,
             heads,
             kv_heads,
             head_dim,
             rope_dims,
             rope_base: keys.rope_base(rope_base_default)?,
-            rope_scaling: keys.rope_scaling()?,
+            rope_scaling: RopeScaling::read(&keys, context_len)?,
             norm_eps: keys.norm_eps()?,
             sliding_window: None,
+            attention_softcap: None,
+            logit_softcap: None,
         })
+    }
+
+    fn keys<'a>(&self, gguf: &'a Gguf) -> Keys<'a> {
+        Keys { gguf, architecture: self.architecture }
     }
 
     /// Reads the width of local layers' windows.
     pub(crate) fn read_sliding_window(&mut self, gguf: &Gguf) -> Result<(), LoadError> {
-        let keys = Keys { gguf, architecture: self.architecture };
-        self.sliding_window = Some(keys.size("attention.sliding_window", CONTEXT_MAX)?);
+        self.sliding_window = Some(self.keys(gguf).size("attention.sliding_window", CONTEXT_MAX)?);
         Ok(())
     }
+
+    /// The same for files that may have none; a width of 0 says so too.
+    pub(crate) fn read_sliding_window_if_any(&mut self, gguf: &Gguf) -> Result<(), LoadError> {
+        let name = format!("{}.attention.sliding_window", self.architecture);
+        if gguf.get_u32(&name)?.is_some_and(|window| window > 0) { self.read_sliding_window(gguf) } else { Ok(()) }
+    }
+
+    /// Reads what attention scores and logits are brought within; the defaults stand in for missing keys.
+    pub(crate) fn read_softcaps(&mut self, gguf: &Gguf, defaults: [f32; 2]) -> Result<(), LoadError> {
+        let keys = self.keys(gguf);
+        self.attention_softcap = Some(keys.above_zero("attn_logit_softcapping", defaults[0])?);
+        self.logit_softcap = Some(keys.above_zero("final_logit_softcapping", defaults[1])?);
+        Ok(())
+    }
+
+    /// Refuses files with experts, for architectures that have none.
+    pub(crate) fn refuse_experts(&self) -> Result<(), LoadError> {
+        self.experts.map_or(Ok(()), |experts| {
+            Err(LoadError::InvalidKey {
+                key: format!("{}.{EXPERT_COUNT}", self.architecture),
+                expected: "absent".to_owned(),
+                actual: experts.count.to_string(),
+            })
+        })
+    }
+
+    /// Refuses files without experts, for architectures that are mixtures.
+    pub(crate) fn require_experts(&self) -> Result<(), LoadError> {
+        match self.experts {
+            Some(_) => Ok(()),
+            None => Err(LoadError::MissingKey { key: format!("{}.{EXPERT_COUNT}", self.architecture) }),
+        }
+    }
 }
+
+const EXPERT_COUNT: &str = "expert_count";
 
 /// Rows of the embedding.
 fn embedding_rows(gguf: &Gguf) -> Result<usize, LoadError> {
@@ -115,7 +187,7 @@ fn embedding_rows(gguf: &Gguf) -> Result<usize, LoadError> {
 }
 
 /// Metadata keys of one architecture.
-struct Keys<'a> {
+pub(crate) struct Keys<'a> {
     gguf: &'a Gguf,
     architecture: &'static str,
 }
@@ -125,7 +197,25 @@ impl Keys<'_> {
         format!("{}.{key}", self.architecture)
     }
 
-    fn invalid(&self, key: &str, expected: impl Into<String>, actual: impl ToString) -> LoadError {
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&str>, LoadError> {
+        Ok(self.gguf.get_str(&self.name(key))?)
+    }
+
+    pub(crate) fn float(&self, key: &str) -> Result<Option<f32>, LoadError> {
+        Ok(self.gguf.get_f32(&self.name(key))?)
+    }
+
+    pub(crate) fn above_zero(&self, key: &str, default: f32) -> Result<f32, LoadError> {
+        let value = self.float(key)?.unwrap_or(default);
+        if value > 0.0 { Ok(value) } else { Err(self.invalid(key, "above 0", value)) }
+    }
+
+    /// A context that the model was trained for.
+    pub(crate) fn context_or(&self, key: &str, default: usize) -> Result<usize, LoadError> {
+        self.size_or(key, CONTEXT_MAX, default)
+    }
+
+    pub(crate) fn invalid(&self, key: &str, expected: impl Into<String>, actual: impl ToString) -> LoadError {
         LoadError::InvalidKey { key: self.name(key), expected: expected.into(), actual: actual.to_string() }
     }
 
@@ -187,18 +277,28 @@ impl Keys<'_> {
         if base >= 1.0 { Ok(f64::from(base)) } else { Err(self.invalid("rope.freq_base", "at least 1", base)) }
     }
 
-    /// The divisor of positions: 1, or the factor of linear scaling.
-    fn rope_scaling(&self) -> Result<f64, LoadError> {
-        let key = match self.gguf.get_str(&self.name("rope.scaling.type"))? {
-            None => "rope.scale_linear",
-            Some("none") => return Ok(1.0),
-            Some("linear") => "rope.scaling.factor",
-            Some(other) => {
-                return Err(self.invalid("rope.scaling.type", "\"none\" or \"linear\"", format!("\"{other}\"")));
+    /// `None`: no mixture.
+    fn experts(&self) -> Result<Option<Experts>, LoadError> {
+        let used_key = "expert_used_count";
+        let used = self.optional_size(used_key, EXPERTS_MAX)?;
+        match (self.optional_size(EXPERT_COUNT, EXPERTS_MAX)?, used) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(LoadError::MissingKey { key: self.name(EXPERT_COUNT) }),
+            (Some(_), None) => Err(LoadError::MissingKey { key: self.name(used_key) }),
+            (Some(count), Some(used)) if used > count => {
+                Err(self.invalid(used_key, format!("at most the {count} experts"), used))
             }
+            (Some(count), Some(used)) => Ok(Some(Experts { count, used })),
+        }
+    }
+
+    /// Experts may have a width of their own.
+    fn feed_forward(&self, experts: Option<Experts>) -> Result<usize, LoadError> {
+        let of_expert = match experts {
+            Some(_) => self.optional_size("expert_feed_forward_length", FEED_FORWARD_MAX)?,
+            None => None,
         };
-        let factor = self.gguf.get_f32(&self.name(key))?.unwrap_or(1.0);
-        if factor >= 1.0 { Ok(f64::from(factor)) } else { Err(self.invalid(key, "at least 1", factor)) }
+        of_expert.map_or_else(|| self.size("feed_forward_length", FEED_FORWARD_MAX), Ok)
     }
 
     fn norm_eps(&self) -> Result<f32, LoadError> {

@@ -50,6 +50,18 @@ pub enum LoadError {
         /// Its shape in the file.
         actual: Vec<u64>,
     },
+    /// A value of a tensor makes no sense.
+    #[error("tensor \"{name}\" should hold {expected}, but holds {actual} at {index}")]
+    TensorValue {
+        /// The tensor.
+        name: String,
+        /// What was expected.
+        expected: &'static str,
+        /// Index of the value.
+        index: usize,
+        /// What is there.
+        actual: f32,
+    },
     /// A tensor that this architecture does not use: ignoring it would give wrong answers.
     #[error("tensor \"{name}\" is not supported for architecture \"{architecture}\"")]
     UnsupportedTensor {

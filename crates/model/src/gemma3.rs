@@ -5,13 +5,18 @@ use formats::gguf::Gguf;
 use kernels::{RopeFrequencies, RopeOrder};
 
 use crate::LoadError;
+use crate::architecture::{Architecture, Forward, boxed};
 use crate::config::ModelConfig;
 use crate::model::sqrt;
+use crate::rope;
 use crate::step::{Gate, Seen, Step};
-use crate::weights::{AttentionWeights, FeedForwardWeights, Loader, OuterWeights};
+use crate::weights::{AttentionWeights, Biases, FeedForward, Loader, OuterWeights};
 
-/// The architecture's name in a file.
-pub(crate) const NAME: &str = "gemma3";
+pub(crate) const GEMMA3: Architecture = Architecture {
+    name: "gemma3",
+    config: Gemma3::config,
+    load: |config, loader| Gemma3::load(config, loader).map(boxed),
+};
 
 /// Five local layers, then a global one, and so on.
 const GLOBAL_EVERY: usize = 6;
@@ -30,34 +35,34 @@ struct Layer {
     key_norm: Vec<f32>,
     after_attention_norm: Vec<f32>,
     feed_forward_norm: Vec<f32>,
-    feed_forward: FeedForwardWeights,
+    feed_forward: FeedForward,
     after_feed_forward_norm: Vec<f32>,
 }
 
 /// A Gemma 3 model.
-pub(crate) struct Gemma3 {
+struct Gemma3 {
     outer: OuterWeights,
     layers: Vec<Layer>,
-    global_frequencies: RopeFrequencies,
-    local_frequencies: RopeFrequencies,
+    /// In the order of [`GLOBAL`] and [`LOCAL`].
+    frequencies: [RopeFrequencies; 2],
     embedding_factor: f32,
     scale: f32,
     window: Option<usize>,
 }
 
 impl Gemma3 {
-    pub(crate) fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
-        let mut config = ModelConfig::read(gguf, NAME, 1_000_000.0)?;
+    fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
+        let mut config = ModelConfig::read(gguf, GEMMA3.name, 1_000_000.0)?;
         config.read_sliding_window(gguf)?;
         Ok(config)
     }
 
-    pub(crate) fn load(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<Self, LoadError> {
+    fn load(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<Self, LoadError> {
         let layers = (0..config.layers)
             .map(|i| {
                 Ok(Layer {
                     attention_norm: loader.norm(i, "attn_norm", config.hidden)?,
-                    attention: loader.attention(i)?,
+                    attention: loader.attention(i, Biases::None)?,
                     query_norm: loader.norm(i, "attn_q_norm", config.head_dim)?,
                     key_norm: loader.norm(i, "attn_k_norm", config.head_dim)?,
                     after_attention_norm: loader.norm(i, "post_attention_norm", config.hidden)?,
@@ -67,25 +72,25 @@ impl Gemma3 {
                 })
             })
             .collect::<Result<Vec<_>, LoadError>>()?;
-        let dims = config.rope_dims;
+        let local = RopeFrequencies::new(RopeOrder::Halves, config.rope_dims, LOCAL_ROPE_BASE, 1.0);
         Ok(Self {
             outer: loader.outer()?,
             layers,
-            global_frequencies: RopeFrequencies::new(RopeOrder::Halves, dims, config.rope_base, config.rope_scaling),
-            local_frequencies: RopeFrequencies::new(RopeOrder::Halves, dims, LOCAL_ROPE_BASE, 1.0),
+            frequencies: [rope::frequencies(config, loader, RopeOrder::Halves)?, local],
             embedding_factor: sqrt(config.hidden),
             scale: 1.0
                 / sqrt(if config.layers == LAYERS_OF_27B { config.hidden / config.heads } else { config.head_dim }),
             window: config.sliding_window,
         })
     }
+}
 
-    /// In the order of [`GLOBAL`] and [`LOCAL`].
-    pub(crate) fn frequencies(&self) -> [&RopeFrequencies; 2] {
-        [&self.global_frequencies, &self.local_frequencies]
+impl Forward for Gemma3 {
+    fn frequencies(&self) -> &[RopeFrequencies] {
+        &self.frequencies
     }
 
-    pub(crate) fn forward(&self, step: &mut Step<'_>, logits: &mut [f32]) {
+    fn forward(&self, step: &mut Step<'_>, logits: &mut [f32]) {
         step.embed(&self.outer.embedding, Some(self.embedding_factor));
         let mut after_previous: Option<&[f32]> = None;
         for (index, layer) in self.layers.iter().enumerate() {

@@ -1,79 +1,50 @@
-//! Llama: norm, grouped-query attention, norm, gated feed-forward; adjacent pairs turn by position.
+//! Llama, Mistral and Mixtral (whose files say "llama" too): adjacent pairs turn by position, frequencies stretched as the
+//! file declares; biases of attention, a sliding window of all layers and experts where the file has them.
 
 use formats::gguf::Gguf;
-use kernels::{RopeFrequencies, RopeOrder};
+use kernels::RopeOrder;
 
 use crate::LoadError;
+use crate::architecture::{Architecture, boxed};
 use crate::config::ModelConfig;
-use crate::step::{Gate, Seen, Step};
-use crate::weights::{AttentionWeights, FeedForwardWeights, Loader, OuterWeights};
+use crate::decoder::{Decoder, Layer};
+use crate::rope;
+use crate::weights::{Biases, Loader};
 
-/// The architecture's name in a file.
-pub(crate) const NAME: &str = "llama";
+pub(crate) const LLAMA: Architecture =
+    Architecture { name: "llama", config, load: |config, loader| load(config, loader).map(boxed) };
 
-struct Layer {
-    attention_norm: Vec<f32>,
-    attention: AttentionWeights,
-    feed_forward_norm: Vec<f32>,
-    feed_forward: FeedForwardWeights,
+fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
+    let mut config = ModelConfig::read(gguf, LLAMA.name, 10_000.0)?;
+    config.read_sliding_window_if_any(gguf)?;
+    Ok(config)
 }
 
-/// A Llama model.
-pub(crate) struct Llama {
-    outer: OuterWeights,
-    layers: Vec<Layer>,
-    frequencies: RopeFrequencies,
-    scale: f32,
-}
-
-impl Llama {
-    pub(crate) fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
-        ModelConfig::read(gguf, NAME, 10_000.0)
-    }
-
-    pub(crate) fn load(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<Self, LoadError> {
-        let layers = (0..config.layers)
-            .map(|i| {
-                Ok(Layer {
-                    attention_norm: loader.norm(i, "attn_norm", config.hidden)?,
-                    attention: loader.attention(i)?,
-                    feed_forward_norm: loader.norm(i, "ffn_norm", config.hidden)?,
-                    feed_forward: loader.feed_forward(i)?,
-                })
-            })
-            .collect::<Result<Vec<_>, LoadError>>()?;
-        Ok(Self {
-            outer: loader.outer()?,
-            layers,
-            frequencies: RopeFrequencies::new(
-                RopeOrder::Adjacent,
-                config.rope_dims,
-                config.rope_base,
-                config.rope_scaling,
-            ),
-            scale: 1.0 / crate::model::sqrt(config.head_dim),
+fn load(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<Decoder, LoadError> {
+    let order = order(loader.gguf())?;
+    let frequencies = rope::frequencies(config, loader, order)?;
+    Decoder::load(config, loader, frequencies, |loader, index| {
+        Ok(Layer {
+            attention_norm: loader.norm(index, "attn_norm", config.hidden)?,
+            attention: loader.attention(index, Biases::IfAny)?,
+            head_norms: None,
+            feed_forward_norm: loader.norm(index, "ffn_norm", config.hidden)?,
+            feed_forward: loader.feed_forward(index)?,
         })
-    }
+    })
+}
 
-    pub(crate) fn frequencies(&self) -> [&RopeFrequencies; 1] {
-        [&self.frequencies]
-    }
-
-    pub(crate) fn forward(&self, step: &mut Step<'_>, logits: &mut [f32]) {
-        step.embed(&self.outer.embedding, None);
-        for (index, layer) in self.layers.iter().enumerate() {
-            let inputs = layer.attention.inputs();
-            match index {
-                0 => step.norm(&layer.attention_norm, &inputs),
-                _ => step.add_then_norm(&layer.attention_norm, &inputs),
-            }
-            step.project_qkv(&layer.attention);
-            step.attend(index, None, 0, Seen { scale: self.scale, window: None });
-            step.project_output(&layer.attention);
-            step.add_then_norm(&layer.feed_forward_norm, &layer.feed_forward.inputs());
-            step.feed_forward(&layer.feed_forward, Gate::Silu);
-        }
-        step.add();
-        step.head(&self.outer, logits);
+/// GGUF files hold queries and keys with the rows of a pair side by side. Where these stand as they were trained (other
+/// formats seen as such a file), the key "llama.rope.order" says "halves".
+fn order(gguf: &Gguf) -> Result<RopeOrder, LoadError> {
+    let key = "llama.rope.order";
+    match gguf.get_str(key)? {
+        None | Some("adjacent") => Ok(RopeOrder::Adjacent),
+        Some("halves") => Ok(RopeOrder::Halves),
+        Some(other) => Err(LoadError::InvalidKey {
+            key: key.to_owned(),
+            expected: "\"adjacent\" or \"halves\"".to_owned(),
+            actual: format!("\"{}\"", other.chars().take(40).flat_map(char::escape_debug).collect::<String>()),
+        }),
     }
 }

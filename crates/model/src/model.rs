@@ -5,25 +5,17 @@ use std::sync::Arc;
 use formats::gguf::Gguf;
 use kernels::{KvStore, KvType, ThreadPool};
 
+use crate::architecture::{Architecture, Forward};
 use crate::batch::{BLOCK_TOKENS, Batch};
 use crate::config::ModelConfig;
-use crate::gemma3::{self, Gemma3};
 use crate::kv_cache::{KvCache, KvCacheError};
-use crate::llama::{self, Llama};
 use crate::weights::Loader;
 use crate::{ForwardError, LoadError, Workspace};
-
-const ARCHITECTURE_KEY: &str = "general.architecture";
-
-enum Architecture {
-    Llama(Llama),
-    Gemma3(Gemma3),
-}
 
 /// A loaded model.
 pub struct Model {
     config: ModelConfig,
-    architecture: Architecture,
+    pass: Box<dyn Forward>,
     weight_bytes: usize,
     pool: Arc<ThreadPool>,
 }
@@ -40,16 +32,7 @@ impl ModelConfig {
     /// # Errors
     /// What is wrong with the file's metadata, naming the key.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, LoadError> {
-        let missing = || LoadError::MissingKey { key: ARCHITECTURE_KEY.to_owned() };
-        match gguf.get_str(ARCHITECTURE_KEY)?.ok_or_else(missing)? {
-            llama::NAME => Llama::config(gguf),
-            gemma3::NAME => Gemma3::config(gguf),
-            other => {
-                let found = other.chars().take(40).flat_map(char::escape_debug).collect();
-                let supported = format!("{}, {}", llama::NAME, gemma3::NAME);
-                Err(LoadError::UnknownArchitecture { found, supported })
-            }
-        }
+        (Architecture::of(gguf)?.config)(gguf)
     }
 
     /// Bytes of one KV block, all layers; `None` when memory could not hold it.
@@ -65,7 +48,8 @@ impl Model {
     /// # Errors
     /// What is wrong with the file, naming the key or tensor.
     pub fn load(gguf: &Gguf, pool: &Arc<ThreadPool>) -> Result<Self, LoadError> {
-        let config = ModelConfig::from_gguf(gguf)?;
+        let architecture = Architecture::of(gguf)?;
+        let config = (architecture.config)(gguf)?;
         if KvType::ALL.iter().any(|&kv_type| config.kv_block_bytes(kv_type).is_none()) {
             return Err(LoadError::InvalidKey {
                 key: format!("{}.block_count", config.architecture),
@@ -74,18 +58,20 @@ impl Model {
             });
         }
         let mut loader = Loader::new(gguf, &config, pool);
-        let architecture = match config.architecture {
-            llama::NAME => Architecture::Llama(Llama::load(&config, &mut loader)?),
-            _ => Architecture::Gemma3(Gemma3::load(&config, &mut loader)?),
-        };
+        let pass = (architecture.load)(&config, &mut loader)?;
         let weight_bytes = loader.finish()?;
-        Ok(Self { config, architecture, weight_bytes, pool: Arc::clone(pool) })
+        Ok(Self { config, pass, weight_bytes, pool: Arc::clone(pool) })
     }
 
     /// Sizes and constants.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Waits until no other model computes on the same threads, and keeps them from it for a while.
+    pub fn reserve(&self) -> kernels::Reservation {
+        self.pool.reserve()
     }
 
     /// Bytes of weights in memory.
@@ -126,14 +112,7 @@ impl Model {
             return Ok(());
         }
         let place = (&*self.pool, &self.config);
-        match &self.architecture {
-            Architecture::Llama(model) => {
-                model.forward(&mut workspace.step(place, &model.frequencies(), cache, batch), logits);
-            }
-            Architecture::Gemma3(model) => {
-                model.forward(&mut workspace.step(place, &model.frequencies(), cache, batch), logits);
-            }
-        }
+        self.pass.forward(&mut workspace.step(place, self.pass.frequencies(), cache, batch), logits);
         Ok(())
     }
 

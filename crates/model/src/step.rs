@@ -1,14 +1,17 @@
 //! The parts that all architectures' forward passes are made of, over the buffers of one step.
 
+mod mixture;
+
 use kernels::{
     Activations, Attention, AttentionInput, AttentionShape, Heads, KvPlaces, Matrix, QueryColumn, RopeFrequencies,
-    RopeTable, Source, ThreadPool, add, matmul, rms_norm_add, scale,
+    RopeTable, Source, ThreadPool, add, add_to_rows, matmul, rms_norm_add, scale, softcap,
 };
 
 use crate::batch::Batch;
 use crate::config::ModelConfig;
 use crate::kv_cache::KvCache;
-use crate::weights::{AttentionWeights, FeedForwardWeights, OuterWeights};
+use crate::weights::{AttentionWeights, FeedForward, FeedForwardWeights, OuterWeights};
+use mixture::Mixture;
 
 /// Working memory of forward passes, reused from step to step; it grows to what the largest batch so far needed.
 #[derive(Default)]
@@ -25,6 +28,7 @@ pub struct Workspace {
     up: Vec<f32>,
     activations: Activations,
     attention: Attention,
+    mixture: Mixture,
 }
 
 impl Workspace {
@@ -38,7 +42,7 @@ impl Workspace {
     pub(crate) fn step<'a>(
         &'a mut self,
         (pool, config): (&'a ThreadPool, &'a ModelConfig),
-        frequencies: &[&RopeFrequencies],
+        frequencies: &[RopeFrequencies],
         cache: &'a mut KvCache,
         batch: &'a Batch<'a>,
     ) -> Step<'a> {
@@ -61,10 +65,11 @@ impl Workspace {
             keys: first(&mut self.keys, n * config.kv_width()),
             values: first(&mut self.values, n * config.kv_width()),
             attended: first(&mut self.attended, n * config.query_width()),
-            gate: first(&mut self.gate, n * config.feed_forward),
-            up: first(&mut self.up, n * config.feed_forward),
+            gate: first(&mut self.gate, n * config.middle_width()),
+            up: first(&mut self.up, n * config.middle_width()),
             activations: &mut self.activations,
             attention: &mut self.attention,
+            mixture: &mut self.mixture,
         }
     }
 }
@@ -99,6 +104,15 @@ pub(crate) enum Gate {
     Gelu,
 }
 
+impl Gate {
+    fn source<'a>(self, gate: &'a [f32], up: &'a [f32]) -> Source<'a> {
+        match self {
+            Self::Silu => Source::Silu { gate, up },
+            Self::Gelu => Source::Gelu { gate, up },
+        }
+    }
+}
+
 /// Whether one of the matrices reads activations as floats.
 fn any_float(readers: &[&Matrix]) -> bool {
     readers.iter().any(|matrix| matrix.weight_type().is_float())
@@ -124,6 +138,7 @@ pub(crate) struct Step<'a> {
     up: &'a mut [f32],
     activations: &'a mut Activations,
     attention: &'a mut Attention,
+    mixture: &'a mut Mixture,
 }
 
 impl Step<'_> {
@@ -177,6 +192,11 @@ impl Step<'_> {
             (&weights.value, &mut *self.values),
         ];
         matmul(self.pool, &mut products, self.activations);
+        for ((_, x), bias) in products.iter_mut().zip(&weights.input_biases) {
+            if let Some(bias) = bias {
+                add_to_rows(self.pool, x, bias);
+            }
+        }
     }
 
     /// Norms each head's query and key with `norms` where given, turns them by position with the angles of table `rope`,
@@ -184,8 +204,14 @@ impl Step<'_> {
     pub(crate) fn attend(&mut self, layer: usize, norms: Option<[&[f32]; 2]>, rope: usize, seen: Seen) {
         let config = self.config;
         let Seen { scale, window } = seen;
-        let shape =
-            AttentionShape { heads: config.heads, kv_heads: config.kv_heads, head_dim: config.head_dim, scale, window };
+        let shape = AttentionShape {
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            scale,
+            window,
+            softcap: config.attention_softcap,
+        };
         let places = KvPlaces { layer, columns: self.columns, tables: self.batch.tables };
         let heads = Heads {
             queries: self.queries,
@@ -211,16 +237,23 @@ impl Step<'_> {
         let shape = (self.columns.len(), self.config.query_width());
         self.activations.fill(self.pool, Source::Values(self.attended), shape, any_float(&[&weights.output]));
         matmul(self.pool, &mut [(&weights.output, &mut *self.delta)], self.activations);
+        if let Some(bias) = &weights.output_bias {
+            add_to_rows(self.pool, self.delta, bias);
+        }
     }
 
     /// delta = gated feed-forward.
-    pub(crate) fn feed_forward(&mut self, weights: &FeedForwardWeights, gate: Gate) {
+    pub(crate) fn feed_forward(&mut self, weights: &FeedForward, gate: Gate) {
+        match weights {
+            FeedForward::Dense(weights) => self.dense(weights, gate),
+            FeedForward::Mixture(weights) => self.mixture(weights, gate),
+        }
+    }
+
+    fn dense(&mut self, weights: &FeedForwardWeights, gate: Gate) {
         let mut products = [(&weights.gate, &mut *self.gate), (&weights.up, &mut *self.up)];
         matmul(self.pool, &mut products, self.activations);
-        let source = match gate {
-            Gate::Silu => Source::Silu { gate: self.gate, up: self.up },
-            Gate::Gelu => Source::Gelu { gate: self.gate, up: self.up },
-        };
+        let source = gate.source(self.gate, self.up);
         let shape = (self.columns.len(), self.config.feed_forward);
         self.activations.fill(self.pool, source, shape, any_float(&[&weights.down]));
         matmul(self.pool, &mut [(&weights.down, &mut *self.delta)], self.activations);
@@ -240,6 +273,9 @@ impl Step<'_> {
         }
         let source = Source::Norm { x: gathered, weight: &weights.norm, eps: self.config.norm_eps };
         self.activations.fill(self.pool, source, (wanted.len(), width), any_float(&[weights.head()]));
-        matmul(self.pool, &mut [(weights.head(), logits)], self.activations);
+        matmul(self.pool, &mut [(weights.head(), &mut *logits)], self.activations);
+        if let Some(cap) = self.config.logit_softcap {
+            softcap(self.pool, logits, cap);
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! Weights taken from the file tensor by tensor, a few rows at a time.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use formats::gguf::{Gguf, TensorInfo, TensorType};
 use kernels::{Matrix, MatrixBuilder, MatrixError, ThreadPool, WeightMemory, WeightType};
 
 use crate::LoadError;
-use crate::config::ModelConfig;
+use crate::config::{Experts, ModelConfig};
 
 /// Name of the embedding tensor.
 pub(crate) const EMBEDDING: &str = "token_embd.weight";
@@ -22,6 +23,20 @@ pub(crate) struct AttentionWeights {
     pub(crate) key: Matrix,
     pub(crate) value: Matrix,
     pub(crate) output: Matrix,
+    /// Of queries, keys and values.
+    pub(crate) input_biases: [Option<Vec<f32>>; 3],
+    pub(crate) output_bias: Option<Vec<f32>>,
+}
+
+/// Biases of an attention layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Biases {
+    /// None are known: a file that has some is refused.
+    None,
+    /// Those that the file has.
+    IfAny,
+    /// All of queries, keys and values.
+    OfInputs,
 }
 
 impl AttentionWeights {
@@ -39,10 +54,32 @@ pub(crate) struct FeedForwardWeights {
     pub(crate) down: Matrix,
 }
 
-impl FeedForwardWeights {
-    /// Those that read the layer's normed input.
-    pub(crate) fn inputs(&self) -> [&Matrix; 2] {
-        [&self.gate, &self.up]
+/// Matrices of a mixture of experts, each a gated feed-forward layer.
+#[derive(Debug)]
+pub(crate) struct MixtureWeights {
+    pub(crate) experts: Experts,
+    /// Scores of the experts.
+    pub(crate) router: Matrix,
+    /// By expert, all of one type.
+    pub(crate) gates: Vec<Matrix>,
+    pub(crate) ups: Vec<Matrix>,
+    pub(crate) downs: Vec<Matrix>,
+}
+
+/// What stands in the feed-forward part of a layer.
+#[derive(Debug)]
+pub(crate) enum FeedForward {
+    Dense(FeedForwardWeights),
+    Mixture(MixtureWeights),
+}
+
+impl FeedForward {
+    /// Those that read the layer's normed input; of experts the first stands for all.
+    pub(crate) fn inputs(&self) -> [&Matrix; 3] {
+        match self {
+            Self::Dense(weights) => [&weights.gate, &weights.up, &weights.up],
+            Self::Mixture(weights) => [&weights.router, &weights.gates[0], &weights.ups[0]],
+        }
     }
 }
 
@@ -90,6 +127,11 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// The file that they are taken from.
+    pub(crate) fn gguf(&self) -> &'a Gguf {
+        self.gguf
+    }
+
     pub(crate) fn outer(&mut self) -> Result<OuterWeights, LoadError> {
         let (vocab, hidden) = (self.config.vocab_size, self.config.hidden);
         let embedding = self.matrix(EMBEDDING, vocab, hidden)?;
@@ -97,9 +139,22 @@ impl<'a> Loader<'a> {
         Ok(OuterWeights { embedding, norm: self.vector("output_norm.weight", hidden)?, head })
     }
 
-    pub(crate) fn attention(&mut self, layer: usize) -> Result<AttentionWeights, LoadError> {
+    pub(crate) fn attention(&mut self, layer: usize, biases: Biases) -> Result<AttentionWeights, LoadError> {
         let (hidden, queries, kv) = (self.config.hidden, self.config.query_width(), self.config.kv_width());
+        let mut bias = |part: &str, len| {
+            let name = format!("blk.{layer}.{part}.bias");
+            let wanted = match biases {
+                Biases::None => false,
+                Biases::IfAny => self.gguf.tensor(&name).is_some(),
+                Biases::OfInputs => part != "attn_output",
+            };
+            wanted.then(|| self.vector(&name, len)).transpose()
+        };
+        let input_biases = [bias("attn_q", queries)?, bias("attn_k", kv)?, bias("attn_v", kv)?];
+        let output_bias = bias("attn_output", hidden)?;
         Ok(AttentionWeights {
+            input_biases,
+            output_bias,
             query: self.matrix(&in_layer(layer, "attn_q"), queries, hidden)?,
             key: self.matrix(&in_layer(layer, "attn_k"), kv, hidden)?,
             value: self.matrix(&in_layer(layer, "attn_v"), kv, hidden)?,
@@ -107,13 +162,82 @@ impl<'a> Loader<'a> {
         })
     }
 
-    pub(crate) fn feed_forward(&mut self, layer: usize) -> Result<FeedForwardWeights, LoadError> {
+    /// Attention whose queries, keys and values are rows of one tensor, in this order.
+    pub(crate) fn fused_attention(&mut self, layer: usize) -> Result<AttentionWeights, LoadError> {
+        let (hidden, queries, kv) = (self.config.hidden, self.config.query_width(), self.config.kv_width());
+        let fused = self.tensor(&in_layer(layer, "attn_qkv"), &[hidden, queries + 2 * kv])?;
+        Ok(AttentionWeights {
+            query: self.rows(fused, 0..queries)?,
+            key: self.rows(fused, queries..queries + kv)?,
+            value: self.rows(fused, queries + kv..queries + 2 * kv)?,
+            output: self.matrix(&in_layer(layer, "attn_output"), hidden, queries)?,
+            input_biases: [None, None, None],
+            output_bias: None,
+        })
+    }
+
+    pub(crate) fn feed_forward(&mut self, layer: usize) -> Result<FeedForward, LoadError> {
+        if let Some(experts) = self.config.experts {
+            return Ok(FeedForward::Mixture(self.mixture(layer, experts)?));
+        }
         let (hidden, middle) = (self.config.hidden, self.config.feed_forward);
-        Ok(FeedForwardWeights {
+        Ok(FeedForward::Dense(FeedForwardWeights {
             gate: self.matrix(&in_layer(layer, "ffn_gate"), middle, hidden)?,
             up: self.matrix(&in_layer(layer, "ffn_up"), middle, hidden)?,
             down: self.matrix(&in_layer(layer, "ffn_down"), hidden, middle)?,
-        })
+        }))
+    }
+
+    /// A feed-forward part whose gate and what it lets through are rows of one tensor, in this order.
+    pub(crate) fn fused_feed_forward(&mut self, layer: usize) -> Result<FeedForward, LoadError> {
+        let (hidden, middle) = (self.config.hidden, self.config.feed_forward);
+        let fused = self.tensor(&in_layer(layer, "ffn_up"), &[hidden, 2 * middle])?;
+        Ok(FeedForward::Dense(FeedForwardWeights {
+            gate: self.rows(fused, 0..middle)?,
+            up: self.rows(fused, middle..2 * middle)?,
+            down: self.matrix(&in_layer(layer, "ffn_down"), hidden, middle)?,
+        }))
+    }
+
+    fn mixture(&mut self, layer: usize, experts: Experts) -> Result<MixtureWeights, LoadError> {
+        let (hidden, middle) = (self.config.hidden, self.config.feed_forward);
+        let mut each = |name: &str, rows: usize, cols: usize| -> Result<Vec<Matrix>, LoadError> {
+            let tensor = self.tensor(&in_layer(layer, name), &[cols, rows, experts.count])?;
+            (0..experts.count).map(|expert| self.rows(tensor, expert * rows..(expert + 1) * rows)).collect()
+        };
+        let gates = each("ffn_gate_exps", middle, hidden)?;
+        let ups = each("ffn_up_exps", middle, hidden)?;
+        let downs = each("ffn_down_exps", hidden, middle)?;
+        let router = self.matrix(&in_layer(layer, "ffn_gate_inp"), experts.count, hidden)?;
+        Ok(MixtureWeights { experts, router, gates, ups, downs })
+    }
+
+    /// Divisors of the rotary frequencies, if the file has some: `rope_freqs` (Llama 3), or one of `rope_factors_long` and
+    /// `rope_factors_short` (LongRoPE), depending on whether the model's context is longer than the original one. (Keys
+    /// stay in the cache turned: the choice cannot change with a sequence's length.)
+    pub(crate) fn rope_divisors(&mut self) -> Result<Option<Vec<f32>>, LoadError> {
+        const PLAIN: &str = "rope_freqs.weight";
+        const LONG: &str = "rope_factors_long.weight";
+        const SHORT: &str = "rope_factors_short.weight";
+        let (scaling, len) = (&self.config.rope_scaling, self.config.rope_dims / 2);
+        if !scaling.longrope && [LONG, SHORT].iter().all(|name| self.gguf.tensor(name).is_none()) {
+            return self.gguf.tensor(PLAIN).is_some().then(|| self.divisors(PLAIN, len)).transpose();
+        }
+        let (long, short) = (self.divisors(LONG, len)?, self.divisors(SHORT, len)?);
+        Ok(Some(if self.config.context_len > scaling.original_context { long } else { short }))
+    }
+
+    fn divisors(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
+        let divisors = self.vector(name, len)?;
+        match divisors.iter().position(|&divisor| !(divisor > 0.0 && divisor.is_finite())) {
+            None => Ok(divisors),
+            Some(index) => Err(LoadError::TensorValue {
+                name: name.to_owned(),
+                expected: "numbers above 0",
+                index,
+                actual: divisors[index],
+            }),
+        }
     }
 
     /// The weights of a norm in a layer.
@@ -135,7 +259,7 @@ impl<'a> Loader<'a> {
     fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let tensor = self.tensor(name, &[len])?;
         let room = room(&mut self.scratch, tensor, (1, len))?;
-        let matrix = self.read(tensor, room)?;
+        let matrix = self.read(tensor, 0..1, room)?;
         let mut values = vec![0.0; len];
         matrix.row_into(0, &mut values);
         Ok(values)
@@ -143,8 +267,15 @@ impl<'a> Loader<'a> {
 
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
         let tensor = self.tensor(name, &[cols, rows])?;
-        let room = room(&mut self.memory, tensor, (rows, cols))?;
-        let matrix = self.read(tensor, room)?;
+        self.rows(tensor, 0..rows)
+    }
+
+    /// Some rows of a tensor as a matrix.
+    fn rows(&mut self, tensor: &TensorInfo, rows: Range<usize>) -> Result<Matrix, LoadError> {
+        // Its shape was checked against sizes of the configuration.
+        let cols = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
+        let room = room(&mut self.memory, tensor, (rows.len(), cols))?;
+        let matrix = self.read(tensor, rows.start as u64..rows.end as u64, room)?;
         self.matrix_bytes += matrix.byte_len();
         Ok(matrix)
     }
@@ -159,12 +290,12 @@ impl<'a> Loader<'a> {
         Ok(tensor)
     }
 
-    /// The whole tensor, packed into its room.
-    fn read(&mut self, tensor: &TensorInfo, mut room: MatrixBuilder) -> Result<Matrix, LoadError> {
+    /// Some rows of a tensor, packed into their room.
+    fn read(&mut self, tensor: &TensorInfo, rows: Range<u64>, mut room: MatrixBuilder) -> Result<Matrix, LoadError> {
         let step = (CHUNK_BYTES / tensor.row_bytes().max(1)).max(1);
-        let mut row = 0;
-        while row < tensor.rows() {
-            let end = tensor.rows().min(row + step);
+        let mut row = rows.start;
+        while row < rows.end {
+            let end = rows.end.min(row + step);
             self.gguf.read_tensor(tensor, row..end, &mut self.bytes)?;
             room.push_rows(self.pool, &self.bytes).map_err(|e| wrong(tensor, e))?;
             row = end;
@@ -186,7 +317,9 @@ fn in_layer(layer: usize, name: &str) -> String {
     format!("blk.{layer}.{name}.weight")
 }
 
-fn weight_type(ty: TensorType) -> WeightType {
+/// How products read tensors of this type.
+#[must_use]
+pub fn weight_type(ty: TensorType) -> WeightType {
     match ty {
         TensorType::F32 => WeightType::F32,
         TensorType::F16 => WeightType::F16,
@@ -194,8 +327,15 @@ fn weight_type(ty: TensorType) -> WeightType {
         TensorType::Q4_0 => WeightType::Q4_0,
         TensorType::Q4_1 => WeightType::Q4_1,
         TensorType::Q5_0 => WeightType::Q5_0,
+        TensorType::Q5_1 => WeightType::Q5_1,
         TensorType::Q8_0 => WeightType::Q8_0,
+        TensorType::Q2_K => WeightType::Q2K,
+        TensorType::Q3_K => WeightType::Q3K,
         TensorType::Q4_K => WeightType::Q4K,
+        TensorType::Q5_K => WeightType::Q5K,
         TensorType::Q6_K => WeightType::Q6K,
+        TensorType::IQ4_NL => WeightType::IQ4NL,
+        TensorType::IQ4_XS => WeightType::IQ4XS,
+        TensorType::MXFP4 => WeightType::MXFP4,
     }
 }

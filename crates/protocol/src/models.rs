@@ -19,12 +19,13 @@ pub struct Model {
     pub id: String,
     /// Always `model`.
     pub object: String,
-    /// Unix seconds when it was loaded.
+    /// Unix seconds when it was loaded, or first offered.
     pub created: u64,
     /// Who serves it.
     pub owned_by: String,
-    /// Most tokens of prompt and answer together (vLLM's field).
-    pub max_model_len: usize,
+    /// Most tokens of prompt and answer together (vLLM's field); absent of a model whose file is not here yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_model_len: Option<usize>,
     /// Other names it answers to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,

@@ -1,6 +1,5 @@
 //! What every handler shares, and the routes.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use economics::books::Books;
 use metering::Meter;
-use service::Line;
+use service::{Lease, ModelPool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -51,8 +50,7 @@ const EXPOSED: [&str; 11] = [
 
 /// State shared by all handlers.
 pub(crate) struct App {
-    pub(crate) lines: Vec<Arc<dyn Line>>,
-    by_name: HashMap<String, Arc<dyn Line>>,
+    pub(crate) pool: Arc<dyn ModelPool>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) limits: Limits,
     pub(crate) gate: Gate,
@@ -99,21 +97,10 @@ impl Ticket {
 
 impl App {
     pub(crate) fn new(config: &ServerConfig, plant: Plant, answers: Option<Arc<Answers>>) -> Arc<Self> {
-        let Plant { lines, meter, books, answers: _ } = plant;
-        let mut by_name = HashMap::new();
-        // Names go before aliases, and the first line that claims one keeps it.
-        for line in &lines {
-            by_name.entry(line.card().id.clone()).or_insert_with(|| Arc::clone(line));
-        }
-        for line in &lines {
-            for alias in &line.card().aliases {
-                by_name.entry(alias.clone()).or_insert_with(|| Arc::clone(line));
-            }
-        }
+        let Plant { pool, meter, books, answers: _ } = plant;
         let limits = config.limits.clone();
         Arc::new(Self {
-            lines,
-            by_name,
+            pool,
             meter,
             gate: Gate::new(config, books.clone()),
             books,
@@ -130,17 +117,9 @@ impl App {
         })
     }
 
-    /// The line a client names.
-    pub(crate) fn line(&self, name: &str) -> Result<&Arc<dyn Line>, ApiError> {
-        self.by_name.get(name).ok_or_else(|| ApiError::model_not_found(name))
-    }
-
-    /// The only line, if there is just one.
-    pub(crate) fn only_line(&self) -> Option<&Arc<dyn Line>> {
-        match self.lines.as_slice() {
-            [line] => Some(line),
-            _ => None,
-        }
+    /// The line a client names; its model is loaded first if need be.
+    pub(crate) async fn line(&self, name: &str) -> Result<Lease, ApiError> {
+        Ok(self.pool.line(name).await?)
     }
 
     /// Lets one more request work, if there is room and the server does not drain.
@@ -166,9 +145,7 @@ impl App {
     /// Refuses new requests from now on.
     pub(crate) fn close(&self) {
         self.draining.store(true, Ordering::SeqCst);
-        for line in &self.lines {
-            line.close();
-        }
+        self.pool.close();
     }
 
     /// Waits until no request is under way.
@@ -220,7 +197,7 @@ pub(crate) fn unix_seconds() -> u64 {
 
 /// Administration.
 fn admin() -> Router<Arc<App>> {
-    use routes::admin::{alerts, audit, keys, ledger, money, records, report};
+    use routes::admin::{alerts, audit, keys, ledger, models, money, records, report};
     Router::new()
         .route("/alerts", get(alerts::list))
         .route("/webhook/test", post(alerts::test))
@@ -235,6 +212,10 @@ fn admin() -> Router<Arc<App>> {
         .route("/keys", get(records::keys).post(keys::create).put(keys::put))
         .route("/keys/{id}", get(records::key).delete(keys::revoke))
         .route("/keys/{id}/rotate", post(keys::rotate))
+        .route("/models", get(models::list))
+        .route("/models/{name}/load", post(models::load))
+        .route("/models/{name}/unload", post(models::unload))
+        .route("/models/{name}/pin", put(models::pin))
         .route("/{kind}", get(records::list).put(records::put))
         .route("/{kind}/{*id}", get(records::one))
 }

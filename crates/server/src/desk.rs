@@ -182,7 +182,12 @@ impl Desk {
     /// # Errors
     /// There is a socket, and this user may not open it.
     pub async fn find(socket: &Path) -> io::Result<Option<Self>> {
-        match UnixStream::connect(&Reach::of(socket)?.path).await {
+        let reach = match Reach::of(socket) {
+            // No folder, no server.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            reach => reach?,
+        };
+        match UnixStream::connect(&reach.path).await {
             Ok(_) => Ok(Some(Self(Place::Socket(socket.to_owned())))),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 Ok(None)

@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use economics::limits::Standings;
 use protocol::{ErrorBody, ErrorDetail};
-use service::{ErrorKind, LineError};
+use service::{ErrorKind, LineError, PoolError};
 
 /// An error answer in OpenAI's form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -272,6 +272,21 @@ impl From<LineError> for ApiError {
         result.param = param.map(str::to_owned);
         result.standings = error.standings().map(Box::new);
         result
+    }
+}
+
+impl From<PoolError> for ApiError {
+    fn from(error: PoolError) -> Self {
+        let message = error.to_string();
+        match error {
+            PoolError::Unknown { name } => Self::model_not_found(&name),
+            PoolError::NoRoom { .. } => Self::unavailable(message, "model_does_not_fit").with_retry_after(5),
+            PoolError::Loading { .. } => Self::unavailable(message, "model_loading").with_retry_after(5),
+            PoolError::Full { .. } => Self::unavailable(message, "overloaded").with_retry_after(5),
+            PoolError::Failed { .. } => Self::unavailable(message, "model_failed").with_retry_after(30),
+            PoolError::Fixed => Self::bad_request(message).with_code("models_are_fixed"),
+            PoolError::Closed => Self::shutting_down(),
+        }
     }
 }
 

@@ -50,6 +50,10 @@ use crate::routes;
         routes::admin::ledger::verify,
         routes::admin::ledger::export,
         routes::admin::ledger::backup,
+        routes::admin::models::list,
+        routes::admin::models::load,
+        routes::admin::models::unload,
+        routes::admin::models::pin,
         routes::claim::page,
         routes::claim::take
     ),
@@ -143,6 +147,10 @@ mod tests {
             ("/admin/v1/verify", &["get"]),
             ("/admin/v1/export", &["get"]),
             ("/admin/v1/backup", &["post"]),
+            ("/admin/v1/models", &["get"]),
+            ("/admin/v1/models/{name}/load", &["post"]),
+            ("/admin/v1/models/{name}/unload", &["post"]),
+            ("/admin/v1/models/{name}/pin", &["put"]),
             ("/admin/claim/{token}", &["get", "post"]),
         ] {
             for method in methods {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use economics::books::Books;
 use metering::Meter;
-use service::Line;
+use service::{FixedPool, Line, ModelPool};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -85,7 +85,7 @@ pub enum ServerError {
 /// What is served.
 pub struct Plant {
     /// The models.
-    pub lines: Vec<Arc<dyn Line>>,
+    pub pool: Arc<dyn ModelPool>,
     /// Counts what they do.
     pub meter: Arc<Meter>,
     /// Know the customers and are charged; `None`: the keys of the configuration, and nothing is charged.
@@ -95,10 +95,10 @@ pub struct Plant {
 }
 
 impl Plant {
-    /// Without books, and with nothing kept beyond the server's life.
+    /// These lines for good, without books, and with nothing kept beyond the server's life.
     #[must_use]
     pub fn new(lines: Vec<Arc<dyn Line>>, meter: Arc<Meter>) -> Self {
-        Self { lines, meter, books: None, answers: None }
+        Self { pool: Arc::new(FixedPool::new(lines)), meter, books: None, answers: None }
     }
 }
 

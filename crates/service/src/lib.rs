@@ -2,7 +2,8 @@
 //!
 //! A [`Generation`] goes into a [`Line`], a [`Reply`] of [`LineEvent`]s comes back. [`LocalLine`] joins a tokenizer and
 //! an engine: it checks and tokenizes on the caller's side, settles usage where the engine's events arrive, and makes
-//! text where the reply is read, so that the engine's thread does as little as possible.
+//! text where the reply is read, so that the engine's thread does as little as possible. A [`ModelPool`] holds the lines of
+//! a plant, and may load them when they are asked for.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -14,6 +15,7 @@ mod error;
 mod line;
 mod local;
 mod pieces;
+mod pool;
 mod prompt;
 mod reply;
 mod stop;
@@ -25,6 +27,7 @@ pub use line::{
     BoxFuture, Generation, Labels, Line, LineEvent, LineStatus, Message, ModelCard, Payer, Prompt, TokenText,
 };
 pub use local::{LocalLine, LocalLineConfig};
+pub use pool::{FixedPool, Lease, ModelPool, ModelState, ModelStatus, PoolError};
 pub use prompt::{MAX_STOP_BYTES, MAX_STOPS};
 pub use reply::{EventSource, Reply, Withdrawal};
 

@@ -8,6 +8,7 @@
 
 #[cfg(unix)]
 mod cluster;
+mod folder;
 mod quantize;
 mod random;
 mod tiny_model;
@@ -17,5 +18,5 @@ mod vocabulary;
 pub use cluster::Cluster;
 pub use quantize::quantize;
 pub use random::Random;
-pub use tiny_model::{Architecture, TinyModel};
+pub use tiny_model::{Architecture, RopeStretch, TinyExperts, TinyModel};
 pub use vocabulary::{CHAT_TEMPLATE, Special};

@@ -3,8 +3,14 @@
 use formats::gguf::TensorType;
 use half::{bf16, f16};
 
-/// Encodes whole rows of `values` as a tensor of type `ty`; `None` for types that have no quantizer here (`Q4_K`,
-/// `Q6_K`) and for values that are not whole blocks.
+/// What the codes of IQ4_NL stand for (llama.cpp, `kvalues_iq4nl`).
+const IQ4_NL: [f32; 16] =
+    [-127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0];
+/// What the codes of MXFP4 stand for (OCP Microscaling Formats 1.0, E2M1).
+const E2M1: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+/// Encodes whole rows of `values` as a tensor of type `ty`; `None` for types that have no quantizer here (those of
+/// super-blocks) and for values that are not whole blocks.
 #[must_use]
 pub fn quantize(ty: TensorType, values: &[f32]) -> Option<Vec<u8>> {
     let bytes = |encode: fn(f32) -> Vec<u8>| values.iter().flat_map(|&x| encode(x)).collect();
@@ -15,8 +21,16 @@ pub fn quantize(ty: TensorType, values: &[f32]) -> Option<Vec<u8>> {
         TensorType::Q4_0 => q4_0,
         TensorType::Q4_1 => q4_1,
         TensorType::Q5_0 => q5_0,
+        TensorType::Q5_1 => q5_1,
         TensorType::Q8_0 => q8_0,
-        TensorType::Q4_K | TensorType::Q6_K => return None,
+        TensorType::IQ4_NL => iq4_nl,
+        TensorType::MXFP4 => mxfp4,
+        TensorType::Q2_K
+        | TensorType::Q3_K
+        | TensorType::Q4_K
+        | TensorType::Q5_K
+        | TensorType::Q6_K
+        | TensorType::IQ4_XS => return None,
     };
     let (blocks, rest) = values.as_chunks::<32>();
     rest.is_empty().then(|| blocks.iter().flat_map(block).collect())
@@ -50,19 +64,54 @@ fn q4_0(block: &[f32; 32]) -> Vec<u8> {
 }
 
 fn q4_1(block: &[f32; 32]) -> Vec<u8> {
+    let (scales, codes) = with_minimum(block, 15);
+    scales.into_iter().chain(nibbles(&codes)).collect()
+}
+
+fn q5_1(block: &[f32; 32]) -> Vec<u8> {
+    let (scales, codes) = with_minimum(block, 31);
+    scales.into_iter().chain(high_bits(&codes)).chain(nibbles(&codes)).collect()
+}
+
+/// Scale and minimum as bytes, and codes up to `max`.
+fn with_minimum(block: &[f32; 32], max: u8) -> (Vec<u8>, [u8; 32]) {
     let low = block.iter().copied().fold(f32::INFINITY, f32::min);
     let high = block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let (scale, min) = (f16::from_f32((high - low) / 15.0), f16::from_f32(low));
-    let codes = block.map(|x| code(x, min.to_f32(), scale.to_f32(), 15));
-    scale.to_le_bytes().into_iter().chain(min.to_le_bytes()).chain(nibbles(&codes)).collect()
+    let (scale, min) = (f16::from_f32((high - low) / f32::from(max)), f16::from_f32(low));
+    let codes = block.map(|x| code(x, min.to_f32(), scale.to_f32(), max));
+    ([scale.to_le_bytes(), min.to_le_bytes()].concat(), codes)
 }
 
 fn q5_0(block: &[f32; 32]) -> Vec<u8> {
     let scale = f16::from_f32(extreme(block) / -16.0);
     let d = scale.to_f32();
     let codes = block.map(|x| code(x, -16.0 * d, d, 31));
-    let high_bits = codes.iter().enumerate().fold(0u32, |bits, (i, c)| bits | u32::from(c >> 4) << i);
-    scale.to_le_bytes().into_iter().chain(high_bits.to_le_bytes()).chain(nibbles(&codes)).collect()
+    scale.to_le_bytes().into_iter().chain(high_bits(&codes)).chain(nibbles(&codes)).collect()
+}
+
+/// The fifth bits of the codes.
+fn high_bits(codes: &[u8; 32]) -> [u8; 4] {
+    codes.iter().enumerate().fold(0u32, |bits, (i, c)| bits | u32::from(c >> 4) << i).to_le_bytes()
+}
+
+fn iq4_nl(block: &[f32; 32]) -> Vec<u8> {
+    let scale = f16::from_f32(extreme(block) / -127.0);
+    let codes = block.map(|x| nearest(x, scale.to_f32(), &IQ4_NL));
+    scale.to_le_bytes().into_iter().chain(nibbles(&codes)).collect()
+}
+
+fn mxfp4(block: &[f32; 32]) -> Vec<u8> {
+    // The largest value, 6, has the exponent 2.
+    let exponent = (extreme(block).abs().to_bits() >> 23).saturating_sub(2).max(1);
+    let d = f32::from_bits(exponent << 23);
+    let codes = block.map(|x| nearest(x, d, &E2M1));
+    std::iter::once(exponent.to_le_bytes()[0]).chain(nibbles(&codes)).collect()
+}
+
+/// The code whose value times `scale` is nearest to `x`.
+fn nearest(x: f32, scale: f32, values: &[f32; 16]) -> u8 {
+    let distance = |code: &u8| (values[usize::from(*code)] * scale - x).abs();
+    (0..16).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0)
 }
 
 fn q8_0(block: &[f32; 32]) -> Vec<u8> {
@@ -93,7 +142,13 @@ mod tests {
                     let high = u32::from_le_bytes([b[2], b[3], b[4], b[5]]) >> i & 1;
                     half_at(b, 0) * (f32::from(nibble(6, i)) + 16.0 * high as f32 - 16.0)
                 }
+                TensorType::Q5_1 => {
+                    let high = u32::from_le_bytes([b[4], b[5], b[6], b[7]]) >> i & 1;
+                    half_at(b, 0) * (f32::from(nibble(8, i)) + 16.0 * high as f32) + half_at(b, 2)
+                }
                 TensorType::Q8_0 => half_at(b, 0) * f32::from(b[2 + i].cast_signed()),
+                TensorType::IQ4_NL => half_at(b, 0) * IQ4_NL[usize::from(nibble(2, i))],
+                TensorType::MXFP4 => 2f32.powi(i32::from(b[0]) - 127) * E2M1[usize::from(nibble(1, i))],
                 _ => unreachable!("no block type"),
             })
             .collect()
@@ -102,9 +157,16 @@ mod tests {
     #[test]
     fn blocks_decode_to_within_one_step() {
         let mut random = Random::new(5);
-        for (ty, steps) in
-            [(TensorType::Q4_0, 16.0), (TensorType::Q4_1, 15.0), (TensorType::Q5_0, 32.0), (TensorType::Q8_0, 254.0)]
-        {
+        // Of the uneven types the ends cost most: 113 stands for up to 127, and 6 for up to 8.
+        for (ty, steps) in [
+            (TensorType::Q4_0, 16.0),
+            (TensorType::Q4_1, 15.0),
+            (TensorType::Q5_0, 32.0),
+            (TensorType::Q5_1, 31.0),
+            (TensorType::Q8_0, 254.0),
+            (TensorType::IQ4_NL, 16.0),
+            (TensorType::MXFP4, 8.0),
+        ] {
             for round in 0..200 {
                 let values: Vec<f32> = (0..32).map(|_| if round == 0 { 0.0 } else { random.normal() }).collect();
                 let bytes = quantize(ty, &values).unwrap();

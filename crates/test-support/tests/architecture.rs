@@ -55,7 +55,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger", "server"]),
 ];
 
-/// Nothing of these may reach the engine or what it stands on: no async, no HTTP, no JSON.
+/// Nothing of these may reach the engine or what it stands on: no async, no HTTP, no JSON but the headers of model files.
 const NOT_BELOW_THE_ENGINE: &[&str] = &["tokio", "hyper", "axum", "http", "serde_json", "futures-util"];
 
 fn root() -> PathBuf {
@@ -117,7 +117,7 @@ fn external_crates_stay_where_they_belong() {
         }
     }
     for name in ["inference", "kernels", "formats", "model", "engine"] {
-        for external in NOT_BELOW_THE_ENGINE {
+        for external in NOT_BELOW_THE_ENGINE.iter().filter(|external| (name, **external) != ("formats", "serde_json")) {
             assert!(!found[name].contains(*external), "{name} may not use {external}");
         }
     }

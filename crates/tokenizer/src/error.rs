@@ -1,5 +1,8 @@
 //! What can be wrong with a tokenizer's metadata or a chat template.
 
+use std::io;
+use std::path::PathBuf;
+
 use formats::FormatError;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +20,7 @@ pub enum TokenizerError {
         key: &'static str,
     },
     /// A kind of tokenizer that is not known.
-    #[error("tokenizer model \"{name}\" is not supported (\"gpt2\" and \"llama\" are)")]
+    #[error("tokenizer model \"{name}\" is not supported (\"gpt2\", \"llama\", \"bert\" and \"t5\" are)")]
     UnknownModel {
         /// What the file says.
         name: String,
@@ -38,6 +41,29 @@ pub enum TokenizerError {
         /// What is wrong.
         reason: String,
     },
+    /// A file of a model's folder that cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A JSON file that is not what it should be, or contradicts itself.
+    #[error("{file}: {field}: {reason}")]
+    Json {
+        /// Its name, such as `tokenizer.json`.
+        file: &'static str,
+        /// Where in it.
+        field: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The start of a text from a file as it may be shown: control characters escaped.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
 /// Why a chat template cannot be compiled or rendered.

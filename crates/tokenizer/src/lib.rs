@@ -1,13 +1,15 @@
 //! Text to token ids and back, chat templates, and decoding a stream safely.
 //!
-//! Everything is read from the model file's own metadata. Input is any text; nothing in it can cause a panic or time that
-//! grows with the square of its length.
+//! Everything is read from the model file's own metadata, or from the tokenizer.json of its folder. Input is any text;
+//! nothing in it can cause a panic or time that grows with the square of its length.
 #![forbid(unsafe_code)]
 
 mod bpe;
 mod chat;
 mod clock;
 mod error;
+mod json;
+mod pipeline;
 mod pretokenizer;
 mod special;
 mod spm;
@@ -20,6 +22,7 @@ mod vocabulary;
 
 pub use chat::ChatMessage;
 pub use error::{TemplateError, TokenizerError};
+pub use json::TokenizerFiles;
 pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, TemplateInput, TemplateRenderer};
 pub use tokenizer::Tokenizer;

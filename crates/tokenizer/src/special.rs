@@ -73,7 +73,8 @@ impl SpecialTokens {
         Self { groups, wanted }
     }
 
-    /// Cuts a text at the tokens of the set. Texts among the fragments are not empty.
+    /// Cuts a text at the tokens of the set, which swallow the spaces around them where they are told to. Texts among the
+    /// fragments are not empty.
     pub(crate) fn split<'a>(&self, vocabulary: &Vocabulary, text: &'a str) -> Vec<Fragment<'a>> {
         let mut fragments = vec![Fragment::Text(text)];
         for group in &self.groups {
@@ -88,6 +89,10 @@ impl SpecialTokens {
                 }
             }
             fragments = cut;
+        }
+        // Guarded tokens stand in texts that must come through as they are.
+        if self.wanted != Wanted::Guarded {
+            trim(vocabulary, &mut fragments);
         }
         fragments.retain(|fragment| *fragment != Fragment::Text(""));
         fragments
@@ -120,6 +125,24 @@ impl SpecialTokens {
             let id = vocabulary.special(window)?;
             vocabulary.kind(id).is_some_and(|kind| self.wanted.includes(kind)).then_some((start, id))
         })
+    }
+}
+
+/// Takes away the spaces that tokens swallow.
+fn trim(vocabulary: &Vocabulary, fragments: &mut [Fragment<'_>]) {
+    for at in 0..fragments.len() {
+        let Some(&Fragment::Token(id)) = fragments.get(at) else { continue };
+        let trim = vocabulary.trim(id);
+        if trim.left
+            && let Some(Fragment::Text(before)) = at.checked_sub(1).and_then(|before| fragments.get_mut(before))
+        {
+            *before = before.trim_end();
+        }
+        if trim.right
+            && let Some(Fragment::Text(after)) = fragments.get_mut(at + 1)
+        {
+            *after = after.trim_start();
+        }
     }
 }
 

@@ -1,15 +1,18 @@
 //! The tokenizer of a model, whichever its kind.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use formats::gguf::Gguf;
 
 use crate::TokenizerError;
 use crate::bpe::Bpe;
+use crate::error::shown;
+use crate::pipeline::Pipeline;
 use crate::pretokenizer::PreTokenizer;
 use crate::special::{Edges, Fragment, SpecialTokens, Wanted};
 use crate::spm::Spm;
-use crate::vocabulary::{Spelling, TokenKind, Vocabulary};
+use crate::vocabulary::{Spelling, TokenKind, Trim, Vocabulary};
 
 const MODEL_KEY: &str = "tokenizer.ggml.model";
 const PRE_KEY: &str = "tokenizer.ggml.pre";
@@ -53,20 +56,40 @@ pub struct Tokenizer {
 }
 
 #[derive(Debug)]
-enum Algorithm {
+pub(crate) enum Algorithm {
     Bpe(Bpe),
     Spm(Box<Spm>),
+    Pipeline(Box<Pipeline>),
 }
 
 #[derive(Debug)]
-struct Settings {
+pub(crate) struct Settings {
     bos: Option<u32>,
     eos: Option<u32>,
     end_ids: Vec<u32>,
-    add_bos: bool,
-    add_eos: bool,
+    /// What goes in front of a text and behind it.
+    prefix: Vec<u32>,
+    suffix: Vec<u32>,
     add_space_prefix: bool,
     reasoning_markers: Option<(u32, u32)>,
+}
+
+/// What a kind of tokenizer does when the file does not say.
+#[derive(Clone, Copy, Debug, Default)]
+struct Defaults {
+    add_bos: bool,
+    add_eos: bool,
+    add_sep: bool,
+    add_space_prefix: bool,
+}
+
+/// Where in a text a fragment stands.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Nothing stands before it.
+    at_start: bool,
+    /// Nothing, or a special token, stands before it.
+    after_special: bool,
 }
 
 impl Tokenizer {
@@ -76,25 +99,47 @@ impl Tokenizer {
     /// [`TokenizerError`] when a key is missing or wrong, or names a kind of tokenizer that is not known.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, TokenizerError> {
         let model = gguf.get_str(MODEL_KEY)?.ok_or(TokenizerError::Missing { key: MODEL_KEY })?;
-        let (vocabulary, algorithm, add_bos, add_space_prefix) = match model {
+        let (mut vocabulary, algorithm, defaults) = match model {
             "gpt2" => {
                 let pre_tokenizer = PreTokenizer::by_name(gguf.get_str(PRE_KEY)?.unwrap_or("default"))?;
                 let vocabulary = Vocabulary::from_gguf(gguf, Spelling::ByteLevel)?;
                 let bpe = Bpe::from_gguf(gguf, &vocabulary, pre_tokenizer)?;
-                (vocabulary, Algorithm::Bpe(bpe), pre_tokenizer.add_bos, false)
+                let defaults = Defaults { add_bos: pre_tokenizer.add_bos, ..Defaults::default() };
+                (vocabulary, Algorithm::Bpe(bpe), defaults)
             }
             "llama" => {
                 let vocabulary = Vocabulary::from_gguf(gguf, Spelling::SentencePiece)?;
                 let spm = Spm::from_gguf(gguf, &vocabulary)?;
-                (vocabulary, Algorithm::Spm(Box::new(spm)), true, true)
+                let defaults = Defaults { add_bos: true, add_space_prefix: true, ..Defaults::default() };
+                (vocabulary, Algorithm::Spm(Box::new(spm)), defaults)
             }
-            other => {
-                let name = other.chars().take(80).flat_map(char::escape_debug).collect();
-                return Err(TokenizerError::UnknownModel { name });
+            "bert" => {
+                let vocabulary = Vocabulary::from_gguf(gguf, Spelling::SentencePiece)?;
+                let pipeline = Pipeline::word_piece(gguf, &vocabulary)?;
+                let defaults = Defaults { add_bos: true, add_sep: true, ..Defaults::default() };
+                (vocabulary, Algorithm::Pipeline(Box::new(pipeline)), defaults)
             }
+            "t5" => {
+                let vocabulary = Vocabulary::from_gguf(gguf, Spelling::SentencePiece)?;
+                let pipeline = Pipeline::unigram(gguf, &vocabulary)?;
+                let defaults = Defaults { add_eos: true, ..Defaults::default() };
+                (vocabulary, Algorithm::Pipeline(Box::new(pipeline)), defaults)
+            }
+            other => return Err(TokenizerError::UnknownModel { name: shown(other) }),
         };
-        let settings = Settings::from_gguf(gguf, &vocabulary, add_bos, add_space_prefix)?;
-        Ok(Self {
+        vocabulary.set_trims(trims(gguf, &vocabulary)?);
+        let settings = Settings::from_gguf(gguf, &vocabulary, defaults)?;
+        let chat_template = gguf.get_str("tokenizer.chat_template")?.map(str::to_owned);
+        Ok(Self::new(vocabulary, algorithm, settings, chat_template))
+    }
+
+    pub(crate) fn new(
+        vocabulary: Vocabulary,
+        algorithm: Algorithm,
+        settings: Settings,
+        chat_template: Option<String>,
+    ) -> Self {
+        Self {
             special_tokens: SpecialTokens::new(&vocabulary, Wanted::All),
             user_defined: SpecialTokens::new(&vocabulary, Wanted::UserDefined),
             guarded: SpecialTokens::new(&vocabulary, Wanted::Guarded),
@@ -102,24 +147,24 @@ impl Tokenizer {
             vocabulary,
             algorithm,
             settings,
-            chat_template: gguf.get_str("tokenizer.chat_template")?.map(str::to_owned),
-        })
+            chat_template,
+        }
     }
 
     /// Text to ids. `add_special` adds the start and end tokens that the file asks for; `parse_special` reads special
     /// tokens in the text (user-defined tokens, which are ordinary text, are always read).
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
-        if add_special && self.settings.add_bos {
-            ids.extend(self.settings.bos);
+        if add_special {
+            ids.extend(&self.settings.prefix);
         }
-        let mut after_special = true;
+        let mut place = Place::START;
         let special_tokens = if parse_special { &self.special_tokens } else { &self.user_defined };
         for fragment in special_tokens.split(&self.vocabulary, text) {
-            self.encode_fragment(fragment, &mut after_special, &mut ids);
+            self.encode_fragment(fragment, &mut place, &mut ids);
         }
-        if add_special && self.settings.add_eos {
-            ids.extend(self.settings.eos);
+        if add_special {
+            ids.extend(&self.settings.suffix);
         }
         ids
     }
@@ -128,35 +173,32 @@ impl Tokenizer {
     /// itself leaves no trace.
     pub(crate) fn encode_guarded(&self, text: &str, sentinel: char) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
-        let mut after_special = true;
+        let mut place = Place::START;
         for fragment in self.special_tokens.split(&self.vocabulary, text) {
             match fragment {
                 Fragment::Text(guarded) if guarded.contains(sentinel) => {
                     let plain = guarded.replace(sentinel, "");
                     for fragment in self.user_defined.split(&self.vocabulary, &plain) {
-                        self.encode_fragment(fragment, &mut after_special, &mut ids);
+                        self.encode_fragment(fragment, &mut place, &mut ids);
                     }
                 }
-                _ => self.encode_fragment(fragment, &mut after_special, &mut ids),
+                _ => self.encode_fragment(fragment, &mut place, &mut ids),
             }
         }
-        if self.settings.add_bos
-            && let Some(bos) = self.settings.bos
-            && ids.first() != Some(&bos)
-        {
-            ids.insert(0, bos);
+        if ids.first() != self.settings.prefix.first() {
+            ids.splice(0..0, self.settings.prefix.iter().copied());
         }
         ids
     }
 
-    fn encode_fragment(&self, fragment: Fragment<'_>, after_special: &mut bool, ids: &mut Vec<u32>) {
+    fn encode_fragment(&self, fragment: Fragment<'_>, place: &mut Place, ids: &mut Vec<u32>) {
         match fragment {
             Fragment::Token(id) => {
                 ids.push(id);
-                *after_special = true;
+                *place = Place { at_start: false, after_special: true };
             }
             Fragment::Text(text) => {
-                let prefix = self.settings.add_space_prefix && *after_special;
+                let prefix = self.settings.add_space_prefix && place.after_special;
                 let mut rest = text;
                 while !rest.is_empty() {
                     let (part, after) = rest.split_at(rest.floor_char_boundary(PART_BYTES_MAX));
@@ -166,10 +208,13 @@ impl Tokenizer {
                             spm.encode(&self.vocabulary, &format!(" {part}"), ids);
                         }
                         Algorithm::Spm(spm) => spm.encode(&self.vocabulary, part, ids),
+                        Algorithm::Pipeline(pipeline) => {
+                            pipeline.encode(&self.vocabulary, part, place.at_start && rest.len() == text.len(), ids);
+                        }
                     }
                     rest = after;
                 }
-                *after_special = false;
+                *place = Place { at_start: false, after_special: false };
             }
         }
     }
@@ -246,13 +291,48 @@ impl Tokenizer {
     }
 }
 
+impl Place {
+    const START: Self = Self { at_start: true, after_special: true };
+}
+
+/// Phi-3 was trained with the spaces behind its special tokens taken away. Its GGUF files do not say so: llama.cpp knows it by
+/// the name, and leaves out the tokens that stand in plain text.
+fn trims(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<BTreeMap<u32, Trim>, TokenizerError> {
+    let name = gguf.get_str("general.name")?.unwrap_or_default().to_lowercase();
+    if !["phi-3", "phi3"].iter().any(|part| name.contains(part)) {
+        return Ok(BTreeMap::new());
+    }
+    let plain = ["<unk>", "<s>", "<|endoftext|>"];
+    let swallowing = vocabulary.specials().filter(|(_, text, _)| !plain.contains(text));
+    Ok(swallowing.map(|(id, _, _)| (id, Trim { left: false, right: true })).collect())
+}
+
 impl Settings {
-    fn from_gguf(
-        gguf: &Gguf,
+    /// Ends of an answer are the tokens of `ends`, and control tokens that are known to be such.
+    pub(crate) fn new(
         vocabulary: &Vocabulary,
-        add_bos: bool,
-        add_space_prefix: bool,
-    ) -> Result<Self, TokenizerError> {
+        bos: Option<u32>,
+        eos: Option<u32>,
+        ends: impl Iterator<Item = u32>,
+    ) -> Self {
+        let is_control = |id: &u32| vocabulary.kind(*id) == Some(TokenKind::Control);
+        let known = END_TEXTS.iter().filter_map(|text| vocabulary.special(text.as_bytes())).filter(is_control);
+        let mut end_ids: Vec<u32> = ends.chain(known).collect();
+        end_ids.sort_unstable();
+        end_ids.dedup();
+        let reasoning_markers = REASONING_TEXTS.iter().find_map(|(start, end)| {
+            Some((vocabulary.special(start.as_bytes())?, vocabulary.special(end.as_bytes())?))
+        });
+        let (prefix, suffix) = (Vec::new(), Vec::new());
+        Self { bos, eos, end_ids, prefix, suffix, add_space_prefix: false, reasoning_markers }
+    }
+
+    /// Has these put in front of a text and behind it.
+    pub(crate) fn around(self, prefix: Vec<u32>, suffix: Vec<u32>) -> Self {
+        Self { prefix, suffix, ..self }
+    }
+
+    fn from_gguf(gguf: &Gguf, vocabulary: &Vocabulary, defaults: Defaults) -> Result<Self, TokenizerError> {
         let id = |key: &'static str| -> Result<Option<u32>, TokenizerError> {
             match gguf.get_u32(key)? {
                 Some(id) if id as usize >= vocabulary.len() => Err(TokenizerError::Invalid {
@@ -263,26 +343,21 @@ impl Settings {
             }
         };
         let flag = |key: &str, default: bool| gguf.get_bool(key).map(|flag| flag.unwrap_or(default));
-        let bos = id("tokenizer.ggml.bos_token_id")?;
+        let mut bos = id("tokenizer.ggml.bos_token_id")?;
         let eos = id("tokenizer.ggml.eos_token_id")?;
-        let mut end_ids = Vec::from_iter(eos);
-        end_ids.extend(id("tokenizer.ggml.eot_token_id")?);
-        end_ids.extend(id("tokenizer.ggml.eom_token_id")?);
-        let is_control = |id: &u32| vocabulary.kind(*id) == Some(TokenKind::Control);
-        end_ids.extend(END_TEXTS.iter().filter_map(|text| vocabulary.special(text.as_bytes())).filter(is_control));
-        end_ids.sort_unstable();
-        end_ids.dedup();
-        let reasoning_markers = REASONING_TEXTS.iter().find_map(|(start, end)| {
-            Some((vocabulary.special(start.as_bytes())?, vocabulary.special(end.as_bytes())?))
-        });
-        Ok(Self {
-            bos,
-            eos,
-            end_ids,
-            add_bos: flag("tokenizer.ggml.add_bos_token", add_bos)?,
-            add_eos: flag("tokenizer.ggml.add_eos_token", false)?,
-            add_space_prefix: flag("tokenizer.ggml.add_space_prefix", add_space_prefix)?,
-            reasoning_markers,
-        })
+        let mut sep = None;
+        if defaults.add_sep {
+            // BERT's names for what stands around a text.
+            bos = bos.or(id("tokenizer.ggml.cls_token_id")?).or_else(|| vocabulary.special(b"[CLS]"));
+            sep = id("tokenizer.ggml.seperator_token_id")?.or_else(|| vocabulary.special(b"[SEP]"));
+        }
+        let ends = [eos, id("tokenizer.ggml.eot_token_id")?, id("tokenizer.ggml.eom_token_id")?];
+        let added = |token: Option<u32>, wanted: bool| token.filter(|_| wanted);
+        let prefix = Vec::from_iter(added(bos, flag("tokenizer.ggml.add_bos_token", defaults.add_bos)?));
+        let mut suffix = Vec::from_iter(added(eos, flag("tokenizer.ggml.add_eos_token", defaults.add_eos)?));
+        suffix.extend(added(sep, flag("tokenizer.ggml.add_sep_token", defaults.add_sep)?));
+        let add_space_prefix = flag("tokenizer.ggml.add_space_prefix", defaults.add_space_prefix)?;
+        let settings = Self::new(vocabulary, bos, eos, ends.into_iter().flatten()).around(prefix, suffix);
+        Ok(Self { add_space_prefix, ..settings })
     }
 }

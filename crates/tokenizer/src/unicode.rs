@@ -1,4 +1,4 @@
-//! General categories that the standard library does not tell: letters and punctuation.
+//! General categories that the standard library does not tell: letters and their cases, marks, punctuation, symbols.
 
 use std::sync::{LazyLock, OnceLock};
 
@@ -8,15 +8,24 @@ const PAGE_CHARS: usize = 256;
 const PAGE_COUNT: usize = 0x11_0000 / PAGE_CHARS;
 const LETTER: u8 = 1;
 const PUNCTUATION: u8 = 2;
+const MARK: u8 = 4;
+const SYMBOL: u8 = 8;
+const SMALL: u8 = 16;
+const CAPITAL: u8 = 32;
 
 /// Filled page by page when a character of the page is first asked for: few are ever needed, and no big table is kept.
 static PAGES: [OnceLock<[u8; PAGE_CHARS]>; PAGE_COUNT] = [const { OnceLock::new() }; PAGE_COUNT];
 
 static CLASSES: LazyLock<Vec<(u8, Regex)>> = LazyLock::new(|| {
-    [(LETTER, r"\p{L}+"), (PUNCTUATION, r"\p{P}+")]
-        .into_iter()
-        .filter_map(|(bit, class)| Some((bit, Regex::new(class).ok()?)))
-        .collect()
+    let classes = [
+        (LETTER, r"\p{L}+"),
+        (PUNCTUATION, r"\p{P}+"),
+        (MARK, r"\p{M}+"),
+        (SYMBOL, r"\p{S}+"),
+        (SMALL, r"\p{Ll}+"),
+        (CAPITAL, r"[\p{Lu}\p{Lt}]+"),
+    ];
+    classes.into_iter().filter_map(|(bit, class)| Some((bit, Regex::new(class).ok()?))).collect()
 });
 
 /// Whether the character is in general category L.
@@ -32,6 +41,26 @@ pub(crate) fn is_number(char: char) -> bool {
 /// Whether the character is in general category P.
 pub(crate) fn is_punctuation(char: char) -> bool {
     has(char, PUNCTUATION)
+}
+
+/// Whether the character is in general category M.
+pub(crate) fn is_mark(char: char) -> bool {
+    has(char, MARK)
+}
+
+/// Whether the character is in general category S.
+pub(crate) fn is_symbol(char: char) -> bool {
+    has(char, SYMBOL)
+}
+
+/// Whether the character is in general category Ll.
+pub(crate) fn is_small_letter(char: char) -> bool {
+    if char.is_ascii() { char.is_ascii_lowercase() } else { has(char, SMALL) }
+}
+
+/// Whether the character is in general category Lu or Lt.
+pub(crate) fn is_capital_letter(char: char) -> bool {
+    if char.is_ascii() { char.is_ascii_uppercase() } else { has(char, CAPITAL) }
 }
 
 fn has(char: char, class: u8) -> bool {
@@ -77,8 +106,20 @@ mod tests {
         for punctuation in ['!', '“', '。', '_', '-', '—'] {
             assert!(is_punctuation(punctuation), "{punctuation}");
         }
-        for symbol in ['$', '+', '<', '^', '~', '|', '`'] {
-            assert!(!is_punctuation(symbol), "{symbol}");
+        for symbol in ['$', '+', '<', '^', '~', '|', '`', '€'] {
+            assert!(is_symbol(symbol) && !is_punctuation(symbol), "{symbol}");
+        }
+        for mark in ['\u{301}', '\u{93e}', '\u{20dd}'] {
+            assert!(is_mark(mark), "{mark:?}");
+        }
+        // A Kelvin sign is a capital letter; letters without case, and modifiers, are neither.
+        for (letter, small, capital) in
+            [('a', true, false), ('ß', true, false), ('É', false, true), ('ǅ', false, true), ('\u{212a}', false, true)]
+        {
+            assert_eq!((is_small_letter(letter), is_capital_letter(letter)), (small, capital), "{letter}");
+        }
+        for neither in ['黑', 'ʰ', 'ª', '1', '\u{301}'] {
+            assert!(!is_small_letter(neither) && !is_capital_letter(neither), "{neither}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The tokens of a model: their text in the file, the bytes they stand for, and their kinds.
 
+use std::collections::BTreeMap;
+
 use formats::gguf::{Gguf, StringArray};
 
 use crate::TokenizerError;
@@ -7,6 +9,9 @@ use crate::text_index::TextIndex;
 
 const TOKENS_KEY: &str = "tokenizer.ggml.tokens";
 const TYPES_KEY: &str = "tokenizer.ggml.token_type";
+
+/// In front of a WordPiece token that continues a word.
+pub(crate) const CONTINUES: &str = "##";
 
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,15 @@ pub(crate) enum Spelling {
     ByteLevel,
     /// As it is, but `▁` for a space; byte tokens as `<0xAB>`.
     SentencePiece,
+    /// As it is, but `##` in front of what continues a word; a space before all others.
+    WordPiece,
+}
+
+/// Which spaces around it a special token swallows when it is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trim {
+    pub(crate) left: bool,
+    pub(crate) right: bool,
 }
 
 /// All tokens of a model. Fewer than `u32::MAX`.
@@ -54,16 +68,14 @@ pub(crate) struct Vocabulary {
     plain: TextIndex,
     /// Control, unknown and user-defined tokens.
     special: TextIndex,
+    /// Special tokens that swallow spaces; others are not there.
+    trims: BTreeMap<u32, Trim>,
 }
 
 impl Vocabulary {
     pub(crate) fn from_gguf(gguf: &Gguf, spelling: Spelling) -> Result<Self, TokenizerError> {
         let texts = gguf.get_str_array(TOKENS_KEY)?.ok_or(TokenizerError::Missing { key: TOKENS_KEY })?.clone();
         let invalid = |key, reason: String| TokenizerError::Invalid { key, reason };
-        let count = u32::try_from(texts.len()).map_err(|error| invalid(TOKENS_KEY, error.to_string()))?;
-        if count == 0 {
-            return Err(invalid(TOKENS_KEY, "it is empty".to_owned()));
-        }
         let kinds = match gguf.get_array(TYPES_KEY)? {
             None => vec![TokenKind::Normal; texts.len()],
             Some(types) if types.len() == texts.len() => (0..types.len())
@@ -71,14 +83,27 @@ impl Vocabulary {
                 .collect::<Option<Vec<_>>>()
                 .ok_or_else(|| invalid(TYPES_KEY, "it does not hold integers".to_owned()))?,
             Some(types) => {
-                return Err(invalid(TYPES_KEY, format!("it has {} entries for {count} tokens", types.len())));
+                let reason = format!("it has {} entries for {} tokens", types.len(), texts.len());
+                return Err(invalid(TYPES_KEY, reason));
             }
         };
+        Self::new(texts, kinds, spelling).map_err(|reason| invalid(TOKENS_KEY, reason))
+    }
+
+    /// The tokens of these texts, each of its kind.
+    ///
+    /// # Errors
+    /// What is wrong with them: none, or too many.
+    pub(crate) fn new(texts: StringArray, kinds: Vec<TokenKind>, spelling: Spelling) -> Result<Self, String> {
+        let count = u32::try_from(texts.len()).map_err(|error| error.to_string())?;
+        if count == 0 {
+            return Err("it is empty".to_owned());
+        }
         let mut bytes = Vec::with_capacity(texts.text_len());
         let mut ends = Vec::with_capacity(texts.len());
         for (text, kind) in texts.iter().zip(&kinds) {
             append_bytes(text, *kind, spelling, &mut bytes);
-            ends.push(u32::try_from(bytes.len()).map_err(|error| invalid(TOKENS_KEY, error.to_string()))?);
+            ends.push(u32::try_from(bytes.len()).map_err(|error| error.to_string())?);
         }
         let of_kinds = |wanted: &'static [TokenKind]| {
             (0..count).zip(&kinds).filter(|(_, kind)| wanted.contains(kind)).map(|(id, _)| id)
@@ -86,11 +111,26 @@ impl Vocabulary {
         let plain = TextIndex::new(&texts, of_kinds(&[TokenKind::Normal, TokenKind::UserDefined, TokenKind::Unused]));
         let special =
             TextIndex::new(&texts, of_kinds(&[TokenKind::Control, TokenKind::Unknown, TokenKind::UserDefined]));
-        Ok(Self { texts, kinds, bytes, ends, plain, special })
+        Ok(Self { texts, kinds, bytes, ends, plain, special, trims: BTreeMap::new() })
+    }
+
+    /// Lets special tokens swallow the spaces around them, by id.
+    pub(crate) fn set_trims(&mut self, trims: BTreeMap<u32, Trim>) {
+        self.trims = trims;
+    }
+
+    /// Which spaces around it a special token swallows.
+    pub(crate) fn trim(&self, id: u32) -> Trim {
+        self.trims.get(&id).copied().unwrap_or_default()
     }
 
     pub(crate) fn len(&self) -> usize {
         self.texts.len()
+    }
+
+    /// All tokens in order: text, kind and id.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, TokenKind, u32)> {
+        self.texts.iter().zip(&self.kinds).zip(0..).map(|((text, kind), id)| (text, *kind, id))
     }
 
     /// The token's text as the file writes it.
@@ -125,17 +165,16 @@ impl Vocabulary {
 
     /// All tokens that `special` finds, with their kinds.
     pub(crate) fn specials(&self) -> impl Iterator<Item = (u32, &str, TokenKind)> {
-        self.texts.iter().zip(&self.kinds).zip(0..).filter_map(|((text, kind), id)| {
-            matches!(kind, TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined)
-                .then_some((id, text, *kind))
+        self.iter().filter_map(|(text, kind, id)| {
+            matches!(kind, TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined).then_some((id, text, kind))
         })
     }
 
     /// The ids of byte tokens such as `<0x0A>`, by byte.
     pub(crate) fn byte_tokens(&self) -> [Option<u32>; 256] {
         let mut ids = [None; 256];
-        for ((text, kind), id) in self.texts.iter().zip(&self.kinds).zip(0..) {
-            if *kind == TokenKind::Byte
+        for (text, kind, id) in self.iter() {
+            if kind == TokenKind::Byte
                 && let Some(slot) = named_byte(text).and_then(|byte| ids.get_mut(usize::from(byte)))
             {
                 *slot = Some(id);
@@ -162,6 +201,14 @@ fn append_bytes(text: &str, kind: TokenKind, spelling: Spelling, bytes: &mut Vec
                 bytes.extend_from_slice(part.as_bytes());
             }
         }
+        (TokenKind::Normal | TokenKind::Unused, Spelling::WordPiece) => match text.strip_prefix(CONTINUES) {
+            Some(rest) => bytes.extend_from_slice(rest.as_bytes()),
+            None if text.is_empty() => {}
+            None => {
+                bytes.push(b' ');
+                bytes.extend_from_slice(text.as_bytes());
+            }
+        },
         (TokenKind::Normal | TokenKind::Unused, Spelling::ByteLevel) => {
             for char in text.chars() {
                 match byte_of_char(char) {
@@ -174,7 +221,7 @@ fn append_bytes(text: &str, kind: TokenKind, spelling: Spelling, bytes: &mut Vec
 }
 
 /// `0xAB` of `<0xAB>`.
-fn named_byte(text: &str) -> Option<u8> {
+pub(crate) fn named_byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     if digits.len() != 2 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;

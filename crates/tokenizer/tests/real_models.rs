@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use formats::gguf::Gguf;
 use proptest::prelude::*;
 use serde_json::Value;
-use tokenizer::{ChatMessage, ChatTemplate, Tokenizer};
+use tokenizer::{ChatMessage, ChatTemplate, Tokenizer, TokenizerFiles};
 
 fn tokenizer(model: &str) -> Tokenizer {
     let folder = std::env::var_os("TOKENWORKS_TEST_MODELS")
@@ -56,6 +56,57 @@ fn agrees_with_the_reference(model: &str) {
 #[test]
 fn smollm2_agrees_with_the_reference() {
     agrees_with_the_reference("smollm2-135m");
+}
+
+/// The crate `tokenizers` on the same vocabulary, as its users have it in tokenizer.json.
+#[test]
+fn smollm2_agrees_with_the_crate() {
+    let folder = std::env::var_os("TOKENWORKS_TEST_MODELS").expect("set TOKENWORKS_TEST_MODELS");
+    let gguf = Gguf::open(PathBuf::from(folder).join("smollm2-135m.gguf")).unwrap();
+    let texts = gguf.get_str_array("tokenizer.ggml.tokens").unwrap().unwrap();
+    let kinds = gguf.get_u32_array("tokenizer.ggml.token_type").unwrap().unwrap();
+    let merges: Vec<&str> = gguf.get_str_array("tokenizer.ggml.merges").unwrap().unwrap().iter().collect();
+    let vocab: serde_json::Map<String, Value> =
+        texts.iter().zip(0..).map(|(text, id)| (text.to_owned(), Value::from(id))).collect();
+    let added: Vec<Value> = (texts.iter().zip(0..).zip(kinds))
+        .filter(|(_, kind)| *kind == 3)
+        .map(|((text, id), _)| {
+            serde_json::json!({
+                "id": id, "content": text, "special": true,
+                "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+            })
+        })
+        .collect();
+    assert!(!added.is_empty());
+    let json = serde_json::json!({
+        "version": "1.0",
+        "added_tokens": added,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Digits", "individual_digits": true},
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        ]},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges},
+    });
+    let bytes = serde_json::to_vec(&json).unwrap();
+    let crates = tokenizers::Tokenizer::from_bytes(&bytes).unwrap();
+    let from_json = Tokenizer::from_json(&TokenizerFiles { tokenizer: &bytes, ..TokenizerFiles::default() }).unwrap();
+    let from_gguf = tokenizer("smollm2-135m");
+    assert_eq!(from_json.end_ids(), [0, 2]);
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) };
+    let texts = prop_oneof![
+        "[a-zA-Z0-9 .,!?'\\n\\t<>|_]{0,80}",
+        "( ?[a-z]{1,9}|[0-9]{1,5}|, |\\. |'s|<\\|im_end\\|>|é|黑|\\n){0,20}",
+    ];
+    proptest::test_runner::TestRunner::new(config)
+        .run(&texts, |text| {
+            let expected = crates.encode(text.as_str(), false).unwrap();
+            prop_assert_eq!(from_json.encode(&text, false, true), expected.get_ids());
+            prop_assert_eq!(from_gguf.encode(&text, false, true), expected.get_ids());
+            prop_assert_eq!(from_json.encode(&text, false, false), from_gguf.encode(&text, false, false));
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[test]

@@ -165,6 +165,18 @@ fn a_chat_gets_its_start_token_once() {
 }
 
 #[test]
+fn phi_3_swallows_spaces_behind_its_tokens() {
+    let others = [("<|user|>", CONTROL, 0.0)];
+    let mut writer = spm(&others);
+    writer.key("general.name", "Phi-3 mini").key("tokenizer.ggml.add_space_prefix", false);
+    assert_eq!(load(&writer).unwrap().encode("<|user|>\n a<s> b", false, true), [16, 6, 1, 5, 7]);
+    assert_eq!(load(&writer).unwrap().encode("<|user|>", false, true), [16]);
+    let mut writer = spm(&others);
+    writer.key("tokenizer.ggml.add_space_prefix", false);
+    assert_eq!(load(&writer).unwrap().encode("<|user|> a", false, true), [16, 12]);
+}
+
+#[test]
 fn markers_and_ends_are_found() {
     let others =
         [("<think>", USER_DEFINED), ("</think>", USER_DEFINED), ("<|im_end|>", CONTROL), ("<|eot_id|>", NORMAL)];
@@ -187,9 +199,9 @@ fn faulty_metadata_is_refused_by_name() {
         }
     }
     refused(&Writer::new(), &["tokenizer.ggml.model"]);
-    refused(Writer::new().key("tokenizer.ggml.model", "bert"), &["\"bert\"", "not supported"]);
+    refused(Writer::new().key("tokenizer.ggml.model", "rwkv"), &["\"rwkv\"", "not supported"]);
     refused(Writer::new().key("tokenizer.ggml.model", 3_u32), &["tokenizer.ggml.model", "string"]);
-    refused(&bpe("tekken", &[]), &["\"tekken\"", "not supported"]);
+    refused(&bpe("kimi-k2", &[]), &["\"kimi-k2\"", "not supported"]);
     refused(Writer::new().key("tokenizer.ggml.model", "gpt2"), &["tokenizer.ggml.tokens"]);
     let tokens = |model: &str, texts: &[&str]| {
         let mut writer = Writer::new();

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use engine::{EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, RunnerShape};
-use formats::gguf::Gguf;
+use formats::gguf::{Gguf, Origin};
 use kernels::ThreadPool;
 use metering::Meter;
-use model::{Batch, BlockId, KvType, Model};
+use model::{Batch, BlockId, KvType, Model, Reservation};
 use service::{Charging, LocalLine, LocalLineConfig};
 use tokenizer::{TemplateError, TemplateRenderer, Tokenizer};
 
@@ -17,13 +17,13 @@ use crate::commands::Context;
 use crate::config::{ModelSettings, TemplateSource};
 use crate::draft_model::{self, DraftFacts, DraftModel};
 use crate::error::{Error, Result, chain};
-use crate::memory::{KvBudget, KvDemand};
+use crate::memory::{KvBudget, KvDemand, KvRoom, Need};
 use crate::renderer::ProcessRenderer;
 
 /// Templates longer than this are no templates.
 const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 /// How long an engine may finish its step when the program ends.
-const ENGINE_END: Duration = Duration::from_secs(5);
+pub const ENGINE_END: Duration = Duration::from_secs(5);
 
 /// A model in memory with what belongs to it.
 pub struct LoadedModel {
@@ -91,7 +91,7 @@ pub fn thread_pool(context: &Context) -> Result<Arc<ThreadPool>> {
     })
 }
 
-/// Opens a model's file, fetching it first when it is missing.
+/// Opens a model's file or folder, fetching it first when it is missing.
 ///
 /// # Errors
 /// It cannot be fetched, or is no model file.
@@ -99,19 +99,31 @@ pub fn open(context: &Context, model: &ModelRef, consent: Consent<'_>) -> Result
     let path = context.catalogue().obtain(model, consent)?;
     Gguf::open(&path).map_err(|e| match model.source {
         Source::Path(_) => file_error(&path, &e).hint(
-            "give the path of a GGUF file, and check that it was copied whole; `tokenworks models` lists the names that \
-             need no path",
+            "give the path of a GGUF file, or of a folder with config.json and safetensors files, and check that it was \
+             copied whole; `tokenworks models` lists the names that need no path",
         ),
         _ => file_error(&path, &e).hint(format!("if it was damaged, remove it and run `tokenworks pull {}`", model.name)),
     })
 }
 
-/// The tokenizer of a model file.
+/// The tokenizer of a model.
 ///
 /// # Errors
-/// The file has none that is known.
+/// It has none that is known.
 pub fn read_tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
-    Tokenizer::from_gguf(gguf).map_err(|e| file_error(gguf.path(), &e))
+    let read = match gguf.origin() {
+        Origin::Gguf { .. } => Tokenizer::from_gguf(gguf),
+        Origin::HuggingFace => Tokenizer::from_folder(gguf.path()),
+    };
+    read.map_err(|e| file_error(gguf.path(), &e))
+}
+
+/// The weights of a model, taken into memory.
+///
+/// # Errors
+/// What is wrong with its file.
+pub fn load_weights(gguf: &Gguf, pool: &Arc<ThreadPool>) -> Result<Arc<Model>> {
+    Model::load(gguf, pool).map(Arc::new).map_err(|e| file_error(gguf.path(), &e))
 }
 
 /// Whether a model's draft model, if it has one, comes with it.
@@ -143,11 +155,10 @@ pub fn load(
         Drafts::Loaded => draft_model::load(context, (model, &settings, &tokenizer), pool, consent)?,
         Drafts::LeftOut => None,
     };
-    let weights = Model::load(&gguf, pool).map_err(|e| file_error(gguf.path(), &e))?;
     Ok(LoadedModel {
         name: model.name.clone(),
         path: gguf.path().to_owned(),
-        model: Arc::new(weights),
+        model: load_weights(&gguf, pool)?,
         draft,
         tokenizer,
         template,
@@ -217,14 +228,37 @@ fn read_template(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
+impl Facts {
+    /// Bytes that it takes, with its draft model.
+    #[must_use]
+    pub fn takes(&self) -> Need {
+        let (weights, kv) = self.draft.as_ref().map_or((0, 0), |draft| (draft.weight_bytes, draft.kv.bytes));
+        Need { weights: self.weight_bytes.saturating_add(weights), kv: self.kv.bytes.saturating_add(kv) }
+    }
+}
+
 impl LoadedModel {
-    /// Starts the engine and the line. `meter` counts what they do; `charging`: their requests are charged.
+    /// Bytes of its weights, with those of its draft model.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        let draft = self.draft.as_ref().map_or(0, |draft| draft.model.weight_bytes());
+        self.model.weight_bytes().saturating_add(draft) as u64
+    }
+
+    /// Starts the engine and the line. `meter` counts what they do; `charging`: their requests are charged; `room` bounds
+    /// the KV cache.
     ///
     /// # Errors
     /// The KV cache does not fit, or the engine cannot start.
-    pub fn start(self, context: &Context, meter: &Arc<Meter>, charging: Option<&Arc<Charging>>) -> Result<Production> {
+    pub fn start(
+        self,
+        context: &Context,
+        meter: &Arc<Meter>,
+        charging: Option<&Arc<Charging>>,
+        room: KvRoom,
+    ) -> Result<Production> {
         let settings = &context.settings.engine;
-        let demand = KvDemand::of(&self.name, self.model.config(), &self.settings, settings)?;
+        let demand = KvDemand::of(&self.name, self.model.config(), &self.settings, settings)?.within(room);
         let kv = demand.budget()?;
         let too_large = |e| Error::failure("the KV cache is too large").because(e).hint("set engine.kv_memory lower");
         let blocks = usize::try_from(kv.blocks).map_err(too_large)?;
@@ -302,6 +336,10 @@ struct Bounded {
 impl Runner for Bounded {
     fn shape(&self) -> RunnerShape {
         RunnerShape { context_len: self.context_len, ..self.runner.shape() }
+    }
+
+    fn reserve(&self) -> Option<Reservation> {
+        self.runner.reserve()
     }
 
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), RunnerError> {

@@ -64,8 +64,11 @@ pub enum Command {
     #[command(after_help = "Examples:\n  tokenworks pull smollm2-135m\n  \
         tokenworks pull gemma3-270m --accept-license\n  tokenworks pull hf:owner/repo/model-Q4_0.gguf")]
     Pull(Pull),
-    /// List the models
-    #[command(after_help = "Example:\n  tokenworks models --json")]
+    /// List the models; load, unload and pin those of the running server
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  tokenworks models --json\n  tokenworks models load mine"
+    )]
     Models(Models),
     /// Show a text's tokens
     #[command(after_help = "Examples:\n  tokenworks tokenize \"darkness brightness\"\n  \
@@ -77,6 +80,13 @@ pub enum Command {
         Without --prompt, --depth and --sequences: --prompt 512 --depth 0,4096 --sequences 1,8,16, as far as the model's \
         context allows. With any of them, only what is named is measured.")]
     Bench(Bench),
+    /// Write a model with smaller weights
+    #[command(after_help = "Examples:\n  tokenworks quantize model-F16.gguf --to q4_k\n  \
+        tokenworks quantize model-F16.gguf --to q5_0 --out small.gguf --evaluate book.txt\n\n\
+        Matrices become TYPE. The output projection (and an embedding that serves as one) keeps at least 6 bits: q6_k, or \
+        q8_0. Rows that are no multiple of 256 take q5_0, q5_1 or q8_0 in place of q4_k, q5_k or q6_k. Norms and routers stay \
+        as they are.")]
+    Quantize(Quantize),
     /// Measure a model's quality
     #[command(subcommand)]
     Eval(Eval),
@@ -214,6 +224,36 @@ pub struct Pull {
 /// `models`
 #[derive(Args, Debug)]
 pub struct Models {
+    /// What to do with a model of the running server [default: list all]
+    #[command(subcommand)]
+    pub act: Option<ModelAct>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with a model of the running server.
+#[derive(Debug, Subcommand)]
+pub enum ModelAct {
+    /// Load a model that is offered; idle ones that are not pinned make room
+    #[command(after_help = "Example:\n  tokenworks models load mine")]
+    Load(NamedModel),
+    /// Unload a model once its requests have ended; it is loaded again when it is asked for
+    #[command(after_help = "Example:\n  tokenworks models unload mine")]
+    Unload(NamedModel),
+    /// Keep a model in memory, whatever else is to be loaded
+    #[command(after_help = "Example:\n  tokenworks models pin mine")]
+    Pin(NamedModel),
+    /// Let a model leave memory when it is idle
+    #[command(after_help = "Example:\n  tokenworks models unpin mine")]
+    Unpin(NamedModel),
+}
+
+/// A model of the running server.
+#[derive(Args, Debug)]
+pub struct NamedModel {
+    /// Its name, or another that it answers to
+    pub name: String,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
@@ -269,12 +309,69 @@ pub struct Bench {
     pub json: bool,
 }
 
+/// `quantize`
+#[derive(Args, Debug)]
+pub struct Quantize {
+    /// Built-in name, hf:owner/repo/file.gguf, or path
+    pub model: String,
+    /// How weights are stored
+    #[arg(long, value_enum, value_name = "TYPE", ignore_case = true)]
+    pub to: QuantizedType,
+    /// The new file [default: the model's name with TYPE, in the current folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Replace the new file if it is there already
+    #[arg(long)]
+    pub force: bool,
+    /// Take a model whose weights are quantized already; what was lost then stays lost
+    #[arg(long)]
+    pub allow_requantize: bool,
+    /// Afterwards, compare both models on this text: perplexity, KL divergence, same likeliest token
+    #[arg(long, value_name = "TEXT")]
+    pub evaluate: Option<PathBuf>,
+    /// Tokens of a window of that text
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
+    pub ctx: u32,
+    /// Compare only the first N windows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunks: Option<u32>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Types that weights can be brought to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[expect(missing_docs, reason = "the names of the types")]
+pub enum QuantizedType {
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q5_0")]
+    Q5_0,
+    #[value(name = "q4_0")]
+    Q4_0,
+    #[value(name = "q4_1")]
+    Q4_1,
+    #[value(name = "q4_k")]
+    Q4K,
+    #[value(name = "q5_k")]
+    Q5K,
+    #[value(name = "q6_k")]
+    Q6K,
+}
+
 /// `eval`
 #[derive(Debug, Subcommand)]
 pub enum Eval {
     /// Perplexity of a text: non-overlapping windows, the second half of each is scored
     #[command(after_help = "Example:\n  tokenworks eval perplexity smollm2-135m book.txt --ctx 512 --chunks 20 --json")]
     Perplexity(Perplexity),
+    /// KL divergence of a model's answers from those of llama.cpp, whose llama-perplexity stored them
+    #[command(
+        after_help = "Example:\n  llama-perplexity -m model.gguf -f book.txt --kl-divergence-base book.logits\n  \
+                            tokenworks eval divergence model.gguf book.logits --json"
+    )]
+    Divergence(Divergence),
 }
 
 /// `eval perplexity`
@@ -293,6 +390,21 @@ pub struct Perplexity {
     /// How keys and values are kept: f16 or q8_0 [default: f16]
     #[arg(long, value_name = "TYPE")]
     pub kv_type: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `eval divergence`
+#[derive(Args, Debug)]
+pub struct Divergence {
+    /// Built-in name, hf:owner/repo/file.gguf, or path
+    pub model: String,
+    /// A file that llama-perplexity --kl-divergence-base wrote
+    pub base: PathBuf,
+    /// Score only the first N windows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunks: Option<u32>,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,

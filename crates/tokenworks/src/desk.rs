@@ -31,23 +31,29 @@ impl Books {
     /// # Errors
     /// Another user's server has them, they cannot be opened, or there are none.
     pub fn open(context: &Context, make: bool) -> Result<Self> {
+        if let Some(served) = Self::served(context)? {
+            return Ok(served);
+        }
+        if !make {
+            books::existing(context)?;
+        }
+        let secret = books::secret(context)?;
+        let desk = Desk::of(books::open(context, &secret)?, context.settings.books.seller.clone());
+        Ok(Self { runtime: runtime()?, desk })
+    }
+
+    /// Those of the server that runs in the data folder; `None`: none does.
+    ///
+    /// # Errors
+    /// It is another user's.
+    pub fn served(context: &Context) -> Result<Option<Self>> {
         let (runtime, socket) = (runtime()?, context.settings.data_dir.join(SOCKET));
         let found = runtime.block_on(Desk::find(&socket)).map_err(|e| {
             Error::failure(format!("cannot reach the server at {}", socket.display()))
                 .because(e)
                 .hint("run this as the user who runs the server")
         })?;
-        let desk = match found {
-            Some(desk) => desk,
-            None => {
-                if !make {
-                    books::existing(context)?;
-                }
-                let secret = books::secret(context)?;
-                Desk::of(books::open(context, &secret)?, context.settings.books.seller.clone())
-            }
-        };
-        Ok(Self { runtime, desk })
+        Ok(found.map(|desk| Self { runtime, desk }))
     }
 
     /// Reads below `/admin/v1`.

@@ -108,8 +108,8 @@ pub fn load(
     let file = DraftFile::open(context, name, &draft, consent)?;
     file.compare(name, tokenizer)?;
     let gguf = file.gguf;
-    let weights = Model::load(&gguf, pool).map_err(|e| of_key(name, assembly::file_error(gguf.path(), &e)))?;
-    Ok(Some(DraftModel { name: draft.name, path: gguf.path().to_owned(), model: Arc::new(weights) }))
+    let model = assembly::load_weights(&gguf, pool).map_err(|e| of_key(name, e))?;
+    Ok(Some(DraftModel { name: draft.name, path: gguf.path().to_owned(), model }))
 }
 
 /// Names the key that asked for what went wrong.

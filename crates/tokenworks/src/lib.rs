@@ -13,9 +13,11 @@ pub mod desk;
 pub mod draft_model;
 pub mod environment;
 pub mod error;
+pub mod fleet;
 pub mod logs;
 pub mod memory;
 pub mod output;
+mod progress;
 pub mod renderer;
 pub mod secret_file;
 pub mod webhook;
@@ -85,6 +87,8 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
         Command::Chat(args) => commands::chat::chat(&context, args),
         Command::Tokenize(args) => commands::tokenize::tokenize(&context, args),
         Command::Bench(args) => commands::bench::bench(&context, args),
+        Command::Quantize(args) => commands::quantize::run(&context, args),
+        Command::Eval(cli::Eval::Divergence(args)) => commands::divergence::run(&context, args),
         Command::Eval(cli::Eval::Perplexity(args)) => commands::perplexity::run(&context, args),
         // Done above.
         Command::Completions(_) | Command::TemplateWorker | Command::Config(cli::Config::Check(_)) => Ok(()),

@@ -1,4 +1,11 @@
-//! How much memory there is, and how much of it the KV cache gets.
+//! How much memory there is, and how much of it the weights and KV caches of the models get.
+//!
+//! All models of a server share one memory: `engine.memory`, or what is free at its start. Before any is loaded, each of
+//! those to be loaded at the start is set aside the bytes of its file and a KV cache ([`KvDemand::set_aside`]): what is
+//! configured, else a whole context or, if that is less, its part of a quarter of the memory. If these do not fit together
+//! nothing is loaded. Then they are loaded in turn, and each may make its cache larger ([`KvDemand::budget`]), up to a
+//! quarter of what nobody else has or is set aside. A model that is loaded on demand is set aside the same before idle ones
+//! are unloaded for it.
 
 use model::{KvType, ModelConfig};
 
@@ -19,6 +26,32 @@ const DEFAULT_UNKNOWN: u64 = 1 << 30;
 /// With less than so many blocks no talk is possible.
 const LEAST_BLOCKS: u64 = 8;
 
+/// Bytes that a model takes, or needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Of weights.
+    pub weights: u64,
+    /// Of the KV cache.
+    pub kv: u64,
+}
+
+impl Need {
+    /// Both.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.weights.saturating_add(self.kv)
+    }
+}
+
+/// What other models leave to a KV cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KvRoom {
+    /// Bytes that it may take at most; `None`: nothing bounds it but the free memory.
+    pub most: Option<u64>,
+    /// Bytes that were set aside for it.
+    pub set_aside: u64,
+}
+
 /// What the size of a KV cache depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvDemand {
@@ -34,6 +67,8 @@ pub struct KvDemand {
     pub wanted: Option<u64>,
     /// Bytes that are free, when the system tells.
     pub available: Option<u64>,
+    /// Bytes that were set aside for it; the default is no smaller if they are free.
+    pub set_aside: u64,
 }
 
 /// A KV cache that fits.
@@ -79,7 +114,33 @@ impl KvDemand {
             context_len: context_len as u64,
             wanted: own.kv_memory.or(engine.kv_memory),
             available: available(),
+            set_aside: 0,
         })
+    }
+
+    /// The same demand beside other models.
+    #[must_use]
+    pub fn within(self, room: KvRoom) -> Self {
+        let available = self.available.into_iter().chain(room.most).min();
+        Self { available, set_aside: room.set_aside, ..self }
+    }
+
+    /// Bytes to set aside before the model is loaded, when `room` bytes are there beside its weights, for its cache and
+    /// those of all `models`.
+    #[must_use]
+    pub fn set_aside(&self, room: Option<u64>, models: u64) -> u64 {
+        let share = room.map_or(DEFAULT_UNKNOWN, |room| room / DEFAULT_SHARE) / models.max(1);
+        self.wanted.unwrap_or_else(|| self.per_context().min(share).max(self.least()))
+    }
+
+    /// Bytes of a whole context.
+    fn per_context(&self) -> u64 {
+        self.context_len.div_ceil(BLOCK_TOKENS).saturating_mul(self.block_bytes.max(1))
+    }
+
+    /// The fewest bytes that are of use.
+    fn least(&self) -> u64 {
+        LEAST_BLOCKS.min(self.context_len.div_ceil(BLOCK_TOKENS)).max(1).saturating_mul(self.block_bytes.max(1))
     }
 
     /// The size of the KV cache: what was asked for, or by arithmetic.
@@ -88,13 +149,12 @@ impl KvDemand {
     /// What was asked for is too small or too large; the message shows the arithmetic.
     pub fn budget(&self) -> Result<KvBudget> {
         let block = self.block_bytes.max(1);
-        let per_context = self.context_bytes();
-        let least = LEAST_BLOCKS.min(self.context_len.div_ceil(BLOCK_TOKENS)).max(1) * block;
+        let (per_context, least) = (self.per_context(), self.least());
         let room = self.available.unwrap_or(u64::MAX);
         let size = match self.wanted {
             Some(wanted) => wanted,
             None => {
-                let share = self.available.map_or(DEFAULT_UNKNOWN, |a| a / DEFAULT_SHARE);
+                let share = self.available.map_or(DEFAULT_UNKNOWN, |a| (a / DEFAULT_SHARE).max(self.set_aside.min(a)));
                 per_context.saturating_mul(DEFAULT_CONTEXTS).min(DEFAULT_MOST.max(per_context)).min(share).max(least)
             }
         };
@@ -137,14 +197,9 @@ impl KvDemand {
                 grouped(self.context_len),
                 grouped(kv.context_len),
                 self.key,
-                self.context_bytes().div_ceil(1024)
+                self.per_context().div_ceil(1024)
             )
         })
-    }
-
-    /// Bytes of a whole context.
-    fn context_bytes(&self) -> u64 {
-        self.context_len.div_ceil(BLOCK_TOKENS).saturating_mul(self.block_bytes.max(1))
     }
 }
 
@@ -228,6 +283,7 @@ mod tests {
             context_len: 2048,
             wanted,
             available,
+            set_aside: 0,
         }
     }
 
@@ -248,6 +304,28 @@ mod tests {
             demand(Some(100 * MIB + 5), None).budget().unwrap(),
             KvBudget { blocks: 100, bytes: 100 * MIB, tokens: 3200, context_len: 2048 }
         );
+    }
+
+    #[test]
+    fn beside_other_models() {
+        // A context, while it is no more than the part of a quarter; what is configured; at least what is of use.
+        for (wanted, room, models, expected) in [
+            (None, Some(1 << 30), 1, 64 * MIB),
+            (None, Some(1 << 30), 8, 32 * MIB),
+            (None, Some(64 * MIB), 4, 8 * MIB),
+            (None, None, 1, 64 * MIB),
+            (Some(300 * MIB), Some(64 * MIB), 4, 300 * MIB),
+        ] {
+            assert_eq!(demand(wanted, None).set_aside(room, models), expected, "{wanted:?} {room:?} {models}");
+        }
+        // What was set aside is taken also where it is all that others leave; more only by the default.
+        let within = |most, set_aside| demand(None, Some(1 << 30)).within(KvRoom { most, set_aside }).budget();
+        assert_eq!(within(Some(64 * MIB), 64 * MIB).unwrap().bytes, 64 * MIB);
+        assert_eq!(within(Some(400 * MIB), 64 * MIB).unwrap().bytes, 100 * MIB);
+        assert_eq!(within(Some(40 * MIB), 64 * MIB).unwrap().bytes, 40 * MIB);
+        assert_eq!(within(None, 0).unwrap().bytes, 256 * MIB);
+        let error = within(Some(4 * MIB), 64 * MIB).unwrap_err();
+        assert!(error.what.contains("does not fit into memory"), "{error:?}");
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! The audit: who changed what, when, read from the ledger's entries. Roll-ups say which entries are acts, so that a page
 //! costs as much however many charges lie between its acts.
 
-use ledger::{Document, Entry, EntryId, StoreError};
+use ledger::{Batch, Command, Document, Entry, EntryId, Refusal, Refused, StoreError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::detail::{CreditNote, Payment};
-use super::{Books, SECRET_KIND, id_of, secret_id};
+use super::{Books, ChangeError, DURABLE_WAIT, MODEL_KIND, SECRET_KIND, id_of, secret_id};
 use crate::Nano;
 use crate::directory::record::{Kind, Record};
 use crate::rollup::{ActSubject, acts_of};
+
+/// How often a command on a model is written anew while others command the same one.
+const TRIES: u32 = 8;
 
 /// One act of administration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,7 +23,8 @@ pub struct Act {
     pub at_ms: i64,
     /// Who: the id of a key, or what did it by itself.
     pub actor: String,
-    /// On what: the kind's word and the key; `payment` and `credit note` with what they are for; `secret of the keys`.
+    /// On what: the kind's word and the key; `payment` and `credit note` with what they are for; `secret of the keys`; `model`
+    /// with its name for commands on it.
     pub record: String,
     /// The JSON before, without secrets; `None`: it was new.
     pub before: Option<Value>,
@@ -65,6 +69,35 @@ impl Books {
         numbers.into_iter().map(|seq| self.act(seq)).collect()
     }
 
+    /// Writes into the audit that `actor` gave a command on a model, before it is carried out.
+    ///
+    /// # Errors
+    /// The ledger does not take it: then nothing should be done.
+    pub fn note_model(&self, model: &str, command: &Value, actor: &str, now_ms: i64) -> Result<(), ChangeError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let known = self.ledger.document_history(MODEL_KIND, model)?.pop();
+            let version = known.map_or(1, |known| known.version.saturating_add(1));
+            let put = Command::Put {
+                id: document_id(MODEL_KIND, model, version),
+                kind: MODEL_KIND,
+                key: model.to_owned(),
+                version,
+                actor: actor.to_owned(),
+                body: command.to_string().into_bytes(),
+            };
+            match self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![put] }) {
+                Ok(receipt) => return Ok(receipt.wait_durable(DURABLE_WAIT)?),
+                // Another one came first, and may not be on the disk yet, where it is read.
+                Err(Refused { refusal: Refusal::BadVersion { .. } | Refusal::Conflict(_), .. }) if tries < TRIES => {
+                    self.ledger.flush(DURABLE_WAIT)?;
+                }
+                Err(refused) => return Err(refused.into()),
+            }
+        }
+    }
+
     /// Under which names an organisation's acts are counted: its own, and those of the keys of its projects.
     fn subjects(&self, organisation: Option<&str>) -> Vec<ActSubject> {
         let Some(organisation) = organisation else { return vec![ActSubject::All] };
@@ -97,6 +130,11 @@ impl Books {
         let Some(document) = entry.document() else { return Ok(None) };
         if document.kind == SECRET_KIND {
             return self.read_reset(document, at_ms).map(Some);
+        }
+        if document.kind == MODEL_KIND {
+            let after = serde_json::from_slice(&document.body).unwrap_or_default();
+            let record = format!("model {}", document.key);
+            return Ok(Some(Act { seq, at_ms, actor: document.actor, record, before: None, after }));
         }
         let Some(kind) = Kind::from_code(document.kind) else { return Ok(None) };
         let before = match document.version.checked_sub(1).filter(|version| *version > 0) {

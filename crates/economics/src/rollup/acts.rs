@@ -3,8 +3,8 @@
 use ledger::{Entry, Ledger, StoreError, Tally};
 
 use super::keys::{ACTS, ALERTS, Key, PAGE, Parts};
-use crate::books::SECRET_KIND;
 use crate::books::detail::{CreditNote, Payment};
+use crate::books::{MODEL_KIND, SECRET_KIND};
 use crate::directory::record::Kind;
 
 pub(super) fn alert_key(seq: i64) -> Vec<u8> {
@@ -53,6 +53,9 @@ pub(super) fn act_subject(entry: &Entry) -> Option<ActSubject> {
     if document.kind == SECRET_KIND {
         // The first came with the books.
         return (document.version > 1).then_some(ActSubject::All);
+    }
+    if document.kind == MODEL_KIND {
+        return Some(ActSubject::All);
     }
     let field = |name: &str| {
         let body: serde_json::Value = serde_json::from_slice(&document.body).ok()?;

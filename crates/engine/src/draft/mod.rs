@@ -249,7 +249,7 @@ mod tests {
         let mut all: Vec<TokenId> = (0..20).collect();
         all.extend(0..10);
         assert_eq!(tokens(&mut drafter, &all, 2), [10], "little is risked before a guess was right");
-        assert_eq!(tokens(&mut drafter, &all, 0), []);
+        assert!(tokens(&mut drafter, &all, 0).is_empty());
         for round in 0..20 {
             let tail = all.len() - 8;
             all.extend_from_within(tail - 5..tail);
@@ -259,7 +259,7 @@ mod tests {
             all.push(1000 + round);
         }
         all.extend_from_within(0..8);
-        assert_eq!(tokens(&mut drafter, &all, MOST), [], "the waste has a bound");
+        assert!(tokens(&mut drafter, &all, MOST).is_empty(), "the waste has a bound");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The header of a GGUF file: metadata and tensor descriptions, checked against each other and against the file's length.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 
 use super::source::Source;
@@ -12,10 +12,10 @@ use crate::error::shown;
 const ALIGNMENT_DEFAULT: u64 = 32;
 const ALIGNMENT_MAX: u64 = 1 << 20;
 const KEYS_MAX: u64 = 1 << 16;
-const TENSORS_MAX: u64 = 1 << 20;
+pub(crate) const TENSORS_MAX: u64 = 1 << 20;
 const KEY_BYTES_MAX: u64 = 65_535;
-const TENSOR_NAME_BYTES_MAX: u64 = 256;
-const DIMS_MAX: u32 = 4;
+pub(crate) const TENSOR_NAME_BYTES_MAX: u64 = 256;
+pub(crate) const DIMS_MAX: u32 = 4;
 /// Key length, value type, one byte of value.
 const KEY_ENTRY_BYTES_MIN: u64 = 8 + 4 + 1;
 /// Name length, number of sizes, one size, type, offset.
@@ -27,7 +27,6 @@ pub(super) struct Header {
     pub(super) version: u32,
     pub(super) metadata: BTreeMap<String, Value>,
     pub(super) tensors: Vec<TensorInfo>,
-    pub(super) tensor_index: HashMap<String, usize>,
     /// Where the data section starts, in bytes from the file's start.
     pub(super) data_start: u64,
 }
@@ -44,17 +43,17 @@ impl Header {
         let alignment = alignment(&metadata)?;
         let capacity = source.check_room("the tensor descriptions", tensor_count, TENSOR_ENTRY_BYTES_MIN)?;
         let mut tensors = Vec::with_capacity(capacity);
-        let mut tensor_index = HashMap::with_capacity(capacity);
+        let mut names = HashSet::with_capacity(capacity);
         for number in 0..tensor_count {
             let tensor = read_tensor_info(&mut source, number, alignment)?;
-            if tensor_index.insert(tensor.name.clone(), tensors.len()).is_some() {
+            if !names.insert(tensor.name.clone()) {
                 return Err(FormatError::Duplicate { what: format!("tensor \"{}\"", shown(&tensor.name)) });
             }
             tensors.push(tensor);
         }
         let data_start = source.position().next_multiple_of(alignment);
         check_places(&tensors, file_len.saturating_sub(data_start))?;
-        Ok(Self { version, metadata, tensors, tensor_index, data_start })
+        Ok(Self { version, metadata, tensors, data_start })
     }
 }
 
@@ -130,7 +129,7 @@ fn read_tensor_info<R: Read>(source: &mut Source<R>, number: u64, alignment: u64
 }
 
 /// Bytes of a tensor of this type and shape, or what is wrong with the shape.
-pub(super) fn byte_len(ty: TensorType, dims: &[u64]) -> Result<u64, String> {
+pub(crate) fn byte_len(ty: TensorType, dims: &[u64]) -> Result<u64, String> {
     let (&row_len, others) = dims.split_first().ok_or_else(|| "it has no dimensions".to_owned())?;
     if dims.contains(&0) {
         return Err(format!("its dimensions {dims:?} hold a 0"));
@@ -150,7 +149,7 @@ pub(super) fn byte_len(ty: TensorType, dims: &[u64]) -> Result<u64, String> {
 }
 
 /// Checks that every tensor lies inside the `data_len` bytes of data and none share bytes.
-fn check_places(tensors: &[TensorInfo], data_len: u64) -> Result<(), FormatError> {
+pub(crate) fn check_places(tensors: &[TensorInfo], data_len: u64) -> Result<(), FormatError> {
     let mut by_offset: Vec<&TensorInfo> = tensors.iter().collect();
     by_offset.sort_unstable_by_key(|tensor| tensor.offset);
     let mut previous: Option<(&TensorInfo, u64)> = None;

@@ -2,6 +2,7 @@
 
 mod header;
 mod source;
+mod split;
 mod tensor;
 mod value;
 mod writer;
@@ -9,84 +10,144 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufReader};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use self::header::Header;
+pub(crate) use self::header::{DIMS_MAX, TENSOR_NAME_BYTES_MAX, TENSORS_MAX, byte_len, check_places};
 pub use self::tensor::{TensorInfo, TensorType};
 pub use self::value::{Array, StringArray, Value};
-pub use self::writer::Writer;
+pub use self::writer::{TensorHead, Writer, header_bytes};
 use crate::FormatError;
+use crate::data_file::{DataFile, Run, TensorData};
 use crate::error::shown;
+use crate::huggingface;
 
-/// An open GGUF file whose header has been read and checked. The data is read on demand with positioned reads, so a file
-/// that shrinks while in use gives an error and nothing worse.
+/// An open model: its metadata and descriptions of its tensors, read and checked. It comes from a GGUF file, from all
+/// shards of a split one, or from a folder of transformers, and looks the same. The data is read on demand with positioned
+/// reads, so a file that shrinks while in use gives an error and nothing worse.
 #[derive(Debug)]
 pub struct Gguf {
-    file: File,
     path: PathBuf,
-    file_len: u64,
-    header: Header,
+    origin: Origin,
+    metadata: BTreeMap<String, Value>,
+    tensors: Vec<TensorInfo>,
+    /// Where the bytes of each tensor are, in the same order.
+    data: Vec<TensorData>,
+    tensor_index: HashMap<String, usize>,
+    files: Vec<DataFile>,
+}
+
+/// What a model was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A GGUF file or its shards; the tokenizer is in the metadata.
+    Gguf {
+        /// The format's version, 2 or 3.
+        version: u32,
+    },
+    /// A folder with `config.json` and safetensors files; the tokenizer is a file of its own, `tokenizer.json`.
+    HuggingFace,
 }
 
 impl Gguf {
-    /// Opens a file and reads its header.
+    /// Opens a model: a GGUF file; any shard of a split one, whose others stand beside it; or a folder with `config.json`
+    /// and safetensors files.
     ///
     /// # Errors
-    /// [`FormatError`] when the file cannot be read, is not GGUF of a supported kind, or contradicts itself.
+    /// [`FormatError`] when a file cannot be read or is missing, is of no supported kind, or contradicts itself, the
+    /// others or `config.json`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FormatError> {
-        /// Few system calls for a header of some MiB, and small beside a model.
-        const BUFFER_BYTES: usize = 256 << 10;
         let path = path.as_ref();
-        let open_error = |source| FormatError::Open { path: path.to_owned(), source };
-        // Asked before it is opened: opening a pipe would wait for its writer.
-        let metadata = std::fs::metadata(path).map_err(open_error)?;
-        if !metadata.is_file() {
-            return Err(open_error(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        if path.is_dir() {
+            return huggingface::open(path);
         }
-        let file = File::open(path).map_err(open_error)?;
-        let file_len = file.metadata().map_err(open_error)?.len();
-        let header = Header::read(BufReader::with_capacity(BUFFER_BYTES, &file), file_len)?;
-        Ok(Self { file, path: path.to_owned(), file_len, header })
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let reason = "is what to open: a safetensors file alone does not say what its model is".to_owned();
+            return Err(FormatError::Folder { path: folder.to_owned(), reason });
+        }
+        let file = DataFile::open(path)?;
+        let header = Header::read(file.reader(), file.len)?;
+        split::open(path, file, header)
     }
 
-    /// The path it was opened from.
+    /// A model without tensors.
+    pub(crate) fn new(path: &Path, origin: Origin, metadata: BTreeMap<String, Value>) -> Self {
+        let (tensors, data, files) = (Vec::new(), Vec::new(), Vec::new());
+        Self { path: path.to_owned(), origin, metadata, tensors, data, tensor_index: HashMap::new(), files }
+    }
+
+    /// Adds a file; gives its index for the [`Run`]s of tensors.
+    pub(crate) fn add_file(&mut self, file: DataFile) -> usize {
+        self.files.push(file);
+        self.files.len() - 1
+    }
+
+    /// Adds a tensor, whose `data` must have all its bytes.
+    pub(crate) fn add_tensor(&mut self, tensor: TensorInfo, data: TensorData) -> Result<(), FormatError> {
+        if self.tensor_index.insert(tensor.name.clone(), self.tensors.len()).is_some() {
+            return Err(FormatError::Duplicate { what: format!("tensor \"{}\"", shown(&tensor.name)) });
+        }
+        self.tensors.push(tensor);
+        self.data.push(data);
+        Ok(())
+    }
+
+    /// Adds a GGUF file with all its tensors.
+    fn add_shard(&mut self, file: DataFile, header: Header) -> Result<(), FormatError> {
+        let file = self.add_file(file);
+        for tensor in header.tensors {
+            let run = Run { file, offset: header.data_start + tensor.offset, len: tensor.byte_len };
+            self.add_tensor(tensor, TensorData::Stored(vec![run]))?;
+        }
+        Ok(())
+    }
+
+    /// The files that hold the data, in the order of their indices.
+    pub(crate) fn files(&self) -> &[DataFile] {
+        &self.files
+    }
+
+    /// The path it was opened from: a file or a folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes of the whole file when it was opened.
-    pub fn file_len(&self) -> u64 {
-        self.file_len
+    /// What it was read from.
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
-    /// The format's version, 2 or 3.
-    pub fn version(&self) -> u32 {
-        self.header.version
+    /// Whether a path leads to one of its files.
+    pub fn reads_from(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|metadata| self.files.iter().any(|file| file.is(&metadata)))
+    }
+
+    /// Bytes of all its files with tensors when they were opened.
+    pub fn file_len(&self) -> u64 {
+        self.files.iter().map(|file| file.len).fold(0, u64::saturating_add)
     }
 
     /// All metadata, sorted by key.
     pub fn metadata(&self) -> &BTreeMap<String, Value> {
-        &self.header.metadata
+        &self.metadata
     }
 
     /// The value of a metadata key.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.header.metadata.get(key)
+        self.metadata.get(key)
     }
 
-    /// All tensors, in the file's order.
+    /// All tensors, in the order of the files.
     pub fn tensors(&self) -> &[TensorInfo] {
-        &self.header.tensors
+        &self.tensors
     }
 
     /// The tensor of this name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.header.tensor_index.get(name).and_then(|&index| self.header.tensors.get(index))
+        self.tensor_index.get(name).and_then(|&index| self.tensors.get(index))
     }
 
     /// Reads some rows of a tensor (see [`TensorInfo::rows`]) as they stand in the file; `out` holds exactly their bytes
@@ -103,21 +164,15 @@ impl Gguf {
             .filter(|_| rows.end <= tensor.rows())
             .and_then(|count| Some((rows.start.checked_mul(row_bytes)?, count.checked_mul(row_bytes)?)))
             .ok_or_else(|| wrong(format!("rows {rows:?} are not among its {} rows", tensor.rows())))?;
-        let offset = self
-            .header
-            .data_start
-            .checked_add(tensor.offset)
-            .and_then(|offset| offset.checked_add(start))
-            .filter(|offset| offset.checked_add(len).is_some_and(|end| end <= self.file_len))
+        let data = self
+            .tensor_index
+            .get(&tensor.name)
+            .filter(|&&index| self.tensors.get(index) == Some(tensor))
+            .and_then(|&index| self.data.get(index))
             .ok_or_else(|| wrong("it is not a tensor of this file".to_owned()))?;
         let bytes = usize::try_from(len).map_err(|error| wrong(format!("too large for this machine: {error}")))?;
         out.resize(bytes, 0);
-        self.file.read_exact_at(out, offset).map_err(|source| match source.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                FormatError::TensorTruncated { tensor: shown(&tensor.name), offset, expected: len }
-            }
-            _ => FormatError::Io { what: format!("tensor \"{}\"", shown(&tensor.name)), offset, source },
-        })
+        data.read(&self.files, &tensor.name, start, out)
     }
 }
 

@@ -18,12 +18,26 @@ pub enum TensorType {
     Q4_1,
     /// Blocks of 32: scale, 5-bit values.
     Q5_0,
+    /// Blocks of 32: scale, minimum, 5-bit values.
+    Q5_1,
     /// Blocks of 32: scale, 8-bit values.
     Q8_0,
+    /// Super-blocks of 256: 2-bit values with 4-bit scales and minimums.
+    Q2_K,
+    /// Super-blocks of 256: 3-bit values with 6-bit scales.
+    Q3_K,
     /// Super-blocks of 256: 4-bit values with 6-bit scales and minimums.
     Q4_K,
+    /// Super-blocks of 256: 5-bit values with 6-bit scales and minimums.
+    Q5_K,
     /// Super-blocks of 256: 6-bit values with 8-bit scales.
     Q6_K,
+    /// Blocks of 32: scale, 4-bit codes of 16 uneven values.
+    IQ4_NL,
+    /// Super-blocks of 256: 4-bit codes of 16 uneven values with 6-bit scales.
+    IQ4_XS,
+    /// Blocks of 32: an exponent, 4-bit floats.
+    MXFP4,
 }
 
 /// What a type number in a file stands for, when it is not a [`TensorType`].
@@ -35,15 +49,31 @@ pub(crate) enum Unreadable {
 
 impl TensorType {
     /// Every type that can be read.
-    pub const ALL: [Self; 9] =
-        [Self::F32, Self::F16, Self::BF16, Self::Q4_0, Self::Q4_1, Self::Q5_0, Self::Q8_0, Self::Q4_K, Self::Q6_K];
+    pub const ALL: [Self; 16] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2_K,
+        Self::Q3_K,
+        Self::Q4_K,
+        Self::Q5_K,
+        Self::Q6_K,
+        Self::IQ4_NL,
+        Self::IQ4_XS,
+        Self::MXFP4,
+    ];
 
     /// Elements in one block (1 for plain floats).
     pub const fn block_len(self) -> u64 {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q8_0 => 32,
-            Self::Q4_K | Self::Q6_K => 256,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::IQ4_NL | Self::MXFP4 => 32,
+            Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K | Self::IQ4_XS => 256,
         }
     }
 
@@ -52,11 +82,17 @@ impl TensorType {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
-            Self::Q4_0 => 18,
+            Self::MXFP4 => 17,
+            Self::Q4_0 | Self::IQ4_NL => 18,
             Self::Q4_1 => 20,
             Self::Q5_0 => 22,
+            Self::Q5_1 => 24,
             Self::Q8_0 => 34,
+            Self::Q2_K => 84,
+            Self::Q3_K => 110,
+            Self::IQ4_XS => 136,
             Self::Q4_K => 144,
+            Self::Q5_K => 176,
             Self::Q6_K => 210,
         }
     }
@@ -69,10 +105,17 @@ impl TensorType {
             Self::Q4_0 => 2,
             Self::Q4_1 => 3,
             Self::Q5_0 => 6,
+            Self::Q5_1 => 7,
             Self::Q8_0 => 8,
+            Self::Q2_K => 10,
+            Self::Q3_K => 11,
             Self::Q4_K => 12,
+            Self::Q5_K => 13,
             Self::Q6_K => 14,
+            Self::IQ4_NL => 20,
+            Self::IQ4_XS => 23,
             Self::BF16 => 30,
+            Self::MXFP4 => 39,
         }
     }
 
@@ -85,9 +128,16 @@ impl TensorType {
             Self::Q4_0 => "Q4_0",
             Self::Q4_1 => "Q4_1",
             Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
             Self::Q8_0 => "Q8_0",
+            Self::Q2_K => "Q2_K",
+            Self::Q3_K => "Q3_K",
             Self::Q4_K => "Q4_K",
+            Self::Q5_K => "Q5_K",
             Self::Q6_K => "Q6_K",
+            Self::IQ4_NL => "IQ4_NL",
+            Self::IQ4_XS => "IQ4_XS",
+            Self::MXFP4 => "MXFP4",
         }
     }
 
@@ -106,20 +156,14 @@ impl TensorType {
         let name = match id {
             4 => "Q4_2",
             5 => "Q4_3",
-            7 => "Q5_1",
             9 => "Q8_1",
-            10 => "Q2_K",
-            11 => "Q3_K",
-            13 => "Q5_K",
             15 => "Q8_K",
             16 => "IQ2_XXS",
             17 => "IQ2_XS",
             18 => "IQ3_XXS",
             19 => "IQ1_S",
-            20 => "IQ4_NL",
             21 => "IQ3_S",
             22 => "IQ2_S",
-            23 => "IQ4_XS",
             24 => "I8",
             25 => "I16",
             26 => "I32",
@@ -134,7 +178,6 @@ impl TensorType {
             36 => "IQ4_NL_4_4",
             37 => "IQ4_NL_4_8",
             38 => "IQ4_NL_8_8",
-            39 => "MXFP4",
             40 => "NVFP4",
             _ => return Err(Unreadable::Unknown),
         };
@@ -148,16 +191,16 @@ impl fmt::Display for TensorType {
     }
 }
 
-/// Where a tensor is and what it looks like. As given out by [`super::Gguf`], it lies wholly inside the file.
+/// Where a tensor is and what it looks like. As given out by [`super::Gguf`], it lies wholly inside its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Unique in its file.
+    /// Unique in its model.
     pub name: String,
     /// Element type.
     pub ty: TensorType,
     /// Sizes in GGUF order: `dims[0]` is the row length in elements; 1 to 4 entries, none 0.
     pub dims: Vec<u64>,
-    /// Bytes from the start of the file's data section.
+    /// Bytes from the start of its file's data section; 0 when it is put together from several.
     pub offset: u64,
     /// Bytes of the whole tensor.
     pub byte_len: u64,

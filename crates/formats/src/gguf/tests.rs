@@ -36,7 +36,7 @@ fn open(bytes: &[u8]) -> (tempfile::NamedTempFile, Gguf) {
 #[test]
 fn what_was_written_is_read_back() {
     let (_file, gguf) = open(&small().to_bytes());
-    assert_eq!(gguf.version(), 3);
+    assert_eq!(gguf.origin(), Origin::Gguf { version: 3 });
     assert_eq!(gguf.get_str("general.architecture").unwrap(), Some("llama"));
     assert_eq!(gguf.get_u32("llama.block_count").unwrap(), Some(2));
     assert_eq!(gguf.get_f32("llama.rope.freq_base").unwrap(), Some(10_000.0));
@@ -223,8 +223,8 @@ fn faulty_metadata_is_refused() {
 
 #[test]
 fn faulty_tensors_are_refused() {
-    refused(&one_tensor(&[256], 10, 0), &["\"w\"", "Q2_K is not supported"]);
-    refused(&one_tensor(&[256], 7, 0), &["\"w\"", "Q5_1 is not supported"]);
+    refused(&one_tensor(&[256], 16, 0), &["\"w\"", "IQ2_XXS is not supported"]);
+    refused(&one_tensor(&[256], 40, 0), &["\"w\"", "NVFP4 is not supported"]);
     refused(&one_tensor(&[256], 777, 0), &["\"w\"", "type number 777"]);
     refused(&one_tensor(&[], 0, 0), &["\"w\"", "0 dimensions"]);
     refused(&one_tensor(&[1; 5], 0, 0), &["\"w\"", "5 dimensions"]);

@@ -1,4 +1,4 @@
-//! Writing small GGUF files, version 3: for tests and generated models.
+//! Writing GGUF files, version 3.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,72 @@ use super::value::{Array, Value, id};
 use crate::FormatError;
 use crate::error::shown;
 
+/// Tensors begin at multiples of this many bytes.
 const ALIGNMENT: usize = 32;
+
+/// A tensor that a header announces.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorHead<'a> {
+    /// Unique in the file.
+    pub name: &'a str,
+    /// Element type.
+    pub ty: TensorType,
+    /// Sizes; `dims[0]` is the row length.
+    pub dims: &'a [u64],
+}
+
+impl TensorHead<'_> {
+    /// Bytes of its data.
+    ///
+    /// # Errors
+    /// [`FormatError::Tensor`] when the shape does not fit the type.
+    pub fn byte_len(&self) -> Result<u64, FormatError> {
+        byte_len(self.ty, self.dims).map_err(|reason| FormatError::Tensor { tensor: shown(self.name), reason })
+    }
+
+    /// Zeros that follow its data.
+    ///
+    /// # Errors
+    /// As [`byte_len`](Self::byte_len).
+    pub fn padding(&self) -> Result<usize, FormatError> {
+        #[expect(clippy::cast_possible_truncation, reason = "below the alignment")]
+        let padding = |len: u64| (len.next_multiple_of(ALIGNMENT as u64) - len) as usize;
+        self.byte_len().map(padding)
+    }
+}
+
+/// The bytes of a file before its data, for files too large for a [`Writer`]: behind them come the tensors' data in this
+/// order, each followed by its [padding](TensorHead::padding).
+///
+/// # Errors
+/// As [`TensorHead::byte_len`].
+pub fn header_bytes<'a>(
+    keys: impl ExactSizeIterator<Item = (&'a str, &'a Value)>,
+    tensors: &[TensorHead<'_>],
+) -> Result<Vec<u8>, FormatError> {
+    let mut out = b"GGUF".to_vec();
+    put(&mut out, 3_u32.to_le_bytes());
+    put_len(&mut out, tensors.len());
+    put_len(&mut out, keys.len());
+    for (name, value) in keys {
+        put_str(&mut out, name);
+        put_value(&mut out, value);
+    }
+    let mut offset = 0_u64;
+    for tensor in tensors {
+        put_str(&mut out, tensor.name);
+        #[expect(clippy::cast_possible_truncation, reason = "a few dimensions")]
+        put(&mut out, (tensor.dims.len() as u32).to_le_bytes());
+        for dim in tensor.dims {
+            put(&mut out, dim.to_le_bytes());
+        }
+        put(&mut out, tensor.ty.id().to_le_bytes());
+        put(&mut out, offset.to_le_bytes());
+        offset = offset.saturating_add(tensor.byte_len()?).saturating_add(tensor.padding()? as u64);
+    }
+    out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
+    Ok(out)
+}
 
 /// Gathers keys and tensors, then gives the file's bytes. Everything is held in memory.
 #[derive(Clone, Debug, Default)]
@@ -49,10 +114,10 @@ impl Writer {
         dims: &[u64],
         bytes: Vec<u8>,
     ) -> Result<&mut Self, FormatError> {
-        let wrong = |reason: String| FormatError::Tensor { tensor: shown(name), reason };
-        let expected = byte_len(ty, dims).map_err(wrong)?;
+        let expected = TensorHead { name, ty, dims }.byte_len()?;
         if bytes.len() as u64 != expected {
-            return Err(wrong(format!("{} bytes given instead of {expected}", bytes.len())));
+            let reason = format!("{} bytes given instead of {expected}", bytes.len());
+            return Err(FormatError::Tensor { tensor: shown(name), reason });
         }
         self.tensors.push(Tensor { name: name.to_owned(), ty, dims: dims.to_vec(), bytes });
         Ok(self)
@@ -60,26 +125,11 @@ impl Writer {
 
     /// The file's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = b"GGUF".to_vec();
-        put(&mut out, 3_u32.to_le_bytes());
-        put_len(&mut out, self.tensors.len());
-        put_len(&mut out, self.keys.len());
-        for (name, value) in &self.keys {
-            put_str(&mut out, name);
-            put_value(&mut out, value);
-        }
-        let mut offset = 0;
-        for tensor in &self.tensors {
-            put_str(&mut out, &tensor.name);
-            #[expect(clippy::cast_possible_truncation, reason = "a few dimensions")]
-            put(&mut out, (tensor.dims.len() as u32).to_le_bytes());
-            for dim in &tensor.dims {
-                put(&mut out, dim.to_le_bytes());
-            }
-            put(&mut out, tensor.ty.id().to_le_bytes());
-            put_len(&mut out, offset);
-            offset += tensor.bytes.len().next_multiple_of(ALIGNMENT);
-        }
+        let heads: Vec<TensorHead<'_>> =
+            self.tensors.iter().map(|t| TensorHead { name: &t.name, ty: t.ty, dims: &t.dims }).collect();
+        let keys = self.keys.iter().map(|(name, value)| (name.as_str(), value));
+        // Each shape was checked when its tensor was added.
+        let mut out = header_bytes(keys, &heads).unwrap_or_default();
         for tensor in &self.tensors {
             out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
             out.extend_from_slice(&tensor.bytes);

@@ -122,7 +122,8 @@ impl Sequence {
                 .clone()
                 .map(|p| {
                     let products = query.iter().zip(&keys[at(p)..]).map(|(&q, &k)| f64::from(q) * k);
-                    products.sum::<f64>() * f64::from(shape.scale)
+                    let score = products.sum::<f64>() * f64::from(shape.scale);
+                    shape.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
                 })
                 .collect();
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -138,7 +139,7 @@ impl Sequence {
 }
 
 fn shape(heads: usize, kv_heads: usize, head_dim: usize, window: Option<usize>) -> AttentionShape {
-    AttentionShape { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt(), window }
+    AttentionShape { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt(), window, softcap: None }
 }
 
 fn bits(x: &[f32]) -> Vec<u32> {
@@ -178,6 +179,34 @@ fn against_the_formula_in_all_shapes() {
                 }
             }
         }
+    }
+}
+
+/// Scores that a cap bends: the formula's numbers, the same bits in all versions and groupings.
+#[test]
+fn capped_scores() {
+    let mut random = Random(8);
+    for (cap, kv_type) in [0.5, 50.0].into_iter().flat_map(|cap| KvType::ALL.map(|ty| (cap, ty))) {
+        let shape = AttentionShape { softcap: Some(cap), ..shape(6, 2, 40, Some(70)) };
+        let sequence = Sequence::new(&mut random, kv_type, shape, 200, 3.0);
+        let table = shuffled_table(&mut random, sequence.blocks());
+        let store = sequence.store(&table);
+        let all: Vec<usize> = (0..sequence.len).collect();
+        let got = sequence.run(Isa::best(), 2, &store, &table, &all);
+        for &isa in Isa::available() {
+            assert_eq!(bits(&sequence.run(isa, 1, &store, &table, &all)), bits(&got), "{cap} {isa:?}");
+        }
+        let uncapped = Sequence { shape: AttentionShape { softcap: None, ..shape }, ..sequence };
+        let (mut capped_differs, mut plain) = (false, uncapped.run(Isa::best(), 1, &store, &table, &all).into_iter());
+        let sequence = Sequence { shape, ..uncapped };
+        for (position, got) in got.chunks(6 * 40).enumerate() {
+            assert_eq!(bits(&sequence.run(Isa::best(), 1, &store, &table, &[position])), bits(got));
+            for (got, expected) in got.iter().zip(sequence.expected(position)) {
+                assert!((f64::from(*got) - expected).abs() < 5e-5, "{got} {expected} at {position}");
+                capped_differs |= plain.next().is_none_or(|plain| (plain - got).abs() > 1e-3);
+            }
+        }
+        assert!(capped_differs, "a cap of {cap} changes nothing");
     }
 }
 

@@ -10,6 +10,7 @@ use super::softmax::absorb;
 use super::{AttentionInput, AttentionShape, KV_BLOCK_TOKENS, SPAN_BLOCKS, SPAN_TOKENS};
 use crate::Isa;
 use crate::elementwise::lanes::{Kernel, LANES, Lanes, dispatch};
+use crate::elementwise::softcapped;
 use crate::pool::SharedSlice;
 
 /// Neighbouring query columns of one sequence.
@@ -287,6 +288,11 @@ impl<E: KvElement, const R: usize> Kernel for VisitRows<'_, '_, E, R> {
         } else {
             scores::<L, E, R, 1>(lanes, queries, (&visit.block, 0, &visit.next), &mut weights);
             scores::<L, E, R, 1>(lanes, queries, (&visit.block, 1, &visit.next), &mut weights);
+        }
+        if let Some(cap) = visit.rows.input.shape.softcap {
+            for scores in weights.as_flattened_mut().as_chunks_mut::<LANES>().0 {
+                lanes.store(softcapped(lanes, lanes.load(scores), cap), scores);
+            }
         }
         let mut visible = [const { 0..KV_BLOCK_TOKENS }; R];
         if !visit.is_whole(first..first + R) {

@@ -2,14 +2,14 @@
 //! horizontal sums are needed.
 //!
 //! Integer products use `maddubs` (u8 x i8, pairs added in i16) with as many in one i16 sum as the codes allow
-//! (4 bits: 8 of them, 8 * 2 * 15 * 127 = 30,480; 5 bits: 4; 6 bits: 2; 8 bits: 1, by the sign trick), or VNNI's
-//! `dpbusd`, which adds in i32.
+//! (4 bits: 8 of them, 8 * 2 * 15 * 127 = 30,480; 5 bits: 4; 6 bits: 2; signed bytes: 1, by the sign trick), or VNNI's
+//! `dpbusd`, which adds in i32. What a type is made of (`panel::Layout`) is known when its kernel is compiled.
 
 use std::arch::x86_64::*;
 
 use crate::WeightType;
 use crate::activations::{Activations, BlockScale};
-use crate::panel::{BLOCK, LANES, Layout};
+use crate::panel::{BLOCK, Codes, LANES, Layout, Quantized, ScaleKind, with_quantized};
 
 /// `N` activation columns, as the kernels read them.
 #[derive(Clone, Copy)]
@@ -73,18 +73,8 @@ pub(crate) unsafe fn panel_dot<const N: usize>(
             (WeightType::F32, _) => float_dot::<N, 0>(p, cols, x),
             (WeightType::F16, _) => float_dot::<N, 1>(p, cols, x),
             (WeightType::BF16, _) => float_dot::<N, 2>(p, cols, x),
-            (WeightType::Q4_0, false) => maddubs::q4_0(p, blocks, x),
-            (WeightType::Q4_1, false) => maddubs::q4_1(p, blocks, x),
-            (WeightType::Q4K, false) => maddubs::q4k(p, blocks, x),
-            (WeightType::Q5_0, false) => maddubs::q5_0(p, blocks, x),
-            (WeightType::Q6K, false) => maddubs::q6k(p, blocks, x),
-            (WeightType::Q8_0, false) => maddubs::q8_0(p, blocks, x),
-            (WeightType::Q4_0, true) => dpbusd::q4_0(p, blocks, x),
-            (WeightType::Q4_1, true) => dpbusd::q4_1(p, blocks, x),
-            (WeightType::Q4K, true) => dpbusd::q4k(p, blocks, x),
-            (WeightType::Q5_0, true) => dpbusd::q5_0(p, blocks, x),
-            (WeightType::Q6K, true) => dpbusd::q6k(p, blocks, x),
-            (WeightType::Q8_0, true) => dpbusd::q8_0(p, blocks, x),
+            (ty, false) => with_quantized!(ty, T => maddubs::dot::<T, N>(p, blocks, x)),
+            (ty, true) => with_quantized!(ty, T => dpbusd::dot::<T, N>(p, blocks, x)),
         }
     };
     let mut lanes = [[0.0; LANES]; N];
@@ -147,6 +137,18 @@ unsafe fn load_i8(p: *const u8) -> __m256i {
     unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())) }
 }
 
+/// Powers of two, as `panel::exponent_scale` reads the byte.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn load_exponent(p: *const u8) -> __m256 {
+    // SAFETY: the caller points at 8 readable bytes.
+    let e = unsafe { load_u8(p) };
+    let subnormal = _mm256_sllv_epi32(_mm256_set1_epi32(0x0020_0000), _mm256_min_epi32(e, _mm256_set1_epi32(2)));
+    // Of 0 this is below 0.
+    let normal = _mm256_slli_epi32::<23>(_mm256_sub_epi32(e, _mm256_set1_epi32(1)));
+    _mm256_castsi256_ps(_mm256_max_epi32(subnormal, normal))
+}
+
 /// Four codes in every lane.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -162,228 +164,250 @@ fn shift_count(bits: usize) -> __m128i {
     _mm_cvtsi64_si128(bits.cast_signed() as i64)
 }
 
-/// Low and high codes of group `g`: nibbles, plus bits from one high vector (5 bits) or two (6 bits).
-macro_rules! codes {
-    (4, $weights:expr, $g:expr) => {{
-        let raw = load($weights.add(32 * $g));
-        let mask = _mm256_set1_epi8(15);
-        (_mm256_and_si256(raw, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(raw), mask))
-    }};
-    (5, $weights:expr, $g:expr, $high:expr) => {{
-        let (low, up) = codes!(4, $weights, $g);
-        let mask = _mm256_set1_epi8(16);
-        let count = shift_count($g);
-        let to_four = shift_count(4 - $g);
-        (
-            _mm256_or_si256(low, _mm256_and_si256(_mm256_sll_epi16($high, to_four), mask)),
-            _mm256_or_si256(up, _mm256_and_si256(_mm256_srl_epi16($high, count), mask)),
-        )
-    }};
-    (6, $weights:expr, $g:expr, $high_low:expr, $high_up:expr) => {{
-        let (low, up) = codes!(4, $weights, $g);
-        let mask = _mm256_set1_epi8(0x30);
-        // Bits 2g come to bits 4: left by 4 - 2g, or right by 2g - 4.
-        let left = shift_count(4usize.saturating_sub(2 * $g));
-        let right = shift_count((2 * $g as usize).saturating_sub(4));
-        let high_low = _mm256_srl_epi16(_mm256_sll_epi16($high_low, left), right);
-        let high_up = _mm256_srl_epi16(_mm256_sll_epi16($high_up, left), right);
-        (_mm256_or_si256(low, _mm256_and_si256(high_low, mask)), _mm256_or_si256(up, _mm256_and_si256(high_up, mask)))
-    }};
+/// The planes of a block that all groups of columns share.
+struct Shared {
+    bits: __m256i,
+    pairs: [__m256i; 2],
 }
 
-/// The kernels of all types over one way to multiply codes: `$step` adds products to a running sum, `$widen` turns a
-/// running sum into i32 lanes. 5-bit and 6-bit codes widen often enough for i16 sums.
+/// # Safety
+/// Needs AVX2; `planes` are those of a block of the type `T`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn shared_planes<T: Quantized>(planes: *const u8) -> Shared {
+    let codes = T::LAYOUT.codes;
+    let none = _mm256_setzero_si256();
+    let mut shared = Shared { bits: none, pairs: [none; 2] };
+    // SAFETY: the planes are there (`panel`).
+    unsafe {
+        if codes.bits & 1 != 0 {
+            shared.bits = load(planes);
+        }
+        if codes.bits & 2 != 0 {
+            let pairs = planes.add(codes.plane_offsets().0);
+            shared.pairs = [load(pairs), load(pairs.add(32))];
+        }
+    }
+    shared
+}
+
+/// What the codes of group `g` stand for, in the first half of the block and in the last. Bytes as `maddubs` wants its
+/// first factor, or signed.
+///
+/// # Safety
+/// As [`shared_planes`]; `g` is below 4.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn group<T: Quantized>(planes: *const u8, shared: &Shared, g: usize) -> [__m256i; 2] {
+    let codes = T::LAYOUT.codes;
+    let mut halves = [_mm256_setzero_si256(); 2];
+    // SAFETY: the planes are there (`panel`).
+    unsafe {
+        if codes.bits == 8 {
+            return [load(planes.add(32 * g)), load(planes.add(32 * (4 + g)))];
+        }
+        if codes.bits & 4 != 0 {
+            let raw = load(planes.add(codes.plane_offsets().1 + 32 * g));
+            let mask = _mm256_set1_epi8(15);
+            halves = [_mm256_and_si256(raw, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(raw), mask)];
+        }
+        let (bit, pair) = codes.plane_shifts();
+        if codes.bits & 2 != 0 {
+            halves[0] = _mm256_or_si256(halves[0], moved(shared.pairs[0], 2 * g, pair, 3));
+            halves[1] = _mm256_or_si256(halves[1], moved(shared.pairs[1], 2 * g, pair, 3));
+        }
+        if codes.bits & 1 != 0 {
+            halves[0] = _mm256_or_si256(halves[0], moved(shared.bits, g, bit, 1));
+            halves[1] = _mm256_or_si256(halves[1], moved(shared.bits, 4 + g, bit, 1));
+        }
+        if let Some(table) = codes.table {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            halves[0] = _mm256_shuffle_epi8(table, halves[0]);
+            halves[1] = _mm256_shuffle_epi8(table, halves[1]);
+        }
+    }
+    halves
+}
+
+/// The bits of `mask` that stand at bit `from` of each byte, moved to bit `to`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn moved(plane: __m256i, from: usize, to: usize, mask: u8) -> __m256i {
+    // One of the shifts is by 0: both are constants once the loop over groups is unrolled.
+    let left = shift_count(to.saturating_sub(from));
+    let right = shift_count(from.saturating_sub(to));
+    let plane = _mm256_srl_epi16(_mm256_sll_epi16(plane, left), right);
+    _mm256_and_si256(plane, _mm256_set1_epi8((mask << to).cast_signed()))
+}
+
+/// What turns a block's integer dots into numbers, for each row.
+struct Scales {
+    d: __m256,
+    /// The minimum or dmin.
+    m: __m256,
+    /// The integer scales, then the integer minimums; those that the type has.
+    small: [__m256i; 4],
+}
+
+/// # Safety
+/// Needs AVX2 and F16C; `header` and `block` are those of a block of the type `T`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn scales<T: Quantized>(header: *const u8, block: *const u8) -> Scales {
+    let none = _mm256_setzero_si256();
+    let mut scales = Scales { d: _mm256_setzero_ps(), m: _mm256_setzero_ps(), small: [none; 4] };
+    // SAFETY: the scales are there (`panel`).
+    unsafe {
+        scales.d = if T::LAYOUT.scales == ScaleKind::Exponent { load_exponent(block) } else { load_f16(header) };
+        match T::LAYOUT.scales {
+            ScaleKind::Float | ScaleKind::One | ScaleKind::Exponent => {}
+            ScaleKind::Min => scales.m = load_f16(header.add(16)),
+            ScaleKind::Sub => scales.small[0] = load_i8(block),
+            ScaleKind::SubHalves => scales.small = [load_i8(block), load_i8(block.add(8)), none, none],
+            ScaleKind::SubMin => {
+                scales.m = load_f16(header.add(16));
+                scales.small = [load_u8(block), load_u8(block.add(8)), none, none];
+            }
+            ScaleKind::SubHalvesMin => {
+                scales.m = load_f16(header.add(16));
+                let (low, up, nibble) = (load_u8(block), load_u8(block.add(8)), _mm256_set1_epi32(15));
+                let (low_min, up_min) = (_mm256_srli_epi32::<4>(low), _mm256_srli_epi32::<4>(up));
+                scales.small = [_mm256_and_si256(low, nibble), _mm256_and_si256(up, nibble), low_min, up_min];
+            }
+        }
+    }
+    scales
+}
+
+/// `acc` and the product of one block with one column, from the dots of the two halves, or for types without scales of
+/// halves of their parts. `offset` is what the factors of the dots carry above the weights. The same fused multiply-adds
+/// in the same order as in `scalar::panel_dot`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_block<T: Quantized>(acc: __m256, w: &Scales, dots: [__m256i; 2], offset: i32, a: &BlockScale) -> __m256 {
+    let [low_sum, up_sum] = a.half_sums;
+    let sum = low_sum + up_sum;
+    let kind = T::LAYOUT.scales;
+    let dot = if kind.halves() {
+        let low = _mm256_sub_epi32(dots[0], _mm256_set1_epi32(offset * low_sum));
+        let up = _mm256_sub_epi32(dots[1], _mm256_set1_epi32(offset * up_sum));
+        _mm256_add_epi32(_mm256_mullo_epi32(w.small[0], low), _mm256_mullo_epi32(w.small[1], up))
+    } else {
+        let dot = _mm256_sub_epi32(_mm256_add_epi32(dots[0], dots[1]), _mm256_set1_epi32(offset * sum));
+        if matches!(kind, ScaleKind::Sub | ScaleKind::SubMin) { _mm256_mullo_epi32(w.small[0], dot) } else { dot }
+    };
+    let acc = add_scaled(acc, w.d, a.d, dot);
+    let min = match kind {
+        ScaleKind::Min => return _mm256_fmadd_ps(w.m, _mm256_set1_ps(a.scaled_sum), acc),
+        ScaleKind::SubMin => _mm256_mullo_epi32(w.small[1], _mm256_set1_epi32(sum)),
+        ScaleKind::SubHalvesMin => _mm256_add_epi32(
+            _mm256_mullo_epi32(w.small[2], _mm256_set1_epi32(low_sum)),
+            _mm256_mullo_epi32(w.small[3], _mm256_set1_epi32(up_sum)),
+        ),
+        _ => return acc,
+    };
+    _mm256_fnmadd_ps(_mm256_mul_ps(w.m, _mm256_set1_ps(a.d)), _mm256_cvtepi32_ps(min), acc)
+}
+
+/// How many `maddubs` of these codes with activations (at most 127) one i16 holds.
+const fn steps_in_i16(codes: Codes) -> usize {
+    let mut most = (1 << codes.bits) - 1;
+    if let Some(table) = codes.table {
+        most = 0;
+        let mut code = 0;
+        while code < 16 {
+            if table[code] as usize > most {
+                most = table[code] as usize;
+            }
+            code += 1;
+        }
+    }
+    i16::MAX as usize / (2 * 127 * most)
+}
+
+/// The kernel of all types over one way to multiply codes: `$step` adds products of unsigned bytes to a running sum,
+/// `$widen` turns a running sum into i32 lanes, `$step8` adds products of signed bytes to i32 lanes.
 macro_rules! kernels {
     ($name:ident, $features:literal, $step:ident, $widen:ident, $step8:ident) => {
         mod $name {
             use super::*;
 
-            /// Integer dots of nibble codes with `N` columns at block `b`.
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn dot<T: Quantized, const N: usize>(
+                panel: *const u8,
+                blocks: usize,
+                x: &Columns<N>,
+            ) -> [__m256; N] {
+                let layout = T::LAYOUT;
+                let offset = match (layout.codes.signed, super::$step8::FLIPPED) {
+                    (true, true) => 128,
+                    (true, false) => 0,
+                    _ => i32::from(layout.codes.offset),
+                };
+                let mut acc = [_mm256_setzero_ps(); N];
+                for b in 0..blocks {
+                    // SAFETY: block `b` is inside the panel and the columns (`panel_dot`).
+                    unsafe {
+                        let (header, block) = layout.offsets(b);
+                        let (header, block) = (panel.add(header), panel.add(block));
+                        x.ask_next(block, layout.block_bytes);
+                        let dots = dots::<T, N>(block.add(layout.scale_bytes), b, x);
+                        let scales = scales::<T>(header, block);
+                        for c in 0..N {
+                            acc[c] = add_block::<T>(acc[c], &scales, dots[c], offset, &*x.blocks[c].add(b));
+                        }
+                    }
+                }
+                acc
+            }
+
+            /// Integer dots of a block's codes with `N` columns, in two parts: those of the halves, if they have scales
+            /// of their own.
             #[inline]
             #[target_feature(enable = $features)]
-            unsafe fn dot4<const N: usize>(weights: *const u8, b: usize, x: &Columns<N>) -> [__m256i; N] {
-                let mut sums = [_mm256_setzero_si256(); N];
-                // SAFETY: the block's 128 weight bytes and each column's 32 codes at block `b` are there (`panel_dot`).
+            unsafe fn dots<T: Quantized, const N: usize>(
+                planes: *const u8,
+                b: usize,
+                x: &Columns<N>,
+            ) -> [[__m256i; 2]; N] {
+                let codes = T::LAYOUT.codes;
+                let steps = const { steps_in_i16(T::LAYOUT.codes) };
+                // Groups until a running sum is widened, and the sum of the last half.
+                let span = if codes.signed || steps >= 4 { 4 } else { 2 };
+                let last = usize::from(T::LAYOUT.scales.halves() || steps < 8);
+                let mut dots = [[_mm256_setzero_si256(); 2]; N];
+                // SAFETY: the block's planes and each column's 32 codes at block `b` are there (`panel_dot`).
                 unsafe {
-                    for g in 0..4 {
-                        let (low, up) = codes!(4, weights, g);
-                        for c in 0..N {
-                            let a = x.codes[c].add(b * BLOCK + 4 * g);
-                            sums[c] = $step(sums[c], low, broadcast(a));
-                            sums[c] = $step(sums[c], up, broadcast(a.add(16)));
-                        }
-                    }
-                }
-                // A loop, not `map`: a closure called from a function without these features would not be inlined.
-                for sum in &mut sums {
-                    *sum = $widen(*sum);
-                }
-                sums
-            }
-
-            #[target_feature(enable = $features)]
-            pub(super) unsafe fn q4_0<const N: usize>(panel: *const u8, blocks: usize, x: &Columns<N>) -> [__m256; N] {
-                let mut acc = [_mm256_setzero_ps(); N];
-                for b in 0..blocks {
-                    // SAFETY: block `b` is inside the panel and the columns (`panel_dot`).
-                    unsafe {
-                        let block = panel.add(b * 144);
-                        x.ask_next(block, 144);
-                        let dots = dot4(block.add(16), b, x);
-                        let d = load_f16(block);
-                        for c in 0..N {
-                            let a = &*x.blocks[c].add(b);
-                            let offset = _mm256_set1_epi32(8 * (a.half_sums[0] + a.half_sums[1]));
-                            acc[c] = add_scaled(acc[c], d, a.d, _mm256_sub_epi32(dots[c], offset));
-                        }
-                    }
-                }
-                acc
-            }
-
-            #[target_feature(enable = $features)]
-            pub(super) unsafe fn q4_1<const N: usize>(panel: *const u8, blocks: usize, x: &Columns<N>) -> [__m256; N] {
-                let mut acc = [_mm256_setzero_ps(); N];
-                for b in 0..blocks {
-                    // SAFETY: block `b` is inside the panel and the columns (`panel_dot`).
-                    unsafe {
-                        let block = panel.add(b * 160);
-                        x.ask_next(block, 160);
-                        let dots = dot4(block.add(32), b, x);
-                        let (d, m) = (load_f16(block), load_f16(block.add(16)));
-                        for c in 0..N {
-                            let a = &*x.blocks[c].add(b);
-                            acc[c] = add_scaled(acc[c], d, a.d, dots[c]);
-                            acc[c] = _mm256_fmadd_ps(m, _mm256_set1_ps(a.scaled_sum), acc[c]);
-                        }
-                    }
-                }
-                acc
-            }
-
-            #[target_feature(enable = $features)]
-            pub(super) unsafe fn q4k<const N: usize>(panel: *const u8, blocks: usize, x: &Columns<N>) -> [__m256; N] {
-                let mut acc = [_mm256_setzero_ps(); N];
-                for b in 0..blocks {
-                    // SAFETY: block `b` is inside the panel and the columns (`panel_dot`).
-                    unsafe {
-                        let header = panel.add(b / 8 * 1184);
-                        let block = header.add(32 + b % 8 * 144);
-                        x.ask_next(block, 144);
-                        let dots = dot4(block.add(16), b, x);
-                        let (d, dmin) = (load_f16(header), load_f16(header.add(16)));
-                        let (scale, min) = (load_u8(block), load_u8(block.add(8)));
-                        for c in 0..N {
-                            let a = &*x.blocks[c].add(b);
-                            acc[c] = add_scaled(acc[c], d, a.d, _mm256_mullo_epi32(scale, dots[c]));
-                            let sum = _mm256_set1_epi32(a.half_sums[0] + a.half_sums[1]);
-                            let min = _mm256_cvtepi32_ps(_mm256_mullo_epi32(min, sum));
-                            acc[c] = _mm256_fnmadd_ps(_mm256_mul_ps(dmin, _mm256_set1_ps(a.d)), min, acc[c]);
-                        }
-                    }
-                }
-                acc
-            }
-
-            #[target_feature(enable = $features)]
-            pub(super) unsafe fn q5_0<const N: usize>(panel: *const u8, blocks: usize, x: &Columns<N>) -> [__m256; N] {
-                let mut acc = [_mm256_setzero_ps(); N];
-                for b in 0..blocks {
-                    // SAFETY: block `b` is inside the panel and the columns (`panel_dot`).
-                    unsafe {
-                        let block = panel.add(b * 176);
-                        x.ask_next(block, 176);
-                        let high = load(block.add(16));
+                    let shared = shared_planes::<T>(planes);
+                    for part in 0..4 / span {
                         let mut sums = [[_mm256_setzero_si256(); 2]; N];
-                        for g in 0..4 {
-                            let (low, up) = codes!(5, block.add(48), g, high);
+                        for g in part * span..(part + 1) * span {
+                            let [low, up] = group::<T>(planes, &shared, g);
                             for c in 0..N {
                                 let a = x.codes[c].add(b * BLOCK + 4 * g);
-                                sums[c][0] = $step(sums[c][0], low, broadcast(a));
-                                sums[c][1] = $step(sums[c][1], up, broadcast(a.add(16)));
-                            }
-                        }
-                        let d = load_f16(block);
-                        for c in 0..N {
-                            let a = &*x.blocks[c].add(b);
-                            let offset = _mm256_set1_epi32(16 * (a.half_sums[0] + a.half_sums[1]));
-                            let dot = _mm256_add_epi32($widen(sums[c][0]), $widen(sums[c][1]));
-                            acc[c] = add_scaled(acc[c], d, a.d, _mm256_sub_epi32(dot, offset));
-                        }
-                    }
-                }
-                acc
-            }
-
-            #[target_feature(enable = $features)]
-            pub(super) unsafe fn q6k<const N: usize>(panel: *const u8, blocks: usize, x: &Columns<N>) -> [__m256; N] {
-                let mut acc = [_mm256_setzero_ps(); N];
-                for b in 0..blocks {
-                    // SAFETY: block `b` is inside the panel and the columns (`panel_dot`).
-                    unsafe {
-                        let header = panel.add(b / 8 * 1680);
-                        let block = header.add(16 + b % 8 * 208);
-                        x.ask_next(block, 208);
-                        let high = [load(block.add(16)), load(block.add(48))];
-                        let mut dots = [[_mm256_setzero_si256(); 2]; N];
-                        for pair in [0, 2] {
-                            let mut sums = [[_mm256_setzero_si256(); 2]; N];
-                            for g in pair..pair + 2 {
-                                let (low, up) = codes!(6, block.add(80), g, high[0], high[1]);
-                                for c in 0..N {
-                                    let a = x.codes[c].add(b * BLOCK + 4 * g);
+                                if codes.signed {
+                                    dots[c][0] = $step8(dots[c][0], low, broadcast(a));
+                                    dots[c][0] = $step8(dots[c][0], up, broadcast(a.add(16)));
+                                } else {
                                     sums[c][0] = $step(sums[c][0], low, broadcast(a));
-                                    sums[c][1] = $step(sums[c][1], up, broadcast(a.add(16)));
+                                    sums[c][last] = $step(sums[c][last], up, broadcast(a.add(16)));
                                 }
                             }
+                        }
+                        if !codes.signed {
+                            // A loop, not `map`: a closure called from a function without these features would not be
+                            // inlined.
                             for c in 0..N {
                                 dots[c][0] = _mm256_add_epi32(dots[c][0], $widen(sums[c][0]));
-                                dots[c][1] = _mm256_add_epi32(dots[c][1], $widen(sums[c][1]));
+                                if last == 1 {
+                                    dots[c][1] = _mm256_add_epi32(dots[c][1], $widen(sums[c][1]));
+                                }
                             }
-                        }
-                        let d = load_f16(header);
-                        let scales = [load_i8(block), load_i8(block.add(8))];
-                        for c in 0..N {
-                            let a = &*x.blocks[c].add(b);
-                            for h in 0..2 {
-                                let offset = _mm256_set1_epi32(32 * a.half_sums[h]);
-                                dots[c][h] = _mm256_mullo_epi32(scales[h], _mm256_sub_epi32(dots[c][h], offset));
-                            }
-                            acc[c] = add_scaled(acc[c], d, a.d, _mm256_add_epi32(dots[c][0], dots[c][1]));
                         }
                     }
                 }
-                acc
+                dots
             }
-
-            #[target_feature(enable = $features)]
-            pub(super) unsafe fn q8_0<const N: usize>(panel: *const u8, blocks: usize, x: &Columns<N>) -> [__m256; N] {
-                let mut acc = [_mm256_setzero_ps(); N];
-                for b in 0..blocks {
-                    // SAFETY: block `b` is inside the panel and the columns (`panel_dot`).
-                    unsafe {
-                        let block = panel.add(b * 272);
-                        x.ask_next(block, 272);
-                        let mut sums = [_mm256_setzero_si256(); N];
-                        for g in 0..8 {
-                            let w = load(block.add(16 + 32 * g));
-                            for c in 0..N {
-                                sums[c] = $step8(sums[c], w, broadcast(x.codes[c].add(b * BLOCK + 4 * g)));
-                            }
-                        }
-                        let d = load_f16(block);
-                        for c in 0..N {
-                            let a = &*x.blocks[c].add(b);
-                            let dot = finish8::<{ FLIPPED }>(sums[c], a);
-                            acc[c] = add_scaled(acc[c], d, a.d, dot);
-                        }
-                    }
-                }
-                acc
-            }
-
-            /// Whether `$step8` reads weights as `w + 128`.
-            const FLIPPED: bool = super::$step8::FLIPPED;
         }
     };
 }
@@ -393,13 +417,6 @@ macro_rules! kernels {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn add_scaled(acc: __m256, d: __m256, a: f32, dot: __m256i) -> __m256 {
     _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(a)), _mm256_cvtepi32_ps(dot), acc)
-}
-
-/// Takes back the 128 that flipped weights carry.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn finish8<const FLIPPED: bool>(sum: __m256i, a: &BlockScale) -> __m256i {
-    if FLIPPED { _mm256_sub_epi32(sum, _mm256_set1_epi32(128 * (a.half_sums[0] + a.half_sums[1]))) } else { sum }
 }
 
 #[inline]
@@ -422,6 +439,7 @@ fn add_signed(sum: __m256i, w: __m256i, a: __m256i) -> __m256i {
     _mm256_add_epi32(sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)))
 }
 
+/// Whether weights are read as `w + 128`.
 mod add_signed {
     pub(super) const FLIPPED: bool = false;
 }
@@ -438,7 +456,7 @@ fn widened(sum: __m256i) -> __m256i {
     sum
 }
 
-/// Signed weights as `w + 128`; `finish8` takes the excess back.
+/// Signed weights as `w + 128`; the offset takes the excess back.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512vnni,avx512vl")]
 fn add_flipped(sum: __m256i, w: __m256i, a: __m256i) -> __m256i {

@@ -11,10 +11,10 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::ROWS;
-use super::pair::{self, ColumnScale, Pair, Q4_0, Q4_1, Q4K, Q5_0, Q6K, Q8_0, Scales};
+use super::pair::{self, ColumnScale, Pair, Scales, scale_vectors};
 use crate::activations::Activations;
-use crate::panel::BLOCK;
-use crate::{WeightType, pool::SharedSlice};
+use crate::panel::{BLOCK, Quantized, with_quantized};
+use crate::pool::SharedSlice;
 
 /// Columns of a tile.
 const TILE: usize = 16;
@@ -67,11 +67,11 @@ pub(crate) unsafe fn peak(rounds: u64) -> u64 {
     (2 * TILE * ROWS * BLOCK * 2) as u64
 }
 
-/// The scales of activation columns in tiles: for each tile of 16 columns and each block `d`, `scaled_sum` and the sum of
-/// the codes, 16 of each.
+/// The scales of activation columns in tiles: for each tile of 16 columns and each block `d`, `scaled_sum`, the sum of
+/// the codes and that of their first half, 16 of each.
 pub(crate) struct Side {
     columns: Range<usize>,
-    tiles: Vec<[[f32; TILE]; 3]>,
+    tiles: Vec<[[f32; TILE]; 4]>,
     blocks: usize,
 }
 
@@ -79,13 +79,14 @@ impl Side {
     /// Of these columns of `x`.
     pub(crate) fn new(x: &Activations, columns: Range<usize>) -> Self {
         let blocks = x.cols() / BLOCK;
-        let mut tiles = vec![[[0.0; TILE]; 3]; columns.len().div_ceil(TILE) * blocks];
+        let mut tiles = vec![[[0.0; TILE]; 4]; columns.len().div_ceil(TILE) * blocks];
         for (i, column) in columns.clone().enumerate() {
             let (tile, c) = (i / TILE * blocks, i % TILE);
             for (tile, scale) in tiles[tile..tile + blocks].iter_mut().zip(x.blocks(column)) {
                 #[expect(clippy::cast_precision_loss, reason = "at most 32 * 127: exact")]
-                let sum = (scale.half_sums[0] + scale.half_sums[1]) as f32;
-                (tile[0][c], tile[1][c], tile[2][c]) = (scale.d, scale.scaled_sum, sum);
+                let [first, last] = scale.half_sums.map(|sum| sum as f32);
+                (tile[0][c], tile[1][c]) = (scale.d, scale.scaled_sum);
+                (tile[2][c], tile[3][c]) = (first + last, first);
             }
         }
         Self { columns, tiles, blocks }
@@ -96,7 +97,7 @@ impl Side {
     }
 
     /// Of the tile that begins with column `first`.
-    fn tile(&self, first: usize) -> &[[[f32; TILE]; 3]] {
+    fn tile(&self, first: usize) -> &[[[f32; TILE]; 4]] {
         let tile = (first - self.columns.start) / TILE * self.blocks;
         &self.tiles[tile..tile + self.blocks]
     }
@@ -107,7 +108,8 @@ impl Side {
 struct Unpacked {
     /// `[block][group][row][4]`
     codes: Vec<Codes>,
-    scales: Vec<[[f32; ROWS]; 4]>,
+    /// As many vectors for each block as the type has scales.
+    scales: Vec<[f32; ROWS]>,
 }
 
 #[derive(Clone, Copy)]
@@ -142,20 +144,13 @@ pub(crate) unsafe fn products(pair: &Pair, x: &Activations, side: &Side, columns
     UNPACKED.with_borrow_mut(|unpacked| {
         // SAFETY: passed on from the caller.
         unsafe {
-            match pair.weight_type() {
-                WeightType::Q4_0 => all_tiles::<Q4_0>(pair, unpacked, x, side, columns, place),
-                WeightType::Q4_1 => all_tiles::<Q4_1>(pair, unpacked, x, side, columns, place),
-                WeightType::Q5_0 => all_tiles::<Q5_0>(pair, unpacked, x, side, columns, place),
-                WeightType::Q4K => all_tiles::<Q4K>(pair, unpacked, x, side, columns, place),
-                WeightType::Q6K => all_tiles::<Q6K>(pair, unpacked, x, side, columns, place),
-                _ => all_tiles::<Q8_0>(pair, unpacked, x, side, columns, place),
-            }
+            with_quantized!(pair.weight_type(), T => all_tiles::<T>(pair, unpacked, x, side, columns, place));
         }
     });
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn all_tiles<const T: u8>(
+unsafe fn all_tiles<T: Quantized>(
     pair: &Pair,
     unpacked: &mut Unpacked,
     x: &Activations,
@@ -171,7 +166,7 @@ unsafe fn all_tiles<const T: u8>(
         for first in columns.clone().step_by(TILE) {
             let n = TILE.min(columns.end - first);
             if configured != n {
-                configure(n, T == Q6K);
+                configure(n, T::LAYOUT.scales.halves());
                 configured = n;
             }
             if n > TILE / 2 {
@@ -187,18 +182,20 @@ unsafe fn all_tiles<const T: u8>(
 /// # Safety
 /// As [`Pair::codes`], for all of `blocks`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn unpack<const T: u8>(pair: &Pair, blocks: usize, unpacked: &mut Unpacked) {
+unsafe fn unpack<T: Quantized>(pair: &Pair, blocks: usize, unpacked: &mut Unpacked) {
     unpacked.codes.resize(blocks, Codes([[0; 64]; 8]));
-    unpacked.scales.resize(blocks, [[0.0; ROWS]; 4]);
-    for (b, (to, scales_to)) in unpacked.codes.iter_mut().zip(&mut unpacked.scales).enumerate() {
+    let vectors = const { scale_vectors(T::LAYOUT.scales) };
+    unpacked.scales.resize(blocks * vectors, [0.0; ROWS]);
+    let scales = unpacked.scales.chunks_exact_mut(vectors);
+    for (b, (to, scales_to)) in unpacked.codes.iter_mut().zip(scales).enumerate() {
         pair.prefetch_next(b);
         // SAFETY: the caller's promise; each group has 64 bytes, each row of scales 16 floats.
         unsafe {
             for (to, codes) in to.0.iter_mut().zip(pair.codes::<T, true>(b)) {
                 _mm512_store_si512(to.as_mut_ptr().cast(), codes);
             }
-            let Scales { d, m, sub } = pair.scales::<T>(b);
-            for (to, scale) in scales_to.iter_mut().zip([d, m, sub[0], sub[1]]) {
+            let Scales { d, m, small: [first, second, third, fourth] } = pair.scales::<T>(b);
+            for (to, scale) in scales_to.iter_mut().zip([d, m, first, second, third, fourth]) {
                 _mm512_storeu_ps(to.as_mut_ptr(), scale);
             }
         }
@@ -262,7 +259,7 @@ unsafe fn multiply<const ODD: bool>(a: *const i8, stride: usize, b: *const [u8; 
 /// # Safety
 /// The tiles are configured for these columns, and the rest as in [`products`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn tile<const T: u8, const N: usize>(
+unsafe fn tile<T: Quantized, const N: usize>(
     unpacked: &Unpacked,
     x: &Activations,
     side: &Side,
@@ -277,7 +274,7 @@ unsafe fn tile<const T: u8, const N: usize>(
         let block = |b: usize, dots: &mut [Dots; 4]| {
             let (a, codes) = (a.add(b * BLOCK), unpacked.codes[b].0.as_ptr());
             let [even, odd, even_half, odd_half] = dots;
-            match (T == Q6K, b.is_multiple_of(2)) {
+            match (T::LAYOUT.scales.halves(), b.is_multiple_of(2)) {
                 (false, true) => multiply::<false>(a, stride, codes, even),
                 (false, false) => multiply::<true>(a, stride, codes, odd),
                 (true, true) => {
@@ -291,24 +288,26 @@ unsafe fn tile<const T: u8, const N: usize>(
             }
         };
         block(0, &mut dots);
-        for (b, (scales, [d, scaled_sum, sum])) in unpacked.scales.iter().zip(side).enumerate() {
+        let scales = unpacked.scales.chunks_exact(const { scale_vectors(T::LAYOUT.scales) });
+        for (b, (scales, [d, scaled_sum, sum, first_sum])) in scales.zip(side).enumerate() {
             if b + 1 < side.len() {
                 block(b + 1, &mut dots);
             }
-            let [wd, wm, low, up] = scales;
-            let w = Scales {
-                d: _mm512_loadu_ps(wd.as_ptr()),
-                m: _mm512_loadu_ps(wm.as_ptr()),
-                sub: [_mm512_loadu_ps(low.as_ptr()), _mm512_loadu_ps(up.as_ptr())],
-            };
+            let mut vectors = [_mm512_setzero_ps(); 6];
+            for (vector, scale) in vectors.iter_mut().zip(scales) {
+                *vector = _mm512_loadu_ps(scale.as_ptr());
+            }
+            let [wd, wm, small @ ..] = vectors;
+            let w = Scales { d: wd, m: wm, small };
             let (first, second) = if b.is_multiple_of(2) { (&dots[0].0, &dots[2].0) } else { (&dots[1].0, &dots[3].0) };
             for c in 0..N {
                 let low = _mm512_load_si512(first[c].as_ptr().cast());
-                let up = if T == Q6K { _mm512_load_si512(second[c].as_ptr().cast()) } else { low };
+                let up = if T::LAYOUT.scales.halves() { _mm512_load_si512(second[c].as_ptr().cast()) } else { low };
                 let scale = ColumnScale {
                     d: _mm512_set1_ps(d[c]),
                     scaled_sum: _mm512_set1_ps(scaled_sum[c]),
                     sum: _mm512_set1_ps(sum[c]),
+                    first_sum: _mm512_set1_ps(first_sum[c]),
                 };
                 acc[c] = pair::add_block::<T>(acc[c], &w, [low, up], &scale);
             }

@@ -3,15 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::WeightType;
-use crate::panel::Layout;
-
-/// Types of quantized weights, as the kernels' parameter.
-pub(super) const Q4_0: u8 = 0;
-pub(super) const Q4_1: u8 = 1;
-pub(super) const Q5_0: u8 = 2;
-pub(super) const Q8_0: u8 = 3;
-pub(super) const Q4K: u8 = 4;
-pub(super) const Q6K: u8 = 5;
+use crate::panel::{Layout, Quantized, ScaleKind};
 
 /// Two panels of one matrix. Of the last panel of an odd number both are the same.
 #[derive(Clone, Copy)]
@@ -26,10 +18,20 @@ pub(crate) struct Pair {
 #[derive(Clone, Copy)]
 pub(super) struct Scales {
     pub(super) d: __m512,
-    /// Q4_1: the minimum. Q4K: dmin.
+    /// The minimum or dmin.
     pub(super) m: __m512,
-    /// Q4K: scale and minimum. Q6K: the scales of both halves.
-    pub(super) sub: [__m512; 2],
+    /// The integer scales, then the integer minimums; those that the type has.
+    pub(super) small: [__m512; 4],
+}
+
+/// How many vectors of [`Scales`] a type has, `d` and `m` always.
+pub(super) const fn scale_vectors(kind: ScaleKind) -> usize {
+    2 + match kind {
+        ScaleKind::Float | ScaleKind::One | ScaleKind::Exponent | ScaleKind::Min => 0,
+        ScaleKind::Sub => 1,
+        ScaleKind::SubHalves | ScaleKind::SubMin => 2,
+        ScaleKind::SubHalvesMin => 4,
+    }
 }
 
 impl Pair {
@@ -76,19 +78,18 @@ impl Pair {
         }
     }
 
-    /// Eight bytes of each panel, as numbers.
+    /// Eight bytes of each panel.
     ///
     /// # Safety
     /// Needs AVX-512F; 8 bytes from `at` on are inside both panels.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    unsafe fn small<const SIGNED: bool>(&self, at: usize) -> __m512 {
+    unsafe fn small(&self, at: usize) -> __m128i {
         // SAFETY: the caller's promise.
-        let bytes = unsafe {
+        unsafe {
             let [first, second] = self.panels;
             _mm_unpacklo_epi64(_mm_loadl_epi64(first.add(at).cast()), _mm_loadl_epi64(second.add(at).cast()))
-        };
-        _mm512_cvtepi32_ps(if SIGNED { _mm512_cvtepi8_epi32(bytes) } else { _mm512_cvtepu8_epi32(bytes) })
+        }
     }
 
     /// Asks the memory for block `b` of the pair after this one: rows that follow each other are read by one thread, in
@@ -109,59 +110,61 @@ impl Pair {
         }
     }
 
-    /// The codes of block `b`: vector `g` holds columns `4 g .. 4 g + 4` of all rows. As they are stored (Q8_0 in two's
-    /// complement), or with `SIGNED` less their offset, so that they multiply as they are.
+    /// What the codes of block `b` stand for: vector `g` holds columns `4 g .. 4 g + 4` of all rows. As the type has them
+    /// (unsigned, or signed bytes), or with `SIGNED` less their offset, so that they multiply as they are.
     ///
     /// # Safety
     /// Needs AVX-512F and BW; block `b` is inside the panels, which are of the type `T`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    pub(super) unsafe fn codes<const T: u8, const SIGNED: bool>(&self, b: usize) -> [__m512i; 8] {
-        let (_, block) = self.layout.offsets(b);
-        let mut codes = [_mm512_setzero_si512(); 8];
+    pub(super) unsafe fn codes<T: Quantized, const SIGNED: bool>(&self, b: usize) -> [__m512i; 8] {
+        let layout = T::LAYOUT;
+        let planes = layout.offsets(b).1 + layout.scale_bytes;
+        let ((pairs_at, nibbles_at), (bit, pair)) = (layout.codes.plane_offsets(), layout.codes.plane_shifts());
+        let bits = layout.codes.bits;
+        let none = _mm512_setzero_si512();
+        let mut codes = [none; 8];
         // SAFETY: all of it lies in the block, as `panel` lays it out.
         unsafe {
-            if T == Q8_0 {
+            if bits == 8 {
                 for (g, codes) in codes.iter_mut().enumerate() {
-                    *codes = self.bytes(block + 16 + 32 * g);
+                    *codes = self.bytes(planes + 32 * g);
                 }
                 return codes;
             }
-            let (high, weights) = match T {
-                Q4_1 => (0, block + 32),
-                Q5_0 => (1, block + 48),
-                Q6K => (2, block + 80),
-                _ => (0, block + 16),
+            let bit_plane = if bits & 1 != 0 { self.bytes(planes) } else { none };
+            let pair_planes = if bits & 2 != 0 {
+                [self.bytes(planes + pairs_at), self.bytes(planes + pairs_at + 32)]
+            } else {
+                [none; 2]
             };
-            let first = if high > 0 { self.bytes(block + 16) } else { _mm512_setzero_si512() };
-            let second = if high > 1 { self.bytes(block + 48) } else { first };
             for g in 0..4 {
-                let raw = self.bytes(weights + 32 * g);
-                let nibble = _mm512_set1_epi8(15);
-                codes[g] = _mm512_and_si512(raw, nibble);
-                codes[4 + g] = _mm512_and_si512(_mm512_srli_epi16::<4>(raw), nibble);
-                // Bits of the high vectors come to bit 4 (and 5).
-                if high == 1 {
-                    codes[g] = or_masked(codes[g], _mm512_sll_epi16(first, count(4 - g)), 16);
-                    codes[4 + g] = or_masked(codes[4 + g], _mm512_srl_epi16(first, count(g)), 16);
-                } else if high == 2 {
-                    let left = count(4_usize.saturating_sub(2 * g));
-                    let right = count((2 * g).saturating_sub(4));
-                    codes[g] = or_masked(codes[g], _mm512_srl_epi16(_mm512_sll_epi16(first, left), right), 0x30);
-                    codes[4 + g] =
-                        or_masked(codes[4 + g], _mm512_srl_epi16(_mm512_sll_epi16(second, left), right), 0x30);
+                if bits & 4 != 0 {
+                    let raw = self.bytes(planes + nibbles_at + 32 * g);
+                    let nibble = _mm512_set1_epi8(15);
+                    codes[g] = _mm512_and_si512(raw, nibble);
+                    codes[4 + g] = _mm512_and_si512(_mm512_srli_epi16::<4>(raw), nibble);
+                }
+                if bits & 2 != 0 {
+                    codes[g] = _mm512_or_si512(codes[g], moved(pair_planes[0], 2 * g, pair, 3));
+                    codes[4 + g] = _mm512_or_si512(codes[4 + g], moved(pair_planes[1], 2 * g, pair, 3));
+                }
+                if bits & 1 != 0 {
+                    codes[g] = _mm512_or_si512(codes[g], moved(bit_plane, g, bit, 1));
+                    codes[4 + g] = _mm512_or_si512(codes[4 + g], moved(bit_plane, 4 + g, bit, 1));
+                }
+            }
+            if let Some(table) = layout.codes.table {
+                let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+                for codes in &mut codes {
+                    *codes = _mm512_shuffle_epi8(table, *codes);
                 }
             }
         }
-        let offset = match T {
-            Q4_0 => 8,
-            Q5_0 => 16,
-            Q6K => 32,
-            _ => 0,
-        };
-        if SIGNED && offset > 0 {
+        if SIGNED && layout.codes.offset > 0 {
+            let offset = _mm512_set1_epi8(layout.codes.offset.cast_signed());
             for codes in &mut codes {
-                *codes = _mm512_sub_epi8(*codes, _mm512_set1_epi8(offset));
+                *codes = _mm512_sub_epi8(*codes, offset);
             }
         }
         codes
@@ -171,25 +174,63 @@ impl Pair {
     /// As [`Pair::codes`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    pub(super) unsafe fn scales<const T: u8>(&self, b: usize) -> Scales {
-        let (header, block) = self.layout.offsets(b);
+    pub(super) unsafe fn scales<T: Quantized>(&self, b: usize) -> Scales {
+        let (header, block) = T::LAYOUT.offsets(b);
         let none = _mm512_setzero_ps();
+        let mut scales = Scales { d: none, m: none, small: [none; 4] };
         // SAFETY: all of it lies in the block and its header, as `panel` lays it out.
         unsafe {
-            match T {
-                Q4_1 => Scales { d: self.halves(block), m: self.halves(block + 16), sub: [none; 2] },
-                Q4K => {
-                    let sub = [self.small::<false>(block), self.small::<false>(block + 8)];
-                    Scales { d: self.halves(header), m: self.halves(header + 16), sub }
+            if T::LAYOUT.scales == ScaleKind::Exponent {
+                scales.d = exponents(self.small(block));
+            } else {
+                scales.d = self.halves(header);
+            }
+            match T::LAYOUT.scales {
+                ScaleKind::Float | ScaleKind::One | ScaleKind::Exponent => {}
+                ScaleKind::Min => scales.m = self.halves(header + 16),
+                ScaleKind::Sub => scales.small[0] = signed(self.small(block)),
+                ScaleKind::SubHalves => {
+                    scales.small = [signed(self.small(block)), signed(self.small(block + 8)), none, none];
                 }
-                Q6K => {
-                    let sub = [self.small::<true>(block), self.small::<true>(block + 8)];
-                    Scales { d: self.halves(header), m: none, sub }
+                ScaleKind::SubMin => {
+                    scales.m = self.halves(header + 16);
+                    scales.small = [unsigned(self.small(block)), unsigned(self.small(block + 8)), none, none];
                 }
-                _ => Scales { d: self.halves(block), m: none, sub: [none; 2] },
+                ScaleKind::SubHalvesMin => {
+                    scales.m = self.halves(header + 16);
+                    let (low, up, nibble) = (self.small(block), self.small(block + 8), _mm_set1_epi8(15));
+                    let high = |bytes| _mm_and_si128(_mm_srli_epi16::<4>(bytes), nibble);
+                    let (low_min, up_min) = (high(low), high(up));
+                    let (low, up) = (_mm_and_si128(low, nibble), _mm_and_si128(up, nibble));
+                    scales.small = [unsigned(low), unsigned(up), unsigned(low_min), unsigned(up_min)];
+                }
             }
         }
+        scales
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn signed(bytes: __m128i) -> __m512 {
+    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn unsigned(bytes: __m128i) -> __m512 {
+    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+}
+
+/// Powers of two, as `panel::exponent_scale` reads the bytes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn exponents(bytes: __m128i) -> __m512 {
+    let e = _mm512_cvtepu8_epi32(bytes);
+    let subnormal = _mm512_sllv_epi32(_mm512_set1_epi32(0x0020_0000), _mm512_min_epi32(e, _mm512_set1_epi32(2)));
+    // Of 0 this is below 0.
+    let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(e, _mm512_set1_epi32(1)));
+    _mm512_castsi512_ps(_mm512_max_epi32(subnormal, normal))
 }
 
 /// A shift count for all lanes; a constant once the loop over groups is unrolled.
@@ -199,10 +240,13 @@ fn count(bits: usize) -> __m128i {
     _mm_cvtsi64_si128(bits.cast_signed() as i64)
 }
 
+/// The bits of `mask` that stand at bit `from` of each byte, moved to bit `to`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn or_masked(codes: __m512i, high: __m512i, mask: i8) -> __m512i {
-    _mm512_or_si512(codes, _mm512_and_si512(high, _mm512_set1_epi8(mask)))
+fn moved(plane: __m512i, from: usize, to: usize, mask: u8) -> __m512i {
+    let (left, right) = (count(to.saturating_sub(from)), count(from.saturating_sub(to)));
+    let plane = _mm512_srl_epi16(_mm512_sll_epi16(plane, left), right);
+    _mm512_and_si512(plane, _mm512_set1_epi8((mask << to).cast_signed()))
 }
 
 /// What a column adds to its block's integer dots.
@@ -211,8 +255,9 @@ pub(super) struct ColumnScale {
     pub(super) d: __m512,
     /// `d` times the sum of the codes.
     pub(super) scaled_sum: __m512,
-    /// The sum of the codes.
+    /// The sum of the codes, and of their first half.
     pub(super) sum: __m512,
+    pub(super) first_sum: __m512,
 }
 
 /// `acc` and the product of one block with one column, from the dots of its two halves (for types with one scale for a
@@ -220,19 +265,25 @@ pub(super) struct ColumnScale {
 /// small integers that it makes as integers are below 2^24, so floats hold them exactly.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(super) fn add_block<const T: u8>(acc: __m512, w: &Scales, dots: [__m512i; 2], x: &ColumnScale) -> __m512 {
-    let d = _mm512_mul_ps(w.d, x.d);
+pub(super) fn add_block<T: Quantized>(acc: __m512, w: &Scales, dots: [__m512i; 2], x: &ColumnScale) -> __m512 {
+    let kind = T::LAYOUT.scales;
     let dot = _mm512_cvtepi32_ps(dots[0]);
-    match T {
-        Q4_1 => _mm512_fmadd_ps(w.m, x.scaled_sum, _mm512_fmadd_ps(d, dot, acc)),
-        Q4K => {
-            let acc = _mm512_fmadd_ps(d, _mm512_mul_ps(w.sub[0], dot), acc);
-            _mm512_fnmadd_ps(_mm512_mul_ps(w.m, x.d), _mm512_mul_ps(w.sub[1], x.sum), acc)
+    let dot = if kind.halves() {
+        _mm512_fmadd_ps(w.small[1], _mm512_cvtepi32_ps(dots[1]), _mm512_mul_ps(w.small[0], dot))
+    } else if matches!(kind, ScaleKind::Sub | ScaleKind::SubMin) {
+        _mm512_mul_ps(w.small[0], dot)
+    } else {
+        dot
+    };
+    let acc = _mm512_fmadd_ps(_mm512_mul_ps(w.d, x.d), dot, acc);
+    let min = match kind {
+        ScaleKind::Min => return _mm512_fmadd_ps(w.m, x.scaled_sum, acc),
+        ScaleKind::SubMin => _mm512_mul_ps(w.small[1], x.sum),
+        ScaleKind::SubHalvesMin => {
+            let last_sum = _mm512_sub_ps(x.sum, x.first_sum);
+            _mm512_fmadd_ps(w.small[3], last_sum, _mm512_mul_ps(w.small[2], x.first_sum))
         }
-        Q6K => {
-            let low = _mm512_mul_ps(w.sub[0], dot);
-            _mm512_fmadd_ps(d, _mm512_fmadd_ps(w.sub[1], _mm512_cvtepi32_ps(dots[1]), low), acc)
-        }
-        _ => _mm512_fmadd_ps(d, dot, acc),
-    }
+        _ => return acc,
+    };
+    _mm512_fnmadd_ps(_mm512_mul_ps(w.m, x.d), min, acc)
 }

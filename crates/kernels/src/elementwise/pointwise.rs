@@ -19,6 +19,19 @@ pub fn add(pool: &ThreadPool, x: &mut [f32], y: &[f32]) {
     });
 }
 
+/// `x += bias`, for each row of `bias.len()` values.
+///
+/// # Panics
+/// When `x` is no whole rows.
+pub fn add_to_rows(pool: &ThreadPool, x: &mut [f32], bias: &[f32]) {
+    for_rows(pool, x, bias.len(), |_, x| dispatch(Isa::best(), AddToRows { x, bias }));
+}
+
+/// `x = cap * tanh(x / cap)`: values stay within `cap`, small ones as they are.
+pub fn softcap(pool: &ThreadPool, x: &mut [f32], cap: f32) {
+    in_pieces(pool, x, |_, x| dispatch(Isa::best(), Softcap { x, cap }));
+}
+
 /// `x *= factor`.
 pub fn scale(pool: &ThreadPool, x: &mut [f32], factor: f32) {
     in_pieces(pool, x, |_, x| x.iter_mut().for_each(|x| *x *= factor));
@@ -84,6 +97,50 @@ impl Kernel for Add<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         add_lanes(lanes, self.x, self.y);
+    }
+}
+
+pub(super) struct AddToRows<'a> {
+    pub(super) x: &'a mut [f32],
+    pub(super) bias: &'a [f32],
+}
+
+impl Kernel for AddToRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        for x in self.x.chunks_exact_mut(self.bias.len()) {
+            add_lanes(lanes, x, self.bias);
+        }
+    }
+}
+
+/// `cap * tanh(x / cap)`, as `cap - 2 cap / (1 + exp(2 x / cap))`: off by a rounding of `cap` or two.
+#[inline(always)]
+pub(crate) fn softcapped<L: Lanes>(lanes: L, x: L::V, cap: f32) -> L::V {
+    let grown = lanes.exp(lanes.mul(x, lanes.splat(2.0 / cap)));
+    lanes.sub(lanes.splat(cap), lanes.div(lanes.splat(2.0 * cap), lanes.add(lanes.splat(1.0), grown)))
+}
+
+pub(super) struct Softcap<'a> {
+    pub(super) x: &'a mut [f32],
+    pub(super) cap: f32,
+}
+
+impl Kernel for Softcap<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let (x, tail) = self.x.as_chunks_mut::<LANES>();
+        for x in x {
+            lanes.store(softcapped(lanes, lanes.load(x), self.cap), x);
+        }
+        if !tail.is_empty() {
+            let mut last = [0.0; LANES];
+            last[..tail.len()].copy_from_slice(tail);
+            lanes.store(softcapped(lanes, lanes.load(&last), self.cap), &mut last);
+            tail.copy_from_slice(&last[..tail.len()]);
+        }
     }
 }
 

@@ -14,12 +14,14 @@ pub enum RopeOrder {
     Halves,
 }
 
-/// How fast the pairs of a head turn with position, for one base.
+/// How fast the pairs of a head turn with position.
 #[derive(Clone, Debug)]
 pub struct RopeFrequencies {
     order: RopeOrder,
     /// Angle per position of each pair.
     per_pair: Vec<f64>,
+    /// Factor of what is turned.
+    magnitude: f64,
     /// `[position][pair]` of cosine and sine: of the positions below [`STEPS`], and of `STEPS` times these. The angles of
     /// both parts of a position add up.
     turns: [Vec<[f64; 2]>; 2],
@@ -37,12 +39,23 @@ impl RopeFrequencies {
     pub fn new(order: RopeOrder, dims: usize, base: f64, scaling: f64) -> Self {
         assert!(dims > 0 && dims.is_multiple_of(2), "rotated values come in pairs");
         #[expect(clippy::cast_precision_loss, reason = "head dimensions are small")]
-        let per_pair: Vec<f64> = (0..dims / 2).map(|i| base.powf(-2.0 * i as f64 / dims as f64) / scaling).collect();
+        let per_pair = (0..dims / 2).map(|i| base.powf(-2.0 * i as f64 / dims as f64) / scaling).collect();
+        Self::of_pairs(order, per_pair, 1.0)
+    }
+
+    /// With an angle per position for each pair of the first `2 * per_pair.len()` values of each head; what is turned is
+    /// multiplied by `magnitude` too.
+    ///
+    /// # Panics
+    /// When there are no pairs.
+    #[must_use]
+    pub fn of_pairs(order: RopeOrder, per_pair: Vec<f64>, magnitude: f64) -> Self {
+        assert!(!per_pair.is_empty(), "some values turn");
         let turns = [1, STEPS].map(|step| {
             let positions = (0..STEPS).map(|i| f64::from(u32::try_from(i * step).unwrap_or(u32::MAX)));
             positions.flat_map(|p| per_pair.iter().map(move |frequency| turn(p * frequency))).collect()
         });
-        Self { order, per_pair, turns }
+        Self { order, per_pair, magnitude, turns }
     }
 
     /// Cosine and sine of a pair at a position.
@@ -63,7 +76,7 @@ fn turn(angle: f64) -> [f64; 2] {
     [c, s]
 }
 
-/// Cosines and sines of the angles of a step's columns, for one base.
+/// Cosines and sines of the angles of a step's columns, times the magnitude of their frequencies.
 #[derive(Clone, Debug, Default)]
 pub struct RopeTable {
     order: RopeOrder,
@@ -97,7 +110,7 @@ impl RopeTable {
                 let (cos, sin) = row.split_at_mut(dims);
                 for pair in 0..dims / 2 {
                     #[expect(clippy::cast_possible_truncation, reason = "rounding to single precision is meant")]
-                    let [c, s] = frequencies.turn(position, pair).map(|x| x as f32);
+                    let [c, s] = frequencies.turn(position, pair).map(|x| (x * frequencies.magnitude) as f32);
                     match order {
                         RopeOrder::Adjacent => {
                             (cos[2 * pair], cos[2 * pair + 1]) = (c, c);

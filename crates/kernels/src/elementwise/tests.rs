@@ -2,7 +2,7 @@
 
 use super::lanes::Kernel;
 use super::norm::{AddNorm, Norm, NormAdd, NormInPlace};
-use super::pointwise::{Curve, Gated};
+use super::pointwise::{AddToRows, Curve, Gated, Softcap};
 use super::rope::Rope;
 use super::*;
 
@@ -123,6 +123,45 @@ fn gates_at_their_edges() {
 }
 
 #[test]
+fn biases_and_caps() {
+    let mut random = Random(6);
+    for width in WIDTHS {
+        let (x, bias) = (random.values(3 * width, 40.0), random.values(width, 3.0));
+        let biased = in_all(&x, |x, isa| go(AddToRows { x, bias: &bias }, isa));
+        for (i, (got, x)) in biased.iter().zip(&x).enumerate() {
+            assert_eq!(*got, x + bias[i % width]);
+        }
+        for cap in [0.1, 30.0, 1000.0] {
+            let capped = in_all(&x, |x, isa| go(Softcap { x, cap }, isa));
+            for (got, x) in capped.iter().zip(&x) {
+                let expected = f64::from(cap) * (f64::from(*x) / f64::from(cap)).tanh();
+                assert!((f64::from(*got) - expected).abs() <= 3e-7 * f64::from(cap), "{got} {expected} of {cap}");
+            }
+        }
+    }
+}
+
+/// Pairs of any frequencies, and a magnitude that values beyond the turned ones do not get.
+#[test]
+fn rotary_pairs_with_a_magnitude() {
+    let pool = ThreadPool::new(1).unwrap();
+    let x = Random(7).values(10, 4.0);
+    for order in [RopeOrder::Adjacent, RopeOrder::Halves] {
+        let mut table = RopeTable::new();
+        table.prepare(&pool, &RopeFrequencies::of_pairs(order, vec![0.3, 0.01], 1.5), &[700u32], |&p| p);
+        let mut got = x.clone();
+        rope(&pool, &mut got, 10, 10, &table);
+        for (pair, frequency) in [0.3f64, 0.01].into_iter().enumerate() {
+            let (a, b) = if order == RopeOrder::Adjacent { (2 * pair, 2 * pair + 1) } else { (pair, pair + 2) };
+            let ((s, c), (v, w)) = ((700.0 * frequency).sin_cos(), (f64::from(x[a]), f64::from(x[b])));
+            assert!((f64::from(got[a]) - 1.5 * (v * c - w * s)).abs() < 4e-6);
+            assert!((f64::from(got[b]) - 1.5 * (v * s + w * c)).abs() < 4e-6);
+        }
+        assert_eq!(bits(&got[4..]), bits(&x[4..]));
+    }
+}
+
+#[test]
 fn rotary_angles() {
     let pool = ThreadPool::new(2).unwrap();
     let mut random = Random(3);
@@ -181,6 +220,8 @@ fn threads() {
     on_both(&|pool, x| rms_norm_add(pool, x, &y, &weight, 1e-5));
     on_both(&|pool, x| silu_mul(pool, x, &y));
     on_both(&|pool, x| gelu_mul(pool, x, &y));
+    on_both(&|pool, x| add_to_rows(pool, x, &weight));
+    on_both(&|pool, x| softcap(pool, x, 0.7));
     let scaled = on_both(&|pool, x| scale(pool, x, 3.0));
     assert!(scaled.iter().zip(&x).all(|(scaled, x)| *scaled == x * 3.0));
     let sum = on_both(&|pool, x| add(pool, x, &y));

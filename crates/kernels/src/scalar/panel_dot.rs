@@ -2,7 +2,7 @@
 
 use crate::WeightType;
 use crate::activations::{Activations, BlockScale};
-use crate::panel::{self, BLOCK, LANES, LaneBlock, Layout};
+use crate::panel::{self, BLOCK, LANES, LaneBlock, Layout, Min};
 
 /// Products of a quantized panel's eight rows with columns `first .. first + out.len()`.
 pub(crate) fn panel_dot(layout: Layout, panel: &[u8], x: &Activations, first: usize, out: &mut [[f32; LANES]]) {
@@ -12,37 +12,27 @@ pub(crate) fn panel_dot(layout: Layout, panel: &[u8], x: &Activations, first: us
             let weights = panel::lane_block(layout, panel, b, lane);
             for (c, acc) in out.iter_mut().enumerate() {
                 let codes = &x.codes(first + c)[b * BLOCK..][..BLOCK];
-                acc[lane] = add_block(layout.ty, &weights, codes, &x.blocks(first + c)[b], acc[lane]);
+                acc[lane] = add_block(&weights, codes, &x.blocks(first + c)[b], acc[lane]);
             }
         }
     }
 }
 
 /// Adds one block's product to `acc`. The integer part is exact; the float part is one or two fused multiply-adds.
-fn add_block(ty: WeightType, w: &LaneBlock, codes: &[i8], x: &BlockScale, acc: f32) -> f32 {
-    let signed = ty == WeightType::Q8_0;
-    let mut halves = [0i32; 2];
-    for (k, (&w, &a)) in w.codes.iter().zip(codes).enumerate() {
-        let w = if signed { i32::from(w.cast_signed()) } else { i32::from(w) };
-        halves[k / 16] += w * i32::from(a);
+fn add_block(w: &LaneBlock, codes: &[i8], x: &BlockScale, acc: f32) -> f32 {
+    let mut dots = [0i32; 2];
+    for (k, (&w, &a)) in w.weights.iter().zip(codes).enumerate() {
+        dots[k / 16] += i32::from(w) * i32::from(a);
     }
-    let dot = halves[0] + halves[1];
-    let sum = x.half_sums[0] + x.half_sums[1];
-    let scale = w.d * x.d;
-    match ty {
-        WeightType::Q4_1 => w.m.mul_add(x.scaled_sum, scale.mul_add(to_f32(dot), acc)),
-        WeightType::Q4_0 => scale.mul_add(to_f32(dot - 8 * sum), acc),
-        WeightType::Q5_0 => scale.mul_add(to_f32(dot - 16 * sum), acc),
-        WeightType::Q4K => {
-            let acc = scale.mul_add(to_f32(i32::from(w.sub[0]) * dot), acc);
-            (-(w.m * x.d)).mul_add(to_f32(i32::from(w.sub[1]) * sum), acc)
+    let [low, up] = w.scales.map(i32::from);
+    let acc = (w.d * x.d).mul_add(to_f32(low * dots[0] + up * dots[1]), acc);
+    match w.min {
+        Min::None => acc,
+        Min::Added(min) => min.mul_add(x.scaled_sum, acc),
+        Min::Scaled(dmin, mins) => {
+            let [low, up] = mins.map(i32::from);
+            (-(dmin * x.d)).mul_add(to_f32(low * x.half_sums[0] + up * x.half_sums[1]), acc)
         }
-        WeightType::Q6K => {
-            let low = i32::from(w.sub[0].cast_signed()) * (halves[0] - 32 * x.half_sums[0]);
-            let high = i32::from(w.sub[1].cast_signed()) * (halves[1] - 32 * x.half_sums[1]);
-            scale.mul_add(to_f32(low + high), acc)
-        }
-        _ => scale.mul_add(to_f32(dot), acc),
     }
 }
 

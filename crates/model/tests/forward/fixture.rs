@@ -20,6 +20,11 @@ pub(crate) fn load(tiny: &TinyModel, threads: usize) -> Model {
     load_written(&tiny.writer().unwrap(), threads).unwrap()
 }
 
+/// The tiny model of this name.
+pub(crate) fn variant(name: &str) -> TinyModel {
+    TinyModel::variants().into_iter().find(|(other, _)| *other == name).unwrap().1
+}
+
 /// Some tokens of the tiny vocabulary.
 pub(crate) fn tokens(count: usize, seed: u64) -> Vec<u32> {
     let mut random = Random::new(seed);

@@ -23,15 +23,28 @@ fn alone(model: &Model, kv_type: KvType, tokens: &[u32]) -> Vec<Vec<f32>> {
     logits
 }
 
-/// Both architectures, in several weight types, some of them with eight-bit keys and values too.
+/// Llama and Gemma 3 in several weight types, some of them with eight-bit keys and values too; all other architectures and
+/// what their files may declare in floats, mixtures in eight bits too.
 fn models() -> Vec<(TinyModel, KvType)> {
     let types = [TensorType::F32, TensorType::Q8_0, TensorType::Q4_1];
     let of = |tiny: TinyModel| types.map(|ty| tiny.clone().with_weights(ty));
-    let others = [TensorType::F16, TensorType::BF16, TensorType::Q4_0, TensorType::Q5_0];
+    let others = [
+        TensorType::F16,
+        TensorType::BF16,
+        TensorType::Q4_0,
+        TensorType::Q5_0,
+        TensorType::Q5_1,
+        TensorType::IQ4_NL,
+        TensorType::MXFP4,
+    ];
     let others = others.map(|ty| TinyModel::llama().with_weights(ty));
     let eight_bits = [TinyModel::llama(), TinyModel::gemma3()].map(|tiny| (tiny, KvType::Q8_0));
     let all = [of(TinyModel::llama()), of(TinyModel::gemma3())].into_iter().flatten().chain(others);
-    all.map(|tiny| (tiny, KvType::F16)).chain(eight_bits).collect()
+    let variants = || TinyModel::variants().into_iter().filter(|(name, _)| !["llama", "gemma3"].contains(name));
+    let mixtures = variants().map(|(_, tiny)| tiny).filter(|tiny| tiny.experts.is_some());
+    let mixtures = mixtures.map(|tiny| tiny.with_weights(TensorType::Q8_0));
+    let variants = variants().map(|(_, tiny)| tiny);
+    all.chain(variants).chain(mixtures).map(|tiny| (tiny, KvType::F16)).chain(eight_bits).collect()
 }
 
 #[test]
@@ -117,12 +130,18 @@ fn shared_and_copied_blocks() {
     }
 }
 
+/// Models without and with local layers of this window, with each kind of keys and values.
+fn ways(window: u32) -> impl Iterator<Item = (TinyModel, KvType)> {
+    let local = [TinyModel::gemma2(), TinyModel::gemma3()].map(|tiny| TinyModel { sliding_window: window, ..tiny });
+    let models = [TinyModel::llama()].into_iter().chain(local);
+    models.flat_map(|tiny| KvType::ALL.map(|ty| (tiny.clone(), ty)))
+}
+
 /// Long enough that one sequence's spans run side by side on two threads, and several spans merge.
 #[test]
 fn long_sequences() {
-    let ways = KvType::ALL.map(|ty| [(TinyModel::llama(), ty), (TinyModel::gemma3(), ty)]);
-    for (tiny, kv_type) in ways.into_iter().flatten() {
-        let tiny = TinyModel { heads: 8, kv_heads: 2, head_dim: 32, sliding_window: 600, ..tiny };
+    for (tiny, kv_type) in ways(600) {
+        let tiny = TinyModel { heads: 8, kv_heads: 2, head_dim: 32, ..tiny };
         let (one, two) = (load(&tiny, 1), load(&tiny, 2));
         let tokens = tokens(1300, 30);
         let blocks = table(0, tokens.len());
@@ -139,9 +158,8 @@ fn long_sequences() {
 /// Many sequences of one prefix, in the same blocks: what they share is read once, and each gets what it gets alone.
 #[test]
 fn many_of_one_prefix() {
-    let ways = KvType::ALL.map(|ty| [(TinyModel::llama(), ty), (TinyModel::gemma3(), ty)]);
-    for (tiny, kv_type) in ways.into_iter().flatten() {
-        let tiny = TinyModel { heads: 8, kv_heads: 2, head_dim: 32, sliding_window: 300, ..tiny };
+    for (tiny, kv_type) in ways(300) {
+        let tiny = TinyModel { heads: 8, kv_heads: 2, head_dim: 32, ..tiny };
         let model = load(&tiny, 2);
         let shared = tokens(600, 50);
         let mut bench = Bench::new(&model, kv_type, 100);

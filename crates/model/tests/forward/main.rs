@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod fixture;
+mod folders;
 mod invariance;
+mod llama_cpp;
 mod plain;
 mod reference;
 mod refusals;

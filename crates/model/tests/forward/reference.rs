@@ -7,7 +7,7 @@ use kernels::ThreadPool;
 use model::{KvType, Model};
 use test_support::TinyModel;
 
-use crate::fixture::{Bench, table, tokens};
+use crate::fixture::{Bench, table, tokens, variant};
 use crate::plain::{Spec, Weights, logits};
 
 /// Root-mean-square difference of logits, in standard deviations of the logits. Nearly all of it comes from keys and
@@ -48,7 +48,7 @@ fn check(tiny: &TinyModel, alterations: &[Alteration]) {
     }
 }
 
-const OF_BOTH: [Alteration; 7] = [
+const OF_ALL: [Alteration; 7] = [
     ("rotary base", |spec| spec.global_rope_base *= 1.2),
     ("rotary order", |spec| spec.rope_halves = !spec.rope_halves),
     ("activation", |spec| spec.gelu = !spec.gelu),
@@ -60,23 +60,74 @@ const OF_BOTH: [Alteration; 7] = [
 
 #[test]
 fn llama() {
-    check(&TinyModel::llama(), &OF_BOTH);
-    check(&TinyModel { separate_head: true, kv_heads: 1, head_dim: 24, ..TinyModel::llama() }, &OF_BOTH);
+    check(&TinyModel::llama(), &OF_ALL);
+    check(&TinyModel { separate_head: true, kv_heads: 1, head_dim: 24, ..TinyModel::llama() }, &OF_ALL);
+}
+
+const OF_WINDOWS: [Alteration; 3] = [
+    ("window one wider", |spec| spec.window = spec.window.map(|w| w + 1)),
+    ("window one narrower", |spec| spec.window = spec.window.map(|w| w - 1)),
+    ("no window", |spec| spec.window = None),
+];
+
+/// Alterations of all architectures and others.
+fn and(others: &[Alteration]) -> Vec<Alteration> {
+    OF_ALL.into_iter().chain(others.iter().copied()).collect()
+}
+
+#[test]
+fn llama_with_what_files_declare() {
+    check(&variant("llama-linear"), &and(&[("linear scaling", |spec| spec.rope_divisor = 1.0)]));
+    check(&variant("llama3"), &and(&[("divisors of frequencies", |spec| spec.rope_factors = None)]));
+    check(&variant("llama-biases"), &and(&[("biases", |spec| spec.biased = false)]));
+    check(&variant("mistral"), &and(&OF_WINDOWS));
+    check(&variant("mixtral"), &and(&[("experts used", |spec| spec.experts_used = 1)]));
+}
+
+#[test]
+fn qwen() {
+    let norms: [Alteration; 2] = [
+        ("norm of queries", |spec| spec.without_norm = Some("attn_q_norm")),
+        ("norm of keys", |spec| spec.without_norm = Some("attn_k_norm")),
+    ];
+    check(&variant("qwen2"), &and(&[("biases", |spec| spec.biased = false)]));
+    check(&variant("qwen3"), &and(&norms));
+    check(&variant("qwen3moe"), &and(&[norms[0], norms[1], ("experts used", |spec| spec.experts_used = 3)]));
+}
+
+#[test]
+fn phi3() {
+    check(&variant("phi3"), &and(&[("values that turn", |spec| spec.rope_dims *= 2)]));
+    check(&variant("phi3-window"), &and(&OF_WINDOWS));
+    let longrope: [Alteration; 2] =
+        [("divisors of frequencies", |spec| spec.rope_factors = None), ("magnitude", |spec| spec.rope_magnitude = 1.0)];
+    check(&variant("phi3-longrope"), &and(&longrope));
+    check(&TinyModel { original_context: 2048, ..variant("phi3-longrope") }, &and(&longrope));
+}
+
+#[test]
+fn gemma2() {
+    let of_gemma: [Alteration; 5] = [
+        ("global layers first", |spec| spec.global_every = 1),
+        ("embedding factor", |spec| spec.embedding_factor = 1.0),
+        ("cap of scores", |spec| spec.softcaps[0] = None),
+        ("cap of logits", |spec| spec.softcaps[1] = None),
+        ("norms after parts", |spec| spec.without_norm = Some("post_")),
+    ];
+    let all: Vec<_> = and(&of_gemma).into_iter().chain(OF_WINDOWS).collect();
+    check(&TinyModel::gemma2(), &all);
 }
 
 #[test]
 fn gemma3() {
-    let of_gemma: [Alteration; 8] = [
+    let of_gemma: [Alteration; 5] = [
         ("local rotary base", |spec| spec.local_rope_base *= 1.2),
-        ("window one wider", |spec| spec.window = spec.window.map(|w| w + 1)),
-        ("window one narrower", |spec| spec.window = spec.window.map(|w| w - 1)),
-        ("no window", |spec| spec.window = Some(usize::MAX)),
         ("embedding factor", |spec| spec.embedding_factor = 1.0),
         ("norm of queries", |spec| spec.without_norm = Some("attn_q_norm")),
         ("norm of keys", |spec| spec.without_norm = Some("attn_k_norm")),
         ("norms after parts", |spec| spec.without_norm = Some("post_")),
     ];
-    let all: Vec<_> = OF_BOTH.into_iter().chain(of_gemma).collect();
+    let all: Vec<_> = and(&of_gemma).into_iter().chain(OF_WINDOWS).collect();
     check(&TinyModel::gemma3(), &all);
     check(&TinyModel { heads: 3, kv_heads: 3, head_dim: 16, ..TinyModel::gemma3() }, &all);
 }

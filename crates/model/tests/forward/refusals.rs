@@ -2,9 +2,9 @@
 
 use formats::gguf::{Array, Gguf, TensorType, Value, Writer};
 use model::{Batch, Column, ForwardError, KvType, Model, Workspace};
-use test_support::TinyModel;
+use test_support::{RopeStretch, TinyModel};
 
-use crate::fixture::{load, load_written};
+use crate::fixture::{load, load_written, variant};
 
 /// The tiny file with its keys and tensors passed through `key` and `tensor`: each gives back what to write instead.
 fn rewrite(
@@ -99,12 +99,96 @@ fn rotary_extensions() {
         writer.key(key, value);
         load_written(&writer, 1).map(drop).map_err(|error| error.to_string())
     };
-    let yarn = with("llama.rope.scaling.type", Value::String("yarn".into())).unwrap_err();
-    assert!(yarn.contains("\"llama.rope.scaling.type\" should be \"none\" or \"linear\", but is \"yarn\""), "{yarn}");
-    with("llama.rope.scaling.type", Value::String("linear".into())).unwrap();
+    let dynamic = with("llama.rope.scaling.type", Value::String("dynamic".into())).unwrap_err();
+    let expected = "should be \"none\", \"linear\", \"yarn\" or \"longrope\", but is \"dynamic\"";
+    assert!(dynamic.contains(expected), "{dynamic}");
+    for known in ["none", "linear", "yarn"] {
+        with("llama.rope.scaling.type", Value::String(known.into())).unwrap();
+    }
+    let longrope = with("llama.rope.scaling.type", Value::String("longrope".into())).unwrap_err();
+    assert_eq!(longrope, "tensor \"rope_factors_long.weight\" is missing");
+    let factor = with("llama.rope.scaling.factor", Value::F32(0.5)).unwrap_err();
+    assert!(factor.contains("\"llama.rope.scaling.factor\" should be at least 1, but is 0.5"), "{factor}");
+    let order = with("llama.rope.order", Value::String("quarters".into())).unwrap_err();
+    assert!(order.contains("should be \"adjacent\" or \"halves\", but is \"quarters\""), "{order}");
+    with("llama.rope.order", Value::String("halves".into())).unwrap();
     let dims = with("llama.rope.dimension_count", Value::U32(18)).unwrap_err();
     assert!(dims.contains("at most the head's 16 values, but is 18"), "{dims}");
     with("llama.rope.dimension_count", Value::U32(8)).unwrap();
+}
+
+#[test]
+fn yarn_and_divisors() {
+    let refused = |key: &str, value: f32| {
+        let tiny = TinyModel { rope_stretch: RopeStretch::Yarn(4.0), ..TinyModel::llama() };
+        let mut writer = tiny.writer().unwrap();
+        writer.key(&format!("llama.rope.scaling.{key}"), Value::F32(value));
+        refusal(&writer)
+    };
+    let cases = [
+        ("yarn_beta_fast", 1.0, "yarn_beta_fast\" should be above yarn_beta_slow, 1, but is 1"),
+        ("yarn_beta_slow", 0.0, "yarn_beta_slow\" should be above 0, but is 0"),
+        ("yarn_ext_factor", 1.5, "yarn_ext_factor\" should be from 0 to 1, but is 1.5"),
+        ("yarn_log_multiplier", 0.1, "yarn_log_multiplier\" should be 0, but is 0.1"),
+        ("attn_factor", -1.0, "attn_factor\" should be above 0, but is -1"),
+    ];
+    for (key, value, expected) in cases {
+        let refusal = refused(key, value);
+        assert!(refusal.contains(expected), "{refusal}");
+    }
+    let zero = rewrite(&variant("llama3"), |_| None, |_, _| None);
+    let expected = "tensor \"rope_freqs.weight\" should hold numbers above 0, but holds 0 at 0";
+    assert_eq!(refusal(&zero), expected);
+}
+
+#[test]
+fn experts() {
+    let mixtral = variant("mixtral");
+    let cases = [
+        ("llama.expert_count", Value::U32(0), "\"llama.expert_count\" should be from 1 to 4096, but is 0"),
+        ("llama.expert_count", Value::Bool(false), "\"llama.expert_count\" is missing"),
+        ("llama.expert_used_count", Value::U32(0), "\"llama.expert_used_count\" should be from 1"),
+        ("llama.expert_used_count", Value::U32(6), "expert_used_count\" should be at most the 5 experts, but is 6"),
+        ("llama.expert_used_count", Value::Bool(false), "\"llama.expert_used_count\" is missing"),
+        ("llama.expert_count", Value::U32(4), "tensor \"blk.0.ffn_gate_exps.weight\" should have shape [64, 96, 4]"),
+    ];
+    for (name, value, expected) in cases {
+        let refusal = with_key(&mixtral, name, &value);
+        assert!(refusal.contains(expected), "{name}: {refusal}");
+    }
+    let router = |tensor: &str, _: &[u64]| (tensor == "blk.1.ffn_gate_inp.weight").then(|| vec![64, 3]);
+    assert_eq!(
+        refusal(&rewrite(&mixtral, |_| None, router)),
+        "tensor \"blk.1.ffn_gate_inp.weight\" should have shape [64, 5] (row length first), but has [64, 3]"
+    );
+    let mut phi = TinyModel::phi3().writer().unwrap();
+    phi.key("phi3.expert_count", Value::U32(16)).key("phi3.expert_used_count", Value::U32(2));
+    assert_eq!(refusal(&phi), "metadata key \"phi3.expert_count\" should be absent, but is 16");
+    let none = rewrite(&variant("qwen3moe"), |key| key.contains("expert").then_some(Value::Bool(false)), |_, _| None);
+    assert_eq!(refusal(&none), "metadata key \"qwen3moe.expert_count\" is missing");
+}
+
+#[test]
+fn parts_of_architectures() {
+    let cases = [
+        ("qwen2", "blk.1.attn_k.bias", "tensor \"blk.1.attn_k.bias\" is missing"),
+        ("qwen3", "blk.0.attn_q_norm.weight", "tensor \"blk.0.attn_q_norm.weight\" is missing"),
+        ("phi3", "blk.0.attn_qkv.weight", "tensor \"blk.0.attn_qkv.weight\" is missing"),
+        ("gemma2", "blk.3.post_ffw_norm.weight", "tensor \"blk.3.post_ffw_norm.weight\" is missing"),
+    ];
+    for (name, tensor, expected) in cases {
+        let without = rewrite(&variant(name), |_| None, |other, _| (other == tensor).then(Vec::new));
+        assert_eq!(refusal(&without), expected);
+    }
+    let short =
+        rewrite(&variant("phi3"), |_| None, |tensor, _| (tensor == "blk.0.ffn_up.weight").then(|| vec![64, 96]));
+    let expected = "tensor \"blk.0.ffn_up.weight\" should have shape [64, 192] (row length first), but has [64, 96]";
+    assert_eq!(refusal(&short), expected);
+    let mut biased = TinyModel::qwen3().writer().unwrap();
+    biased.tensor("blk.0.attn_q.bias", TensorType::F32, &[96], vec![0; 384]).unwrap();
+    assert_eq!(refusal(&biased), "tensor \"blk.0.attn_q.bias\" is not supported for architecture \"qwen3\"");
+    let cap = with_key(&TinyModel::gemma2(), "gemma2.final_logit_softcapping", &Value::F32(0.0));
+    assert!(cap.contains("\"gemma2.final_logit_softcapping\" should be above 0, but is 0"), "{cap}");
 }
 
 #[test]
@@ -119,8 +203,8 @@ fn tensors() {
     let expected = "tensor \"blk.0.attn_k.weight\" should have shape [64, 32] (row length first), but has [32, 64]";
     assert_eq!(refusal(&turned), expected);
     let mut extra = llama.writer().unwrap();
-    extra.tensor("rope_freqs.weight", TensorType::F32, &[8], vec![0; 32]).unwrap();
-    assert_eq!(refusal(&extra), "tensor \"rope_freqs.weight\" is not supported for architecture \"llama\"");
+    extra.tensor("blk.0.attn_q_norm.weight", TensorType::F32, &[16], vec![0; 64]).unwrap();
+    assert_eq!(refusal(&extra), "tensor \"blk.0.attn_q_norm.weight\" is not supported for architecture \"llama\"");
 }
 
 fn forward(

@@ -14,7 +14,7 @@ use ledger::StoreSpec;
 use metering::{Journal, Meter};
 use serde_json::json;
 use server::{KeyConfig, Server, ServerConfig, hash_key};
-use service::{Charging, Line, LocalLine, LocalLineConfig};
+use service::{Charging, FixedPool, Line, LocalLine, LocalLineConfig};
 use tempfile::TempDir;
 use tokenizer::Tokenizer;
 use tokio::runtime::Runtime;
@@ -152,7 +152,8 @@ fn serve(runtime: &Runtime, line: LocalLine, books: Option<Arc<Books>>) -> Side 
     let keys = if books.is_none() { keys } else { Vec::new() };
     let config = ServerConfig { port: 0, keys, key_secret: SECRET.to_vec(), ..ServerConfig::default() };
     let lines = vec![Arc::clone(&line) as Arc<dyn Line>];
-    let plant = server::Plant { lines, meter: Arc::new(Meter::new()), books, answers: None };
+    let plant =
+        server::Plant { pool: Arc::new(FixedPool::new(lines)), meter: Arc::new(Meter::new()), books, answers: None };
     let server = runtime.block_on(Server::bind(&config, plant)).unwrap();
     let address = server.local_addr();
     runtime.spawn(server.run(std::future::pending()));

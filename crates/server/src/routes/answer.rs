@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -13,7 +12,7 @@ use futures_util::StreamExt;
 use inference::FinishReason;
 use protocol::{ChoiceNote, ErrorBody, Usage};
 use serde::Serialize;
-use service::{Generation, Line, LineEvent, ModelCard, Reply, TokenText, Withdrawal};
+use service::{Generation, Lease, LineEvent, ModelCard, Reply, TokenText, Withdrawal};
 use sha2::{Digest as _, Sha256};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::{Response as Described, ResponseBuilder};
@@ -127,7 +126,7 @@ pub(super) async fn answer<F: Form>(app: &App, request: Request) -> Result<Respo
             Found::Kept(replay) => return Ok(replay.respond(ticket)),
         },
     };
-    let work = Work::<F>::plan(app, fields, &caller, ticket.clone())?;
+    let work = Work::<F>::plan(app, fields, &caller, ticket.clone()).await?;
     match claim {
         None => work.run(None).await,
         Some(claim) => {
@@ -156,7 +155,7 @@ async fn detached(
 
 /// A checked request, ready to run.
 struct Work<F> {
-    line: Arc<dyn Line>,
+    line: Lease,
     generations: Vec<Generation>,
     form: F,
     ticket: Ticket,
@@ -164,8 +163,8 @@ struct Work<F> {
 }
 
 impl<F: Form> Work<F> {
-    fn plan(app: &App, mut fields: Fields, caller: &Caller, ticket: Ticket) -> Result<Self, ApiError> {
-        let line = find_line(app, &mut fields, false)?;
+    async fn plan(app: &App, mut fields: Fields, caller: &Caller, ticket: Ticket) -> Result<Self, ApiError> {
+        let line = find_line(app, &mut fields, false).await?;
         let card = line.card();
         let id = new_id(F::ID_PREFIX);
         let context = Context {
@@ -187,8 +186,7 @@ impl<F: Form> Work<F> {
             choices: candidates.saturating_mul(u32::try_from(generations.len()).unwrap_or(u32::MAX)),
             id,
         };
-        let (line, reader_idle) = (Arc::clone(line), app.limits.reader_idle);
-        Ok(Self { line, generations, form: F::new(head), ticket, reader_idle })
+        Ok(Self { line, generations, form: F::new(head), ticket, reader_idle: app.limits.reader_idle })
     }
 
     /// Runs under a key.
@@ -287,7 +285,7 @@ fn fingerprint(card: &ModelCard) -> String {
 }
 
 /// Submits all or none: when one is refused, those accepted before stop and cost nothing.
-async fn submit(line: &Arc<dyn Line>, generations: Vec<Generation>) -> Result<Vec<Reply>, ApiError> {
+async fn submit(line: &Lease, generations: Vec<Generation>) -> Result<Vec<Reply>, ApiError> {
     let mut replies = Vec::with_capacity(generations.len());
     for generation in generations {
         match line.submit(generation).await {

@@ -12,13 +12,12 @@ pub(crate) mod tokenize;
 mod tokens;
 
 use std::any::Any;
-use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use service::Line;
+use service::Lease;
 
 use crate::app::{App, Ticket};
 use crate::auth::Caller;
@@ -64,14 +63,14 @@ async fn read_bytes(app: &App, mut request: Request) -> Result<(Ticket, Caller, 
     Ok((ticket, caller, body))
 }
 
-/// The line that `model` names. It may be left out only where `optional` and one line is served.
-fn find_line<'a>(app: &'a App, fields: &mut Fields, optional: bool) -> Result<&'a Arc<dyn Line>, ApiError> {
+/// The line that `model` names, loaded first if need be. It may be left out only where `optional` and one model is served.
+async fn find_line(app: &App, fields: &mut Fields, optional: bool) -> Result<Lease, ApiError> {
     match fields.take("model") {
-        Some(Value::String(name)) => app.line(&name),
+        Some(Value::String(name)) => app.line(&name).await,
         Some(value) => Err(wrong("model", "a string, the name of a model", &value)),
-        None => app
-            .only_line()
-            .filter(|_| optional)
-            .ok_or_else(|| ApiError::field("model", "`model` is missing; GET /v1/models lists the names")),
+        None => match app.pool.models().as_slice() {
+            [only] if optional => app.line(&only.id).await,
+            _ => Err(ApiError::field("model", "`model` is missing; GET /v1/models lists the names")),
+        },
     }
 }

@@ -7,26 +7,26 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use protocol::{ErrorBody, Model, ModelList};
-use service::ModelCard;
+use service::ModelStatus;
 
 use crate::app::App;
 use crate::error::ApiError;
 
-fn wire(card: &ModelCard) -> Model {
+fn wire(model: ModelStatus) -> Model {
     Model {
-        id: card.id.clone(),
+        id: model.id,
         object: "model".to_owned(),
-        created: card.created,
+        created: model.created,
         owned_by: "tokenworks".to_owned(),
-        max_model_len: card.context_len,
-        aliases: card.aliases.clone(),
+        max_model_len: model.context_len,
+        aliases: model.aliases,
     }
 }
 
-/// The models served.
+/// The models served, those that are loaded when they are asked for included.
 #[utoipa::path(get, path = "/v1/models", operation_id = "listModels", tag = "models", responses((status = 200, body = ModelList, description = "The answer")))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
-    let data = app.lines.iter().map(|line| wire(line.card())).collect();
+    let data = app.pool.models().into_iter().map(wire).collect();
     Json(ModelList { object: "list".to_owned(), data })
 }
 
@@ -46,5 +46,7 @@ pub(crate) async fn one(
 ) -> Result<Json<Model>, ApiError> {
     // Percent escapes that are no UTF-8 name nothing.
     let Path(id) = id.map_err(|_rejected| ApiError::route_not_found(uri.path()))?;
-    Ok(Json(wire(app.line(&id)?.card())))
+    let named = |model: &ModelStatus| model.id == id || model.aliases.contains(&id);
+    let model = app.pool.models().into_iter().find(named);
+    model.map(|model| Json(wire(model))).ok_or_else(|| ApiError::model_not_found(&id))
 }

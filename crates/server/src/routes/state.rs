@@ -21,14 +21,14 @@ pub(crate) async fn health() -> &'static str {
     get,
     path = "/ready",
     tag = "state",
-    responses((status = 200, description = "Every model takes requests"), (status = 503, body = protocol::ErrorBody, description = "No requests are taken"))
+    responses((status = 200, description = "Every model that is loaded, or should be, takes requests"), (status = 503, body = protocol::ErrorBody, description = "No requests are taken"))
 )]
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     if app.draining() {
         return Err(ApiError::shutting_down());
     }
-    match app.lines.iter().find(|line| !line.status().ready) {
-        Some(line) => Err(ApiError::unavailable(format!("`{}` takes no requests", line.card().id), "not_ready")),
+    match app.pool.not_ready() {
+        Some(reason) => Err(ApiError::unavailable(reason, "not_ready")),
         None => Ok("ready\n"),
     }
 }
@@ -36,7 +36,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, A
 /// Counters, gauges and histograms as Prometheus text.
 #[utoipa::path(get, path = "/metrics", tag = "state", responses((status = 200, content_type = "text/plain", body = String, description = "Prometheus text")))]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let lines: Vec<_> = app.lines.iter().map(|line| line.status().line_gauges(&line.card().id)).collect();
+    let lines: Vec<_> = app.pool.lines().iter().map(|line| line.status().line_gauges(&line.card().id)).collect();
     let content_type = HeaderValue::from_static(metering::CONTENT_TYPE);
     ([(header::CONTENT_TYPE, content_type)], app.meter.render(&lines)).into_response()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State};
 use protocol::{DetokenizeReply, DetokenizeRequest, ErrorBody, TokenizeReply, TokenizeRequest};
-use service::{Line, LineError, TokenText};
+use service::{Lease, Line, LineError, TokenText};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
@@ -29,13 +29,13 @@ fn check_text(field: &str, bytes: usize) -> Result<(), ApiError> {
 
 /// Work on megabytes of text stays off the threads that serve.
 async fn off_thread<T: Send + 'static>(
-    line: &Arc<dyn Line>,
+    line: &Lease,
     work: impl FnOnce(&dyn Line) -> Result<T, LineError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let line = Arc::clone(line);
+    let line = line.clone();
     // The semaphore is never closed; without a turn the work is done all the same.
     let _turn = TURNS.acquire().await.ok();
-    match spawn_blocking(move || work(line.as_ref())).await {
+    match spawn_blocking(move || work(&*line)).await {
         Ok(result) => Ok(result?),
         Err(error) => {
             tracing::error!(%error, "tokenizing failed");
@@ -54,12 +54,12 @@ async fn off_thread<T: Send + 'static>(
 )]
 pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<Json<TokenizeReply>, ApiError> {
     let (_ticket, _, mut fields) = read(&app, request).await?;
-    let line = find_line(&app, &mut fields, true)?;
+    let line = find_line(&app, &mut fields, true).await?;
     let asked = parse_tokenize(fields)?;
     let (tokens, strings): (Vec<TokenText>, bool) = match asked {
         Tokenize::Text { text, add_special, parse_special, strings } => {
             check_text("prompt", text.len())?;
-            (off_thread(line, move |line| line.tokenize(&text, add_special, parse_special)).await?, strings)
+            (off_thread(&line, move |line| line.tokenize(&text, add_special, parse_special)).await?, strings)
         }
         Tokenize::Chat { messages, add_generation_prompt, strings } => {
             check_text("messages", messages.iter().map(|message| message.content.len()).sum())?;
@@ -87,8 +87,8 @@ pub(crate) async fn detokenize(
     request: Request,
 ) -> Result<Json<DetokenizeReply>, ApiError> {
     let (_ticket, _, mut fields) = read(&app, request).await?;
-    let line = find_line(&app, &mut fields, true)?;
+    let line = find_line(&app, &mut fields, true).await?;
     let ids = parse_detokenize(fields, line.card())?;
-    let prompt = off_thread(line, move |line| line.detokenize(&ids)).await?;
+    let prompt = off_thread(&line, move |line| line.detokenize(&ids)).await?;
     Ok(Json(DetokenizeReply { prompt }))
 }

@@ -12,7 +12,7 @@ use ledger::StoreSpec;
 use metering::Journal;
 use serde_json::{Value, json};
 use server::{KeyConfig, Server, ServerConfig, hash_key};
-use service::Charging;
+use service::{Charging, FixedPool};
 
 use crate::client::{Answer, JSON, send};
 use crate::local::tiny_line;
@@ -61,7 +61,8 @@ impl Shop {
         }
         let lines = vec![Arc::new(line.charged(charging)) as _];
         let answers = Some(folder.path().join("answers.db"));
-        let plant = server::Plant { lines, meter, books: Some(Arc::clone(&books)), answers };
+        let plant =
+            server::Plant { pool: Arc::new(FixedPool::new(lines)), meter, books: Some(Arc::clone(&books)), answers };
         let server = Server::bind(&config, plant).await.unwrap();
         let address = server.local_addr();
         let claim = server.claim_link().unwrap().map(|link| link.strip_prefix(&server.url()).unwrap().to_owned());

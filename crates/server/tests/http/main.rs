@@ -15,6 +15,7 @@ mod idempotency;
 mod invoices;
 mod life;
 mod local;
+mod models;
 mod plant;
 mod refusals;
 mod replies;

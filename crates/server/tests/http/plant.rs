@@ -9,7 +9,9 @@ use economics::books::Books;
 use inference::{CancelToken, Counters, EngineLimits, FinishReason, Gauges, TokenId};
 use metering::{Meter, UsageRecord};
 use server::{Server, ServerConfig};
-use service::{BoxFuture, Generation, Line, LineError, LineEvent, LineStatus, Message, ModelCard, Reply, TokenText};
+use service::{
+    BoxFuture, FixedPool, Generation, Line, LineError, LineEvent, LineStatus, Message, ModelCard, Reply, TokenText,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -210,7 +212,8 @@ impl Plant {
         let mut config = ServerConfig { port: 0, ..ServerConfig::default() };
         change(&mut config);
         let lines: Vec<Arc<dyn Line>> = vec![Arc::clone(&line) as Arc<dyn Line>];
-        let plant = server::Plant { lines, meter: Arc::new(Meter::new()), books, answers };
+        let plant =
+            server::Plant { pool: Arc::new(FixedPool::new(lines)), meter: Arc::new(Meter::new()), books, answers };
         let server = Server::bind(&config, plant).await.unwrap();
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -11,9 +11,9 @@ use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo};
 
 use super::files::{io_error, sha256};
-use super::progress::Bar;
 use crate::environment::HubEnvironment;
 use crate::error::{Error, Result, chain};
+use crate::progress::Bar;
 
 /// A download that brings nothing for so long is given up; the library itself would wait forever.
 const STALL: Duration = Duration::from_secs(60);

@@ -7,7 +7,6 @@ mod builtin;
 mod files;
 mod hub;
 mod pip;
-mod progress;
 mod reference;
 mod wheel;
 
@@ -21,9 +20,9 @@ use crate::config::Settings;
 use crate::environment::HubEnvironment;
 use crate::error::{Error, Result};
 use crate::output::{Output, bytes};
+use crate::progress::Bar;
 use files::{io_error, lock};
 use pip::Pip;
-use progress::Bar;
 
 /// Asks the person whether the terms are accepted.
 pub type Consent<'a> = &'a dyn Fn(&Builtin) -> Result<bool>;
@@ -55,20 +54,20 @@ impl<'a> Catalogue<'a> {
         &self.models
     }
 
-    /// The model's file, if it is here. Never asks the network.
+    /// The model's file or folder, if it is here. Never asks the network.
     #[must_use]
     pub fn find(&self, source: &Source) -> Option<PathBuf> {
         match source {
             Source::Builtin(builtin) => Some(self.target(builtin)).filter(|p| p.is_file()),
             Source::Hub { repo, file } => hub::cached(self.hub, repo, file),
-            Source::Path(path) => path.is_file().then(|| path.clone()),
+            Source::Path(path) => (path.is_file() || path.is_dir()).then(|| path.clone()),
         }
     }
 
-    /// The model's file; fetched when it is not here.
+    /// The model's file or folder; fetched when it is not here.
     ///
     /// # Errors
-    /// It cannot be fetched, its terms were not accepted, or the path names no file.
+    /// It cannot be fetched, its terms were not accepted, or the path names no file or folder.
     pub fn obtain(&self, model: &ModelRef, consent: Consent<'_>) -> Result<PathBuf> {
         if let Some(path) = self.find(&model.source) {
             return Ok(path);
@@ -84,7 +83,7 @@ impl<'a> Catalogue<'a> {
             }
             Source::Path(path) if path.exists() => {
                 Err(Error::failure(format!("{} is not a regular file", path.display()))
-                    .hint("give the path of a GGUF file itself, for example ./model-Q4_0.gguf"))
+                    .hint("give the path of a GGUF file or of a folder, for example ./model-Q4_0.gguf"))
             }
             Source::Path(path) => Err(Error::failure(format!("there is no file {}", path.display()))
                 .hint("check the path; `tokenworks models` lists the names that need no path")),
@@ -146,6 +145,13 @@ impl<'a> Catalogue<'a> {
         let words = format!("{} {}\n", builtin.license.name, builtin.license.url);
         std::fs::write(&mark, words).map_err(|e| io_error("write", &mark, &e))
     }
+}
+
+/// Bytes of a model's file, or of what its folder holds, as far as they can be seen.
+#[must_use]
+pub fn size(path: &Path) -> Option<u64> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some(if metadata.is_dir() { files::folder_size(path) } else { metadata.len() })
 }
 
 /// Brings every wheel into the staging folder; those that are there, whole, stay.

@@ -1,6 +1,8 @@
 //! What a model is called on the command line: a built-in name, `hf:owner/repo/file` or a path.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use formats::ShardName;
 
 use super::builtin::{self, BUILTINS, Builtin};
 use crate::config::{Settings, nearest};
@@ -18,7 +20,7 @@ pub enum Source {
         /// Path of the file inside.
         file: String,
     },
-    /// A file here.
+    /// A file or folder here.
     Path(PathBuf),
 }
 
@@ -43,7 +45,7 @@ impl ModelRef {
             _ if settings.models.contains_key(name) => name.to_owned(),
             Source::Builtin(builtin) => builtin.name.to_owned(),
             Source::Hub { file, .. } => stem(file),
-            Source::Path(path) => stem(&path.to_string_lossy()),
+            Source::Path(path) => path_name(path),
         };
         Ok(Self { name, source })
     }
@@ -66,7 +68,7 @@ fn parse_source(text: &str, settings: &Settings) -> Result<Source> {
     Err(match nearest(text, names()) {
         Some(near) => error.hint(format!("did you mean {near}? `tokenworks models` lists the names")),
         None => error.hint(format!(
-            "use one of {}, hf:owner/repo/file.gguf, or the path of a GGUF file",
+            "use one of {}, hf:owner/repo/file.gguf, or the path of a GGUF file or a model's folder",
             names().collect::<Vec<_>>().join(", ")
         )),
     })
@@ -93,10 +95,24 @@ fn parse_hub(whole: &str, rest: &str) -> Result<Source> {
     Ok(Source::Hub { repo: format!("{owner}/{repo}"), file: file.join("/") })
 }
 
-/// The last part of a path without `.gguf`.
+/// What a file or folder is called.
+fn path_name(path: &Path) -> String {
+    // `.` and `..` have no name, but the folders that they are have.
+    let whole = match path.file_name() {
+        Some(_) => None,
+        None => path.canonicalize().ok(),
+    };
+    let name = whole.as_deref().unwrap_or(path).file_name().unwrap_or(path.as_os_str());
+    stem(&name.to_string_lossy())
+}
+
+/// The last part of a path without `.gguf` and the number of a shard.
 fn stem(path: &str) -> String {
     let last = path.rsplit(['/', '\\']).next().unwrap_or(path);
-    last.strip_suffix(".gguf").unwrap_or(last).to_owned()
+    match ShardName::parse(last, "gguf") {
+        Some(shard) => shard.prefix.to_owned(),
+        None => last.strip_suffix(".gguf").unwrap_or(last).to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +137,17 @@ mod tests {
         assert_eq!(hub.source, Source::Hub { repo: "owner/repo".into(), file: "sub/file-Q4_0.gguf".into() });
         let path = parse("some/where/m.gguf").unwrap();
         assert_eq!((path.name.as_str(), path.source), ("m", Source::Path("some/where/m.gguf".into())));
+        for (path, name) in [
+            ("some/m-00002-of-00003.gguf", "m"),
+            ("hf:owner/repo/m-00001-of-00003.gguf", "m"),
+            ("some/where", "where"),
+            ("some/where/", "where"),
+            ("some/where/.", "where"),
+        ] {
+            assert_eq!(parse(path).unwrap().name, name, "{path}");
+        }
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(parse("./").unwrap().name, here.file_name().unwrap().to_string_lossy());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::assembly::{self, Drafts, Production};
 use crate::catalogue::ModelRef;
 use crate::cli::Sampling;
 use crate::error::{Error, Kind, Result};
+use crate::memory::KvRoom;
 use crate::output::duration;
 
 /// Starts the line that a command asks; models that are not here are fetched first, a draft model only if asked for.
@@ -23,7 +24,7 @@ use crate::output::duration;
 pub fn start_line(context: &Context, model: &ModelRef, drafts: Drafts) -> Result<Production> {
     let pool = assembly::thread_pool(context)?;
     let loaded = assembly::load(context, model, &pool, &|builtin| consent(context, builtin, false), drafts)?;
-    loaded.start(context, &Arc::new(Meter::new()), None)
+    loaded.start(context, &Arc::new(Meter::new()), None, KvRoom::default())
 }
 
 /// A runtime for one person: requests are few, the engine has its own threads.

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::pull::consent;
-use crate::assembly::{self, Drafts};
+use crate::assembly;
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::output::{bytes, table};
@@ -74,13 +74,14 @@ enum Limit {
 pub fn bench(context: &Context, args: &cli::Bench) -> Result<()> {
     let reference = context.model(args.model.as_deref())?;
     let pool = assembly::thread_pool(context)?;
-    let loaded =
-        assembly::load(context, &reference, &pool, &|builtin| consent(context, builtin, false), Drafts::LeftOut)?;
-    let model = &loaded.model;
+    // Weights alone: what is measured needs no tokenizer.
+    let gguf = assembly::open(context, &reference, &|builtin| consent(context, builtin, false))?;
+    let model = &*assembly::load_weights(&gguf, &pool)?;
     let decode_tokens = args.decode_tokens as usize;
-    let works = works(args, &loaded.name, model.config().context_len)?;
+    let works = works(args, &reference.name, model.config().context_len)?;
     let engine = &context.settings.engine;
-    let kv_type = loaded.settings.kv_type(engine);
+    let settings = context.settings.models.get(&reference.name).cloned().unwrap_or_default();
+    let kv_type = settings.kv_type(engine);
     let mut rig = Rig::new((model, kv_type), &works, decode_tokens, engine.prefill_chunk)?;
     let repetitions = args.repetitions as usize;
     context.output.note("measuring; other work on this machine falsifies the figures");
@@ -99,7 +100,7 @@ pub fn bench(context: &Context, args: &cli::Bench) -> Result<()> {
         rows.push(Row { work, speeds, limit, share_of_limit });
     }
     let report = Report {
-        model: loaded.name,
+        model: reference.name,
         architecture: model.config().architecture,
         weight_bytes: model.weight_bytes() as u64,
         kv_type: kv_type.name(),
@@ -186,9 +187,7 @@ fn share(
 
 /// Weights that a token is multiplied with: of all layers, and of the output head.
 fn weights(config: &ModelConfig) -> (usize, usize) {
-    let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-    let layer = config.hidden * (2 * queries + 2 * keys + 3 * config.feed_forward);
-    (config.layers * layer, config.vocab_size * config.hidden)
+    (config.layers * config.layer_weights_per_token(), config.vocab_size * config.hidden)
 }
 
 fn shown(report: &Report) -> String {

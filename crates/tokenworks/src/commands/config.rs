@@ -275,6 +275,7 @@ fn shown(value: &Checked) -> Value {
         Checked::Text(text) => Value::from(text.as_str()),
         Checked::Path(path) => Value::from(path.to_string_lossy()),
         Checked::Whole(n) => Value::from(*n),
+        Checked::Bool(b) => Value::from(*b),
         Checked::Seconds(s) => Value::from(*s),
         Checked::Size(n) => Value::from(*n),
         Checked::List(items) => Value::from(items.clone()),

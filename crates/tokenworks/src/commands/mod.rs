@@ -5,6 +5,7 @@ pub mod bench;
 pub mod chat;
 pub mod config;
 pub mod customers;
+pub mod divergence;
 pub mod input;
 pub mod keys;
 pub mod ledger;
@@ -12,6 +13,7 @@ pub mod perplexity;
 pub mod plans;
 pub mod prices;
 pub mod pull;
+pub mod quantize;
 pub mod report;
 pub mod run;
 pub mod serve;
@@ -24,7 +26,7 @@ use crate::error::Result;
 use crate::output::Output;
 
 /// What every command gets.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Context {
     /// The environment.
     pub environment: Environment,

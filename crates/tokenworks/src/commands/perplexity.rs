@@ -36,14 +36,14 @@ struct Report {
 
 /// Sums over the scored tokens.
 #[derive(Clone, Copy, Debug, Default)]
-struct Score {
+pub(super) struct Score {
     nll: f64,
     squares: f64,
     count: u64,
 }
 
 impl Score {
-    fn add(&mut self, nll: f64) {
+    pub(super) fn add(&mut self, nll: f64) {
         self.nll += nll;
         self.squares += nll * nll;
         self.count += 1;
@@ -54,12 +54,12 @@ impl Score {
         self.nll / self.count as f64
     }
 
-    fn perplexity(&self) -> f64 {
+    pub(super) fn perplexity(&self) -> f64 {
         self.mean().exp()
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a count of tokens")]
-    fn standard_error(&self) -> f64 {
+    pub(super) fn standard_error(&self) -> f64 {
         if self.count < 2 {
             return 0.0;
         }
@@ -143,7 +143,11 @@ pub fn run(context: &Context, args: &cli::Perplexity) -> Result<()> {
     ))
 }
 
-fn read(path: &Path) -> Result<String> {
+/// The text of a file.
+///
+/// # Errors
+/// It cannot be read, is too long or no text.
+pub(super) fn read(path: &Path) -> Result<String> {
     let what = format!("the text {}", path.display());
     let file = std::fs::File::open(path)
         .map_err(|e| Error::usage(format!("cannot read {what}")).because(e).hint("give the path of a UTF-8 file"))?;

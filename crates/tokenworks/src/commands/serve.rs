@@ -7,19 +7,18 @@ use std::sync::Arc;
 use metering::Meter;
 use serde_json::json;
 use server::{ConfigError, KeyConfig, Limits, Plant, Server, ServerConfig, ServerError, TlsFiles};
-use service::Line;
 
 use super::Context;
 use super::answer::runtime;
 use super::keys::existing_secret;
-use super::pull::consent;
-use crate::assembly::{self, Drafts, Facts};
+use crate::assembly::{self, ENGINE_END, Facts};
 use crate::books;
 use crate::catalogue::ModelRef;
 use crate::cli;
-use crate::config::Settings;
+use crate::config::{LoadTime, Settings};
 use crate::desk;
 use crate::error::{Error, Result, chain};
+use crate::fleet::{Fleet, Offer, Works};
 use crate::memory;
 use crate::output::{bytes, grouped};
 use crate::webhook;
@@ -29,7 +28,8 @@ use crate::webhook;
 /// # Errors
 /// A setting that cannot work, a port in use, or a model that cannot be fetched, loaded or started.
 pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
-    let models = models(context, &args.models)?;
+    let offers = offers(context, &args.models)?;
+    let models: Vec<ModelRef> = offers.iter().map(|offer| offer.model.clone()).collect();
     let key_secret = books::secret(context)?;
     let config = server_config(context, key_secret.clone());
     check_names(&models, &context.settings)?;
@@ -39,44 +39,63 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
     let charging = books::start(context, &key_secret, &names)?;
     let _webhook = webhook::start(context, charging.books())?;
-    let pool = assembly::thread_pool(context)?;
-    let mut productions = Vec::new();
-    for model in &models {
-        let accepted = args.accept_license;
-        let loaded =
-            assembly::load(context, model, &pool, &|builtin| consent(context, builtin, accepted), Drafts::Loaded)?;
-        productions.push(loaded.start(context, &meter, Some(&charging))?);
-    }
+    let works = Works {
+        context: context.clone(),
+        threads: assembly::thread_pool(context)?,
+        meter: Arc::clone(&meter),
+        charging: Arc::clone(&charging),
+        accept_license: args.accept_license,
+    };
+    let fleet = Fleet::new(works, offers);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(context.settings.threads.clamp(1, 4))
         .enable_all()
         .build()
         .map_err(|e| Error::failure("cannot start the asynchronous runtime").because(e))?;
-    let lines: Vec<Arc<dyn Line>> = productions.iter().map(|p| Arc::clone(&p.line) as Arc<dyn Line>).collect();
     let result = runtime.block_on(async {
+        fleet.start().await?;
         let books = Some(Arc::clone(charging.books()));
         let answers = Some(context.settings.data_dir.join("answers.db"));
-        let server =
-            Server::bind(&config, Plant { lines, meter, books, answers }).await.map_err(|e| server_error(&e))?;
-        let facts: Vec<&Facts> = productions.iter().map(|p| &p.facts).collect();
+        let plant = Plant { pool: Arc::new(fleet.clone()), meter, books, answers };
+        let server = Server::bind(&config, plant).await.map_err(|e| server_error(&e))?;
+        let (facts, on_demand) = (fleet.facts(), fleet.on_demand());
         let claim = server.claim_link().map_err(|e| Error::failure("cannot make the link of the admin").because(e))?;
         // Whoever reads the banner may stop the server at once.
         let shutdown = shutdown();
-        context.output.text(banner((&server.url(), claim.as_deref()), server.local_addr(), &facts, &config))?;
+        let models = (facts.as_slice(), on_demand.as_slice());
+        context.output.text(banner((&server.url(), claim.as_deref()), server.local_addr(), models, &config))?;
+        let watched = fleet.clone();
+        let watch = tokio::spawn(async move { watched.keep_watch().await });
         server.run(shutdown).await;
+        watch.abort();
         Ok(())
     });
-    for production in &productions {
-        production.end();
-    }
+    fleet.end();
+    // A model may be on its way into memory: it is not waited for.
+    runtime.shutdown_timeout(ENGINE_END);
     result
 }
 
-/// The models asked for, each once, or the configured one.
-fn models(context: &Context, names: &[String]) -> Result<Vec<ModelRef>> {
-    if names.is_empty() {
-        return Ok(vec![context.model(None)?]);
+/// The models asked for, each once, then those that the configuration says to load or to offer; where there are neither,
+/// the configured one.
+fn offers(context: &Context, names: &[String]) -> Result<Vec<Offer>> {
+    let mut offers: Vec<Offer> =
+        named(context, names)?.into_iter().map(|model| Offer { model, load: LoadTime::Start }).collect();
+    for (name, own) in &context.settings.models {
+        let Some(load) = own.load else { continue };
+        let model = context.model(Some(name))?;
+        if offers.iter().all(|offer| offer.model.name != model.name) {
+            offers.push(Offer { model, load });
+        }
     }
+    if offers.is_empty() {
+        offers.push(Offer { model: context.model(None)?, load: LoadTime::Start });
+    }
+    Ok(offers)
+}
+
+/// The models of these names, each once.
+fn named(context: &Context, names: &[String]) -> Result<Vec<ModelRef>> {
     let mut models: Vec<ModelRef> = Vec::new();
     for name in names {
         let model = context.model(Some(name))?;
@@ -256,7 +275,12 @@ fn shutdown() -> impl Future<Output = ()> {
 
 /// What is shown when the server listens: addresses, the link that makes the first admin key, models, memory, and a line
 /// to paste.
-fn banner((url, claim): (&str, Option<&str>), address: SocketAddr, lines: &[&Facts], config: &ServerConfig) -> String {
+fn banner(
+    (url, claim): (&str, Option<&str>),
+    address: SocketAddr,
+    (lines, on_demand): (&[Facts], &[String]),
+    config: &ServerConfig,
+) -> String {
     let reachable = reachable(url, address);
     let mut text = format!("tokenworks serves on {reachable}\n");
     if reachable != url {
@@ -298,14 +322,18 @@ fn banner((url, claim): (&str, Option<&str>), address: SocketAddr, lines: &[&Fac
             ));
         }
     }
+    if !on_demand.is_empty() {
+        text.push_str(&format!("\nloaded when asked for: {}\n", on_demand.join(", ")));
+    }
     if let Some(available) = lines.last().and_then(|f| f.available) {
         let total = memory::total().map_or_else(String::new, |t| format!(" of {}", bytes(t)));
         text.push_str(&format!("\nmemory free before the KV cache: {}{total}\n", bytes(available)));
     }
     if let Some(first) = lines.first() {
         let with_key = if config.keys.is_empty() { "" } else { " (API_KEY is one of your keys)" };
-        text.push_str(&format!("\nTry it{with_key}:\n  {}\n\nCtrl-C stops.\n", curl(&reachable, first, config)));
+        text.push_str(&format!("\nTry it{with_key}:\n  {}\n", curl(&reachable, first, config)));
     }
+    text.push_str("\nCtrl-C stops.\n");
     text
 }
 
@@ -366,13 +394,15 @@ mod tests {
     #[test]
     fn the_banner_tells_all() {
         let address = "0.0.0.0:8080".parse().unwrap();
-        let text = banner(("http://0.0.0.0:8080", None), address, &[&facts(true)], &ServerConfig::default());
+        let models = (&[facts(true)][..], &["other".to_owned()][..]);
+        let text = banner(("http://0.0.0.0:8080", None), address, models, &ServerConfig::default());
         for part in [
             "http://127.0.0.1:8080/v1",
             "100.0 MiB",
             "64.0 MiB of f16 = 2,048 tokens in 64 blocks",
             "1.0 GiB",
             "curl -N",
+            "loaded when asked for: other",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -11,6 +11,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A whole number in these bounds.
     Whole(i64, i64),
+    /// `true` or `false`.
+    Bool,
     /// A number of seconds in these bounds.
     Seconds(f64, f64),
     /// Bytes: a whole number, or text such as `512MiB`.
@@ -73,6 +75,8 @@ pub const KEYS: &[Key] = &[
     unset("server.key_secret_file", Kind::Path, "\"/srv/tokenworks/key-secret\"", "file with the secret keys are hashed under (default: in data_dir)"),
     set("server.drain_seconds", Kind::Seconds(0.0, 3600.0), "30", "how long running requests may go on after SIGTERM; closing what is left takes up to 2 s more"),
     set("server.reader_idle_seconds", Kind::Seconds(0.1, 3600.0), "30", "a client that reads nothing for so long is cut off"),
+    unset("engine.memory", Kind::Size, "\"24GiB\"", "memory for the weights and KV caches of all models together (default: what is free at the start)"),
+    unset("engine.unload_idle_seconds", Kind::Seconds(0.1, 31_536_000.0), "900", "a model without requests for so long is unloaded; the next request loads it again (default: never)"),
     unset("engine.kv_memory", Kind::Size, "\"512MiB\"", "memory for the KV cache (default: by arithmetic from model and free memory)"),
     set("engine.kv_type", Kind::Choice(&["f16", "q8_0"]), "\"f16\"", "how keys and values are kept; q8_0 takes about half the memory, and answers differ a little"),
     unset("engine.context_len", Kind::Whole(32, MAX), "2048", "longest prompt and answer together (default: the model's own)"),
@@ -101,6 +105,8 @@ pub const MODEL_KEYS: &[Key] = &[
     unset("context_len", Kind::Whole(32, MAX), "2048", "longest prompt and answer together"),
     unset("kv_memory", Kind::Size, "\"512MiB\"", "memory for this model's KV cache"),
     unset("kv_type", Kind::Choice(&["f16", "q8_0"]), "\"q8_0\"", "how this model's keys and values are kept"),
+    unset("load", Kind::Choice(&["start", "demand"]), "\"demand\"", "\"start\": `serve` loads it at its start; \"demand\": `serve` offers it and loads it when it is asked for (default: only if the command line names it)"),
+    set("pinned", Kind::Bool, "false", "never unloaded but by command"),
     unset("draft_model", Kind::Text, "\"hf:owner/repo/small-Q4_0.gguf\"", "a small model of the same vocabulary that guesses ahead while engine.speculation is auto: a name, hf:owner/repo/file or a path"),
 ];
 

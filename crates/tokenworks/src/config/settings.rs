@@ -77,6 +77,10 @@ pub struct ApiKey {
 /// The engine.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
+    /// Memory for the weights and KV caches of all models in bytes; `None` = what is free at the start.
+    pub memory: Option<u64>,
+    /// A model without requests for so long is unloaded; `None` = never.
+    pub unload_idle: Option<Duration>,
     /// Memory for the KV cache in bytes; `None` = by arithmetic.
     pub kv_memory: Option<u64>,
     /// How keys and values are kept.
@@ -136,8 +140,21 @@ pub struct ModelSettings {
     pub kv_memory: Option<u64>,
     /// How its keys and values are kept; `None` = like all.
     pub kv_type: Option<KvType>,
+    /// When `serve` loads it; `None` = only if the command line names it.
+    pub load: Option<LoadTime>,
+    /// Never unloaded but by command.
+    pub pinned: bool,
     /// The model that guesses ahead for it.
     pub draft_model: Option<String>,
+}
+
+/// When `serve` loads a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadTime {
+    /// Before it takes requests.
+    Start,
+    /// When the model is asked for.
+    Demand,
 }
 
 impl ModelSettings {
@@ -185,6 +202,11 @@ impl Settings {
             books: books_settings(&table, &data_dir)?,
             data_dir,
             engine: EngineSettings {
+                memory: table.bytes("engine.memory")?,
+                unload_idle: table
+                    .get("engine.unload_idle_seconds")
+                    .map(|_| table.seconds("engine.unload_idle_seconds"))
+                    .transpose()?,
                 kv_memory: table.bytes("engine.kv_memory")?,
                 kv_type: table.kv_type("engine.kv_type")?.unwrap_or_default(),
                 context_len: table.size("engine.context_len")?,
@@ -313,6 +335,8 @@ fn model_settings(table: &Table<'_>) -> Result<ModelSettings> {
         context_len: table.size("context_len")?,
         kv_memory: table.bytes("kv_memory")?,
         kv_type: table.kv_type("kv_type")?,
+        load: table.text("load")?.map(|word| if word == "demand" { LoadTime::Demand } else { LoadTime::Start }),
+        pinned: table.truth("pinned")?,
         draft_model: table.reference("draft_model")?,
     })
 }
@@ -385,6 +409,14 @@ impl Table<'_> {
         match self.get(name).map(|e| &e.value) {
             Some(Checked::Seconds(s)) => Duration::try_from_secs_f64(*s).map_err(|e| self.wrong(name).because(e)),
             _ => Err(self.wrong(name)),
+        }
+    }
+
+    fn truth(&self, name: &str) -> Result<bool> {
+        match self.get(name).map(|e| &e.value) {
+            None => Ok(false),
+            Some(Checked::Bool(truth)) => Ok(*truth),
+            Some(_) => Err(self.wrong(name)),
         }
     }
 
@@ -486,6 +518,18 @@ mod tests {
         assert_eq!(s.models["m"].source.as_deref(), Some("/etc/a/m.gguf"));
         assert_eq!(s.models["m"].draft_model.as_deref(), Some("/etc/b.gguf"));
         assert_eq!(s.models["h"].source.as_deref(), Some("hf:o/r/m.gguf"));
+    }
+
+    #[test]
+    fn models_that_come_and_go() {
+        let s = settings("").unwrap();
+        assert_eq!((s.engine.memory, s.engine.unload_idle), (None, None));
+        let text = "[engine]\nmemory = \"2GiB\"\nunload_idle_seconds = 1.5\n[models.a]\n[models.b]\nload = \"demand\"\n\
+                    pinned = true\n[models.c]\nload = \"start\"";
+        let s = settings(text).unwrap();
+        assert_eq!((s.engine.memory, s.engine.unload_idle), (Some(2 << 30), Some(Duration::from_millis(1500))));
+        let own = ["a", "b", "c"].map(|name| (s.models[name].load, s.models[name].pinned));
+        assert_eq!(own, [(None, false), (Some(LoadTime::Demand), true), (Some(LoadTime::Start), false)]);
     }
 
     #[test]

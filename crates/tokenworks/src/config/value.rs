@@ -15,6 +15,8 @@ pub enum Checked {
     Path(PathBuf),
     /// A whole number.
     Whole(i64),
+    /// `true` or `false`.
+    Bool(bool),
     /// Seconds.
     Seconds(f64),
     /// Bytes.
@@ -35,6 +37,7 @@ pub(super) fn check(kind: Kind, value: &Value, base: &Path) -> Result<Checked, S
         (Kind::Path, Value::String(s)) if !s.is_empty() => Ok(Checked::Path(base.join(s))),
         (Kind::Choice(words), Value::String(s)) if words.contains(&s.as_str()) => Ok(Checked::Text(s.clone())),
         (Kind::Whole(min, max), Value::Integer(n)) if (min..=max).contains(n) => Ok(Checked::Whole(*n)),
+        (Kind::Bool, Value::Boolean(b)) => Ok(Checked::Bool(*b)),
         (Kind::Seconds(min, max), Value::Integer(_) | Value::Float(_)) => {
             #[expect(clippy::cast_precision_loss, reason = "bounded by the check that follows")]
             let seconds = value.as_float().or_else(|| value.as_integer().map(|n| n as f64));
@@ -62,6 +65,7 @@ pub(super) fn from_text(kind: Kind, text: &str) -> Value {
     match kind {
         Kind::Whole(..) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
         Kind::Seconds(..) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Float),
+        Kind::Bool => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Boolean),
         Kind::List => Value::Array(
             text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(|s| Value::String(s.to_owned())).collect(),
         ),
@@ -75,6 +79,7 @@ fn describe(kind: Kind) -> String {
         Kind::Path => "a path".to_owned(),
         Kind::Choice(words) => words.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(" or "),
         Kind::Whole(min, max) => format!("a whole number from {min} to {max}"),
+        Kind::Bool => "true or false".to_owned(),
         Kind::Seconds(min, max) => format!("seconds from {min} to {max}"),
         Kind::Size => "a size such as \"512MiB\"".to_owned(),
         Kind::List => "a list of texts".to_owned(),
@@ -205,6 +210,7 @@ mod tests {
             "expected one of off, error, warn, info, debug, trace, or such levels for single parts like \
              \"info,server=debug\", found \"loud\""
         );
+        assert_eq!(refused(Kind::Bool, Value::Integer(1)), "expected true or false, found 1");
         assert!(refused(Kind::List, Value::Array(vec![Value::Integer(1)])).contains("a list of texts"));
     }
 

@@ -298,7 +298,8 @@ fn what_is_no_model_is_not_told_to_be_fine() {
         assert!(!error.contains("remove it"), "a person's own file stays: {error}");
     }
     sandbox.write("folder.gguf/x", "");
-    assert!(sandbox.run(&["pull", "folder.gguf"]).bad(1).contains("folder.gguf is not a regular file"));
+    let error = sandbox.run(&["pull", "folder.gguf"]).bad(1);
+    assert!(error.contains("the folder folder.gguf has no config.json") && error.contains("hint:"), "{error}");
 }
 
 #[cfg(unix)]

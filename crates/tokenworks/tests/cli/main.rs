@@ -6,8 +6,11 @@ mod books;
 mod catalogue;
 mod configuration;
 mod draft_model;
+mod files;
+mod fleet;
 #[cfg(unix)]
 mod journal;
+mod quantize;
 mod serving;
 mod support;
 mod templates;

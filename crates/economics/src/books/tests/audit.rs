@@ -177,3 +177,24 @@ fn another_secret_of_the_keys_is_an_act_of_the_operator() {
     assert!(self::acts(&books, Some("acme"), None, false, 100).iter().all(|act| !act.record.contains("secret")));
     Plant { books, folder }.check();
 }
+
+#[test]
+fn commands_on_models_are_acts_of_the_plant() {
+    let plant = shop();
+    let count = all(&plant.books).len();
+    let load = serde_json::json!({"command": "load"});
+    let unload = serde_json::json!({"command": "unload"});
+    for (command, at_ms) in [(&load, NOW + 1), (&unload, NOW + 2), (&load, NOW + 3)] {
+        plant.books.note_model("tiny", command, "ops", at_ms).unwrap();
+    }
+    plant.books.note_model("other", &load, "ops", NOW + 4).unwrap();
+    let acts = all(&plant.books);
+    assert_eq!(acts.len(), count + 4);
+    let noted: Vec<_> = acts[count..].iter().map(|act| (act.record.as_str(), act.actor.as_str(), &act.after)).collect();
+    let tiny = "model tiny";
+    let expected = [(tiny, "ops", &load), (tiny, "ops", &unload), (tiny, "ops", &load), ("model other", "ops", &load)];
+    assert_eq!(noted, expected);
+    let own = self::acts(&plant.books, Some("acme"), None, false, 100);
+    assert!(own.iter().all(|act| !act.record.starts_with("model")), "{own:?}");
+    plant.check();
+}

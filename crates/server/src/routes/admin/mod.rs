@@ -1,4 +1,4 @@
-//! `/admin/v1`: customers, keys, plans, prices, payments, and what became of them. Every change is one entry of the
+//! `/admin/v1`: customers, keys, plans, prices, payments, models, and what became of them. Every change is one entry of the
 //! ledger, with its author.
 //!
 //! Records go in and come out as the directory keeps them (`economics::directory::record`). A key with the scope `plant`
@@ -9,6 +9,7 @@ pub(crate) mod audit;
 mod condition;
 pub(crate) mod keys;
 pub(crate) mod ledger;
+pub(crate) mod models;
 pub(crate) mod money;
 pub(crate) mod records;
 pub(crate) mod report;

@@ -1,0 +1,142 @@
+//! `/admin/v1/models`: which models are in memory, and the commands that load, unload and pin them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, Path, Request, State};
+use serde_json::{Value, json};
+use service::{ModelState, ModelStatus, PoolError};
+
+use super::{Admin, Answer};
+use crate::app::{App, unix_ms};
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::fields::missing;
+use crate::routes::read;
+
+/// A model as administrators see it.
+fn shown(model: &ModelStatus) -> Value {
+    let reason = match &model.state {
+        ModelState::Failed { reason } => Some(reason),
+        _ => None,
+    };
+    json!({
+        "name": model.id,
+        "aliases": model.aliases,
+        "state": model.state.name(),
+        "reason": reason,
+        "pinned": model.pinned,
+        "context_len": model.context_len,
+        "weight_bytes": model.weight_bytes,
+        "kv_bytes": model.kv_bytes,
+        "running": model.running,
+        "waiting": model.waiting,
+        "idle_seconds": model.idle.map(|idle| idle.as_secs()),
+    })
+}
+
+/// As for clients, with the reason of a failure: it is the operator who asks.
+fn told(error: PoolError) -> ApiError {
+    match error {
+        PoolError::Failed { model, reason } => {
+            ApiError::unavailable(format!("the model `{model}` could not be loaded: {reason}"), "model_failed")
+        }
+        error => error.into(),
+    }
+}
+
+/// Writes a command on a model into the audit, before it is carried out. Gives the model's own name.
+async fn note(app: &App, admin: Admin, name: &str, command: Value) -> Result<String, ApiError> {
+    let named = |model: &ModelStatus| model.id == name || model.aliases.iter().any(|alias| alias == name);
+    let model = app.pool.models().into_iter().find(named).ok_or_else(|| ApiError::model_not_found(name))?;
+    let id = model.id.clone();
+    let write = move |admin: &Admin| Ok(admin.books.note_model(&id, &command, admin.actor(), unix_ms())?);
+    admin.run(write).await?;
+    Ok(model.id)
+}
+
+/// The models offered, and the memory they share.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/models",
+    tag = "administration",
+    responses(
+        (status = 200, body = Object, description = "`data`: models with `name`, `aliases`, `state` (`unloaded`, `loading`, `loaded`, `draining` or `failed`, with its `reason`), `pinned`, `weight_bytes`, `kv_bytes`, `running`, `waiting`, `idle_seconds`; `memory`: bytes `taken` of the `limit` for all of them"),
+        (status = 403, body = protocol::ErrorBody, description = "Not with this key")
+    )
+)]
+pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
+    Admin::of_plant(&app, &caller)?;
+    let models = app.pool.models();
+    let taken: u64 = models.iter().map(|model| model.weight_bytes.saturating_add(model.kv_bytes)).sum();
+    let data: Vec<Value> = models.iter().map(shown).collect();
+    Ok(Json(json!({"object": "list", "data": data, "memory": {"taken": taken, "limit": app.pool.memory()}})))
+}
+
+/// Loads a model; idle ones that are not pinned make room for it.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/models/{name}/load",
+    tag = "administration",
+    params(("name" = String, Path, description = "The model's name")),
+    responses(
+        (status = 200, body = Object, description = "The model; `state` is `loading` while that takes longer than an answer may"),
+        (status = 404, body = protocol::ErrorBody, description = "No such model is offered"),
+        (status = 503, body = protocol::ErrorBody, description = "It does not fit into memory (the message shows the arithmetic), or cannot be loaded")
+    )
+)]
+pub(crate) async fn load(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
+    let admin = Admin::of_plant(&app, &caller)?;
+    let name = note(&app, admin, &name, json!({"command": "load"})).await?;
+    let model = app.pool.load(&name).await.map_err(told)?;
+    Ok(Json(shown(&model)))
+}
+
+/// Unloads a model once its requests have ended or the drain time is over; it is loaded again when it is asked for.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/models/{name}/unload",
+    tag = "administration",
+    params(("name" = String, Path, description = "The model's name")),
+    responses(
+        (status = 200, body = Object, description = "The model; `state` is `draining` while that takes longer than an answer may"),
+        (status = 404, body = protocol::ErrorBody, description = "No such model is offered")
+    )
+)]
+pub(crate) async fn unload(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
+    let admin = Admin::of_plant(&app, &caller)?;
+    let name = note(&app, admin, &name, json!({"command": "unload"})).await?;
+    let model = app.pool.unload(&name).await.map_err(told)?;
+    Ok(Json(shown(&model)))
+}
+
+/// Says whether a model may be unloaded by itself, until the server ends; `models.NAME.pinned` says it for good.
+#[utoipa::path(
+    put,
+    path = "/admin/v1/models/{name}/pin",
+    tag = "administration",
+    params(("name" = String, Path, description = "The model's name")),
+    request_body(content = Object, example = json!({"pinned": true})),
+    responses(
+        (status = 200, body = Object, description = "The model"),
+        (status = 400, body = protocol::ErrorBody, description = "A field is wrong"),
+        (status = 404, body = protocol::ErrorBody, description = "No such model is offered")
+    )
+)]
+pub(crate) async fn pin(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
+    let (_ticket, caller, mut fields) = read(&app, request).await?;
+    let admin = Admin::of_plant(&app, &caller)?;
+    let pinned = fields.boolean("pinned")?.ok_or_else(|| missing("pinned", "a boolean"))?;
+    fields.finish()?;
+    let name = note(&app, admin, &name, json!({"pinned": pinned})).await?;
+    let model = app.pool.pin(&name, pinned).map_err(told)?;
+    Ok(Json(shown(&model)))
+}

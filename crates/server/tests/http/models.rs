@@ -1,0 +1,258 @@
+//! Models that come and go behind the server: what clients hear meanwhile, and what the operator sees and does.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use economics::books::{Books, BootstrapKey};
+use metering::Meter;
+use serde_json::{Value, json};
+use server::{KeyConfig, Server, ServerConfig, hash_key};
+use service::{BoxFuture, Lease, Line, ModelPool, ModelState, ModelStatus, PoolError};
+
+use crate::books::{ADMIN, Shop, open_books};
+use crate::client::{Answer, JSON, get, post, send};
+use crate::plant::{ScriptedLine, hello};
+
+const SECRET: &[u8] = b"sixteen bytes at least";
+const CHAT: &str = "/v1/chat/completions";
+
+/// One model, which is loaded when it is asked for unless it is to be refused.
+struct Fake {
+    line: Arc<ScriptedLine>,
+    state: Mutex<ModelState>,
+    pinned: Mutex<bool>,
+    refusal: Mutex<Option<PoolError>>,
+    done: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            line: ScriptedLine::new(hello),
+            state: Mutex::new(ModelState::Unloaded),
+            pinned: Mutex::default(),
+            refusal: Mutex::default(),
+            done: Mutex::default(),
+        })
+    }
+
+    fn status(&self) -> ModelStatus {
+        let state = self.state.lock().unwrap().clone();
+        let loaded = state == ModelState::Loaded;
+        ModelStatus {
+            id: "scripted".to_owned(),
+            aliases: vec!["other/name".to_owned()],
+            created: 7,
+            context_len: loaded.then_some(2048),
+            pinned: *self.pinned.lock().unwrap(),
+            weight_bytes: if loaded { 100 } else { 0 },
+            kv_bytes: if loaded { 20 } else { 0 },
+            running: 0,
+            waiting: 0,
+            idle: loaded.then_some(Duration::from_secs(5)),
+            state,
+        }
+    }
+
+    fn refuse(&self, refusal: Option<PoolError>) {
+        *self.refusal.lock().unwrap() = refusal;
+    }
+
+    fn change(&self, name: &str, act: &str, state: ModelState) -> Result<ModelStatus, PoolError> {
+        if name != "scripted" && name != "other/name" {
+            return Err(PoolError::Unknown { name: name.to_owned() });
+        }
+        if let Some(refusal) = self.refusal.lock().unwrap().clone() {
+            return Err(refusal);
+        }
+        self.done.lock().unwrap().push(format!("{act} {name}"));
+        *self.state.lock().unwrap() = state;
+        Ok(self.status())
+    }
+}
+
+impl ModelPool for Fake {
+    fn models(&self) -> Vec<ModelStatus> {
+        vec![self.status()]
+    }
+
+    fn memory(&self) -> Option<u64> {
+        Some(1000)
+    }
+
+    fn lines(&self) -> Vec<Arc<dyn Line>> {
+        let loaded = *self.state.lock().unwrap() == ModelState::Loaded;
+        if loaded { vec![Arc::clone(&self.line) as Arc<dyn Line>] } else { Vec::new() }
+    }
+
+    fn line<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Lease, PoolError>> {
+        let loaded = self.change(name, "ask", ModelState::Loaded);
+        let lease = loaded.map(|_| Lease::new(Arc::clone(&self.line) as Arc<dyn Line>, Arc::default()));
+        Box::pin(async move {
+            // As loading does, it lets others go on meanwhile.
+            tokio::task::yield_now().await;
+            lease
+        })
+    }
+
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
+        Box::pin(std::future::ready(self.change(name, "load", ModelState::Loaded)))
+    }
+
+    fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
+        Box::pin(std::future::ready(self.change(name, "unload", ModelState::Unloaded)))
+    }
+
+    fn pin(&self, _name: &str, pinned: bool) -> Result<ModelStatus, PoolError> {
+        *self.pinned.lock().unwrap() = pinned;
+        Ok(self.status())
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        let state = self.state.lock().unwrap().clone();
+        matches!(state, ModelState::Loading).then(|| "`scripted` is loading".to_owned())
+    }
+
+    fn close(&self) {
+        self.line.close();
+    }
+}
+
+async fn serve(pool: &Arc<Fake>, books: Option<Arc<Books>>) -> SocketAddr {
+    let mut config = ServerConfig { port: 0, ..ServerConfig::default() };
+    if books.is_some() {
+        config.keys = vec![KeyConfig { name: "ops".into(), hash: hash_key(SECRET, ADMIN), max_priority: 0 }];
+        config.key_secret = SECRET.to_vec();
+    }
+    let plant = server::Plant { pool: Arc::clone(pool) as _, meter: Arc::new(Meter::new()), books, answers: None };
+    let server = Server::bind(&config, plant).await.unwrap();
+    let address = server.local_addr();
+    tokio::spawn(server.run(std::future::pending()));
+    address
+}
+
+async fn chat(address: SocketAddr, model: &str) -> Answer {
+    post(address, CHAT, &json!({"model": model, "messages": [{"role": "user", "content": "Hi"}]})).await
+}
+
+#[tokio::test]
+async fn a_model_is_listed_before_it_is_loaded_and_loaded_when_it_is_asked_for() {
+    let pool = Fake::new();
+    let address = serve(&pool, None).await;
+    let listed = get(address, "/v1/models").await.json();
+    assert_eq!((&listed["data"][0]["id"], listed["data"][0].get("max_model_len")), (&json!("scripted"), None));
+    assert_eq!(get(address, "/v1/models/other/name").await.json()["created"], 7);
+    assert_eq!(get(address, "/v1/models/none").await.status, 404);
+    assert_eq!(get(address, "/ready").await.status, 200, "it need not be loaded");
+    let metrics = get(address, "/metrics").await;
+    assert!(!metrics.text().contains("scripted"), "{}", metrics.text());
+    assert_eq!(pool.done.lock().unwrap().len(), 0, "looking loads nothing");
+
+    assert_eq!(chat(address, "other/name").await.status, 200);
+    assert_eq!(*pool.done.lock().unwrap(), ["ask other/name"]);
+    assert_eq!(get(address, "/v1/models/scripted").await.json()["max_model_len"], 2048);
+    assert!(get(address, "/metrics").await.text().contains("scripted"));
+    let tokens = post(address, "/tokenize", &json!({"prompt": "ab"})).await;
+    assert_eq!(tokens.status, 200, "the only model need not be named: {}", tokens.text());
+    assert_eq!(chat(address, "none").await.error().code.as_deref(), Some("model_not_found"));
+
+    *pool.state.lock().unwrap() = ModelState::Loading;
+    let answer = get(address, "/ready").await;
+    assert_eq!((answer.status, answer.error().code.as_deref()), (503, Some("not_ready")));
+    assert!(answer.error().message.contains("is loading"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_had_is_told_with_a_time_to_come_back() {
+    let pool = Fake::new();
+    let address = serve(&pool, None).await;
+    let model = || "scripted".to_owned();
+    for (refusal, code, part) in [
+        (PoolError::NoRoom { message: "it needs 5 of 3".to_owned() }, "model_does_not_fit", "it needs 5 of 3"),
+        (PoolError::Loading { model: model() }, "model_loading", "is being loaded"),
+        (PoolError::Full { waiting: 9 }, "overloaded", "9 requests wait"),
+        (PoolError::Failed { model: model(), reason: "/secret/path".to_owned() }, "model_failed", "its operator"),
+        (PoolError::Closed, "shutting_down", "shutting down"),
+    ] {
+        pool.refuse(Some(refusal));
+        let answer = chat(address, "scripted").await;
+        assert_eq!((answer.status, answer.error().code.as_deref()), (503, Some(code)), "{}", answer.text());
+        assert!(answer.error().message.contains(part) && !answer.text().contains("/secret"), "{}", answer.text());
+        assert!(answer.header("retry-after").is_some(), "{code}");
+    }
+    pool.refuse(None);
+    assert_eq!(chat(address, "scripted").await.status, 200);
+}
+
+async fn admin(address: SocketAddr, method: &str, path: &str, body: Value) -> Answer {
+    let bearer = format!("Authorization: Bearer {ADMIN}");
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    send(address, method, &format!("/admin/v1{path}"), &[JSON, &bearer], body.as_bytes()).await
+}
+
+#[tokio::test]
+async fn the_operator_loads_unloads_and_pins() {
+    let folder = tempfile::tempdir().unwrap();
+    let bootstrap =
+        BootstrapKey { name: "ops".into(), hash: hash_key(SECRET, ADMIN).parse().unwrap(), max_priority: 0 };
+    let books = open_books(folder.path(), vec![bootstrap], "scripted");
+    let pool = Fake::new();
+    let address = serve(&pool, Some(books)).await;
+    let list = admin(address, "GET", "/models", Value::Null).await.json();
+    assert_eq!((&list["data"][0]["state"], &list["data"][0]["idle_seconds"]), (&json!("unloaded"), &Value::Null));
+    assert_eq!(list["memory"], json!({"taken": 0, "limit": 1000}));
+
+    // By another of its names.
+    let loaded = admin(address, "POST", "/models/other%2Fname/load", Value::Null).await;
+    assert_eq!(loaded.status, 200, "{}", loaded.text());
+    let loaded = loaded.json();
+    assert_eq!((&loaded["name"], &loaded["state"]), (&json!("scripted"), &json!("loaded")));
+    assert_eq!(
+        (&loaded["weight_bytes"], &loaded["kv_bytes"], &loaded["idle_seconds"]),
+        (&json!(100), &json!(20), &json!(5))
+    );
+    let pinned = admin(address, "PUT", "/models/scripted/pin", json!({"pinned": true})).await.json();
+    assert_eq!(pinned["pinned"], true);
+    let wrong = admin(address, "PUT", "/models/scripted/pin", json!({"pinned": 1})).await;
+    assert_eq!((wrong.status, wrong.error().param.as_deref()), (400, Some("pinned")));
+    let list = admin(address, "GET", "/models", Value::Null).await.json();
+    assert_eq!(list["memory"], json!({"taken": 120, "limit": 1000}));
+    let unloaded = admin(address, "POST", "/models/scripted/unload", Value::Null).await.json();
+    assert_eq!(unloaded["state"], "unloaded");
+    assert_eq!(*pool.done.lock().unwrap(), ["load scripted", "unload scripted"]);
+
+    pool.refuse(Some(PoolError::Failed { model: "scripted".to_owned(), reason: "the file is cut".to_owned() }));
+    let failed = admin(address, "POST", "/models/scripted/load", Value::Null).await;
+    assert_eq!(failed.status, 503);
+    assert!(failed.error().message.contains("the file is cut"), "the operator hears why: {}", failed.text());
+    let unknown = admin(address, "POST", "/models/none/load", Value::Null).await;
+    assert_eq!((unknown.status, unknown.error().code.as_deref()), (404, Some("model_not_found")));
+
+    let audit = admin(address, "GET", "/audit?order=desc&limit=4", Value::Null).await.json();
+    let acts: Vec<_> =
+        audit["data"].as_array().unwrap().iter().map(|act| (&act["actor"], &act["record"], &act["after"])).collect();
+    let (actor, record) = (json!("config/ops"), json!("model scripted"));
+    let commands =
+        [json!({"command": "load"}), json!({"command": "unload"}), json!({"pinned": true}), json!({"command": "load"})];
+    let expected: Vec<_> = commands.iter().map(|command| (&actor, &record, command)).collect();
+    assert_eq!(acts, expected);
+}
+
+#[tokio::test]
+async fn models_that_are_fixed_take_no_commands_and_only_the_plants_keys_see_them() {
+    let shop = Shop::open(true).await;
+    let list = shop.admin("GET", "/models", Value::Null).await;
+    assert_eq!((&list["data"][0]["name"], &list["data"][0]["state"]), (&json!("tiny"), &json!("loaded")));
+    let answer = shop.ask(ADMIN, "POST", "/admin/v1/models/tiny/unload", &Value::Null).await;
+    assert_eq!((answer.status, answer.error().code.as_deref()), (400, Some("models_are_fixed")));
+    shop.customer().await;
+    let scopes = json!(["inference", "manage"]);
+    let made =
+        shop.admin("POST", "/keys", json!({"id": "boss", "project": "web", "name": "ops", "scopes": scopes})).await;
+    let boss = made["key"].as_str().unwrap();
+    for (method, path) in [("GET", "/models"), ("POST", "/models/tiny/load"), ("POST", "/models/tiny/unload")] {
+        let answer = shop.ask(boss, method, &format!("/admin/v1{path}"), &Value::Null).await;
+        assert_eq!((answer.status, answer.error().code.as_deref()), (403, Some("not_allowed")), "{method} {path}");
+    }
+}

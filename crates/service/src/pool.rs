@@ -1,0 +1,263 @@
+//! The models of a plant: those in memory, and those that are loaded when they are asked for.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{BoxFuture, Line};
+
+/// Where a model of a plant is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelState {
+    /// Offered, not in memory.
+    Unloaded,
+    /// On its way into memory.
+    Loading,
+    /// It takes requests.
+    Loaded,
+    /// Those it has accepted go on; then it leaves memory.
+    Draining,
+    /// The last attempt to load it failed.
+    Failed {
+        /// Why, for the operator.
+        reason: String,
+    },
+}
+
+impl ModelState {
+    /// As one word.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unloaded => "unloaded",
+            Self::Loading => "loading",
+            Self::Loaded => "loaded",
+            Self::Draining => "draining",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// A model of a plant, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelStatus {
+    /// The name clients use.
+    pub id: String,
+    /// Other names it answers to.
+    pub aliases: Vec<String>,
+    /// Unix seconds when it was loaded, or first offered.
+    pub created: u64,
+    /// Most tokens of prompt and answer together; `None`: not known before it is loaded.
+    pub context_len: Option<usize>,
+    /// Where it is.
+    pub state: ModelState,
+    /// It is never unloaded by itself.
+    pub pinned: bool,
+    /// Bytes that its weights take, a draft model's included.
+    pub weight_bytes: u64,
+    /// Bytes that its KV cache takes, a draft model's included.
+    pub kv_bytes: u64,
+    /// Requests that compute.
+    pub running: usize,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// How long it has had no request; `None` while it has one, or is not loaded.
+    pub idle: Option<Duration>,
+}
+
+/// Why a model cannot be used, loaded or unloaded now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// No model is offered under this name.
+    #[error("no model is called `{name}` here")]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// It does not fit beside those that have to stay; the message shows the arithmetic.
+    #[error("{message}")]
+    NoRoom {
+        /// What it needs, who has the memory, and the limit.
+        message: String,
+    },
+    /// It is not loaded yet.
+    #[error("the model `{model}` is being loaded; try again")]
+    Loading {
+        /// Its name.
+        model: String,
+    },
+    /// As many requests as may wait for a model already do.
+    #[error("{waiting} requests wait for models to be loaded; try again")]
+    Full {
+        /// How many wait.
+        waiting: usize,
+    },
+    /// It could not be loaded. The reason may name files: it is for the operator.
+    #[error("the model `{model}` could not be loaded; its operator can see why")]
+    Failed {
+        /// Its name.
+        model: String,
+        /// Why.
+        reason: String,
+    },
+    /// Models come and go here by no command.
+    #[error("the models of this process are fixed")]
+    Fixed,
+    /// The plant is shutting down.
+    #[error("the plant is shutting down")]
+    Closed,
+}
+
+/// A line in use. Its model is not unloaded by itself while this is held, and unloading by command waits for it.
+#[derive(Clone)]
+pub struct Lease {
+    line: Arc<dyn Line>,
+    _uses: Arc<()>,
+}
+
+impl Lease {
+    /// A use of `line`; `uses` is shared by all uses of it, so that they can be counted.
+    #[must_use]
+    pub fn new(line: Arc<dyn Line>, uses: Arc<()>) -> Self {
+        Self { line, _uses: uses }
+    }
+}
+
+impl Deref for Lease {
+    type Target = dyn Line;
+
+    fn deref(&self) -> &Self::Target {
+        self.line.as_ref()
+    }
+}
+
+/// The models of a plant.
+pub trait ModelPool: Send + Sync {
+    /// All that are offered, in the order in which they are listed.
+    fn models(&self) -> Vec<ModelStatus>;
+
+    /// Bytes that all of them may take together; `None`: nothing bounds them.
+    fn memory(&self) -> Option<u64>;
+
+    /// The lines in memory, those that drain included.
+    fn lines(&self) -> Vec<Arc<dyn Line>>;
+
+    /// The line that is called so, by its own name or another; loads it first if it is not in memory. Waits a bounded
+    /// time.
+    ///
+    /// # Errors
+    /// See [`PoolError`].
+    fn line<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Lease, PoolError>>;
+
+    /// Loads a model, or goes on when it is loaded already. After a bounded wait the load goes on by itself.
+    ///
+    /// # Errors
+    /// See [`PoolError`].
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>>;
+
+    /// Unloads a model: it takes no new requests, those accepted have a bounded time to end. After a bounded wait that goes
+    /// on by itself.
+    ///
+    /// # Errors
+    /// See [`PoolError`].
+    fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>>;
+
+    /// Says whether a model may be unloaded by itself.
+    ///
+    /// # Errors
+    /// See [`PoolError`].
+    fn pin(&self, name: &str, pinned: bool) -> Result<ModelStatus, PoolError>;
+
+    /// A model that should take requests and does not, or why none is taken; `None`: all is well.
+    fn not_ready(&self) -> Option<String>;
+
+    /// Refuses new requests and loads nothing more; requests accepted go on.
+    fn close(&self);
+}
+
+/// Models that are all in memory, for good.
+pub struct FixedPool {
+    lines: Vec<Arc<dyn Line>>,
+    by_name: HashMap<String, usize>,
+}
+
+impl FixedPool {
+    /// A pool of these lines. Names go before aliases, and the first line that claims one keeps it.
+    #[must_use]
+    pub fn new(lines: Vec<Arc<dyn Line>>) -> Self {
+        let mut by_name = HashMap::new();
+        for (index, line) in lines.iter().enumerate() {
+            by_name.entry(line.card().id.clone()).or_insert(index);
+        }
+        for (index, line) in lines.iter().enumerate() {
+            for alias in &line.card().aliases {
+                by_name.entry(alias.clone()).or_insert(index);
+            }
+        }
+        Self { lines, by_name }
+    }
+
+    fn find(&self, name: &str) -> Result<&Arc<dyn Line>, PoolError> {
+        let line = self.by_name.get(name).and_then(|index| self.lines.get(*index));
+        line.ok_or_else(|| PoolError::Unknown { name: name.to_owned() })
+    }
+}
+
+impl ModelPool for FixedPool {
+    fn models(&self) -> Vec<ModelStatus> {
+        let status = |line: &Arc<dyn Line>| {
+            let (card, gauges) = (line.card(), line.status().gauges);
+            ModelStatus {
+                id: card.id.clone(),
+                aliases: card.aliases.clone(),
+                created: card.created,
+                context_len: Some(card.context_len),
+                state: ModelState::Loaded,
+                pinned: true,
+                weight_bytes: 0,
+                kv_bytes: 0,
+                running: gauges.running,
+                waiting: gauges.waiting,
+                idle: None,
+            }
+        };
+        self.lines.iter().map(status).collect()
+    }
+
+    fn memory(&self) -> Option<u64> {
+        None
+    }
+
+    fn lines(&self) -> Vec<Arc<dyn Line>> {
+        self.lines.clone()
+    }
+
+    fn line<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Lease, PoolError>> {
+        let line = self.find(name).map(|line| Lease::new(Arc::clone(line), Arc::default()));
+        Box::pin(std::future::ready(line))
+    }
+
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
+        Box::pin(std::future::ready(self.find(name).and(Err(PoolError::Fixed))))
+    }
+
+    fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
+        self.load(name)
+    }
+
+    fn pin(&self, name: &str, _pinned: bool) -> Result<ModelStatus, PoolError> {
+        self.find(name).and(Err(PoolError::Fixed))
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        let closed = self.lines.iter().find(|line| !line.status().ready);
+        closed.map(|line| format!("`{}` takes no requests", line.card().id))
+    }
+
+    fn close(&self) {
+        for line in &self.lines {
+            line.close();
+        }
+    }
+}

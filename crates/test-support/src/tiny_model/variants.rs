@@ -1,0 +1,81 @@
+//! One tiny model of each architecture, and of what its files may declare.
+
+use super::{Architecture, RopeStretch, TinyExperts, TinyModel};
+
+impl TinyModel {
+    /// Qwen2: three layers.
+    #[must_use]
+    pub fn qwen2() -> Self {
+        Self { architecture: Architecture::Qwen2, layers: 3, rope_base: 1_000_000.0, seed: 3, ..Self::llama() }
+    }
+
+    /// Qwen3: heads of 24 values, more than the hidden values would give.
+    #[must_use]
+    pub fn qwen3() -> Self {
+        Self { architecture: Architecture::Qwen3, head_dim: 24, rope_base: 1_000_000.0, seed: 4, ..Self::llama() }
+    }
+
+    /// Phi-3: two query heads and one KV head, of which half the values turn.
+    #[must_use]
+    pub fn phi3() -> Self {
+        Self {
+            architecture: Architecture::Phi3,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 32,
+            rope_dims: Some(16),
+            seed: 5,
+            ..Self::llama()
+        }
+    }
+
+    /// Gemma 2: four layers by turns local and global, a window of 40 positions, caps that bend what they meet.
+    #[must_use]
+    pub fn gemma2() -> Self {
+        Self { architecture: Architecture::Gemma2, layers: 4, sliding_window: 40, seed: 6, ..Self::llama() }
+    }
+
+    /// The same with experts; a token goes through two of five.
+    #[must_use]
+    pub fn with_experts(mut self) -> Self {
+        self.experts = Some(TinyExperts { count: 5, used: 2 });
+        self
+    }
+
+    /// The same, large enough that its speed says something, and for blocks of 256 weights: hidden states of 512 values, four
+    /// times the heads; a token goes through 4 of 32 experts, if there are some.
+    #[must_use]
+    pub fn enlarged(self) -> Self {
+        Self {
+            hidden: 512,
+            feed_forward: if self.experts.is_some() { 512 } else { 1536 },
+            heads: 4 * self.heads,
+            kv_heads: 4 * self.kv_heads,
+            experts: self.experts.map(|_| TinyExperts { count: 32, used: 4 }),
+            ..self
+        }
+    }
+
+    /// All architectures and what their files may declare, by name.
+    #[must_use]
+    pub fn variants() -> Vec<(&'static str, Self)> {
+        let stretched = |rope_stretch| Self { rope_stretch, ..Self::llama() };
+        vec![
+            ("llama", Self::llama()),
+            ("llama-linear", stretched(RopeStretch::Linear(4.0))),
+            ("llama3", stretched(RopeStretch::Divisors)),
+            ("llama-yarn", stretched(RopeStretch::Yarn(4.0))),
+            ("llama-biases", Self { attention_biases: true, separate_head: true, ..Self::llama() }),
+            ("mistral", Self { sliding_window: 40, seed: 7, ..Self::llama() }),
+            ("mixtral", Self { seed: 8, ..Self::llama() }.with_experts()),
+            ("qwen2", Self::qwen2()),
+            ("qwen3", Self::qwen3()),
+            ("qwen3moe", Self { seed: 9, ..Self::qwen3() }.with_experts()),
+            ("phi3", Self::phi3()),
+            ("phi3-window", Self { sliding_window: 40, ..Self::phi3() }),
+            ("phi3-longrope", Self { rope_stretch: RopeStretch::Longrope, ..Self::phi3() }),
+            ("gemma2", Self::gemma2()),
+            ("gemma3", Self::gemma3()),
+        ]
+    }
+}

@@ -1,0 +1,299 @@
+//! Models into memory and out of it: each of these waits for its turn, and then does one thing after the other.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::ModelConfig;
+use service::{Line, ModelState, PoolError};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::policy::{Resident, make_room};
+use super::{Inner, Outcome, Running};
+use crate::assembly::{self, Drafts, Production};
+use crate::catalogue::Builtin;
+use crate::commands::pull::consent;
+use crate::config::LoadTime;
+use crate::draft_model::{self, DraftFile};
+use crate::error::{Error, Result};
+use crate::memory::{KvDemand, KvRoom, Need};
+
+/// How often is looked whether the last use of a draining line has ended.
+const LEASE_POLL: Duration = Duration::from_millis(10);
+
+/// What the files of a model say before it is loaded.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    /// What it and its draft model need: the bytes of their files, about as many as their weights, and the caches.
+    need: Need,
+    /// The part of that which is for its own cache.
+    set_aside: u64,
+    context_len: usize,
+}
+
+/// Why a model was not loaded.
+enum Trouble {
+    /// It does not fit now.
+    NoRoom(Error),
+    /// Something is wrong with it.
+    Broken(Error),
+}
+
+/// Loads those that are to be there at the start. They must fit together before any is loaded.
+pub(super) async fn start(inner: &Arc<Inner>) -> Result<()> {
+    let _turn = inner.turn.lock().await;
+    let mut looks: Vec<(usize, Look)> = Vec::new();
+    for index in offered(inner, LoadTime::Start) {
+        let look = off_thread(inner, move |inner| look(inner, index, true)).await?;
+        let residents = inner.residents(&inner.slots(), index);
+        make_room(inner.limit, (&inner.name(index), look.need), &residents)?;
+        set_aside(inner, index, &look);
+        looks.push((index, look));
+    }
+    for index in offered(inner, LoadTime::Demand) {
+        look_ahead(inner, index).await;
+    }
+    for (index, look) in looks {
+        make(inner, index, look, true).await?;
+    }
+    Ok(())
+}
+
+/// The offers that are loaded at that time.
+fn offered(inner: &Inner, load: LoadTime) -> Vec<usize> {
+    let offers = inner.offers.iter().enumerate().filter(|(_, offer)| offer.load == load);
+    offers.map(|(index, _)| index).collect()
+}
+
+/// Reads what an offer is, if its file is here. What is wrong with it is told now, and again when it is asked for.
+async fn look_ahead(inner: &Arc<Inner>, index: usize) {
+    let source = inner.offers.get(index).map(|offer| offer.model.source.clone());
+    if source.is_none_or(|source| inner.works.context.catalogue().find(&source).is_none()) {
+        return;
+    }
+    let found = off_thread(inner, move |inner| look(inner, index, false)).await;
+    let fits = found.and_then(|look| {
+        inner.with(index, |slot| slot.context_len = Some(look.context_len));
+        make_room(inner.limit, (&inner.name(index), look.need), &[])
+    });
+    if let Err(error) = fits {
+        tracing::warn!(model = inner.name(index), "it will not be loaded when it is asked for: {error}");
+    }
+}
+
+/// Loads a model in its turn, if it is not loaded by then; idle ones leave for it.
+pub(super) async fn load(inner: &Arc<Inner>, index: usize) -> Outcome {
+    let _turn = inner.turn.lock().await;
+    if inner.closed() {
+        return Err(PoolError::Closed);
+    }
+    if inner.with(index, |slot| slot.state == ModelState::Loaded) == Some(true) {
+        return Ok(());
+    }
+    inner.with(index, |slot| slot.state = ModelState::Loading);
+    let started = Instant::now();
+    match load_in_turn(inner, index).await {
+        Ok(()) => {
+            let seconds = started.elapsed().as_secs_f64();
+            tracing::info!(model = inner.name(index), seconds, "loaded");
+            Ok(())
+        }
+        Err(trouble) => Err(give_up(inner, index, trouble)),
+    }
+}
+
+async fn load_in_turn(inner: &Arc<Inner>, index: usize) -> Result<(), Trouble> {
+    let look = off_thread(inner, move |inner| look(inner, index, false)).await.map_err(Trouble::Broken)?;
+    while let Some(leaving) = next_to_leave(inner, index, &look).map_err(Trouble::NoRoom)? {
+        drain(inner, leaving).await;
+    }
+    make(inner, index, look, false).await.map_err(Trouble::Broken)
+}
+
+/// Sets the memory of a model aside, or marks the next of those that leave for it as draining and gives it.
+fn next_to_leave(inner: &Inner, index: usize, look: &Look) -> Result<Option<usize>> {
+    let name = inner.name(index);
+    let mut slots = inner.slots();
+    let residents = inner.residents(&slots, index);
+    let leaving = make_room(inner.limit, (&name, look.need), &residents)?.into_iter().next();
+    let leaving = leaving.and_then(|leaving| inner.offers.iter().position(|offer| offer.model.name == leaving));
+    match leaving {
+        Some(leaving) => {
+            if let Some(slot) = slots.get_mut(leaving) {
+                slot.state = ModelState::Draining;
+            }
+        }
+        None => {
+            if let Some(slot) = slots.get_mut(index) {
+                slot.takes = look.need;
+            }
+        }
+    }
+    Ok(leaving)
+}
+
+fn set_aside(inner: &Inner, index: usize, look: &Look) {
+    inner.with(index, |slot| {
+        slot.state = ModelState::Loading;
+        slot.takes = look.need;
+    });
+}
+
+/// Takes a model into memory, whose part is set aside. On an error nothing of it stays.
+async fn make(inner: &Arc<Inner>, index: usize, look: Look, asks: bool) -> Result<()> {
+    let residents = inner.residents(&inner.slots(), index);
+    let others = residents.iter().fold(0_u64, |sum, other: &Resident| sum.saturating_add(other.takes.total()));
+    let most = inner.limit.map(|limit| limit.saturating_sub(others));
+    let made = off_thread(inner, move |inner| produce(inner, index, (most, look.set_aside), asks)).await;
+    let Production { line, engine, facts } = match made {
+        Ok(production) => production,
+        Err(error) => {
+            inner.with(index, |slot| slot.takes = Need::default());
+            return Err(error);
+        }
+    };
+    let open = Arc::clone(&line);
+    inner.with(index, |slot| {
+        slot.state = ModelState::Loaded;
+        slot.takes = facts.takes();
+        slot.context_len = Some(facts.context_len);
+        slot.used = Instant::now();
+        slot.failed = None;
+        slot.running = Some(Running { line, engine, uses: Arc::default(), facts });
+    });
+    if inner.closed() {
+        open.close();
+    }
+    Ok(())
+}
+
+/// Loads and starts a model that may take `most` bytes, of which `set_aside` are sure to be for its cache.
+fn produce(inner: &Inner, index: usize, (most, set_aside): (Option<u64>, u64), asks: bool) -> Result<Production> {
+    let works = &inner.works;
+    let offer = inner.offers.get(index).ok_or_else(|| Error::failure("there is no such model"))?;
+    let consent = |builtin: &Builtin| consents(inner, builtin, asks);
+    let loaded = assembly::load(&works.context, &offer.model, &works.threads, &consent, Drafts::Loaded)?;
+    let most = most.map(|most| most.saturating_sub(loaded.weight_bytes()));
+    loaded.start(&works.context, &works.meter, Some(&works.charging), KvRoom { most, set_aside })
+}
+
+/// What the files of a model say; they are fetched first where they are not here.
+fn look(inner: &Inner, index: usize, asks: bool) -> Result<Look> {
+    let context = &inner.works.context;
+    let offer = inner.offers.get(index).ok_or_else(|| Error::failure("there is no such model"))?;
+    let name = offer.model.name.as_str();
+    let own = context.settings.models.get(name).cloned().unwrap_or_default();
+    let consent = |builtin: &Builtin| consents(inner, builtin, asks);
+    let gguf = assembly::open(context, &offer.model, &consent)?;
+    let config = ModelConfig::from_gguf(&gguf).map_err(|e| assembly::file_error(gguf.path(), &e))?;
+    let draft = match draft_model::reference(context, &offer.model, &own)? {
+        Some(draft) => Some(DraftFile::open(context, name, &draft, &consent)?),
+        None => None,
+    };
+    let draft_bytes = draft.as_ref().map_or(0, |draft| draft.gguf.file_len());
+    let weights = gguf.file_len().saturating_add(draft_bytes);
+    let room = inner.limit.map(|limit| limit.saturating_sub(weights));
+    let demand = KvDemand { available: room, ..KvDemand::of(name, &config, &own, &context.settings.engine)? };
+    if demand.wanted.is_some() && room != Some(0) {
+        demand.budget()?;
+    }
+    let set_aside = demand.set_aside(room, inner.offers.len() as u64);
+    let block = draft.as_ref().and_then(|draft| draft.config.kv_block_bytes(demand.kv_type)).unwrap_or(0) as u64;
+    let draft_kv = (set_aside / demand.block_bytes.max(1)).saturating_mul(block);
+    let context_len = usize::try_from(demand.context_len).unwrap_or(usize::MAX);
+    Ok(Look { need: Need { weights, kv: set_aside.saturating_add(draft_kv) }, set_aside, context_len })
+}
+
+/// Whether the terms of a model are accepted; only at the start is there a person to be asked.
+fn consents(inner: &Inner, builtin: &Builtin, asks: bool) -> Result<bool> {
+    let accepted = inner.works.accept_license;
+    if asks { consent(&inner.works.context, builtin, accepted) } else { Ok(accepted) }
+}
+
+/// Notes why a model is not loaded.
+fn give_up(inner: &Inner, index: usize, trouble: Trouble) -> PoolError {
+    let model = inner.name(index);
+    let (state, failed, told) = match trouble {
+        Trouble::NoRoom(error) => {
+            tracing::warn!("{error}");
+            (ModelState::Unloaded, None, PoolError::NoRoom { message: error.to_string() })
+        }
+        Trouble::Broken(error) => {
+            let reason = error.to_string();
+            tracing::error!(model, "it could not be loaded: {reason}");
+            let state = ModelState::Failed { reason: reason.clone() };
+            (state, Some(Instant::now()), PoolError::Failed { model, reason })
+        }
+    };
+    inner.with(index, |slot| {
+        slot.state = state;
+        slot.failed = failed;
+    });
+    told
+}
+
+/// Unloads a model in its turn: by command (`idle` is `None`), or if it has had no request for so long.
+pub(super) async fn unload(inner: &Arc<Inner>, index: usize, idle: Option<Duration>) {
+    let _turn = inner.turn.lock().await;
+    let leaves = inner.with(index, |slot| {
+        let long_idle = |limit: Duration| !slot.pinned && slot.idle().is_some_and(|since| since >= limit);
+        let may = idle.is_none_or(long_idle);
+        match slot.state {
+            ModelState::Loaded if may => {
+                slot.state = ModelState::Draining;
+                true
+            }
+            ModelState::Failed { .. } if may => {
+                slot.state = ModelState::Unloaded;
+                false
+            }
+            _ => false,
+        }
+    });
+    if leaves == Some(true) {
+        drain(inner, index).await;
+    }
+}
+
+/// Takes a model that is marked as draining out of memory, once its requests have ended or the drain's time is over.
+async fn drain(inner: &Arc<Inner>, index: usize) {
+    let deadline = Instant::now() + inner.works.context.settings.server.drain;
+    let name = inner.name(index);
+    tracing::info!(model = name, "unloading");
+    // Requests that have got the line are still to be accepted by it.
+    while inner.with(index, |slot| slot.running.as_ref().is_some_and(Running::leased)) == Some(true)
+        && Instant::now() < deadline
+    {
+        sleep(LEASE_POLL).await;
+    }
+    let engine = inner.with(index, |slot| {
+        let running = slot.running.as_ref()?;
+        running.line.close();
+        Some(Arc::clone(&running.engine))
+    });
+    if let Some(engine) = engine.flatten() {
+        // With its thread the engine's runner goes, and the weights and the cache with it.
+        let ended = spawn_blocking(move || engine.shutdown(deadline)).await;
+        if let Err(error) = ended {
+            tracing::error!(model = name, %error, "its engine did not end well");
+        }
+    }
+    let running = inner.with(index, |slot| {
+        slot.state = ModelState::Unloaded;
+        slot.takes = Need::default();
+        slot.running.take()
+    });
+    // Not under the lock: the process that renders its chats ends with it.
+    drop(running);
+    tracing::info!(model = name, "unloaded");
+}
+
+/// Work that takes long, off the runtime's threads.
+async fn off_thread<T: Send + 'static>(
+    inner: &Arc<Inner>,
+    work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let inner = Arc::clone(inner);
+    let done = spawn_blocking(move || work(&inner)).await;
+    done.map_err(|e| Error::failure("loading broke off").because(e))?
+}
