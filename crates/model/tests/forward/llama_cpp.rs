@@ -86,6 +86,45 @@ fn plain(name: &str, tiny: &TinyModel, writer: &Writer) -> f64 {
     difference(name, |ids| logits(&spec, &weights, ids).pop().unwrap())
 }
 
+/// Files of state-space models that say something else.
+fn altered_state_space(tiny: &TinyModel) -> Vec<(&'static str, Writer)> {
+    let mut norms = tiny.clone();
+    norms.state_space.dt_b_c_rms = !norms.state_space.dt_b_c_rms;
+    let taps = tiny.state_space.conv_kernel as usize;
+    vec![
+        ("norms of the selection", norms.writer().unwrap()),
+        ("no convolution", with_values(tiny, "ssm_conv1d.weight", |i, x| if i % taps == taps - 1 { x } else { 0.0 })),
+        ("no bias of the convolution", with_values(tiny, "ssm_conv1d.bias", |_, _| 0.0)),
+        ("no bias of time steps", with_values(tiny, "ssm_dt.bias", |_, _| 0.0)),
+        ("no D", with_values(tiny, "ssm_d", |_, _| 0.0)),
+        ("faster fading", with_values(tiny, "ssm_a", |_, x| 1.5 * x)),
+        ("no memory", with_values(tiny, "ssm_a", |_, _| -1e9)),
+    ]
+}
+
+/// The model's file with other values in a tensor of each layer, which is F32.
+fn with_values(tiny: &TinyModel, part: &str, value: impl Fn(usize, f32) -> f32) -> Writer {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    tiny.write(&path).unwrap();
+    let gguf = Gguf::open(&path).unwrap();
+    let mut writer = Writer::new();
+    for (key, value) in gguf.metadata() {
+        writer.key(key, value.clone());
+    }
+    for info in gguf.tensors() {
+        let mut bytes = Vec::new();
+        gguf.read_tensor(info, 0..info.rows(), &mut bytes).unwrap();
+        if info.name.ends_with(part) {
+            for (i, bytes) in bytes.as_chunks_mut().0.iter_mut().enumerate() {
+                *bytes = value(i, f32::from_le_bytes(*bytes)).to_le_bytes();
+            }
+        }
+        writer.tensor(&info.name, info.ty, &info.dims, bytes).unwrap();
+    }
+    writer
+}
+
 /// The model's file with two tensors of each layer exchanged.
 fn exchanged(tiny: &TinyModel, [one, other]: [&str; 2]) -> Writer {
     let folder = tempfile::tempdir().unwrap();
@@ -113,6 +152,9 @@ fn altered(tiny: &TinyModel) -> Vec<(&'static str, Writer)> {
         alter(&mut tiny);
         tiny.writer().unwrap()
     };
+    if tiny.architecture == Architecture::Mamba {
+        return altered_state_space(tiny);
+    }
     let mut all = vec![
         ("rotary base", with(|tiny| tiny.rope_base *= 1.2)),
         ("norms", exchanged(tiny, [".attn_norm.", ".ffn_norm."])),
