@@ -111,8 +111,7 @@ impl SimulatedRunner {
         for column in batch.columns {
             let block = self.block(batch, column, 0)?;
             let seed = self.config.seed;
-            let state =
-                self.states.get_mut(block as usize).ok_or_else(|| RunnerError(format!("no block {block}")))?;
+            let state = self.states.get_mut(block as usize).ok_or_else(|| RunnerError(format!("no block {block}")))?;
             if column.position == 0 {
                 *state = State { position: 0, slot: mix(seed), history: 0 };
             } else if state.position != column.position {

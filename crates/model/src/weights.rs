@@ -4,9 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use formats::gguf::{Gguf, TensorInfo, TensorType};
-use kernels::{
-    Matrix, MatrixBuilder, MatrixError, SsmTensors, SsmWeights, ThreadPool, WeightMemory, WeightType,
-};
+use kernels::{Matrix, MatrixBuilder, MatrixError, SsmTensors, SsmWeights, ThreadPool, WeightMemory, WeightType};
 
 use crate::LoadError;
 use crate::config::{Experts, ModelConfig, StateSpace};

@@ -103,9 +103,7 @@ impl Run<'_> {
         let mut columns = Vec::new();
         let (mut x, mut dt, mut b, mut c) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (sequence, (inputs, range)) in sequences.iter().zip(ranges).enumerate() {
-            columns.extend(
-                range.clone().map(|p| QueryColumn { position: p as u32, sequence: sequence as u32 }),
-            );
+            columns.extend(range.clone().map(|p| QueryColumn { position: p as u32, sequence: sequence as u32 }));
             x.extend_from_slice(&inputs.x[range.start * inner..range.end * inner]);
             dt.extend_from_slice(&inputs.dt[range.start * inner..range.end * inner]);
             b.extend_from_slice(&inputs.b[range.start * state..range.end * state]);

@@ -203,10 +203,8 @@ fn states_never_mix() {
         let continued = |seed| begun.iter().copied().chain(tokens(20, seed)).collect::<Vec<u32>>();
         let (one, two) = (continued(22), continued(23));
         let after = |tokens: &[u32]| alone(tokens)[76..].to_vec();
-        let parts = [
-            Part { tokens: &one[76..], start: 76, table: &[2] },
-            Part { tokens: &two[76..], start: 76, table: &[1] },
-        ];
+        let parts =
+            [Part { tokens: &one[76..], start: 76, table: &[2] }, Part { tokens: &two[76..], start: 76, table: &[1] }];
         let got = bench.run(&parts);
         assert!(got[..20] == after(&one)[..], "after the copy");
         assert!(got[20..] == after(&two)[..], "the original after the copy");
