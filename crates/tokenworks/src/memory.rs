@@ -214,7 +214,8 @@ impl KvBudget {
     pub fn shown(&self, kv_type: KvType) -> String {
         let (bytes, blocks) = (bytes(self.bytes), grouped(self.blocks));
         if self.states {
-            return format!("{bytes} = states of {blocks} sequences");
+            let sequences = if self.blocks == 1 { "sequence" } else { "sequences" };
+            return format!("{bytes} = states of {blocks} {sequences}");
         }
         format!("{bytes} of {} = {} tokens in {blocks} blocks", kv_type.name(), grouped(self.tokens))
     }

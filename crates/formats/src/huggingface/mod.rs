@@ -173,7 +173,8 @@ fn changed(
 ) -> Result<Vec<f32>, FormatError> {
     let wrong = |reason: String| FormatError::Tensor { tensor: shown(&tensor.name), reason };
     if tensor.dims.len() != dims || tensor.byte_len > CHANGED_BYTES_MAX {
-        return Err(wrong(format!("{:?} is no shape of these weights", tensor.dims)));
+        let what = if dims == 1 { "a norm's weights" } else { "A of all channels" };
+        return Err(wrong(format!("{:?} is no shape of {what}", tensor.dims)));
     }
     let len = usize::try_from(tensor.byte_len).map_err(|error| wrong(error.to_string()))?;
     let mut bytes = vec![0; len];

@@ -1,5 +1,7 @@
 //! Convolution and scan against plain loops in double precision, and the same bits however they are computed.
 
+#![expect(clippy::single_range_in_vec_init, reason = "one range of positions for each sequence")]
+
 use super::*;
 use crate::attention::KvStoreError;
 
@@ -103,7 +105,7 @@ impl Run<'_> {
         let mut columns = Vec::new();
         let (mut x, mut dt, mut b, mut c) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (sequence, (inputs, range)) in sequences.iter().zip(ranges).enumerate() {
-            columns.extend(range.clone().map(|p| QueryColumn { position: p as u32, sequence: sequence as u32 }));
+            columns.extend(range.clone().map(|p| QueryColumn { position: small(p), sequence: small(sequence) }));
             x.extend_from_slice(&inputs.x[range.start * inner..range.end * inner]);
             dt.extend_from_slice(&inputs.dt[range.start * inner..range.end * inner]);
             b.extend_from_slice(&inputs.b[range.start * state..range.end * state]);
@@ -123,6 +125,10 @@ impl Run<'_> {
         };
         ranges.iter().map(&mut part).collect()
     }
+}
+
+fn small(n: usize) -> u32 {
+    u32::try_from(n).unwrap()
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {

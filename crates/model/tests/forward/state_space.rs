@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use formats::gguf::{Gguf, TensorType, Value};
+use formats::gguf::{Gguf, TensorType, Value, Writer};
 use kernels::ThreadPool;
 use model::{Batch, Column, ForwardError, KvType, LoadError, Model, Workspace};
 use test_support::TinyModel;
@@ -182,7 +182,8 @@ fn a_plain_pass_and_altered_ones() {
         assert!(difference <= TOLERANCE, "{name}: {difference} of the logits' standard deviation");
         for altered in ALTERED {
             let (_, difference) = off(altered);
-            assert!(difference > 1e-2, "{name}, {altered:?}: an altered reference differs by {difference} only");
+            // One that is not bounded any more may have become no number.
+            assert!(!(difference <= 1e-2), "{name}, {altered:?}: an altered reference differs by {difference} only");
         }
     }
 }
@@ -211,21 +212,36 @@ fn states_never_mix() {
     }
 }
 
+/// The model's file with other metadata, or other bytes in tensors.
+fn rewritten(tiny: &TinyModel, key: impl Fn(&str, Value) -> Value, bytes: impl Fn(&str, &mut [u8])) -> Writer {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    tiny.write(&path).unwrap();
+    let gguf = Gguf::open(&path).unwrap();
+    let mut writer = Writer::new();
+    for (name, value) in gguf.metadata() {
+        writer.key(name, key(name, value.clone()));
+    }
+    for info in gguf.tensors() {
+        let mut read = Vec::new();
+        gguf.read_tensor(info, 0..info.rows(), &mut read).unwrap();
+        bytes(&info.name, &mut read);
+        writer.tensor(&info.name, info.ty, &info.dims, read).unwrap();
+    }
+    writer
+}
+
 #[test]
 fn refusals() {
     let tiny = variant("mamba");
-    let refused = |alter: &dyn Fn(&mut formats::gguf::Writer)| {
-        let mut writer = tiny.writer().unwrap();
-        alter(&mut writer);
-        load_written(&writer, 1).unwrap_err().to_string()
-    };
     for (key, value, expected) in [
         ("mamba.ssm.conv_kernel", 0, "from 1 to"),
         ("mamba.ssm.state_size", 1 << 20, "from 1 to"),
         ("mamba.ssm.inner_size", 96, "\"blk.0.ssm_in.weight\" should have shape [64, 192]"),
         ("mamba.ssm.time_step_rank", 31, "\"blk.0.ssm_x.weight\" should have shape [128, 63]"),
     ] {
-        let error = refused(&|writer| writer.key(key, Value::U32(value)));
+        let writer = rewritten(&tiny, |other, told| if other == key { Value::U32(value) } else { told }, |_, _| {});
+        let error = load_written(&writer, 1).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
     let slots = |tables: &[&[u32]], order: [u32; 3]| {
@@ -250,20 +266,12 @@ fn refusals() {
 /// What is remembered must not grow: a file with the logarithms that `A` is trained as has positive ones.
 #[test]
 fn a_that_grows_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tiny.gguf");
-    variant("mamba").write(&path).unwrap();
-    let gguf = Gguf::open(&path).unwrap();
-    let mut writer = formats::gguf::Writer::new();
-    gguf.metadata().iter().for_each(|(key, value)| writer.key(key, value.clone()));
-    for info in gguf.tensors() {
-        let mut bytes = Vec::new();
-        gguf.read_tensor(info, 0..info.rows(), &mut bytes).unwrap();
-        if info.name == "blk.1.ssm_a" {
+    let grows = |name: &str, bytes: &mut [u8]| {
+        if name == "blk.1.ssm_a" {
             bytes[4..8].copy_from_slice(&0.5f32.to_le_bytes());
         }
-        writer.tensor(&info.name, info.ty, &info.dims, bytes).unwrap();
-    }
+    };
+    let writer = rewritten(&variant("mamba"), |_, value| value, grows);
     let error = load_written(&writer, 1).unwrap_err();
     assert!(matches!(&error, LoadError::TensorValue { name, index: 1, .. } if name == "blk.1.ssm_a"), "{error}");
 }

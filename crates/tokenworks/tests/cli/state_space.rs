@@ -124,7 +124,7 @@ fn a_reader_that_leaves_frees_the_state() {
     let sandbox = sandbox();
     configure(&sandbox, "");
     let serving = Serving::start(&sandbox, &["mamba", "--kv-memory", "29KiB"]);
-    assert!(serving.banner.contains("states of 1 sequences"), "{}", serving.banner);
+    assert!(serving.banner.contains("states of 1 sequence\n"), "{}", serving.banner);
     let body = json!({
         "model": "mamba", "prompt": "on and on", "max_tokens": 500_000, "ignore_eos": true, "stream": true
     });
