@@ -79,6 +79,11 @@ fn ours(name: &str, writer: &Writer) -> f64 {
     })
 }
 
+/// Whether all of a model is F32: there are no keys and values to be rounded.
+fn has_state(tiny: &TinyModel) -> bool {
+    tiny.architecture == Architecture::Mamba
+}
+
 /// How far the plain pass is.
 fn plain(name: &str, tiny: &TinyModel, writer: &Writer) -> f64 {
     let weights = Weights::read(&opened(writer));
@@ -152,7 +157,7 @@ fn altered(tiny: &TinyModel) -> Vec<(&'static str, Writer)> {
         alter(&mut tiny);
         tiny.writer().unwrap()
     };
-    if tiny.architecture == Architecture::Mamba {
+    if has_state(tiny) {
         return altered_state_space(tiny);
     }
     let mut all = vec![
@@ -191,9 +196,12 @@ fn log_probabilities_are_those_of_llama_cpp() {
             continue;
         }
         let writer = tiny.writer().unwrap();
-        let (plain, half) = (plain(name, &tiny, &writer), ours(name, &writer));
-        assert!(plain <= TOLERANCE, "{name}: the plain pass is {plain} of the logits' standard deviation off");
-        assert!(half <= HALF_TOLERANCE, "{name}: {half} of the logits' standard deviation off");
+        let (half, bound) = (ours(name, &writer), if has_state(&tiny) { TOLERANCE } else { HALF_TOLERANCE });
+        if !has_state(&tiny) {
+            let plain = plain(name, &tiny, &writer);
+            assert!(plain <= TOLERANCE, "{name}: the plain pass is {plain} of the logits' standard deviation off");
+        }
+        assert!(half <= bound, "{name}: {half} of the logits' standard deviation off");
         for (what, writer) in altered(&tiny) {
             let other = ours(name, &writer);
             assert!(other > 5.0 * HALF_TOLERANCE, "{name}, {what}: an altered file differs by {other} only");
