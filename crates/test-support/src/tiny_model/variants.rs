@@ -58,20 +58,7 @@ impl TinyModel {
             heads: 4 * self.heads,
             kv_heads: 4 * self.kv_heads,
             experts: self.experts.map(|_| TinyExperts { count: 32, used: 4 }),
-            ..self
-        }
-    }
-
-    /// The same, large enough that its speed says something, and for blocks of 256 weights: hidden states of 512 values, four
-    /// times the heads; a token goes through 4 of 32 experts, if there are some.
-    #[must_use]
-    pub fn enlarged(self) -> Self {
-        Self {
-            hidden: 512,
-            feed_forward: if self.experts.is_some() { 512 } else { 1536 },
-            heads: 4 * self.heads,
-            kv_heads: 4 * self.kv_heads,
-            experts: self.experts.map(|_| TinyExperts { count: 32, used: 4 }),
+            state_space: TinyStateSpace { time_step_rank: 256, ..self.state_space },
             ..self
         }
     }
