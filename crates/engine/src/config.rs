@@ -83,7 +83,7 @@ impl EngineConfig {
         let kv_blocks = if self.kv_blocks == 0 { shape.kv_blocks } else { self.kv_blocks };
         let max_running = u32::try_from(self.places(shape, kv_blocks)).unwrap_or(u32::MAX);
         Ok(EngineLimits {
-            context_len: shape.context_len.min(kv_blocks.saturating_mul(shape.block_tokens())),
+            context_len: context_within(shape.context_len, kv_blocks, shape.block_tokens()),
             vocab_size: shape.vocab_size,
             block_tokens: shape.block_tokens(),
             kv_blocks,
@@ -96,6 +96,12 @@ impl EngineConfig {
     pub(crate) fn places(&self, shape: RunnerShape, kv_blocks: usize) -> usize {
         if shape.states { self.max_running.min(kv_blocks) } else { self.max_running }
     }
+}
+
+/// The longest sequence of a context of `context_len` tokens that so many blocks of `block_tokens` hold.
+#[must_use]
+pub fn context_within(context_len: usize, kv_blocks: usize, block_tokens: usize) -> usize {
+    context_len.min(kv_blocks.saturating_mul(block_tokens))
 }
 
 /// Checks that what a draft model guesses can be what the model makes. Its context may be shorter: guesses end there.

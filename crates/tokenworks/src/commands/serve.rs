@@ -301,6 +301,9 @@ fn banner(
             grouped(facts.context_len as u64),
             facts.path.display()
         ));
+        if let Some(cut) = &facts.context_cut {
+            text.push_str(&format!("  context    {cut}\n"));
+        }
         text.push_str(&format!("  weights    {}\n", bytes(facts.weight_bytes)));
         text.push_str(&format!("  KV cache   {}\n", facts.kv.shown(facts.kv_type)));
         if let Some(draft) = &facts.draft {
@@ -372,8 +375,9 @@ mod tests {
             path: "/m.gguf".into(),
             architecture: "llama",
             context_len: 2048,
+            context_cut: None,
             weight_bytes: 100 << 20,
-            kv: KvBudget { blocks: 64, bytes: 64 << 20, tokens: 2048, states: false },
+            kv: KvBudget { blocks: 64, bytes: 64 << 20, tokens: 2048, context_len: 2048, states: false },
             kv_type: KvType::F16,
             draft: None,
             available: Some(1 << 30),
