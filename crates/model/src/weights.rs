@@ -226,10 +226,10 @@ impl<'a> Loader<'a> {
         let a_name = format!("blk.{layer}.ssm_a");
         let a = self.table(&a_name, inner, state_size)?;
         // What is remembered would grow with every position.
-        if let Some(index) = a.iter().position(|&a| !(a <= 0.0)) {
+        if let Some(index) = a.iter().position(|a| !a.is_finite() || *a > 0.0) {
             return Err(LoadError::TensorValue {
                 name: a_name,
-                expected: "numbers of at most 0",
+                expected: "finite numbers of at most 0",
                 index,
                 actual: a[index],
             });

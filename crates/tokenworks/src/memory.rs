@@ -353,8 +353,7 @@ mod tests {
     fn states() {
         let states = |wanted, available| KvDemand { states: true, context_len: 1 << 20, ..demand(wanted, available) };
         let budget = states(None, Some(1 << 40)).budget().unwrap();
-        let expected =
-            KvBudget { blocks: 24, bytes: 24 * MIB, tokens: 24 << 20, context_len: 1 << 20, states: true };
+        let expected = KvBudget { blocks: 24, bytes: 24 * MIB, tokens: 24 << 20, context_len: 1 << 20, states: true };
         assert_eq!(budget, expected);
         assert_eq!(states(None, None).cut(&expected), None, "a state is as good for a long sequence");
         assert_eq!(budget.shown(KvType::F16), "24.0 MiB = states of 24 sequences");

@@ -265,14 +265,16 @@ fn refusals() {
 /// What is remembered must not grow: a file with the logarithms that `A` is trained as has positive ones.
 #[test]
 fn a_that_grows_is_refused() {
-    let grows = |name: &str, bytes: &mut [u8]| {
-        if name == "blk.1.ssm_a" {
-            bytes[4..8].copy_from_slice(&0.5f32.to_le_bytes());
-        }
-    };
-    let writer = rewritten(&variant("mamba"), |_, value| value, grows);
-    let error = load_written(&writer, 1).unwrap_err();
-    assert!(matches!(&error, LoadError::TensorValue { name, index: 1, .. } if name == "blk.1.ssm_a"), "{error}");
+    for wrong in [0.5f32, f32::NAN, f32::NEG_INFINITY] {
+        let grows = |name: &str, bytes: &mut [u8]| {
+            if name == "blk.1.ssm_a" {
+                bytes[4..8].copy_from_slice(&wrong.to_le_bytes());
+            }
+        };
+        let writer = rewritten(&variant("mamba"), |_, value| value, grows);
+        let error = load_written(&writer, 1).unwrap_err();
+        assert!(matches!(&error, LoadError::TensorValue { name, index: 1, .. } if name == "blk.1.ssm_a"), "{error}");
+    }
 }
 
 #[test]

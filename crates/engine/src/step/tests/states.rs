@@ -1,6 +1,9 @@
 //! A runner whose blocks are states: one for each sequence in the batch, and what is made is the same. The simulated one
 //! refuses to go on from a state that stands at another position.
 
+use inference::Allowance;
+use rand_chacha::ChaCha8Rng;
+
 use super::*;
 
 /// A plant with so many states.
@@ -110,6 +113,58 @@ fn the_preempted_begin_again() {
     for (seed, log) in (5..).zip(&high) {
         assert_eq!(log.tokens(0), oracle(&prompt(seed, 40), 10));
     }
+}
+
+/// Random work of several priorities, with candidates, grants that come late and readers that leave: whoever waits, sits out,
+/// gives way or comes back, each gets what it gets alone.
+#[test]
+fn mixed_work_is_as_if_alone() {
+    let (mut preemptions, mut sat_out) = (0, 0);
+    for seed in 0..100 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut pick = |below: u32| rng.next_u32() % below;
+        let count = 1 + pick(6);
+        let chunk = [256, 24, 7][pick(3) as usize];
+        let mut plant = states(count as usize, &EngineConfig { prefill_chunk: chunk, ..EngineConfig::default() });
+        let mut asked = Vec::new();
+        for id in 0..2 + pick(6) {
+            let (prompt, max, candidates) = (prompt(id, 1 + pick(90)), 1 + pick(60), 1 + pick(count.min(3)));
+            let sampling = SamplingParams { temperature: 1.0, seed: Some(seed), ..SamplingParams::default() };
+            let allowance = Allowance::new(if pick(3) == 0 { pick(20).into() } else { 1000 });
+            let (cancel, priority) = (CancelToken::default(), [-1, 0, 1][pick(3) as usize]);
+            let log = plant.submit(prompt.clone(), max, |request| {
+                (request.candidates, request.priority) = (candidates, priority);
+                (request.sampling, request.cancel) = (sampling.clone(), cancel.clone());
+                request.allowance = Some(allowance.clone());
+            });
+            let all: Vec<_> = (0..candidates).map(|c| drawn(&prompt, max as usize, &sampling, c)).collect();
+            asked.push((log, all, allowance, cancel));
+            (0..pick(8)).for_each(|_| plant.step());
+        }
+        let leaves = pick(3) as usize;
+        for _ in 0..30 {
+            plant.step();
+            let gauges = plant.gauges();
+            assert!(gauges.kv_blocks_used <= count as usize && gauges.running <= count as usize, "{gauges:?}");
+            sat_out += usize::from(plant.core.is_starved());
+        }
+        asked.get(leaves).inspect(|(.., cancel)| cancel.cancel());
+        asked.iter().for_each(|(_, _, allowance, _)| allowance.grant(1000));
+        plant.drain();
+        for (i, (log, all, ..)) in asked.iter().enumerate() {
+            for (candidate, expected) in (0..).zip(all) {
+                let got = log.tokens(candidate);
+                assert!(got[..] == expected[..got.len()], "{seed}, request {i}, candidate {candidate}");
+                assert!(i == leaves || got.len() == expected.len(), "{seed}, request {i}, candidate {candidate}");
+            }
+        }
+        let usage = |part: fn(&Usage) -> u64| asked.iter().map(|(log, ..)| part(&log.usage())).sum::<u64>();
+        let counters = plant.stats.counters();
+        assert_eq!(usage(|usage| usage.kv_block_ns), counters.kv_block_ns, "{seed}");
+        assert_eq!(usage(|usage| usage.prefill_columns), counters.prefill_columns, "{seed}");
+        preemptions += counters.preemptions;
+    }
+    assert!(preemptions > 50 && sat_out > 50, "{preemptions} {sat_out}");
 }
 
 #[test]
