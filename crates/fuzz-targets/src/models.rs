@@ -1,0 +1,46 @@
+//! What is done with a model that could be opened.
+
+use std::sync::{Arc, LazyLock};
+
+use formats::gguf::Gguf;
+use kernels::ThreadPool;
+use model::{Batch, Column, KvType, Model, Workspace};
+
+/// The data that a header of a seed may describe: zeros behind it that take no room in the corpus.
+pub(crate) const DATA_BYTES: u64 = 1 << 20;
+
+/// Columns of the pass that a model runs.
+const COLUMNS: u32 = 3;
+
+#[expect(clippy::expect_used, reason = "nothing can be tried without it")]
+static POOL: LazyLock<Arc<ThreadPool>> = LazyLock::new(|| Arc::new(ThreadPool::new(1).expect("a pool of one thread")));
+
+/// Reads all tensors, loads the weights and runs a few tokens through them. False: the model was refused.
+///
+/// # Panics
+/// A tensor that was given out cannot be read, or a model that was loaded cannot run.
+pub(crate) fn run(gguf: &Gguf) -> bool {
+    let mut bytes = Vec::new();
+    for tensor in gguf.tensors() {
+        let last = tensor.rows() - 1;
+        let read = gguf.read_tensor(tensor, last..tensor.rows(), &mut bytes);
+        assert!(read.is_ok(), "{} was given out, but {read:?}", tensor.name);
+        assert_eq!(tensor.rows().checked_mul(tensor.row_bytes()), Some(tensor.byte_len), "{}", tensor.name);
+    }
+    let Ok(model) = Model::load(gguf, &POOL) else { return false };
+    let config = model.config();
+    let (vocab_size, context_len) = (config.vocab_size, u32::try_from(config.context_len).unwrap_or(u32::MAX));
+    let columns: Vec<Column> = (0..COLUMNS.min(context_len))
+        .map(|position| Column { token: u32::try_from(vocab_size - 1).unwrap_or(0).min(position), position, sequence: 0 })
+        .collect();
+    let logits_of = [u32::try_from(columns.len()).unwrap_or(1) - 1];
+    let batch = Batch { columns: &columns, tables: &[&[0]], logits_of: &logits_of };
+    let mut logits = vec![0.0; vocab_size];
+    for kv_type in KvType::ALL {
+        // Memory is no promise.
+        let Ok(mut cache) = model.new_kv_cache(kv_type, 1) else { return false };
+        let ran = model.forward(&mut Workspace::new(), &mut cache, &batch, &mut logits);
+        assert_eq!(ran, Ok(()), "a model that was loaded runs");
+    }
+    true
+}
