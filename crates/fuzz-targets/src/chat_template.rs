@@ -33,7 +33,8 @@ pub(crate) fn target(input: &[u8]) -> bool {
     let files = parts(input);
     let text = |name| String::from_utf8_lossy(part(&files, name).unwrap_or_default()).into_owned();
     let variables: BTreeMap<String, serde_json::Value> = serde_json::from_str(&text("variables")).unwrap_or_default();
-    let message = |role: &str, content: &str| ChatMessage { role: role.to_owned(), content: content.to_owned(), name: None };
+    let message =
+        |role: &str, content: &str| ChatMessage { role: role.to_owned(), content: content.to_owned(), name: None };
     let content = text("content");
     let mut messages = vec![message("user", "Hi"), message("assistant", "Hello."), message("user", &content)];
     let (tokenizer, plain) = &*OWN;

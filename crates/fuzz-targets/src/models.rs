@@ -31,7 +31,11 @@ pub(crate) fn run(gguf: &Gguf) -> bool {
     let config = model.config();
     let (vocab_size, context_len) = (config.vocab_size, u32::try_from(config.context_len).unwrap_or(u32::MAX));
     let columns: Vec<Column> = (0..COLUMNS.min(context_len))
-        .map(|position| Column { token: u32::try_from(vocab_size - 1).unwrap_or(0).min(position), position, sequence: 0 })
+        .map(|position| Column {
+            token: u32::try_from(vocab_size - 1).unwrap_or(0).min(position),
+            position,
+            sequence: 0,
+        })
         .collect();
     let logits_of = [u32::try_from(columns.len()).unwrap_or(1) - 1];
     let batch = Batch { columns: &columns, tables: &[&[0]], logits_of: &logits_of };

@@ -18,5 +18,6 @@ pub fn only_own_panics() {
 
 /// Code of a registry stands under an absolute path that names it, and that of the standard library under `/rustc`.
 fn is_own(info: &PanicHookInfo<'_>) -> bool {
-    info.location().is_some_and(|place| !place.file().contains("/registry/src/") && !place.file().starts_with("/rustc/"))
+    info.location()
+        .is_some_and(|place| !place.file().contains("/registry/src/") && !place.file().starts_with("/rustc/"))
 }

@@ -8,8 +8,30 @@ use crate::random::Random;
 
 /// Words that strings are changed to.
 const WORDS: [&str; 24] = [
-    "llama", "qwen2", "qwen3", "qwen3moe", "phi3", "gemma2", "gemma3", "mamba", "mamba2", "gpt2", "bert", "t5", "default",
-    "smollm", "llama-bpe", "qwen2", "tekken", "linear", "yarn", "longrope", "none", "halves", "phi-3", "",
+    "llama",
+    "qwen2",
+    "qwen3",
+    "qwen3moe",
+    "phi3",
+    "gemma2",
+    "gemma3",
+    "mamba",
+    "mamba2",
+    "gpt2",
+    "bert",
+    "t5",
+    "default",
+    "smollm",
+    "llama-bpe",
+    "qwen2",
+    "tekken",
+    "linear",
+    "yarn",
+    "longrope",
+    "none",
+    "halves",
+    "phi-3",
+    "",
 ];
 /// Keys that are added. Those of architectures have their first word left out.
 const KEYS: [&str; 24] = [
@@ -48,7 +70,8 @@ pub fn mutate_gguf(input: &[u8], seed: u32) -> Option<Vec<u8>> {
     let folder = Folder::new();
     let gguf = Gguf::open(folder.write("m.gguf", input, DATA_BYTES)).ok()?;
     let mut random = Random::new(seed);
-    let mut keys: Vec<(String, Value)> = gguf.metadata().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut keys: Vec<(String, Value)> =
+        gguf.metadata().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut tensors = gguf.tensors().to_vec();
     if random.below(2) == 0 {
         change_key(&mut keys, &mut random);

@@ -23,9 +23,12 @@ pub fn mutate_json(input: &[u8], seed: u32) -> Option<Vec<u8>> {
     let mut changed = json.clone();
     change(&mut changed, other, &mut random);
     let written = changed.to_string();
-    Some(joined(parts.iter().enumerate().map(|(number, &(name, content))| {
-        (name, if number == *index { written.as_bytes() } else { content })
-    })))
+    Some(joined(
+        parts
+            .iter()
+            .enumerate()
+            .map(|(number, &(name, content))| (name, if number == *index { written.as_bytes() } else { content })),
+    ))
 }
 
 fn change(json: &mut Value, other: &Value, random: &mut Random) {
