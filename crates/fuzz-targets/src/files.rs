@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+/// The data that a header of a seed may describe: zeros behind it that take no room in the corpus.
+pub(crate) const DATA_BYTES: u64 = 1 << 20;
+
 /// Begins the line that names a part.
 const MARK: &[u8] = b"--- ";
 
@@ -78,6 +81,17 @@ impl Folder {
         #[expect(clippy::expect_used, reason = "nothing can be tried without it")]
         write().expect("room for temporary files");
         path
+    }
+
+    /// Writes a file of a folder of transformers. Of a safetensors file the header is enough: its length goes in front then, and
+    /// zeros for the data behind.
+    pub(crate) fn write_part(&self, name: &str, content: &[u8]) {
+        if name.ends_with(".safetensors") && content.starts_with(b"{") {
+            let file = [&(content.len() as u64).to_le_bytes(), content].concat();
+            self.write(name, &file, DATA_BYTES);
+        } else {
+            self.write(name, content, 0);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use formats::gguf::Gguf;
 use tokenizer::Tokenizer;
 
-use crate::files::Folder;
+use crate::files::{DATA_BYTES, Folder};
 use crate::{models, texts};
 
 const MAGIC: &[u8] = b"GGUF";
@@ -15,7 +15,7 @@ const SHARDS_MAX: usize = 4;
 pub(crate) fn target(input: &[u8]) -> bool {
     let shards = shards(input);
     let bare = opened(&shards, 0, false);
-    opened(&shards, models::DATA_BYTES, true) || bare
+    opened(&shards, DATA_BYTES, true) || bare
 }
 
 fn opened(shards: &[&[u8]], len_min: u64, with_text: bool) -> bool {

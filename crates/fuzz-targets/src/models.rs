@@ -6,9 +6,6 @@ use formats::gguf::Gguf;
 use kernels::ThreadPool;
 use model::{Batch, Column, KvType, Model, Workspace};
 
-/// The data that a header of a seed may describe: zeros behind it that take no room in the corpus.
-pub(crate) const DATA_BYTES: u64 = 1 << 20;
-
 /// Columns of the pass that a model runs.
 const COLUMNS: u32 = 3;
 
@@ -27,7 +24,14 @@ pub(crate) fn run(gguf: &Gguf) -> bool {
         assert!(read.is_ok(), "{} was given out, but {read:?}", tensor.name);
         assert_eq!(tensor.rows().checked_mul(tensor.row_bytes()), Some(tensor.byte_len), "{}", tensor.name);
     }
-    let Ok(model) = Model::load(gguf, &POOL) else { return false };
+    Model::load(gguf, &POOL).is_ok_and(|model| pass(&model))
+}
+
+/// Runs a few tokens. False: there is no memory for it.
+///
+/// # Panics
+/// The model cannot run.
+fn pass(model: &Model) -> bool {
     let config = model.config();
     let (vocab_size, context_len) = (config.vocab_size, u32::try_from(config.context_len).unwrap_or(u32::MAX));
     let columns: Vec<Column> = (0..COLUMNS.min(context_len))

@@ -20,18 +20,8 @@ const NAMES: [&str; 8] = [
 /// Opens the folder and loads its weights.
 pub(crate) fn target(input: &[u8]) -> bool {
     let folder = Folder::new();
-    for (name, content) in parts(input) {
-        if !NAMES.contains(&name) {
-            continue;
-        }
-        match content.first() {
-            // Only the header stands there: the length goes in front, and zeros for the data behind.
-            Some(b'{') if name.ends_with(".safetensors") => {
-                let file = [&(content.len() as u64).to_le_bytes(), content].concat();
-                folder.write(name, &file, models::DATA_BYTES);
-            }
-            _ => drop(folder.write(name, content, 0)),
-        }
+    for (name, content) in parts(input).into_iter().filter(|(name, _)| NAMES.contains(name)) {
+        folder.write_part(name, content);
     }
     Gguf::open(folder.path()).is_ok_and(|gguf| models::run(&gguf))
 }

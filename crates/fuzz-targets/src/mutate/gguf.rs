@@ -2,8 +2,7 @@
 
 use formats::gguf::{Array, Gguf, TensorHead, TensorInfo, TensorType, Value, header_bytes};
 
-use crate::files::Folder;
-use crate::models::DATA_BYTES;
+use crate::files::{DATA_BYTES, Folder};
 use crate::random::Random;
 
 /// Words that strings are changed to.
