@@ -320,6 +320,9 @@ pub struct Quantize {
     /// The new file [default: the model's name with TYPE, in the current folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Replace the new file if it is there already
+    #[arg(long)]
+    pub force: bool,
     /// Take a model whose weights are quantized already; what was lost then stays lost
     #[arg(long)]
     pub allow_requantize: bool,
