@@ -17,7 +17,6 @@ use crate::config::EngineConfig;
 use crate::cost::{CostModel, Load};
 use crate::draft::DraftModel;
 use crate::inbox::Inbox;
-use crate::kv_cache::blocks_for;
 use crate::output::{Made, Output, panic_message};
 use crate::runner::Runner;
 use crate::sampler::Sampler;
@@ -90,10 +89,12 @@ impl Core {
         shared: Shared,
         clock: Box<dyn Clock>,
     ) -> Self {
+        let shape = runner.shape();
         let scheduler_config = SchedulerConfig {
             kv_blocks: limits.kv_blocks,
-            prefix_cache: config.prefix_cache,
-            max_running: config.max_running,
+            states: shape.states,
+            prefix_cache: config.prefix_cache && !shape.states,
+            max_running: config.places(shape, limits.kv_blocks),
             prefill_chunk: config.prefill_chunk,
             itl_goal_ns: u64::try_from(config.itl_goal.as_nanos()).unwrap_or(u64::MAX),
             scored_rows: SCORED_ROWS,
@@ -108,7 +109,7 @@ impl Core {
             sampler: Sampler::default(),
             cost: CostModel::default(),
             turns: Turns::default(),
-            speculation: config.speculation,
+            speculation: config.speculation && !shape.states,
             logits: Vec::new(),
             vocab_size: limits.vocab_size,
             seeds: config.seed.map_or_else(ChaCha8Rng::from_os_rng, ChaCha8Rng::seed_from_u64),
@@ -132,8 +133,8 @@ impl Core {
     /// Takes a checked request.
     pub(crate) fn submit(&mut self, request: Request, received_ns: u64) {
         let mut output = Output::new(request, received_ns, self.seeds.next_u64());
-        let needed_blocks = blocks_for(output.most_positions());
-        let pool_blocks = self.scheduler.kv().total();
+        let kv = self.scheduler.kv();
+        let (needed_blocks, pool_blocks) = (kv.blocks_for(output.most_positions()), kv.total());
         if needed_blocks > pool_blocks {
             self.ended.push((output, Some(RequestFailure::TooLarge { needed_blocks, pool_blocks })));
             return;

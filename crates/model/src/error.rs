@@ -134,6 +134,14 @@ pub enum ForwardError {
         /// Blocks in the table.
         blocks: usize,
     },
+    /// A state that columns of two sequences, or of one that do not stand together, would change.
+    #[error("column {column}: the state in block {block} is changed by earlier columns too")]
+    State {
+        /// Index of the column.
+        column: usize,
+        /// The block.
+        block: u32,
+    },
     /// A block outside the cache.
     #[error("KV block {block} is outside the cache of {blocks}")]
     Block {

@@ -1,4 +1,4 @@
-//! Forward passes of the supported architectures over a paged KV cache.
+//! Forward passes of the supported architectures over a paged KV cache, or over states of sequences.
 //!
 //! A position's logits are the same, bit for bit, however they are computed: alone, in a batch, in chunks of a prompt,
 //! after shared blocks, on one thread or several.
@@ -13,6 +13,7 @@ mod gemma2;
 mod gemma3;
 mod kv_cache;
 mod llama;
+mod mamba;
 mod model;
 mod phi3;
 mod qwen2;
@@ -22,7 +23,7 @@ mod step;
 mod weights;
 
 pub use batch::{BLOCK_TOKENS, Batch, BlockId, Column};
-pub use config::{Experts, ModelConfig};
+pub use config::{Experts, ModelConfig, StateSpace};
 pub use error::{ForwardError, LoadError};
 pub use kernels::Reservation;
 pub use kv_cache::{KvCache, KvCacheError, KvType};

@@ -1,9 +1,10 @@
 //! A loaded model: weights in memory, ready for forward passes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use formats::gguf::Gguf;
-use kernels::{KvStore, KvType, ThreadPool};
+use kernels::{KvStore, KvType, StateStore, ThreadPool};
 
 use crate::architecture::{Architecture, Forward};
 use crate::batch::{BLOCK_TOKENS, Batch};
@@ -35,10 +36,25 @@ impl ModelConfig {
         (Architecture::of(gguf)?.config)(gguf)
     }
 
-    /// Bytes of one KV block, all layers; `None` when memory could not hold it.
+    /// Bytes of one KV block, all layers; `None` when memory could not hold it. A state is F32, whatever the type.
     #[must_use]
     pub fn kv_block_bytes(&self, kv_type: KvType) -> Option<usize> {
-        KvStore::block_bytes(kv_type, self.layers, self.kv_heads, self.head_dim)
+        match self.state_space {
+            Some(sizes) => StateStore::slot_bytes(sizes.shape(), self.layers),
+            None => KvStore::block_bytes(kv_type, self.layers, self.kv_heads, self.head_dim),
+        }
+    }
+
+    /// Positions of a sequence that one block of the cache stands for. A state stands for all there may be.
+    #[must_use]
+    pub fn block_tokens(&self) -> usize {
+        if self.state_space.is_some() { self.context_len } else { BLOCK_TOKENS }
+    }
+
+    /// Blocks of the cache for `tokens` positions of a sequence.
+    #[must_use]
+    pub fn blocks_for(&self, tokens: usize) -> usize {
+        tokens.div_ceil(self.block_tokens())
     }
 }
 
@@ -125,6 +141,9 @@ impl Model {
             self.check_column(cache, batch, index, previous)?;
             previous = Some(index);
         }
+        if self.config.state_space.is_some() {
+            check_states(batch)?;
+        }
         let mut last = None;
         for &column in batch.logits_of {
             if column as usize >= batch.columns.len() || last.is_some_and(|last| column <= last) {
@@ -158,13 +177,13 @@ impl Model {
                 tables: batch.tables.len(),
             });
         };
-        let last_block = column.position as usize / BLOCK_TOKENS;
+        let last_block = column.position as usize / self.config.block_tokens();
         if last_block >= table.len() {
             return Err(ForwardError::Table { column: index, position: column.position, blocks: table.len() });
         }
         let neighbour = previous.map(|p| batch.columns[p]).filter(|p| p.sequence == column.sequence);
         // The neighbour's blocks were checked with it; the first column of a sequence checks all before it.
-        let first_block = neighbour.map_or(0, |p| p.position as usize / BLOCK_TOKENS);
+        let first_block = neighbour.map_or(0, |p| p.position as usize / self.config.block_tokens());
         if let Some(previous) = neighbour
             && previous.position.checked_add(1) != Some(column.position)
         {
@@ -176,6 +195,21 @@ impl Model {
             None => Ok(()),
         }
     }
+}
+
+/// Columns of a sequence stand together, and no two sequences change one state.
+fn check_states(batch: &Batch<'_>) -> Result<(), ForwardError> {
+    let (mut changed, mut previous) = (HashSet::new(), None);
+    for (index, column) in batch.columns.iter().enumerate() {
+        if previous.replace(column.sequence) == Some(column.sequence) {
+            continue;
+        }
+        let block = batch.tables[column.sequence as usize][0];
+        if !changed.insert(block) {
+            return Err(ForwardError::State { column: index, block });
+        }
+    }
+    Ok(())
 }
 
 /// The square root of a size.

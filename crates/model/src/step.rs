@@ -1,6 +1,7 @@
 //! The parts that all architectures' forward passes are made of, over the buffers of one step.
 
 mod mixture;
+mod state_space;
 
 use kernels::{
     Activations, Attention, AttentionInput, AttentionShape, Heads, KvPlaces, Matrix, QueryColumn, RopeFrequencies,
@@ -12,6 +13,7 @@ use crate::config::ModelConfig;
 use crate::kv_cache::KvCache;
 use crate::weights::{AttentionWeights, FeedForward, FeedForwardWeights, OuterWeights};
 use mixture::Mixture;
+use state_space::StateSpaceBuffers;
 
 /// Working memory of forward passes, reused from step to step; it grows to what the largest batch so far needed.
 #[derive(Default)]
@@ -29,6 +31,7 @@ pub struct Workspace {
     activations: Activations,
     attention: Attention,
     mixture: Mixture,
+    state_space: StateSpaceBuffers,
 }
 
 impl Workspace {
@@ -52,6 +55,9 @@ impl Workspace {
         for (table, frequencies) in self.rope_tables.iter_mut().zip(frequencies) {
             table.prepare(pool, frequencies, &self.columns, |c| c.position);
         }
+        if config.state_space.is_some() {
+            self.state_space.runs.prepare(&self.columns, batch.tables);
+        }
         Step {
             pool,
             config,
@@ -70,6 +76,7 @@ impl Workspace {
             activations: &mut self.activations,
             attention: &mut self.attention,
             mixture: &mut self.mixture,
+            state_space: &mut self.state_space,
         }
     }
 }
@@ -139,6 +146,7 @@ pub(crate) struct Step<'a> {
     activations: &'a mut Activations,
     attention: &'a mut Attention,
     mixture: &'a mut Mixture,
+    state_space: &'a mut StateSpaceBuffers,
 }
 
 impl Step<'_> {
@@ -220,10 +228,11 @@ impl Step<'_> {
             norms: norms.map(|weights| (weights, config.norm_eps)),
             angles: &self.rope_tables[rope],
         };
-        self.attention.prepare(self.pool, &mut self.cache.store, &places, &shape, heads);
+        let store = self.cache.kv();
+        self.attention.prepare(self.pool, store, &places, &shape, heads);
         let input = AttentionInput {
             shape,
-            store: &self.cache.store,
+            store,
             layer,
             columns: self.columns,
             tables: self.batch.tables,

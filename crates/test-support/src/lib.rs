@@ -18,5 +18,5 @@ mod vocabulary;
 pub use cluster::Cluster;
 pub use quantize::quantize;
 pub use random::Random;
-pub use tiny_model::{Architecture, RopeStretch, TinyExperts, TinyModel};
+pub use tiny_model::{Architecture, RopeStretch, TinyExperts, TinyModel, TinyStateSpace};
 pub use vocabulary::{CHAT_TEMPLATE, Special};

@@ -11,11 +11,6 @@ use model::{BLOCK_TOKENS, BlockId};
 use block_pool::BlockPool;
 use prefix_cache::{PrefixCache, Published};
 
-/// Blocks that hold `tokens` positions.
-pub(crate) fn blocks_for(tokens: usize) -> usize {
-    tokens.div_ceil(BLOCK_TOKENS)
-}
-
 /// A copy the runner has to make before the next forward pass; copies are made in the order they were planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockCopy {
@@ -24,7 +19,8 @@ pub(crate) struct BlockCopy {
     pub(crate) tokens: usize,
 }
 
-/// All KV blocks: each is free, referenced by tables, or cached (unreferenced, kept for its content).
+/// All KV blocks: each is free, referenced by tables, or cached (unreferenced, kept for its content). Or states: then a block
+/// stands for all positions of one sequence, and none is cached.
 ///
 /// Whoever holds a published block holds all its ancestors too, so cached blocks always form whole subtrees and each
 /// of them can be taken back, leaves first.
@@ -33,11 +29,27 @@ pub(crate) struct KvBlocks {
     pool: BlockPool,
     cache: PrefixCache,
     caching: bool,
+    block_tokens: usize,
 }
 
 impl KvBlocks {
     pub(crate) fn new(blocks: usize, caching: bool) -> Self {
-        Self { pool: BlockPool::new(blocks), cache: PrefixCache::new(blocks), caching }
+        Self { pool: BlockPool::new(blocks), cache: PrefixCache::new(blocks), caching, block_tokens: BLOCK_TOKENS }
+    }
+
+    /// Blocks that are states. The copy that a shared block needs before it is written is a copy of the state.
+    pub(crate) fn states(count: usize) -> Self {
+        Self { block_tokens: usize::MAX, ..Self::new(count, false) }
+    }
+
+    /// Positions that a block stands for.
+    pub(crate) fn block_tokens(&self) -> usize {
+        self.block_tokens
+    }
+
+    /// Blocks that hold `tokens` positions.
+    pub(crate) fn blocks_for(&self, tokens: usize) -> usize {
+        tokens.div_ceil(self.block_tokens)
     }
 
     pub(crate) fn total(&self) -> usize {

@@ -12,6 +12,7 @@ mod draft_model;
 mod pace;
 mod plant;
 mod speculation;
+mod states;
 
 /// A continuation straight from a runner with one table: no engine involved. `pick` chooses from a row of logits.
 fn continued(prompt: &[TokenId], count: usize, mut pick: impl FnMut(&[f32], u32) -> TokenId) -> Vec<TokenId> {

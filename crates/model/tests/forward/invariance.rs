@@ -2,7 +2,7 @@
 
 use formats::gguf::TensorType;
 use model::{KvType, Model};
-use test_support::TinyModel;
+use test_support::{Architecture, TinyModel};
 
 use crate::fixture::{Bench, Part, load, table, tokens};
 
@@ -24,7 +24,7 @@ fn alone(model: &Model, kv_type: KvType, tokens: &[u32]) -> Vec<Vec<f32>> {
 }
 
 /// Llama and Gemma 3 in several weight types, some of them with eight-bit keys and values too; all other architectures and
-/// what their files may declare in floats, mixtures in eight bits too.
+/// what their files may declare in floats, mixtures and state-space models in eight bits too.
 fn models() -> Vec<(TinyModel, KvType)> {
     let types = [TensorType::F32, TensorType::Q8_0, TensorType::Q4_1];
     let of = |tiny: TinyModel| types.map(|ty| tiny.clone().with_weights(ty));
@@ -43,8 +43,10 @@ fn models() -> Vec<(TinyModel, KvType)> {
     let variants = || TinyModel::variants().into_iter().filter(|(name, _)| !["llama", "gemma3"].contains(name));
     let mixtures = variants().map(|(_, tiny)| tiny).filter(|tiny| tiny.experts.is_some());
     let mixtures = mixtures.map(|tiny| tiny.with_weights(TensorType::Q8_0));
+    let states = variants().map(|(_, tiny)| tiny).filter(|tiny| tiny.architecture == Architecture::Mamba);
+    let states = states.map(|tiny| tiny.with_weights(TensorType::Q8_0));
     let variants = variants().map(|(_, tiny)| tiny);
-    all.chain(variants).chain(mixtures).map(|tiny| (tiny, KvType::F16)).chain(eight_bits).collect()
+    all.chain(variants).chain(mixtures).chain(states).map(|tiny| (tiny, KvType::F16)).chain(eight_bits).collect()
 }
 
 #[test]
@@ -106,7 +108,8 @@ fn batches_of_prefill_and_decode() {
 
 #[test]
 fn shared_and_copied_blocks() {
-    for (tiny, kv_type) in models() {
+    // A state is not shared, and copied as a whole: see `state_space`.
+    for (tiny, kv_type) in models().into_iter().filter(|(tiny, _)| tiny.architecture != Architecture::Mamba) {
         let model = load(&tiny, 2);
         let shared = tokens(76, 20);
         let continued =

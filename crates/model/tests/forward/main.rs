@@ -9,3 +9,4 @@ mod llama_cpp;
 mod plain;
 mod reference;
 mod refusals;
+mod state_space;

@@ -47,7 +47,7 @@ fn with_key(tiny: &TinyModel, name: &str, value: &Value) -> String {
 fn keys() {
     let llama = TinyModel::llama();
     let cases = [
-        ("general.architecture", Value::String("mamba".into()), "architecture \"mamba\" is not supported"),
+        ("general.architecture", Value::String("rwkv7".into()), "architecture \"rwkv7\" is not supported"),
         ("general.architecture", Value::Bool(false), "\"general.architecture\" is missing"),
         ("llama.block_count", Value::U32(0), "\"llama.block_count\" should be from 1 to 1024, but is 0"),
         ("llama.block_count", Value::U32(1 << 30), "\"llama.block_count\" should be from 1"),

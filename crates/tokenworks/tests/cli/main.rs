@@ -12,6 +12,7 @@ mod fleet;
 mod journal;
 mod quantize;
 mod serving;
+mod state_space;
 mod support;
 mod templates;
 mod tiny_model;
