@@ -6,6 +6,7 @@
 //! server for one test.
 #![forbid(unsafe_code)]
 
+mod adapter;
 #[cfg(unix)]
 mod cluster;
 mod folder;
@@ -16,6 +17,7 @@ mod vocabulary;
 
 #[cfg(unix)]
 pub use cluster::Cluster;
+pub use adapter::TinyAdapter;
 pub use quantize::quantize;
 pub use random::Random;
 pub use tiny_model::{Architecture, RopeStretch, TinyExperts, TinyModel};
