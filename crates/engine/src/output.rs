@@ -4,7 +4,7 @@ use std::any::Any;
 use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use inference::{
+use inference::{Adapter, 
     Allowance, CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, Request, RequestFailure, RequestId,
     SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
 };
@@ -51,6 +51,7 @@ pub(crate) struct Output {
     pub(crate) client: Option<u64>,
     pub(crate) turn: u64,
     pub(crate) prompt: Vec<TokenId>,
+    pub(crate) adapter: Option<Adapter>,
     max_tokens: u32,
     allowance: Option<Allowance>,
     /// Since when a candidate waits for the allowance.
@@ -96,6 +97,7 @@ impl Output {
             client: request.client,
             turn: 0,
             prompt: request.prompt,
+            adapter: request.adapter,
             max_tokens: request.max_tokens,
             allowance: request.allowance,
             starved_ns: None,

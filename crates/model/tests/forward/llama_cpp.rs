@@ -74,7 +74,7 @@ fn ours(name: &str, writer: &Writer) -> f64 {
     let model = Model::load(&opened(writer), &Arc::new(ThreadPool::new(2).unwrap())).unwrap();
     difference(name, |ids| {
         let mut bench = Bench::new(&model, KvType::F16, ids.len().div_ceil(32));
-        let all = bench.run(&[Part { tokens: ids, start: 0, table: &table(0, ids.len()) }]);
+        let all = bench.run(&[Part { tokens: ids, start: 0, table: &table(0, ids.len()), adapter: None }]);
         all[ids.len() - 1].iter().map(|&logit| f64::from(logit)).collect()
     })
 }
