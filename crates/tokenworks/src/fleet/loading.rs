@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::policy::{Resident, make_room};
-use super::{Inner, Outcome, Running};
+use super::{Inner, Outcome, Running, adapters};
 use crate::assembly::{self, Drafts, Production};
 use crate::catalogue::Builtin;
 use crate::commands::pull::consent;
@@ -143,9 +143,10 @@ fn set_aside(inner: &Inner, index: usize, look: &Look) {
 async fn make(inner: &Arc<Inner>, index: usize, look: Look, asks: bool) -> Result<()> {
     let residents = inner.residents(&inner.slots(), index);
     let others = residents.iter().fold(0_u64, |sum, other: &Resident| sum.saturating_add(other.takes.total()));
-    let most = inner.limit.map(|limit| limit.saturating_sub(others));
+    let set_apart = adapters::file_bytes(inner, index);
+    let most = inner.limit.map(|limit| limit.saturating_sub(others).saturating_sub(set_apart));
     let made = off_thread(inner, move |inner| produce(inner, index, (most, look.set_aside), asks)).await;
-    let Production { line, engine, facts } = match made {
+    let Production { line, engine, model, facts } = match made {
         Ok(production) => production,
         Err(error) => {
             inner.with(index, |slot| slot.takes = Need::default());
@@ -153,13 +154,22 @@ async fn make(inner: &Arc<Inner>, index: usize, look: Look, asks: bool) -> Resul
         }
     };
     let open = Arc::clone(&line);
+    let adapted = (Arc::clone(&line), Arc::clone(&model));
+    let adapter_bytes = match off_thread(inner, move |inner| adapters::load_all(inner, index, &adapted, asks)).await {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            inner.with(index, |slot| slot.takes = Need::default());
+            return Err(error);
+        }
+    };
     inner.with(index, |slot| {
         slot.state = ModelState::Loaded;
         slot.takes = facts.takes();
+        slot.takes.weights = slot.takes.weights.saturating_add(adapter_bytes);
         slot.context_len = Some(facts.context_len);
         slot.used = Instant::now();
         slot.failed = None;
-        slot.running = Some(Running { line, engine, uses: Arc::default(), facts });
+        slot.running = Some(Running { line, engine, model, uses: Arc::default(), facts });
     });
     if inner.closed() {
         open.close();
@@ -191,7 +201,7 @@ fn look(inner: &Inner, index: usize, asks: bool) -> Result<Look> {
         None => None,
     };
     let draft_bytes = draft.as_ref().map_or(0, |draft| draft.gguf.file_len());
-    let weights = gguf.file_len().saturating_add(draft_bytes);
+    let weights = gguf.file_len().saturating_add(draft_bytes).saturating_add(adapters::file_bytes(inner, index));
     let room = inner.limit.map(|limit| limit.saturating_sub(weights));
     let demand = KvDemand { available: room, ..KvDemand::of(name, &config, &own, &context.settings.engine)? };
     if demand.wanted.is_some() && room != Some(0) {
@@ -281,6 +291,7 @@ async fn drain(inner: &Arc<Inner>, index: usize) {
     let running = inner.with(index, |slot| {
         slot.state = ModelState::Unloaded;
         slot.takes = Need::default();
+        adapters::forget_weights(slot);
         slot.running.take()
     });
     // Not under the lock: the process that renders its chats ends with it.
@@ -289,7 +300,7 @@ async fn drain(inner: &Arc<Inner>, index: usize) {
 }
 
 /// Work that takes long, off the runtime's threads.
-async fn off_thread<T: Send + 'static>(
+pub(super) async fn off_thread<T: Send + 'static>(
     inner: &Arc<Inner>,
     work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
 ) -> Result<T> {
