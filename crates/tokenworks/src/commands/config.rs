@@ -119,6 +119,13 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     if let Some(template) = &own.chat_template {
         assembly::compile_template(context, &model.name, template)?;
     }
+    for (adapter, path) in &own.adapters {
+        formats::adapter::Adapter::open(path).map_err(|e| {
+            Error::usage(format!("models.{name}.adapters.{adapter}: cannot use {}", path.display()))
+                .because(chain(&e))
+                .hint("give a folder of PEFT (adapter_config.json, adapter_model.safetensors) or a GGUF adapter")
+        })?;
+    }
     let draft = draft_model::reference(context, &model.name, &own)?;
     let mut report = ModelReport {
         name: model.name.clone(),

@@ -271,57 +271,6 @@ fn log_sum_exp(logits: &[f32]) -> (f64, usize) {
     (most + logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum::<f64>().ln(), top)
 }
 
-<<<<<<< HEAD:crates/tokenworks/src/commands/divergence/mod.rs
-=======
-/// A model with room for a window.
-struct Reader {
-    model: Model,
-    workspace: Workspace,
-    cache: KvCache,
-    table: Vec<BlockId>,
-    logits: Vec<f32>,
-}
-
-impl Reader {
-    fn new(gguf: &Gguf, ctx: usize, pool: &Arc<ThreadPool>) -> Result<Self> {
-        let model = Model::load(gguf, pool).map_err(|e| file_error(gguf.path(), &e))?;
-        let blocks = ctx.div_ceil(BLOCK_TOKENS);
-        let cache = model
-            .new_kv_cache(KvType::F16, blocks)
-            .map_err(|e| Error::failure("cannot make the KV cache").because(chain(&e)).hint("give a smaller --ctx"))?;
-        let table = (0..).take(blocks).collect();
-        let logits = vec![0.0; COLUMNS * model.config().vocab_size];
-        Ok(Self { model, workspace: Workspace::new(), cache, table, logits })
-    }
-
-    /// Computes the positions `columns` of a window; logits of those in `scored`.
-    fn forward(
-        &mut self,
-        window: &[u32],
-        columns: std::ops::Range<usize>,
-        scored: std::ops::Range<usize>,
-    ) -> Result<()> {
-        let failed = |e: String| Error::failure("the forward pass failed").because(e);
-        let number = |n: usize| u32::try_from(n).map_err(|e| failed(e.to_string()));
-        let first = columns.start;
-        let column = |position: usize| Ok(Column { token: window[position], position: number(position)?, sequence: 0 });
-        let columns = columns.map(column).collect::<Result<Vec<_>>>()?;
-        let logits_of = scored.map(|position| number(position - first)).collect::<Result<Vec<_>>>()?;
-        let batch = Batch { columns: &columns, tables: &[&self.table], logits_of: &logits_of, adapters: &[] };
-        let logits = &mut self.logits[..logits_of.len() * self.model.config().vocab_size];
-        self.model
-            .forward(&mut self.workspace, &mut self.cache, &batch, logits)
-            .map_err(|e| failed(chain(&e)))
-    }
-
-    /// Logits of the scored position `index` of the last forward pass.
-    fn logits(&self, index: usize) -> &[f32] {
-        let vocab = self.model.config().vocab_size;
-        &self.logits[index * vocab..][..vocab]
-    }
-}
-
->>>>>>> 1c24555 (engine: requests choose an adapter; the prefix cache never shares between adapters (unbuilt)):crates/tokenworks/src/commands/quantize/divergence.rs
 #[cfg(test)]
 mod tests {
     use super::*;
