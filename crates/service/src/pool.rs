@@ -92,7 +92,7 @@ pub enum PoolError {
         name: String,
     },
     /// The model is there, but has no adapter of this name.
-    #[error("the model `{model}` has no adapter `{adapter}`; {}", known(.known))]
+    #[error("the model `{model}` has no adapter `{adapter}`; {}", listed(.known))]
     UnknownAdapter {
         /// The model.
         model: String,
@@ -144,7 +144,7 @@ pub enum PoolError {
 }
 
 /// The names of adapters, for a message.
-fn known(names: &[String]) -> String {
+fn listed(names: &[String]) -> String {
     match names {
         [] => "it has none".to_owned(),
         names => format!("it has: {}", names.join(", ")),

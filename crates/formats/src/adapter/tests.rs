@@ -134,7 +134,6 @@ fn pairs_that_are_no_pairs() {
     refused(open(&config(), &[]), &["changes nothing"]);
     let [a, b] = [&pair[0].0, &pair[1].0].map(String::clone);
     refused(open(&config(), &[(a.clone(), [4, 8]), (b.clone(), [6, 5])]), &["make no low-rank product"]);
-    refused(open(&config(), &[(a.clone(), [0, 8]), (b.clone(), [6, 0])]), &[&a]);
     refused(open(&with("r", json!(1025)), &[(a, [1025, 8]), (b, [6, 1025])]), &["1025", "limit of 1024"]);
 }
 
@@ -147,6 +146,20 @@ fn folders_that_lack_a_file() {
     std::fs::remove_file(folder.path("adapter_config.json")).unwrap();
     refused(folder.open(), &["has no adapter_config.json"]);
     refused(Adapter::open(folder.path("missing")), &["cannot open"]);
+}
+
+/// The writer makes none, so the header is written by hand.
+#[test]
+fn a_pair_of_rank_zero() {
+    let folder = Folder::new(&config(), &[]);
+    let entry = |half: &str, shape: [u64; 2]| {
+        let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [0, 0]});
+        format!("\"{Q}.lora_{half}.weight\":{entry}")
+    };
+    let header = format!("{{{},{}}}", entry("A", [0, 8]), entry("B", [6, 0]));
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    std::fs::write(folder.path("adapter_model.safetensors"), bytes).unwrap();
+    refused(folder.open(), &[Q, "hold a 0"]);
 }
 
 /// A GGUF adapter with these keys and tensors.

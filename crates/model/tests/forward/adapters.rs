@@ -10,8 +10,9 @@ use test_support::{TinyAdapter, TinyModel};
 
 use crate::fixture::{Bench, Part, load, load_written, table, tokens, variant};
 
-/// Largest difference from the merged model, in standard deviations of the logits.
-const TOLERANCE: f64 = 1e-3;
+/// Root-mean-square difference from the merged model, in standard deviations of the logits. Nearly all of it comes from keys
+/// and values whose rounding to half floats tips over.
+const TOLERANCE: f64 = 3e-4;
 const TOKENS: usize = 90;
 
 fn open(model: &Model, path: &Path) -> Result<Adapter, String> {
@@ -40,14 +41,14 @@ fn run(model: &Model, adapter: Option<&Adapter>, tokens: &[u32], chunk: usize) -
     parts.flat_map(|(i, tokens)| bench.run(&[Part { tokens, start: i * chunk, table: &table, adapter }])).collect()
 }
 
-/// Largest difference, in standard deviations of the expected logits.
+/// Root-mean-square difference, in standard deviations of the expected logits.
 fn difference(got: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
     let all: Vec<f64> = expected.iter().flatten().map(|&x| f64::from(x)).collect();
     let mean = all.iter().sum::<f64>() / all.len() as f64;
     let deviation = (all.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / all.len() as f64).sqrt();
     assert!(deviation >= 0.9, "logits spread over {deviation} only");
-    let worst = got.iter().flatten().zip(&all).map(|(&got, expected)| (f64::from(got) - expected).abs());
-    worst.fold(0.0, f64::max) / deviation
+    let squares = got.iter().flatten().zip(&all).map(|(&got, expected)| (f64::from(got) - expected).powi(2));
+    (squares.sum::<f64>() / all.len() as f64).sqrt() / deviation
 }
 
 fn same(got: &[Vec<f32>], expected: &[Vec<f32>]) -> bool {
