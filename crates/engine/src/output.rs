@@ -4,9 +4,9 @@ use std::any::Any;
 use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use inference::{Adapter, 
-    Allowance, CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, Request, RequestFailure, RequestId,
-    SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
+use inference::{
+    Adapter, Allowance, CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, Request, RequestFailure,
+    RequestId, SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
 };
 
 use crate::draft::{self, Drafter, Guess, Lookup, Prospect, Usual};

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use engine::{EngineConfig, LocalEngine, ModelRunner, Runner};
 use formats::gguf::Gguf;
-use inference::{Adapter, Engine, Event, Request, RequestId, SamplingParams, SubmitError, TokenId, TokenLogprobs, Usage};
+use inference::{
+    Adapter, Engine, Event, Request, RequestId, SamplingParams, SubmitError, TokenId, TokenLogprobs, Usage,
+};
 use kernels::ThreadPool;
 use model::{KvType, Model};
 use test_support::{TinyAdapter, TinyModel};
@@ -70,7 +72,8 @@ impl Plant {
 
     /// With the base as the model that guesses ahead, if `drafts`.
     fn engine(&self, drafts: bool) -> LocalEngine {
-        let runner = || Box::new(ModelRunner::new(Arc::clone(&self.model), KvType::F16, 40).unwrap()) as Box<dyn Runner>;
+        let runner =
+            || Box::new(ModelRunner::new(Arc::clone(&self.model), KvType::F16, 40).unwrap()) as Box<dyn Runner>;
         let config = EngineConfig { seed: Some(1), speculation: drafts, prefill_chunk: 40, ..EngineConfig::default() };
         LocalEngine::start_with_draft(runner(), drafts.then(runner), config).unwrap()
     }

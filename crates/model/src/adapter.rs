@@ -54,11 +54,7 @@ impl fmt::Debug for Adapter {
 
 impl Adapter {
     /// Loads an adapter for a model of this configuration.
-    pub(crate) fn load(
-        config: &ModelConfig,
-        file: &adapter::Adapter,
-        pool: &ThreadPool,
-    ) -> Result<Self, LoadError> {
+    pub(crate) fn load(config: &ModelConfig, file: &adapter::Adapter, pool: &ThreadPool) -> Result<Self, LoadError> {
         if let Some(found) = file.architecture().filter(|found| *found != config.architecture) {
             let found = found.chars().take(40).flat_map(char::escape_debug).collect();
             return Err(LoadError::AdapterArchitecture { found, model: config.architecture });

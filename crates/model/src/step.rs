@@ -209,11 +209,8 @@ impl Step<'_> {
                 add_to_rows(self.pool, x, bias);
             }
         }
-        let mut products = [
-            (Part::Query, &mut *self.queries),
-            (Part::Key, &mut *self.keys),
-            (Part::Value, &mut *self.values),
-        ];
+        let mut products =
+            [(Part::Query, &mut *self.queries), (Part::Key, &mut *self.keys), (Part::Value, &mut *self.values)];
         self.low_rank.add(self.pool, (&self.adapted, layer), self.activations, &mut products);
     }
 

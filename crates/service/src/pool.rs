@@ -222,11 +222,7 @@ pub trait ModelPool: Send + Sync {
     ///
     /// # Errors
     /// See [`PoolError`].
-    fn unload_adapter<'a>(
-        &'a self,
-        model: &'a str,
-        adapter: &'a str,
-    ) -> BoxFuture<'a, Result<ModelStatus, PoolError>>;
+    fn unload_adapter<'a>(&'a self, model: &'a str, adapter: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>>;
 
     /// Says whether a model may be unloaded by itself.
     ///

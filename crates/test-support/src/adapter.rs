@@ -10,8 +10,7 @@ use crate::folder::module;
 use crate::{Random, TinyModel};
 
 /// Projections that adapters change: GGUF's names.
-const PARTS: [&str; 8] =
-    ["attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+const PARTS: [&str; 8] = ["attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
 /// A tiny adapter to be, of all projections of a [`TinyModel`].
 #[derive(Clone, Debug)]
@@ -51,8 +50,11 @@ impl TinyAdapter {
 
     fn pairs(&self, base: &Gguf) -> Vec<Pair> {
         let mut random = Random::new(self.seed);
-        let part = |name: &str| name.strip_prefix("blk.")?.strip_suffix(".weight")?.split_once('.').map(|(_, part)| part.to_owned());
-        let changed = base.tensors().iter().filter(|tensor| part(&tensor.name).is_some_and(|part| PARTS.contains(&&*part)));
+        let part = |name: &str| {
+            name.strip_prefix("blk.")?.strip_suffix(".weight")?.split_once('.').map(|(_, part)| part.to_owned())
+        };
+        let changed =
+            base.tensors().iter().filter(|tensor| part(&tensor.name).is_some_and(|part| PARTS.contains(&&*part)));
         let mut numbers = |count: u64, over: u64| -> Vec<f32> {
             #[expect(clippy::cast_precision_loss, reason = "sizes of tiny models")]
             let scale = 1.0 / (over as f32).sqrt();
@@ -105,7 +107,9 @@ impl TinyAdapter {
         let base = opened(model)?;
         let architecture = base.get_str("general.architecture")?.unwrap_or_default().to_owned();
         let mut writer = Writer::new();
-        for (key, value) in [("general.type", "adapter"), ("adapter.type", "lora"), ("general.architecture", &architecture)] {
+        for (key, value) in
+            [("general.type", "adapter"), ("adapter.type", "lora"), ("general.architecture", &architecture)]
+        {
             writer.key(key, Value::String(value.to_owned()));
         }
         writer.key("adapter.lora.alpha", Value::F32(self.alpha));
@@ -156,7 +160,8 @@ fn bytes(values: &[f32]) -> Vec<u8> {
 
 /// The model's file.
 fn opened(model: &TinyModel) -> Result<Gguf, FormatError> {
-    let folder = tempfile::tempdir().map_err(|source| FormatError::Io { what: "a folder".to_owned(), offset: 0, source })?;
+    let folder =
+        tempfile::tempdir().map_err(|source| FormatError::Io { what: "a folder".to_owned(), offset: 0, source })?;
     let path = folder.path().join("tiny.gguf");
     model.write(&path)?;
     Gguf::open(&path)

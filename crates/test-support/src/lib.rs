@@ -15,9 +15,9 @@ mod random;
 mod tiny_model;
 mod vocabulary;
 
+pub use adapter::TinyAdapter;
 #[cfg(unix)]
 pub use cluster::Cluster;
-pub use adapter::TinyAdapter;
 pub use quantize::quantize;
 pub use random::Random;
 pub use tiny_model::{Architecture, RopeStretch, TinyExperts, TinyModel};

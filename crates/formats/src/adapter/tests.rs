@@ -70,8 +70,10 @@ fn a_folder_of_peft() {
     let adapter = open(&config(), &tensors).unwrap();
     let found: Vec<_> =
         adapter.changes().iter().map(|c| (c.matrix.as_str(), c.layer, c.projection, c.rank, c.scale)).collect();
-    let expected =
-        [("blk.0.attn_q.weight", 0, Projection::Query, 4, 2.0), ("blk.1.attn_output.weight", 1, Projection::Output, 4, 2.0)];
+    let expected = [
+        ("blk.0.attn_q.weight", 0, Projection::Query, 4, 2.0),
+        ("blk.1.attn_output.weight", 1, Projection::Output, 4, 2.0),
+    ];
     assert_eq!(found, expected);
     assert!(adapter.rows_as_trained() && adapter.architecture().is_none());
     let a = adapter.tensors().tensor(&adapter.changes()[0].a()).unwrap();
@@ -88,7 +90,10 @@ fn factors() {
     patterns["r"] = json!(16);
     assert_eq!(scale(&patterns).unwrap(), 2.0);
     refused(open(&with("r", json!(16)), &pair_of(Q)), &["rank is 4", "says 16"]);
-    refused(open(&with("alpha_pattern", json!({"q_proj": 2, "self_attn.q_proj": 3})), &pair_of(Q)), &["several patterns"]);
+    refused(
+        open(&with("alpha_pattern", json!({"q_proj": 2, "self_attn.q_proj": 3})), &pair_of(Q)),
+        &["several patterns"],
+    );
     refused(open(&with("alpha_pattern", json!({".*q_proj$": 2})), &pair_of(Q)), &["alpha_pattern", "names of modules"]);
     refused(open(&with("rank_pattern", json!({"^model.q_proj": 2})), &pair_of(Q)), &["rank_pattern"]);
 }

@@ -108,7 +108,8 @@ impl<'a> Scales<'a> {
         for (field, expected) in REFUSED {
             config.only(field, expected, is_off)?;
         }
-        config.only("bias", "\"none\" (biases of adapters are not supported)", |value| value.as_str() == Some("none"))?;
+        config
+            .only("bias", "\"none\" (biases of adapters are not supported)", |value| value.as_str() == Some("none"))?;
         let expected = format!("true, false or one of {} (others change the base)", INITIALIZED.join(", "));
         config.only("init_lora_weights", &expected, |value| {
             value.is_boolean() || value.as_str().is_some_and(|value| INITIALIZED.contains(&value))
@@ -119,7 +120,9 @@ impl<'a> Scales<'a> {
             let is_name = |module: &str| module.chars().all(|c| c.is_ascii_alphanumeric() || "._".contains(c));
             match numbers.iter().all(|(module, number)| is_name(module) && *number > 0.0) {
                 true => Ok(numbers),
-                false => Err(config.wrong(field, "an object of names of modules (no other patterns) and numbers above 0")),
+                false => {
+                    Err(config.wrong(field, "an object of names of modules (no other patterns) and numbers above 0"))
+                }
             }
         };
         let rank = narrow(f64::from(config.size("r")?));

@@ -83,7 +83,12 @@ pub(crate) fn open(folder: &Path) -> Result<Gguf, FormatError> {
     }
     if !tied && gguf.tensor(HEAD).is_none() {
         let (field, expected) = ("tie_word_embeddings".to_owned(), "true where there is no tensor \"lm_head.weight\"");
-        return Err(FormatError::Config { file: CONFIG, field, expected: expected.to_owned(), actual: "is false".to_owned() });
+        return Err(FormatError::Config {
+            file: CONFIG,
+            field,
+            expected: expected.to_owned(),
+            actual: "is false".to_owned(),
+        });
     }
     Ok(gguf)
 }

@@ -60,9 +60,7 @@ fn same(got: &[Vec<f32>], expected: &[Vec<f32>]) -> bool {
 fn check(what: &str, tiny: &TinyModel, base: &Model, made: &TinyAdapter, adapter: &Adapter) {
     let tokens = tokens(TOKENS, 4);
     let got = run(base, Some(adapter), &tokens, 33);
-    let merged = |made: &TinyAdapter| {
-        run(&load_written(&made.merged(tiny).unwrap(), 2).unwrap(), None, &tokens, 33)
-    };
+    let merged = |made: &TinyAdapter| run(&load_written(&made.merged(tiny).unwrap(), 2).unwrap(), None, &tokens, 33);
     let near = difference(&got, &merged(made));
     assert!(near <= TOLERANCE, "{what}: {near} from the merged model");
     for (other, logits) in [
@@ -90,10 +88,8 @@ fn gguf_adapters_are_the_merged_model() {
 fn folders_of_peft_are_the_merged_model() {
     let tiny = TinyModel::llama();
     let base = load(&tiny, 2);
-    for made in [
-        TinyAdapter::new(5, 71),
-        TinyAdapter { rank_stabilized: true, alpha: 2.0, ..TinyAdapter::new(9, 72) },
-    ] {
+    for made in [TinyAdapter::new(5, 71), TinyAdapter { rank_stabilized: true, alpha: 2.0, ..TinyAdapter::new(9, 72) }]
+    {
         check("folder", &tiny, &base, &made, &folder_of(&base, &made, &tiny));
     }
 }
@@ -121,7 +117,8 @@ fn mixed_batches_give_the_bits_of_each_alone() {
     ] {
         let (one, two) = (load(&tiny, 1), load(&tiny, 2));
         let writers = [TinyAdapter::new(3, 80), TinyAdapter::new(8, 81)].map(|made| made.writer(&tiny).unwrap());
-        let sequences: Vec<Vec<u32>> = [75, 50, 97, 33, 60].iter().zip(20..).map(|(&n, seed)| tokens(n, seed)).collect();
+        let sequences: Vec<Vec<u32>> =
+            [75, 50, 97, 33, 60].iter().zip(20..).map(|(&n, seed)| tokens(n, seed)).collect();
         let chosen = [Some(0), None, Some(1), Some(0), None];
         let load_all = |model: &Model| writers.each_ref().map(|writer| written(model, writer).unwrap());
         let own = load_all(&one);

@@ -85,7 +85,12 @@ fn batches_of_prefill_and_decode() {
                 let end: [usize; 4] = std::array::from_fn(|i| sequences[i].len().min(done[i] + counts[i]));
                 let parts: Vec<Part<'_>> = live
                     .iter()
-                    .map(|&i| Part { tokens: &sequences[i][done[i]..end[i]], start: done[i], table: &tables[i], adapter: None })
+                    .map(|&i| Part {
+                        tokens: &sequences[i][done[i]..end[i]],
+                        start: done[i],
+                        table: &tables[i],
+                        adapter: None,
+                    })
                     .collect();
                 let mut logits = bench.run(&parts).into_iter();
                 for (&i, part) in live.iter().zip(&parts) {
@@ -149,7 +154,12 @@ fn long_sequences() {
         let mut bench = Bench::new(&two, kv_type, blocks.len());
         let mut got = bench.run(&[Part { tokens: &tokens[..1200], start: 0, table: &blocks, adapter: None }]);
         for position in 1200..tokens.len() {
-            got.extend(bench.run(&[Part { tokens: &tokens[position..=position], start: position, table: &blocks, adapter: None }]));
+            got.extend(bench.run(&[Part {
+                tokens: &tokens[position..=position],
+                start: position,
+                table: &blocks,
+                adapter: None,
+            }]));
         }
         assert_same("decode after a long prompt", &got, &expected);
     }
@@ -175,8 +185,9 @@ fn many_of_one_prefix() {
         for step in 0..2 {
             let rest = |own: &'_ Vec<u32>| if step == 0 { 0..1 } else { 1..own.len() };
             let parts = own.iter().zip(&tables);
-            let parts: Vec<Part<'_>> =
-                parts.map(|(own, table)| Part { tokens: &own[rest(own)], start: 600 + step, table, adapter: None }).collect();
+            let parts: Vec<Part<'_>> = parts
+                .map(|(own, table)| Part { tokens: &own[rest(own)], start: 600 + step, table, adapter: None })
+                .collect();
             let mut logits = bench.run(&parts).into_iter();
             for (got, part) in got.iter_mut().zip(&parts) {
                 got.extend(logits.by_ref().take(part.tokens.len()));

@@ -217,7 +217,12 @@ fn forward(
         columns.iter().map(|&(token, position, sequence)| Column { token, position, sequence }).collect();
     let mut cache = model.new_kv_cache(KvType::F16, 4).unwrap();
     let mut logits = vec![0.0; logits_of.len() * model.config().vocab_size];
-    model.forward(&mut Workspace::new(), &mut cache, &Batch { columns: &columns, tables, logits_of, adapters: &[] }, &mut logits)
+    model.forward(
+        &mut Workspace::new(),
+        &mut cache,
+        &Batch { columns: &columns, tables, logits_of, adapters: &[] },
+        &mut logits,
+    )
 }
 
 #[test]

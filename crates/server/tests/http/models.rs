@@ -124,11 +124,7 @@ impl ModelPool for Fake {
         Box::pin(std::future::ready(done))
     }
 
-    fn unload_adapter<'a>(
-        &'a self,
-        model: &'a str,
-        adapter: &'a str,
-    ) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
+    fn unload_adapter<'a>(&'a self, model: &'a str, adapter: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
         self.adapters.lock().unwrap().retain(|known| known.name != adapter);
         Box::pin(std::future::ready(self.change(model, &format!("unload {adapter} from"), ModelState::Loaded)))
     }
@@ -299,10 +295,7 @@ async fn adapters_are_loaded_listed_as_models_and_unloaded() {
     );
     let unloaded = admin(address, "DELETE", "/models/scripted/adapters/legal", Value::Null).await.json();
     assert_eq!(unloaded["adapters"], json!([]));
-    assert_eq!(
-        *pool.done.lock().unwrap(),
-        ["load legal from /srv/legal into scripted", "unload legal from scripted"]
-    );
+    assert_eq!(*pool.done.lock().unwrap(), ["load legal from /srv/legal into scripted", "unload legal from scripted"]);
     let known = vec!["legal".to_owned(), "medical".to_owned()];
     let (model, adapter) = ("scripted".to_owned(), "none".to_owned());
     pool.refuse(Some(PoolError::UnknownAdapter { model, adapter, known }));

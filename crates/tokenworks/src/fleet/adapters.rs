@@ -151,9 +151,9 @@ pub(super) fn forget_weights(slot: &mut Slot) {
 fn take(line: &LocalLine, model: &Model, name: &str, path: &Path) -> Result<Weights> {
     let full = format!("{}:{name}", line.card().id);
     let wrong = |error: &dyn std::error::Error| {
-        Error::failure(format!("cannot use {} as the adapter {full}", path.display()))
-            .because(chain(error))
-            .hint("give a folder of PEFT (adapter_config.json, adapter_model.safetensors) or a GGUF adapter of this model")
+        Error::failure(format!("cannot use {} as the adapter {full}", path.display())).because(chain(error)).hint(
+            "give a folder of PEFT (adapter_config.json, adapter_model.safetensors) or a GGUF adapter of this model",
+        )
     };
     let file = formats::adapter::Adapter::open(path).map_err(|e| wrong(&e))?;
     let weights = model.load_adapter(&file).map_err(|e| wrong(&e))?;

@@ -442,11 +442,7 @@ impl ModelPool for Fleet {
         })
     }
 
-    fn unload_adapter<'a>(
-        &'a self,
-        model: &'a str,
-        adapter: &'a str,
-    ) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
+    fn unload_adapter<'a>(&'a self, model: &'a str, adapter: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
         Box::pin(async move {
             let index = self.0.index(model)?;
             adapters::unload(&self.0, index, adapter).await?;

@@ -59,7 +59,9 @@ fn two_adapters_and_the_base_are_served_at_once() {
     let sandbox = sandbox();
     let serving = Serving::start(&sandbox, &[]);
     let before = weight_bytes(&sandbox);
-    assert!(sandbox.run(&["models", "adapter", "load", "a", "second", "second.gguf"]).good().contains("second: loaded"));
+    assert!(
+        sandbox.run(&["models", "adapter", "load", "a", "second", "second.gguf"]).good().contains("second: loaded")
+    );
     assert!(weight_bytes(&sandbox) > before, "its weights count");
     let listed = serving.request("GET /v1/models", "");
     for name in ["\"a:first\"", "\"a:second\"", "\"bee:second\"", "\"parent\":\"a\""] {
@@ -69,15 +71,26 @@ fn two_adapters_and_the_base_are_served_at_once() {
     let alone = names.map(|name| text(&serving, name));
     assert!(alone[0] != alone[1] && alone[1] != alone[2] && alone[0] != alone[2], "{alone:?}");
     std::thread::scope(|scope| {
-        let asked: Vec<_> =
-            (0..9).map(|i| (i, scope.spawn({ let serving = &serving; move || text(serving, names[i % 3]) }))).collect();
+        let asked: Vec<_> = (0..9)
+            .map(|i| {
+                (
+                    i,
+                    scope.spawn({
+                        let serving = &serving;
+                        move || text(serving, names[i % 3])
+                    }),
+                )
+            })
+            .collect();
         for (i, answer) in asked {
             assert_eq!(answer.join().unwrap(), alone[i % 3], "{}", names[i % 3]);
         }
     });
     let metrics = serving.request("GET /metrics", "");
     assert!(metrics.contains("tokenworks_output_tokens_total{model=\"a:first\",kind=\"visible\"}"), "{metrics}");
-    for (model, words) in [("a:none", "it has: first, second"), ("bee:none", "the model `a`"), ("none:first", "not served here")] {
+    for (model, words) in
+        [("a:none", "it has: first, second"), ("bee:none", "the model `a`"), ("none:first", "not served here")]
+    {
         let unknown = complete(&serving, model, 2);
         assert!(unknown.starts_with("HTTP/1.1 404") && unknown.contains(words), "{model}: {unknown}");
     }
@@ -142,7 +155,10 @@ fn a_broken_adapter_of_the_configuration_is_told_before_and_at_the_start() {
     let sandbox = sandbox();
     std::fs::remove_file(sandbox.path("first/adapter_model.safetensors")).unwrap();
     let checked = sandbox.run(&["config", "check"]).bad(1);
-    assert!(checked.contains("models.a.adapters.first") && checked.contains("has no adapter_model.safetensors"), "{checked}");
+    assert!(
+        checked.contains("models.a.adapters.first") && checked.contains("has no adapter_model.safetensors"),
+        "{checked}"
+    );
     let served = sandbox.run(&["serve", "--port", "0"]).bad(1);
     assert!(served.contains("as the adapter a:first"), "{served}");
 }

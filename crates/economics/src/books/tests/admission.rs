@@ -56,7 +56,11 @@ fn an_adapter_pays_its_own_price_or_its_bases() {
         plant.books.admit(admission)
     };
     assert!(matches!(admit("m:plain", None).map(drop), Err(AdmitError::UnknownPrice(_))));
-    assert_eq!(admit("m:other", Some(MODEL)).map(drop).unwrap_err(), AdmitError::NotInPlan("m:other".into()), "each by its name");
+    assert_eq!(
+        admit("m:other", Some(MODEL)).map(drop).unwrap_err(),
+        AdmitError::NotInPlan("m:other".into()),
+        "each by its name"
+    );
     for (model, paid) in [("m:plain", 10 * IN), ("m:priced", 20 * IN)] {
         let mut ticket = admit(model, Some(MODEL)).unwrap();
         let quantities = Quantities { in_uncached: 10, ..Quantities::default() };
@@ -212,8 +216,17 @@ fn the_house_and_the_configuration_s_keys_ask_for_nothing() {
     assert!(ops.scopes.contains(&Scope::Plant) && ops.max_priority == 9);
     for identity in [plant.books.identify_house("someone").unwrap(), ops] {
         let (id, identity) = (next_id(), &identity);
-        let admission =
-            Admission { id, identity, model: "tiny", base: None, input: 5, max_output: 500, tag: "", user: "", now_ms: NOW };
+        let admission = Admission {
+            id,
+            identity,
+            model: "tiny",
+            base: None,
+            input: 5,
+            max_output: 500,
+            tag: "",
+            user: "",
+            now_ms: NOW,
+        };
         let mut ticket = plant.books.admit(admission).unwrap();
         let charge = ticket.settle(&used(5, 9), End::Stop, NOW).unwrap().charge;
         assert_eq!((charge.total(), charge.lines.len()), (Nano::ZERO, 2));

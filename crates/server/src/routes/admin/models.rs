@@ -197,11 +197,7 @@ pub(crate) async fn adapters(
         (status = 503, body = protocol::ErrorBody, description = "It does not fit into memory (the message shows the arithmetic), or cannot be loaded for this model")
     )
 )]
-pub(crate) async fn load_adapter(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Answer {
+pub(crate) async fn load_adapter(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
     let (_ticket, caller, mut fields) = read(&app, request).await?;
     let admin = Admin::of_plant(&app, &caller)?;
     let adapter = fields.string("name")?.ok_or_else(|| missing("name", "a string"))?;
