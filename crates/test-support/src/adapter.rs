@@ -41,6 +41,12 @@ impl TinyAdapter {
         Self { rank, alpha, rank_stabilized: false, seed }
     }
 
+    /// The one that llama.cpp's answers are kept for.
+    #[must_use]
+    pub fn reference() -> Self {
+        Self::new(4, 40)
+    }
+
     /// Factor of the products.
     fn scale(&self) -> f32 {
         #[expect(clippy::cast_precision_loss, reason = "ranks of tiny adapters")]

@@ -20,7 +20,7 @@ fn open(model: &Model, path: &Path) -> Result<Adapter, String> {
     model.load_adapter(&file).map_err(|error| error.to_string())
 }
 
-fn written(model: &Model, writer: &Writer) -> Result<Adapter, String> {
+pub(crate) fn written(model: &Model, writer: &Writer) -> Result<Adapter, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("adapter.gguf");
     writer.write(&path).unwrap();
