@@ -147,16 +147,21 @@ pub(super) fn forget_weights(slot: &mut Slot) {
     }
 }
 
+fn open(full: &str, path: &Path) -> Result<formats::adapter::Adapter> {
+    formats::adapter::Adapter::open(path).map_err(|e| unusable(full, path, &e))
+}
+
+fn unusable(full: &str, path: &Path, error: &dyn std::error::Error) -> Error {
+    Error::failure(format!("cannot use {} as the adapter {full}", path.display()))
+        .because(chain(error))
+        .hint("give a folder of PEFT (adapter_config.json, adapter_model.safetensors) or a GGUF adapter of this model")
+}
+
 /// Takes an adapter into memory.
 fn take(line: &LocalLine, model: &Model, name: &str, path: &Path) -> Result<Weights> {
     let full = format!("{}:{name}", line.card().id);
-    let wrong = |error: &dyn std::error::Error| {
-        Error::failure(format!("cannot use {} as the adapter {full}", path.display())).because(chain(error)).hint(
-            "give a folder of PEFT (adapter_config.json, adapter_model.safetensors) or a GGUF adapter of this model",
-        )
-    };
-    let file = formats::adapter::Adapter::open(path).map_err(|e| wrong(&e))?;
-    let weights = model.load_adapter(&file).map_err(|e| wrong(&e))?;
+    let file = open(&full, path)?;
+    let weights = model.load_adapter(&file).map_err(|e| unusable(&full, path, &e))?;
     let bytes = weights.bytes() as u64;
     let adapter = inference::Adapter::new(Arc::new(weights));
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -206,6 +211,9 @@ async fn load_in_turn(inner: &Arc<Inner>, index: usize, name: String, path: Path
     }
     let model = inner.name(index);
     let failed = |error: Error| PoolError::Failed { model: format!("{model}:{name}"), reason: error.to_string() };
+    let (full, own_path) = (format!("{model}:{name}"), path.clone());
+    let bytes = off_thread(inner, move |_| open(&full, &own_path).map(|file| file.tensors().file_len()));
+    let bytes = bytes.await.map_err(failed)?;
     let running = inner.with(index, |slot| {
         let running = slot.running.as_ref().filter(|_| slot.state == ModelState::Loaded)?;
         Some((Arc::clone(&running.line), Arc::clone(&running.model)))
@@ -215,7 +223,7 @@ async fn load_in_turn(inner: &Arc<Inner>, index: usize, name: String, path: Path
         inner.with(index, |slot| slot.adapters.insert(name, Adapter::new(path)));
         return Ok(());
     };
-    fits(inner, index, &name, &path)?;
+    fits(inner, index, &name, bytes)?;
     let (own_name, own_path) = (name.clone(), path.clone());
     let work = move |_: &Inner| take(&line, &weights_of, &own_name, &own_path);
     let weights = off_thread(inner, work).await.map_err(failed)?;
@@ -228,11 +236,9 @@ async fn load_in_turn(inner: &Arc<Inner>, index: usize, name: String, path: Path
 }
 
 /// Whether an adapter fits beside all that is in memory: no model leaves for it.
-fn fits(inner: &Inner, index: usize, name: &str, path: &Path) -> Result<(), PoolError> {
+fn fits(inner: &Inner, index: usize, name: &str, weights: u64) -> Result<(), PoolError> {
     let full = format!("{}:{name}", inner.name(index));
-    let file = formats::adapter::Adapter::open(path);
-    let file = file.map_err(|error| PoolError::Failed { model: full.clone(), reason: chain(&error) })?;
-    let need = Need { weights: file.tensors().file_len(), kv: 0 };
+    let need = Need { weights, kv: 0 };
     let stays = |resident: Resident| Resident { idle: None, ..resident };
     let residents: Vec<Resident> = inner.residents(&inner.slots(), usize::MAX).into_iter().map(stays).collect();
     match make_room(inner.limit, (&full, need), &residents) {

@@ -28,6 +28,8 @@ struct Look {
     need: Need,
     /// The part of that which is for its own cache.
     set_aside: u64,
+    /// The part that its adapters need.
+    adapters: u64,
     context_len: usize,
 }
 
@@ -143,8 +145,7 @@ fn set_aside(inner: &Inner, index: usize, look: &Look) {
 async fn make(inner: &Arc<Inner>, index: usize, look: Look, asks: bool) -> Result<()> {
     let residents = inner.residents(&inner.slots(), index);
     let others = residents.iter().fold(0_u64, |sum, other: &Resident| sum.saturating_add(other.takes.total()));
-    let set_apart = adapters::file_bytes(inner, index);
-    let most = inner.limit.map(|limit| limit.saturating_sub(others).saturating_sub(set_apart));
+    let most = inner.limit.map(|limit| limit.saturating_sub(others).saturating_sub(look.adapters));
     let made = off_thread(inner, move |inner| produce(inner, index, (most, look.set_aside), asks)).await;
     let Production { line, engine, model, facts } = match made {
         Ok(production) => production,
@@ -201,7 +202,8 @@ fn look(inner: &Inner, index: usize, asks: bool) -> Result<Look> {
         None => None,
     };
     let draft_bytes = draft.as_ref().map_or(0, |draft| draft.gguf.file_len());
-    let weights = gguf.file_len().saturating_add(draft_bytes).saturating_add(adapters::file_bytes(inner, index));
+    let adapters = adapters::file_bytes(inner, index);
+    let weights = gguf.file_len().saturating_add(draft_bytes).saturating_add(adapters);
     let room = inner.limit.map(|limit| limit.saturating_sub(weights));
     let demand = KvDemand { available: room, ..KvDemand::of(name, &config, &own, &context.settings.engine)? };
     if demand.wanted.is_some() && room != Some(0) {
@@ -211,7 +213,7 @@ fn look(inner: &Inner, index: usize, asks: bool) -> Result<Look> {
     let block = draft.as_ref().and_then(|draft| draft.config.kv_block_bytes(demand.kv_type)).unwrap_or(0) as u64;
     let draft_kv = (set_aside / demand.block_bytes.max(1)).saturating_mul(block);
     let context_len = usize::try_from(demand.context_len).unwrap_or(usize::MAX);
-    Ok(Look { need: Need { weights, kv: set_aside.saturating_add(draft_kv) }, set_aside, context_len })
+    Ok(Look { need: Need { weights, kv: set_aside.saturating_add(draft_kv) }, set_aside, adapters, context_len })
 }
 
 /// Whether the terms of a model are accepted; only at the start is there a person to be asked.
