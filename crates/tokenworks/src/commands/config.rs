@@ -273,5 +273,8 @@ fn shown(value: &Checked) -> Value {
         Checked::Seconds(s) => Value::from(*s),
         Checked::Size(n) => Value::from(*n),
         Checked::List(items) => Value::from(items.clone()),
+        Checked::Paths(paths) => {
+            paths.iter().map(|(name, path)| (name.clone(), path.to_string_lossy().into_owned())).collect()
+        }
     }
 }

@@ -119,8 +119,9 @@ fn adapter(context: &Context, act: &AdapterAct) -> Result<()> {
         AdapterAct::Load(load) => {
             let named = &load.named;
             // The server may stand in another folder.
-            let path = std::path::absolute(&load.path).map_err(|e| {
-                Error::usage(format!("{} is no path", load.path.display())).because(e).hint("name a folder or a file")
+            let path = load.path.canonicalize().map_err(|e| {
+                let what = format!("cannot find the adapter {}", load.path.display());
+                Error::usage(what).because(e).hint("name a folder of PEFT or a GGUF file")
             })?;
             let body = json!({"name": named.adapter, "path": path});
             (server.send("POST", &route(&named.model), &body)?, named.json, "adapters")
@@ -136,7 +137,8 @@ fn adapter(context: &Context, act: &AdapterAct) -> Result<()> {
     }
     let adapters = adapters.as_array().map(Vec::as_slice).unwrap_or_default();
     if adapters.is_empty() {
-        return context.output.note("no adapters");
+        context.output.note("no adapters");
+        return Ok(());
     }
     let line = |adapter: &Value| format!("{}: {}", adapter["name"].as_str().unwrap_or_default(), state(adapter));
     adapters.iter().try_for_each(|adapter| context.output.line(line(adapter)))

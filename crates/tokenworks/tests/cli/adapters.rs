@@ -103,7 +103,7 @@ fn adapters_that_cannot_be_are_refused_and_the_others_go_on() {
     for (name, path, words) in [
         ("wider", "wider.gguf", "ffn_gate.weight.lora_b"),
         ("model", "a.gguf", "general.type"),
-        ("gone", "gone.gguf", "cannot open"),
+        ("gone", "gone.gguf", "cannot find the adapter"),
         ("../x", "second.gguf", "no name for an adapter"),
         ("first", "second.gguf", "loaded already"),
     ] {
