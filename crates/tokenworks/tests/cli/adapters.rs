@@ -154,7 +154,7 @@ fn unloading_lets_answers_under_way_end() {
 fn a_broken_adapter_of_the_configuration_is_told_before_and_at_the_start() {
     let sandbox = sandbox();
     std::fs::remove_file(sandbox.path("first/adapter_model.safetensors")).unwrap();
-    let checked = sandbox.run(&["config", "check"]).bad(1);
+    let checked = sandbox.run(&["config", "check"]).bad(2);
     assert!(
         checked.contains("models.a.adapters.first") && checked.contains("has no adapter_model.safetensors"),
         "{checked}"
