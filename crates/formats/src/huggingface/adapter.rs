@@ -118,12 +118,10 @@ impl<'a> Scales<'a> {
             let numbers = config.numbers(field)?.into_iter().map(|(module, number)| (module, narrow(number)));
             let numbers: Vec<_> = numbers.collect();
             let is_name = |module: &str| module.chars().all(|c| c.is_ascii_alphanumeric() || "._".contains(c));
-            match numbers.iter().all(|(module, number)| is_name(module) && *number > 0.0) {
-                true => Ok(numbers),
-                false => {
-                    Err(config.wrong(field, "an object of names of modules (no other patterns) and numbers above 0"))
-                }
+            if numbers.iter().all(|(module, number)| is_name(module) && *number > 0.0) {
+                return Ok(numbers);
             }
+            Err(config.wrong(field, "an object of names of modules (no other patterns) and numbers above 0"))
         };
         let rank = narrow(f64::from(config.size("r")?));
         Ok(Self {

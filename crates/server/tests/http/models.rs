@@ -288,7 +288,7 @@ async fn adapters_are_loaded_listed_as_models_and_unloaded() {
         assert_eq!((wrong.status, wrong.error().param.as_deref()), (400, Some(field)));
     }
     let bearer = format!("Authorization: Bearer {ADMIN}");
-    let listed = send(address, "GET", "/v1/models", &[&bearer], b"").await.json();
+    let listed = send(address, "GET", "/v1/models", &[bearer.as_str()], b"").await.json();
     assert_eq!(
         (&listed["data"][1]["id"], &listed["data"][1]["parent"], &listed["data"][1]["aliases"]),
         (&json!("scripted:legal"), &json!("scripted"), &json!(["other/name:legal"]))
