@@ -48,10 +48,14 @@ fn adapters(sandbox: &Sandbox) -> Value {
     sandbox.run(&["models", "adapter", "list", "a", "--json"]).json()
 }
 
-fn weight_bytes(sandbox: &Sandbox) -> u64 {
+/// What the running server says of the model.
+fn shown(sandbox: &Sandbox) -> Value {
     let rows = sandbox.run(&["models", "--json"]).json();
-    let row = rows.as_array().unwrap().iter().find(|row| row["name"] == "a").unwrap();
-    row["served"]["weight_bytes"].as_u64().unwrap()
+    rows.as_array().unwrap().iter().find(|row| row["name"] == "a").unwrap()["served"].clone()
+}
+
+fn weight_bytes(sandbox: &Sandbox) -> u64 {
+    shown(sandbox)["weight_bytes"].as_u64().unwrap()
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn unloading_lets_answers_under_way_end() {
     std::thread::scope(|scope| {
         let stream = scope.spawn(|| complete(&serving, "a:first", 4000));
         for _ in 0..400 {
-            if serving.request("GET /metrics", "").contains("tokenworks_requests_running{model=\"a\"} 1") {
+            if shown(&sandbox)["running"] == 1 {
                 break;
             }
             std::thread::sleep(Duration::from_millis(10));
