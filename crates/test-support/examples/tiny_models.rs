@@ -19,7 +19,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&adapters)?;
     for (name, model) in TinyModel::variants() {
         let model = if enlarged { model.enlarged() } else { model };
-        let model = if enlarged { model.enlarged() } else { model };
         let file = format!("{name}.gguf");
         model.write(folder.join(&file))?;
         if ["llama", "phi3"].contains(&name) {

@@ -56,20 +56,6 @@ impl TinyModel {
         }
     }
 
-    /// The same, large enough that its speed says something, and for blocks of 256 weights: hidden states of 512 values, four
-    /// times the heads; a token goes through 4 of 32 experts, if there are some.
-    #[must_use]
-    pub fn enlarged(self) -> Self {
-        Self {
-            hidden: 512,
-            feed_forward: if self.experts.is_some() { 512 } else { 1536 },
-            heads: 4 * self.heads,
-            kv_heads: 4 * self.kv_heads,
-            experts: self.experts.map(|_| TinyExperts { count: 32, used: 4 }),
-            ..self
-        }
-    }
-
     /// All architectures and what their files may declare, by name.
     #[must_use]
     pub fn variants() -> Vec<(&'static str, Self)> {
