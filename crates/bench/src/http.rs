@@ -18,8 +18,8 @@ pub enum HttpError {
     #[error("--url {0}: must be http://HOST[:PORT][/PATH]")]
     Url(String),
     /// No connection.
-    #[error("cannot connect: {0}")]
-    Connect(#[from] std::io::Error),
+    #[error("cannot connect to http://{0}: {1}")]
+    Connect(String, std::io::Error),
     /// The exchange broke off.
     #[error("connection failed: {0}")]
     Exchange(#[from] hyper::Error),
@@ -120,8 +120,9 @@ impl Target {
     }
 
     async fn send(&self, method: Method, path: &str, body: String) -> Result<Response, HttpError> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-        stream.set_nodelay(true)?;
+        let no_connection = |error| HttpError::Connect(self.authority.clone(), error);
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(no_connection)?;
+        stream.set_nodelay(true).map_err(no_connection)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Aborted when dropped, so that a caller that stops waiting hangs up at once, even before the headers came.
         let connection = AbortOnDrop(Some(tokio::spawn(async move {

@@ -25,6 +25,9 @@ pub enum LoadError {
     /// The server could not be asked.
     #[error("{0}")]
     Http(#[from] HttpError),
+    /// Nobody listens there.
+    #[error("{0}; start the server (tokenworks serve), or name where it listens with --url")]
+    Unreachable(HttpError),
     /// `/v1/models` names no model.
     #[error("/v1/models names no model (status {0}); give one with --model")]
     NoModel(u16),
@@ -76,7 +79,10 @@ pub async fn run(args: LoadArgs) -> Result<Report, LoadError> {
 }
 
 pub(crate) async fn first_model(target: &Target) -> Result<String, LoadError> {
-    let mut response = target.get("/v1/models").await?;
+    let mut response = target.get("/v1/models").await.map_err(|error| match error {
+        HttpError::Connect(..) => LoadError::Unreachable(error),
+        other => LoadError::Http(other),
+    })?;
     let models: serde_json::Value = serde_json::from_str(&response.text().await?).unwrap_or_default();
     let id = models["data"][0]["id"].as_str();
     id.map(str::to_owned).ok_or(LoadError::NoModel(response.status.as_u16()))
@@ -253,6 +259,17 @@ mod tests {
             }
         });
         url
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_named() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let url = format!("http://{free}");
+        let cli = Cli::try_parse_from(["tokenworks-bench", "serve-load", "--url", &url]).unwrap();
+        let Command::ServeLoad(args) = cli.command else { panic!("another command") };
+        let error = runtime.block_on(run(*args)).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot connect to {url}: ")) && error.contains("with --url"), "{error}");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 /// How often a running program is looked at.
 const INTERVAL: Duration = Duration::from_millis(20);
+/// Characters that are told of a program's last words.
+const LAST_WORDS_MAX: usize = 600;
 
 /// A program, its arguments and where its output goes.
 #[derive(Clone, Debug)]
@@ -115,11 +117,18 @@ impl Running {
 
     /// How it ended, with its last words.
     fn says(&self, status: ExitStatus) -> String {
-        let errors = self.stderr();
-        let last: String =
-            errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").chars().take(200).collect();
-        format!("{}: {status}: {}", self.invocation.name(), last.trim())
+        let (name, words) = (self.invocation.name(), last_words(&self.stderr()));
+        if words.is_empty() { format!("{name}: {status}") } else { format!("{name}: {status}: {words}") }
     }
+}
+
+/// The last error of a log in one line, with the lines that explain it (cause and hint); without one, the last line.
+fn last_words(log: &str) -> String {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = log.lines().map(words).filter(|line| !line.is_empty()).collect();
+    let from = lines.iter().rposition(|line| line.starts_with("error:")).unwrap_or(lines.len().saturating_sub(1));
+    let words = lines.get(from..).unwrap_or_default().join("; ");
+    words.trim_start_matches("error:").trim().chars().take(LAST_WORDS_MAX).collect()
 }
 
 impl Drop for Running {
@@ -160,6 +169,14 @@ mod tests {
                 let _ = std::fs::remove_file(shell("", name).log(ending));
             }
         }
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_cause_and_hint() {
+        let log = "loading\nerror: early\nerror: cannot use m.gguf\n  cause: it is cut\n  hint:  fetch it anew\n\n";
+        assert_eq!(last_words(log), "cannot use m.gguf; cause: it is cut; hint: fetch it anew");
+        assert_eq!(last_words("first\nlast \n"), "last");
+        assert_eq!(last_words(""), "");
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl EngineConfig {
         let kv_blocks = if self.kv_blocks == 0 { shape.kv_blocks } else { self.kv_blocks };
         let max_running = u32::try_from(self.max_running).unwrap_or(u32::MAX);
         Ok(EngineLimits {
-            context_len: shape.context_len.min(kv_blocks.saturating_mul(BLOCK_TOKENS)),
+            context_len: context_within(shape.context_len, kv_blocks),
             vocab_size: shape.vocab_size,
             block_tokens: BLOCK_TOKENS,
             kv_blocks,
@@ -92,6 +92,12 @@ impl EngineConfig {
             max_candidates: self.max_candidates.min(max_running),
         })
     }
+}
+
+/// The longest sequence of a context of `context_len` tokens that so many KV blocks hold.
+#[must_use]
+pub fn context_within(context_len: usize, kv_blocks: usize) -> usize {
+    context_len.min(kv_blocks.saturating_mul(BLOCK_TOKENS))
 }
 
 /// Checks that what a draft model guesses can be what the model makes. Its context may be shorter: guesses end there.

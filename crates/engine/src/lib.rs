@@ -24,7 +24,7 @@ mod stats;
 mod step;
 mod turns;
 
-pub use config::{EngineConfig, StartError};
+pub use config::{EngineConfig, StartError, context_within};
 pub use local::LocalEngine;
 pub use model_runner::ModelRunner;
 pub use runner::{Runner, RunnerError, RunnerShape};

@@ -1,8 +1,8 @@
 //! Files that tensors are read from, with positioned reads.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufReader};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use crate::FormatError;
@@ -30,6 +30,11 @@ impl DataFile {
         let len = file.metadata().map_err(open_error)?.len();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Ok(Self { file, name, len })
+    }
+
+    /// Whether this is the file's metadata, whatever names it has.
+    pub(crate) fn is(&self, metadata: &Metadata) -> bool {
+        self.file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (metadata.dev(), metadata.ino()))
     }
 
     /// Reads from its start.

@@ -122,7 +122,7 @@ pub enum FormatError {
         /// Its name.
         file: String,
         /// What is wrong.
-        source: Box<FormatError>,
+        source: Box<Self>,
     },
     /// A file that is one of several does not belong to the others, or one of them is missing.
     #[error("the model is split, and {shard} {reason}")]

@@ -22,8 +22,11 @@ pub(crate) struct Architecture {
     /// Sizes and constants.
     pub(crate) config: fn(&Gguf) -> Result<ModelConfig, LoadError>,
     /// Weights.
-    pub(crate) load: fn(&ModelConfig, &mut Loader<'_>) -> Result<Box<dyn Forward>, LoadError>,
+    pub(crate) load: Load,
 }
+
+/// Takes a model's weights from a file.
+type Load = fn(&ModelConfig, &mut Loader<'_>) -> Result<Box<dyn Forward>, LoadError>;
 
 /// A model's forward pass.
 pub(crate) trait Forward: Send + Sync {

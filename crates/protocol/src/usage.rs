@@ -15,7 +15,7 @@ pub struct Usage {
     /// Parts of `prompt_tokens`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_tokens_details: Option<PromptTokensDetails>,
-    /// Parts of `completion_tokens`; absent when the model declares no reasoning markers.
+    /// Parts of `completion_tokens`, and what was guessed ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_tokens_details: Option<CompletionTokensDetails>,
     /// What was charged (an addition to the OpenAI API); absent where nothing is.
@@ -51,11 +51,16 @@ pub struct PromptTokensDetails {
     pub cached_tokens: u64,
 }
 
-/// Parts of the answer's tokens.
+/// Parts of the answer's tokens, and tokens that were guessed ahead of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CompletionTokensDetails {
-    /// Tokens between the model's reasoning markers.
-    pub reasoning_tokens: u64,
+    /// Tokens between the model's reasoning markers; absent when it declares none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_tokens: Option<u64>,
+    /// Guessed tokens that came.
+    pub accepted_prediction_tokens: u64,
+    /// Guessed tokens that did not come: no part of `completion_tokens`, and never billed.
+    pub rejected_prediction_tokens: u64,
 }
 
 /// Times and resources, measured where they were spent. With several prompts in one request: sums, and for the

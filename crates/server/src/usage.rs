@@ -16,9 +16,11 @@ pub(crate) fn add(total: &mut Usage, record: &UsageRecord) {
     total.completion_tokens += record.completion_tokens();
     total.total_tokens += record.total_tokens();
     total.prompt_tokens_details.get_or_insert_default().cached_tokens += record.input_cached_tokens;
+    let details: &mut CompletionTokensDetails = total.completion_tokens_details.get_or_insert_default();
+    details.accepted_prediction_tokens += record.draft_accepted_tokens;
+    details.rejected_prediction_tokens += record.draft_rejected_tokens;
     if let Some(reasoning) = record.reasoning_tokens {
-        let details: &mut CompletionTokensDetails = total.completion_tokens_details.get_or_insert_default();
-        details.reasoning_tokens += reasoning;
+        *details.reasoning_tokens.get_or_insert_default() += reasoning;
     }
     let measured: &mut Measured = total.measured.get_or_insert_default();
     measured.queue_seconds = measured.queue_seconds.max(seconds(record.queue_ns));
@@ -69,7 +71,11 @@ pub(crate) fn pool_tokens(units: i64) -> String {
 
 /// The usage of a request that nothing was recorded for yet.
 pub(crate) fn none() -> Usage {
-    Usage { prompt_tokens_details: Some(PromptTokensDetails::default()), ..Usage::default() }
+    Usage {
+        prompt_tokens_details: Some(PromptTokensDetails::default()),
+        completion_tokens_details: Some(CompletionTokensDetails::default()),
+        ..Usage::default()
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +90,8 @@ mod tests {
             input_cached_tokens: 32,
             output_tokens: 5,
             output_dropped_tokens: 1,
+            draft_accepted_tokens: 4,
+            draft_rejected_tokens: 6,
             queue_ns: 1_000_000_000,
             prefill_ns: 2_000_000_000,
             ttft_ns: Some(3_000_000_000),
@@ -93,7 +101,9 @@ mod tests {
         add(&mut total, &UsageRecord { queue_ns: 500, reasoning_tokens: Some(2), ..record });
         assert_eq!((total.prompt_tokens, total.completion_tokens, total.total_tokens), (70, 12, 82));
         assert_eq!(total.prompt_tokens_details.unwrap().cached_tokens, 64);
-        assert_eq!(total.completion_tokens_details.unwrap().reasoning_tokens, 2);
+        let details = total.completion_tokens_details.unwrap();
+        assert_eq!(details.reasoning_tokens, Some(2));
+        assert_eq!((details.accepted_prediction_tokens, details.rejected_prediction_tokens), (8, 12));
         let measured = total.measured.unwrap();
         assert_eq!((measured.queue_seconds, measured.prefill_seconds), (1.0, 4.0));
         assert_eq!((measured.ttft_seconds, measured.dropped_tokens), (Some(3.0), 2));

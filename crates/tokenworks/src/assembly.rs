@@ -66,6 +66,8 @@ pub struct Facts {
     pub architecture: &'static str,
     /// Longest prompt and answer together.
     pub context_len: usize,
+    /// Why that is shorter than the model's or the configured context, and what changes it.
+    pub context_cut: Option<String>,
     /// Bytes of the weights in memory.
     pub weight_bytes: u64,
     /// The KV cache.
@@ -152,7 +154,7 @@ pub fn load(
     let template = template(context, &model.name, &settings, &tokenizer)?;
     // The small one first: what is wrong with it is told at once.
     let draft = match drafts {
-        Drafts::Loaded => draft_model::load(context, (&model.name, &settings, &tokenizer), pool, consent)?,
+        Drafts::Loaded => draft_model::load(context, (model, &settings, &tokenizer), pool, consent)?,
         Drafts::LeftOut => None,
     };
     Ok(LoadedModel {
@@ -289,6 +291,7 @@ impl LoadedModel {
             path: self.path,
             architecture: self.model.config().architecture,
             context_len: inference::Engine::limits(engine.as_ref()).context_len,
+            context_cut: demand.cut(&kv),
             weight_bytes: self.model.weight_bytes() as u64,
             kv,
             kv_type: demand.kv_type,

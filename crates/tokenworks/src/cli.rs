@@ -331,9 +331,9 @@ pub struct Bench {
     /// Decode of so many sequences together, e.g. 1,8,16
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub sequences: Vec<u32>,
-    /// Tokens of context that each of these sequences has
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
-    pub sequences_depth: u32,
+    /// Tokens of context that each of these sequences has [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    pub sequences_depth: Option<u32>,
     /// Steps of each decode measurement
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub decode_tokens: u32,
@@ -359,6 +359,9 @@ pub struct Quantize {
     /// The new file [default: the model's name with TYPE, in the current folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Replace the new file if it is there already
+    #[arg(long)]
+    pub force: bool,
     /// Take a model whose weights are quantized already; what was lost then stays lost
     #[arg(long)]
     pub allow_requantize: bool,

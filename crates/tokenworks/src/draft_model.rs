@@ -38,15 +38,22 @@ pub struct DraftFacts {
     pub kv: KvBudget,
 }
 
-/// The draft model that the settings `own` of the model `name` ask for; `None` when they do not, or nothing is guessed.
+/// The draft model that the settings `own` of a model ask for; `None` when they do not, or nothing is guessed.
 ///
 /// # Errors
-/// It is no model.
-pub fn reference(context: &Context, name: &str, own: &ModelSettings) -> Result<Option<ModelRef>> {
+/// It is no model, or the model itself: that takes the memory twice, and each guess the time that it is to save.
+pub fn reference(context: &Context, model: &ModelRef, own: &ModelSettings) -> Result<Option<ModelRef>> {
     let Some(draft) = own.draft_model.as_deref().filter(|_| context.settings.engine.speculation) else {
         return Ok(None);
     };
-    ModelRef::parse(draft, &context.settings).map(Some).map_err(|e| of_key(name, e))
+    let found = ModelRef::parse(draft, &context.settings).map_err(|e| of_key(&model.name, e))?;
+    let file = |model: &ModelRef| context.catalogue().find(&model.source)?.canonicalize().ok();
+    if found.source == model.source || file(&found).is_some_and(|draft| file(model) == Some(draft)) {
+        let error = Error::usage(format!("{draft} is the model {} itself", model.name))
+            .hint("name a smaller model of the same family, or remove draft_model");
+        return Err(of_key(&model.name, error));
+    }
+    Ok(Some(found))
 }
 
 /// The file of a draft model.
@@ -86,17 +93,18 @@ impl DraftFile {
     }
 }
 
-/// Takes the draft model of the model `name` into memory, if it has one.
+/// Takes the draft model of a model into memory, if it has one.
 ///
 /// # Errors
 /// See [`reference()`] and [`DraftFile`]; or the file is damaged.
 pub fn load(
     context: &Context,
-    (name, own, tokenizer): (&str, &ModelSettings, &Tokenizer),
+    (model, own, tokenizer): (&ModelRef, &ModelSettings, &Tokenizer),
     pool: &Arc<ThreadPool>,
     consent: Consent<'_>,
 ) -> Result<Option<DraftModel>> {
-    let Some(draft) = reference(context, name, own)? else { return Ok(None) };
+    let Some(draft) = reference(context, model, own)? else { return Ok(None) };
+    let name = &model.name;
     let file = DraftFile::open(context, name, &draft, consent)?;
     file.compare(name, tokenizer)?;
     let gguf = file.gguf;

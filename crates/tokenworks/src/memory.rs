@@ -80,6 +80,8 @@ pub struct KvBudget {
     pub bytes: u64,
     /// Tokens that fit.
     pub tokens: u64,
+    /// The longest sequence: the context, as far as it fits.
+    pub context_len: u64,
 }
 
 impl KvDemand {
@@ -181,7 +183,23 @@ impl KvDemand {
                     None => "end other programs, or choose a smaller model".to_owned(),
                 }));
         }
-        Ok(KvBudget { blocks, bytes: blocks * block, tokens: blocks * BLOCK_TOKENS })
+        let fits = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let context_len = engine::context_within(fits(self.context_len), fits(blocks)) as u64;
+        Ok(KvBudget { blocks, bytes: blocks * block, tokens: blocks * BLOCK_TOKENS, context_len })
+    }
+
+    /// That sequences are shorter with this KV cache than they may be, and what changes it.
+    #[must_use]
+    pub fn cut(&self, kv: &KvBudget) -> Option<String> {
+        (kv.context_len < self.context_len).then(|| {
+            format!(
+                "cut from {} to {} tokens, which the KV cache holds; for all set {} to at least \"{}KiB\"",
+                grouped(self.context_len),
+                grouped(kv.context_len),
+                self.key,
+                self.per_context().div_ceil(1024)
+            )
+        })
     }
 }
 
@@ -284,7 +302,7 @@ mod tests {
         assert_eq!(demand(None, None).budget().unwrap().bytes, 1 << 30);
         assert_eq!(
             demand(Some(100 * MIB + 5), None).budget().unwrap(),
-            KvBudget { blocks: 100, bytes: 100 * MIB, tokens: 3200 }
+            KvBudget { blocks: 100, bytes: 100 * MIB, tokens: 3200, context_len: 2048 }
         );
     }
 
@@ -311,6 +329,17 @@ mod tests {
     }
 
     #[test]
+    fn a_context_that_does_not_fit_is_cut_aloud() {
+        let demand = demand(Some(10 * MIB), None);
+        let budget = demand.budget().unwrap();
+        assert_eq!(budget.context_len, 320);
+        let told = "cut from 2,048 to 320 tokens, which the KV cache holds; for all set models.m.kv_memory to at least \"65536KiB\"";
+        assert_eq!(demand.cut(&budget).as_deref(), Some(told));
+        let whole = KvDemand { wanted: Some(64 * MIB), ..demand };
+        assert_eq!(whole.cut(&whole.budget().unwrap()), None);
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_the_arithmetic() {
         let small = demand(Some(7 * MIB), None).budget().unwrap_err();
         assert!(small.what.contains("7.0 MiB is too small"), "{small:?}");
@@ -332,7 +361,7 @@ mod tests {
         let block = draft.kv_block_bytes(KvType::F16).unwrap() as u64;
         let demand = demand(Some(10 * MIB), Some(10 * MIB + 10 * block));
         let budget = demand.budget().unwrap();
-        let expected = KvBudget { blocks: 10, bytes: 10 * block, tokens: 320 };
+        let expected = KvBudget { blocks: 10, bytes: 10 * block, tokens: 320, context_len: 320 };
         assert_eq!(budget.of_draft("small", &draft, &demand).unwrap(), expected);
         let less = KvDemand { available: demand.available.map(|free| free - 1), ..demand };
         let error = budget.of_draft("small", &draft, &less).unwrap_err();

@@ -10,8 +10,17 @@ impl Bar {
     /// A bar for something of this many bytes.
     #[must_use]
     pub(crate) fn new(label: &str, bytes: u64) -> Self {
-        let bar = ProgressBar::new(bytes).with_message(label.to_owned());
-        let template = "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+        Self::styled(label, bytes, "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}")
+    }
+
+    /// A bar for something of this many tokens.
+    #[must_use]
+    pub(crate) fn of_tokens(label: &str, tokens: u64) -> Self {
+        Self::styled(label, tokens, "{msg} [{bar:30}] {human_pos}/{human_len} tokens {per_sec} {eta}")
+    }
+
+    fn styled(label: &str, whole: u64, template: &str) -> Self {
+        let bar = ProgressBar::new(whole).with_message(label.to_owned());
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -30,8 +39,8 @@ impl Bar {
     }
 
     /// How much is there now.
-    pub(crate) fn set(&self, bytes: u64) {
-        self.0.set_position(bytes);
+    pub(crate) fn set(&self, done: u64) {
+        self.0.set_position(done);
     }
 
     /// Takes the bar away.

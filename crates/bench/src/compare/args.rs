@@ -15,10 +15,10 @@ pub struct CompareArgs {
     /// The tokenworks program [default: the one beside this program]
     #[arg(long, value_name = "FILE")]
     pub tokenworks: Option<PathBuf>,
-    /// Folder with llama.cpp's llama-bench, llama-batched-bench and llama-server
+    /// Folder with llama.cpp's llama-bench, llama-batched-bench and llama-server, as far as the rows need them
     #[arg(long, value_name = "DIR")]
-    pub llama_bin: Option<PathBuf>,
-    /// Folder with ik_llama.cpp's llama-bench and, if it is there, llama-batched-bench
+    pub llama_bin: PathBuf,
+    /// Folder with ik_llama.cpp's llama-bench and llama-batched-bench, as far as the rows need them
     #[arg(long, value_name = "DIR")]
     pub ik_bin: Option<PathBuf>,
     /// GGUF file that all sides run, and its label in the report (q4_1, q4_0, q8_0 and gemma have targets); repeat it for
@@ -49,6 +49,16 @@ pub struct CompareArgs {
 }
 
 impl CompareArgs {
+    /// The report and its rows tell models apart by their labels.
+    pub(super) fn check_labels(&self) -> Result<(), String> {
+        let twice =
+            self.models.iter().enumerate().find(|(i, model)| self.models[..*i].iter().any(|m| m.label == model.label));
+        twice.map_or(Ok(()), |(_, model)| {
+            let (label, path) = (&model.label, model.path.display());
+            Err(format!("--model: two files are called {label}; give one another label, like --model {path}={label}-2"))
+        })
+    }
+
     /// How long one measurement may take.
     pub(super) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
@@ -84,7 +94,10 @@ impl FromStr for ModelArg {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::args::{Cli, Command};
 
     #[test]
     fn models_have_labels() {
@@ -94,5 +107,19 @@ mod tests {
         for bad in ["", "=x", "a.gguf="] {
             assert!(bad.parse::<ModelArg>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn models_are_told_apart() {
+        let line = |models: &str| {
+            let words = format!("tokenworks-bench compare --llama-bin x {models}");
+            match Cli::try_parse_from(words.split_whitespace()).unwrap().command {
+                Command::Compare(args) => args.check_labels(),
+                _ => unreachable!("another command"),
+            }
+        };
+        assert_eq!(line("--model a.gguf=A --model a.gguf=B"), Ok(()));
+        let error = line("--model x/a.gguf --model y/a.gguf").unwrap_err();
+        assert!(error.contains("two files are called a;") && error.contains("--model y/a.gguf=a-2"), "{error}");
     }
 }

@@ -3,7 +3,8 @@
 //! The line is: `tuning` finds each peer's best settings once; then in every round each of the `rows` is measured
 //! once on each side, by the programs' own benches (`offline`) or at a server over HTTP (`serving`); `results`
 //! takes medians, `report` and `svg` write them down. The report is written anew after each round, so that a run that
-//! is broken off leaves what it has. A peer that crashes or is missing makes its rows say so and stops nothing.
+//! is broken off leaves what it has. A peer's program that is missing is
+//! told before anything is measured; one that crashes makes its rows say so and stops nothing.
 
 pub mod args;
 mod curves;
@@ -42,8 +43,11 @@ pub enum CompareError {
     /// A file or folder cannot be used.
     #[error("{0}")]
     File(String),
+    /// An option cannot be used.
+    #[error("{0}")]
+    Usage(String),
     /// Our own program does not work.
-    #[error("tokenworks: {0}")]
+    #[error("{0}")]
     Tokenworks(String),
 }
 
@@ -66,11 +70,13 @@ struct Comparison<'a> {
 /// When a file cannot be used or our own program does not run; a peer's failures are in the report instead.
 pub fn run(args: &CompareArgs, runtime: &Runtime) -> Result<PathBuf, CompareError> {
     let file = CompareError::File;
+    args.check_labels().map_err(CompareError::Usage)?;
     let logs = args.out.join("logs");
     std::fs::create_dir_all(&logs).map_err(|e| file(format!("{}: {e}", logs.display())))?;
     let out = absolute(&args.out).map_err(file)?;
-    let session = Session::new(args, runtime, out.join("logs")).map_err(CompareError::Tokenworks)?;
+    let session = Session::new(args, runtime, out.join("logs")).map_err(CompareError::Usage)?;
     let mut comparison = Comparison::new(session, out)?;
+    comparison.check_peers().map_err(CompareError::Usage)?;
     comparison.describe()?;
     comparison.tune();
     comparison.write()?;
@@ -90,7 +96,7 @@ impl<'a> Comparison<'a> {
             .iter()
             .map(|model| Ok(ModelFile { path: absolute(&model.path)?, label: model.label.clone() }))
             .collect::<Result<Vec<_>, String>>()
-            .map_err(CompareError::File)?;
+            .map_err(|e| CompareError::Usage(format!("--model {e}; name a GGUF file")))?;
         let rows = if args.only.is_empty() { Row::value_variants().to_vec() } else { args.only.clone() };
         let facts = Facts { rounds: args.rounds, threads: args.threads, ..Facts::default() };
         let mut comparison = Self {
@@ -129,6 +135,30 @@ impl<'a> Comparison<'a> {
         [Side::Tokenworks, Side::LlamaCpp].into_iter().chain(ik.then_some(Side::IkLlamaCpp)).collect()
     }
 
+    /// The programs of each peer that the rows need, with those rows.
+    fn peer_tools(&self) -> BTreeMap<(Side, &'static str), Vec<Row>> {
+        let mut tools: BTreeMap<_, Vec<Row>> = BTreeMap::new();
+        for row in &self.rows {
+            for side in self.sides(*row).into_iter().filter(|side| *side != Side::Tokenworks) {
+                tools.entry((side, row.peer_tool())).or_default().push(*row);
+            }
+        }
+        tools
+    }
+
+    /// Without one of its programs a peer's rows would stay empty, after hours of measuring the others.
+    fn check_peers(&self) -> Result<(), String> {
+        for ((side, tool), rows) in self.peer_tools() {
+            if let Err(error) = self.session.peer(side, tool) {
+                let rows = rows.iter().map(|row| row.name()).collect::<Vec<_>>().join(", ");
+                return Err(format!(
+                    "{error}, and these rows need it: {rows}; correct the folder, build {tool} there, or name other rows with --only"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Machine, versions, files; fails when our own program does.
     fn describe(&mut self) -> Result<(), CompareError> {
         self.facts.machine = machine::describe();
@@ -142,10 +172,9 @@ impl<'a> Comparison<'a> {
                 self.facts.machine.push(limits(&report["machine"]));
             }
         }
-        let ik = self.session.args.ik_bin.is_some().then_some(Side::IkLlamaCpp);
-        for side in [Side::Tokenworks, Side::LlamaCpp].into_iter().chain(ik) {
-            let version = self.session.version(side).unwrap_or_else(|error| error);
-            self.facts.versions.push(format!("{}: {version}", side.name()));
+        self.facts.versions.push(self.session.our_version().unwrap_or_else(|error| error));
+        for (side, tool) in self.peer_tools().into_keys() {
+            self.facts.versions.push(format!("{}: {}", side.name(), self.session.peer_version(side, tool)));
         }
         Ok(())
     }
@@ -293,4 +322,56 @@ fn save(path: &Path, text: &str) -> Result<(), CompareError> {
 /// A run takes long: each step is told on standard error.
 fn progress(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    /// Why `compare` with these words, in a folder of its own with these programs of the peer, measures nothing.
+    fn refusal(name: &str, programs: &[&str], words: &str) -> String {
+        let folder = std::env::temp_dir().join(format!("bench-compare-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for file in programs.iter().chain(&["m.gguf"]) {
+            std::fs::write(folder.join(file), "").unwrap();
+        }
+        let here = folder.to_string_lossy();
+        let line =
+            format!("tokenworks-bench compare --out {here}/out --model {here}/m.gguf {words}").replace("HERE", &here);
+        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+        let Command::Compare(args) = cli.command else { panic!("another command") };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let error = run(&args, &runtime).unwrap_err().to_string();
+        let logs = std::fs::read_dir(folder.join("out/logs")).unwrap().count();
+        std::fs::remove_dir_all(&folder).unwrap();
+        format!("{} ({logs} logs)", error.replace(&*here, "HERE"))
+    }
+
+    #[test]
+    fn what_is_missing_is_told_before_anything_is_measured() {
+        let rows = "--only prefill,decode8,decode16";
+        let error = refusal("folder", &[], &format!("--tokenworks /bin/sh --llama-bin HERE/none {rows}"));
+        assert!(
+            error.starts_with("--llama-bin HERE/none: there is no such folder, ") && error.ends_with("(0 logs)"),
+            "{error}"
+        );
+        let error = refusal("program", &["llama-bench"], &format!("--tokenworks /bin/sh --llama-bin HERE {rows}"));
+        let expected =
+            "--llama-bin HERE: llama-batched-bench is not there, and these rows need it: decode8, decode16; ";
+        assert!(error.starts_with(expected) && error.contains("--only") && error.ends_with("(0 logs)"), "{error}");
+        let both = "--tokenworks /bin/sh --llama-bin HERE --ik-bin HERE/none --only prefill";
+        let error = refusal("ik", &["llama-bench"], both);
+        assert!(error.starts_with("--ik-bin HERE/none: there is no such folder"), "{error}");
+        let error = refusal("own", &["llama-bench"], "--tokenworks HERE/none --llama-bin HERE --only prefill");
+        assert!(error.starts_with("--tokenworks HERE/none: No such file") && error.contains("cargo build"), "{error}");
+    }
+
+    #[test]
+    fn a_program_without_a_result_is_named() {
+        let error = refusal("mute", &["llama-bench"], "--tokenworks /bin/true --llama-bin HERE --only prefill");
+        assert!(error.contains("true bench printed no result; ") && error.contains("--tokenworks FILE"), "{error}");
+    }
 }

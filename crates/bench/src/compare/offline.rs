@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::session::Side;
@@ -119,7 +120,7 @@ impl Job {
 
     /// Reads `tokenworks bench --json`.
     pub(super) fn read_tokenworks(&self, output: &str) -> Result<Vec<Point>, String> {
-        let report: Value = serde_json::from_str(output).map_err(|e| format!("tokenworks bench: {e}"))?;
+        let report: Value = parse(output, "tokenworks bench")?;
         let rows = report["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
         let key = match self.work {
             Work::Prefill(_) => "prompt",
@@ -153,9 +154,17 @@ impl Job {
     }
 }
 
+/// Reads what a program printed as JSON.
+pub(super) fn parse<T: DeserializeOwned>(output: &str, program: &str) -> Result<T, String> {
+    if output.trim().is_empty() {
+        return Err(format!("{program} printed no result"));
+    }
+    serde_json::from_str(output).map_err(|e| format!("{program} printed no result that can be read: {e}"))
+}
+
 /// `keys` name where a test stands; the first that it has counts.
 fn read_bench(output: &str, keys: &[&str]) -> Result<Vec<Point>, String> {
-    let tests: Vec<Value> = serde_json::from_str(output).map_err(|e| format!("llama-bench: {e}"))?;
+    let tests: Vec<Value> = parse(output, "llama-bench")?;
     let points = tests.iter().filter_map(|test| {
         let samples: Vec<f64> = test["samples_ts"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
         let tokens_per_second = super::results::median(&samples).or_else(|| test["avg_ts"].as_f64())?;
@@ -234,6 +243,8 @@ main: n_kv_max = 3072, n_batch = 2048
         let points = job(Work::Together(vec![8])).read_tokenworks(output).unwrap();
         assert_eq!(points, [Point { at: 8, tokens_per_second: 400.5, share_of_limit: Some(0.25) }]);
         assert!(job(Work::Together(vec![8])).read_tokenworks("error: x").is_err());
+        let error = job(Work::Together(vec![8])).read_tokenworks("\n").unwrap_err();
+        assert_eq!(error, "tokenworks bench printed no result");
     }
 
     #[test]

@@ -98,6 +98,20 @@ impl Row {
         )
     }
 
+    /// The program of a peer that measures it.
+    pub(super) fn peer_tool(self) -> &'static str {
+        match self {
+            Self::Prefill | Self::Decode | Self::Depth | Self::CurvePrefill | Self::CurveContext => "llama-bench",
+            Self::Decode8 | Self::Decode16 | Self::CurveSequences => "llama-batched-bench",
+            _served => "llama-server",
+        }
+    }
+
+    /// As `--only` names it.
+    pub(super) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// Whether it is measured for every model, not only for the first.
     pub(super) fn for_every_model(self) -> bool {
         matches!(self, Self::Prefill | Self::Decode | Self::Decode8 | Self::Decode16)

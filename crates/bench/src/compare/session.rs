@@ -11,8 +11,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::args::CompareArgs;
-use super::offline::{Job, Point, Work};
-
+use super::offline::{self, Job, Point, Work};
 use super::rows::Row;
 use super::serving;
 use super::tuning::Tuning;
@@ -145,7 +144,9 @@ impl<'a> Session<'a> {
     pub(super) fn new(args: &'a CompareArgs, runtime: &'a Runtime, logs: PathBuf) -> Result<Self, String> {
         let beside = || Some(std::env::current_exe().ok()?.with_file_name("tokenworks"));
         let tokenworks = args.tokenworks.clone().or_else(beside).ok_or("give --tokenworks")?;
-        let tokenworks = absolute(&tokenworks)?;
+        let tokenworks = absolute(&tokenworks).map_err(|e| {
+            format!("--tokenworks {e}; build it (cargo build --release -p tokenworks), or name another program")
+        })?;
         Ok(Self {
             args,
             tokenworks,
@@ -304,7 +305,9 @@ impl<'a> Session<'a> {
         let words = ["bench", &model.to_string_lossy(), "--json", "--threads", &threads, "--prompt", "1"];
         let run = self.invocation(self.tokenworks.clone(), words.map(str::to_owned).to_vec());
         let (out, _) = run.run(self.args.timeout())?;
-        let report: Value = serde_json::from_str(&out).map_err(|e| format!("tokenworks bench: {e}"))?;
+        let program = format!("{} bench", self.tokenworks.display());
+        let report: Value = offline::parse(&out, &program)
+            .map_err(|e| format!("{e}; name the tokenworks program built with this one: --tokenworks FILE"))?;
         let bytes = report["kv_bytes_per_token"].as_u64().ok_or("tokenworks bench gives no kv_bytes_per_token")?;
         self.kv_bytes_per_token.borrow_mut().insert(model.to_owned(), bytes);
         Ok(report)
@@ -318,26 +321,46 @@ impl<'a> Session<'a> {
             .ok_or_else(|| "the size of a token's KV is unknown".to_owned())
     }
 
-    /// What a program says of its version.
-    pub(super) fn version(&self, side: Side) -> Result<String, String> {
-        let program = match side {
-            Side::Tokenworks => self.tokenworks.clone(),
-            // llama-bench of ik_llama.cpp does not tell it.
-            _ => self.peer(side, "llama-server").or_else(|_missing| self.peer(side, "llama-batched-bench"))?,
+    /// What our program says of its version.
+    pub(super) fn our_version(&self) -> Result<String, String> {
+        self.version(self.tokenworks.clone())
+    }
+
+    /// What a peer's program says of its version, or another beside it: llama-bench of ik_llama.cpp does not tell it.
+    pub(super) fn peer_version(&self, side: Side, tool: &str) -> String {
+        let ask = |tool: &str| self.version(self.peer(side, tool)?);
+        let beside = || {
+            let mut others = ["llama-server", "llama-batched-bench"].into_iter().filter(|other| *other != tool);
+            others.find_map(|other| Some(format!("{other} beside it: {}", ask(other).ok()?)))
         };
+        match (ask(tool), beside) {
+            (Ok(told), _) => format!("{tool}: {told}"),
+            (Err(_untold), beside) => {
+                format!("{tool}: does not tell{}", beside().map_or_else(String::new, |told| format!("; {told}")))
+            }
+        }
+    }
+
+    fn version(&self, program: PathBuf) -> Result<String, String> {
         let (out, err) = self.invocation(program, vec!["--version".to_owned()]).run(Duration::from_secs(60))?;
         let lines = format!("{out}\n{err}");
         let told = lines.lines().map(str::trim).filter(|line| !line.is_empty()).take(4).collect::<Vec<_>>();
         Ok(told.join("; "))
     }
 
-    fn peer(&self, side: Side, tool: &str) -> Result<PathBuf, String> {
+    /// The file of a peer's program.
+    pub(super) fn peer(&self, side: Side, tool: &str) -> Result<PathBuf, String> {
         let (folder, option) = match side {
-            Side::IkLlamaCpp => (&self.args.ik_bin, "--ik-bin"),
-            _ => (&self.args.llama_bin, "--llama-bin"),
+            Side::IkLlamaCpp => (self.args.ik_bin.as_ref(), "--ik-bin"),
+            _ => (Some(&self.args.llama_bin), "--llama-bin"),
         };
-        let folder = folder.as_ref().ok_or_else(|| format!("not measured: no {option} was given"))?;
-        absolute(&folder.join(tool)).map_err(|_missing| format!("{tool} is not there"))
+        let folder = folder.ok_or_else(|| format!("{option} was not given"))?;
+        let file = absolute(&folder.join(tool)).ok().filter(|file| file.is_file());
+        file.ok_or_else(|| {
+            let what =
+                if folder.is_dir() { format!("{tool} is not there") } else { "there is no such folder".to_owned() };
+            format!("{option} {}: {what}", folder.display())
+        })
     }
 
     fn invocation(&self, program: PathBuf, arguments: Vec<String>) -> Invocation {

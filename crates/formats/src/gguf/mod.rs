@@ -120,6 +120,11 @@ impl Gguf {
         self.origin
     }
 
+    /// Whether a path leads to one of its files.
+    pub fn reads_from(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|metadata| self.files.iter().any(|file| file.is(&metadata)))
+    }
+
     /// Bytes of all its files with tensors when they were opened.
     pub fn file_len(&self) -> u64 {
         self.files.iter().map(|file| file.len).fold(0, u64::saturating_add)

@@ -32,6 +32,8 @@ impl<'a> Fields<'a> {
     /// What is wrong with a field.
     pub(super) fn wrong(&self, field: &str, expected: impl Into<String>) -> FormatError {
         let actual = match self.get(field) {
+            // As JSON its quotes would be escaped twice.
+            Some(Json::String(value)) => format!("is \"{}\"", shown(value)),
             Some(value) => format!("is {}", shown(&value.to_string())),
             None if self.names(field) => "is null".to_owned(),
             None => "is missing".to_owned(),

@@ -195,8 +195,10 @@ unsafe fn unpack<T: Quantized>(pair: &Pair, blocks: usize, unpacked: &mut Unpack
                 _mm512_store_si512(to.as_mut_ptr().cast(), codes);
             }
             let Scales { d, m, small: [first, second, third, fourth] } = pair.scales::<T>(b);
-            for (to, scale) in scales_to.iter_mut().zip([d, m, first, second, third, fourth]) {
-                _mm512_storeu_ps(to.as_mut_ptr(), scale);
+            for (i, scale) in [d, m, first, second, third, fourth].into_iter().enumerate() {
+                if i < vectors {
+                    _mm512_storeu_ps(scales_to.as_mut_ptr().add(i).cast(), scale);
+                }
             }
         }
     }
@@ -288,17 +290,19 @@ unsafe fn tile<T: Quantized, const N: usize>(
             }
         };
         block(0, &mut dots);
-        let scales = unpacked.scales.chunks_exact(const { scale_vectors(T::LAYOUT.scales) });
-        for (b, (scales, [d, scaled_sum, sum, first_sum])) in scales.zip(side).enumerate() {
+        let vectors = const { scale_vectors(T::LAYOUT.scales) };
+        for (b, (scales, [d, scaled_sum, sum, first_sum])) in
+            unpacked.scales.chunks_exact(vectors).zip(side).enumerate()
+        {
             if b + 1 < side.len() {
                 block(b + 1, &mut dots);
             }
-            let mut vectors = [_mm512_setzero_ps(); 6];
-            for (vector, scale) in vectors.iter_mut().zip(scales) {
-                *vector = _mm512_loadu_ps(scale.as_ptr());
-            }
-            let [wd, wm, small @ ..] = vectors;
-            let w = Scales { d: wd, m: wm, small };
+            // One by one, and not in a loop over `scales`: then they stay in registers.
+            let scale = |i: usize| match i < vectors {
+                true => _mm512_loadu_ps(scales.as_ptr().add(i).cast()),
+                false => _mm512_setzero_ps(),
+            };
+            let w = Scales { d: scale(0), m: scale(1), small: [scale(2), scale(3), scale(4), scale(5)] };
             let (first, second) = if b.is_multiple_of(2) { (&dots[0].0, &dots[2].0) } else { (&dots[1].0, &dots[3].0) };
             for c in 0..N {
                 let low = _mm512_load_si512(first[c].as_ptr().cast());

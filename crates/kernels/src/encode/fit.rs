@@ -25,7 +25,7 @@ pub(super) fn nearest(x: f32) -> f32 {
 }
 
 /// How much each value's error counts.
-fn weights(x: &[f32]) -> [f32; RUN_MAX] {
+pub(super) fn weights(x: &[f32]) -> [f32; RUN_MAX] {
     #[expect(clippy::cast_precision_loss, reason = "at most 32")]
     let mean_square = x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32;
     let mut weights = [0.0; RUN_MAX];
@@ -83,8 +83,9 @@ fn least_squares(x: &[f32], weights: &[f32], code: impl Fn(f32) -> f32, min_most
     (min_most.is_finite() && wll > 0.0).then(|| Affine { scale: (wlx - min_most * wl) / wll, min: min_most })
 }
 
-fn affine_error(x: &[f32], weights: &[f32], Affine { scale, min }: Affine, max: f32) -> f32 {
-    let inverse = 1.0 / scale;
+/// The weighted sum of squared errors of codes `0 ..= max`.
+pub(super) fn affine_error(x: &[f32], weights: &[f32], Affine { scale, min }: Affine, max: f32) -> f32 {
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     let error = |x: f32| scale * nearest((x - min) * inverse).clamp(0.0, max) + min - x;
     x.iter().zip(weights).map(|(&x, weight)| weight * error(x) * error(x)).sum()
 }

@@ -1,6 +1,6 @@
 //! The types with super-blocks of 256: the scales of their parts are integers in steps of the super-block's own.
 
-use super::fit::{Affine, affine, symmetric};
+use super::fit::{Affine, affine, affine_error, symmetric, weights};
 use super::simple::{code, put_f16};
 
 /// Largest 6-bit scale or minimum.
@@ -17,10 +17,19 @@ fn scales_and_minimums(x: &[f32], max: u8, out: &mut [u8]) -> [Affine; 8] {
     let (d, dmin) = (most(|fit| fit.scale), most(|fit| -fit.min));
     let (d, dmin) = (put_f16(d, &mut out[..2]), put_f16(dmin, &mut out[2..4]));
     let (mut scales, mut minimums) = ([0; 8], [0; 8]);
-    for (j, fit) in fits.iter_mut().enumerate() {
-        scales[j] = code(fit.scale, d, 0.0, SIX_BITS);
-        minimums[j] = code(-fit.min, dmin, 0.0, SIX_BITS);
-        *fit = Affine { scale: d * f32::from(scales[j]), min: -dmin * f32::from(minimums[j]) };
+    for (j, (fit, x)) in fits.iter_mut().zip(x.chunks_exact(32)).enumerate() {
+        let seen = |scale, minimum| Affine { scale: d * f32::from(scale), min: -dmin * f32::from(minimum) };
+        let (scale, minimum) = (code(fit.scale, d, 0.0, SIX_BITS), code(-fit.min, dmin, 0.0, SIX_BITS));
+        (*fit, scales[j], minimums[j]) = (seen(scale, minimum), scale, minimum);
+        // Rounding one of the two can be made good by the other: their neighbours are tried too.
+        let around = |code: u8| code.saturating_sub(1)..=SIX_BITS.min(code + 1);
+        let (weights, mut least) = (weights(x), f32::INFINITY);
+        for (scale, minimum) in around(scale).flat_map(|scale| around(minimum).map(move |minimum| (scale, minimum))) {
+            let error = affine_error(x, &weights, seen(scale, minimum), f32::from(max));
+            if error < least {
+                (least, *fit, scales[j], minimums[j]) = (error, seen(scale, minimum), scale, minimum);
+            }
+        }
     }
     put_six_bits(&scales, &minimums, &mut out[4..16]);
     fits

@@ -1,7 +1,9 @@
+//! What is encoded, read again by what reads blocks for products.
+
 use super::*;
 use crate::{MatrixBuilder, WeightMemory};
 
-/// Types that can be written, and the largest error of a block in steps of its range over the number of codes.
+/// Types that can be written.
 const TYPES: [WeightType; 8] = [
     WeightType::Q4_0,
     WeightType::Q4_1,
@@ -48,13 +50,14 @@ fn relative_error(x: &[f32], y: &[f32]) -> f64 {
     (error / x.iter().map(|&x| square(x)).sum::<f64>()).sqrt()
 }
 
-/// Bounds for normal values: a uniform step in blocks of 32 gives these to within a fifth.
+/// Of these values llama.cpp's own encoders (ggml 0.25, without an importance matrix) lose 0.0820, 0.0759, 0.0411, 0.0370,
+/// 0.0052, 0.0689, 0.0352, 0.0172 in this order.
 #[test]
-fn little_is_lost_and_more_bits_lose_less() {
+fn no_more_is_lost_than_with_the_encoders_of_llama_cpp() {
     let x = values(64 * 256, 1);
-    for (ty, most) in TYPES.into_iter().zip([0.085, 0.075, 0.043, 0.037, 0.0055, 0.075, 0.037, 0.02]) {
+    for (ty, most) in TYPES.into_iter().zip([0.0787, 0.0688, 0.0392, 0.0335, 0.0052, 0.0686, 0.0343, 0.0170]) {
         let error = relative_error(&x, &decoded(ty, &encoded(ty, &x), x.len()));
-        assert!(error < most && error > most / 3.0, "{ty:?}: {error}");
+        assert!(error < most && error > 0.95 * most, "{ty:?}: {error}");
     }
 }
 

@@ -126,113 +126,141 @@ fn known_mxfp4() {
     expect(&largest, &[(0, 2f32.powi(127)), (16, -(2f32.powi(127))), (1, 0.0)]);
 }
 
+/// The half float at a place of a block.
+fn half(b: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([b[at], b[at + 1]]).to_f32()
+}
+
+/// Code `k` of the 32 in the 16 bytes from a place on: low nibbles are the first half.
+fn nibble(b: &[u8], from: usize, k: usize) -> u8 {
+    if k < 16 { b[from + k] & 15 } else { b[from + k - 16] >> 4 }
+}
+
+const IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
 /// Reads a block as the format describes it, from the first weight to the last.
-#[expect(clippy::too_many_lines, reason = "one type after the other")]
 fn reference(ty: WeightType, b: &[u8]) -> Vec<f32> {
-    let half = |at: usize| f16::from_le_bytes([b[at], b[at + 1]]).to_f32();
-    let nibble = |from: usize, k: usize| if k < 16 { b[from + k] & 15 } else { b[from + k - 16] >> 4 };
-    let code = |from: usize, k: usize| f32::from(nibble(from, k));
+    let code = |from: usize, k: usize| f32::from(nibble(b, from, k));
     let fifth = |from: usize, k: usize| {
         let bits = u32::from_le_bytes([b[from], b[from + 1], b[from + 2], b[from + 3]]);
         if bits & (1 << k) == 0 { 0.0 } else { 16.0 }
     };
-    let iq4 = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113i8];
-    let mut y = Vec::new();
     match ty {
-        WeightType::Q4_0 => y.extend((0..32).map(|k| half(0) * (code(2, k) - 8.0))),
-        WeightType::Q4_1 => y.extend((0..32).map(|k| half(0).mul_add(code(4, k), half(2)))),
-        WeightType::Q5_0 => y.extend((0..32).map(|k| half(0) * (code(6, k) + fifth(2, k) - 16.0))),
-        WeightType::Q5_1 => y.extend((0..32).map(|k| half(0).mul_add(code(8, k) + fifth(4, k), half(2)))),
-        WeightType::Q8_0 => y.extend(b[2..].iter().map(|q| half(0) * f32::from(q.cast_signed()))),
-        WeightType::IQ4NL => y.extend((0..32).map(|k| half(0) * f32::from(iq4[usize::from(nibble(2, k))]))),
-        WeightType::MXFP4 => {
-            let e2m1 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
-            // In two steps, since neither 2^-128 nor 2^128 comes out of `powi`.
-            let exponent = i32::from(b[0]) - 127;
-            let scales = [exponent / 2, exponent - exponent / 2].map(|e| 2f32.powi(e));
-            for k in 0..32 {
-                let code = usize::from(nibble(1, k));
-                let value = e2m1[code % 8] * scales[0] * scales[1];
-                y.push(if code < 8 { value } else { -value });
+        WeightType::Q4_0 => (0..32).map(|k| half(b, 0) * (code(2, k) - 8.0)).collect(),
+        WeightType::Q4_1 => (0..32).map(|k| half(b, 0).mul_add(code(4, k), half(b, 2))).collect(),
+        WeightType::Q5_0 => (0..32).map(|k| half(b, 0) * (code(6, k) + fifth(2, k) - 16.0)).collect(),
+        WeightType::Q5_1 => (0..32).map(|k| half(b, 0).mul_add(code(8, k) + fifth(4, k), half(b, 2))).collect(),
+        WeightType::Q8_0 => b[2..].iter().map(|q| half(b, 0) * f32::from(q.cast_signed())).collect(),
+        WeightType::IQ4NL => (0..32).map(|k| half(b, 0) * f32::from(IQ4[usize::from(nibble(b, 2, k))])).collect(),
+        WeightType::MXFP4 => mxfp4(b),
+        WeightType::Q2K => q2k(b),
+        WeightType::Q3K => q3k(b),
+        WeightType::Q4K => q45k(b, None),
+        WeightType::Q5K => q45k(b, Some(&b[16..48])),
+        WeightType::Q6K => q6k(b),
+        WeightType::IQ4XS => iq4xs(b),
+        WeightType::F32 | WeightType::F16 | WeightType::BF16 => Vec::new(),
+    }
+}
+
+fn mxfp4(b: &[u8]) -> Vec<f32> {
+    let e2m1 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+    // In two steps, since neither 2^-128 nor 2^128 comes out of `powi`.
+    let exponent = i32::from(b[0]) - 127;
+    let scales = [exponent / 2, exponent - exponent / 2].map(|e| 2f32.powi(e));
+    let value = |k: usize| {
+        let code = usize::from(nibble(b, 1, k));
+        let value = e2m1[code % 8] * scales[0] * scales[1];
+        if code < 8 { value } else { -value }
+    };
+    (0..32).map(value).collect()
+}
+
+fn q2k(b: &[u8]) -> Vec<f32> {
+    let mut scales = b[..16].iter();
+    let mut y = Vec::new();
+    for part in b[16..80].chunks(32) {
+        for shift in [0, 2, 4, 6] {
+            for codes in part.chunks(16) {
+                let scale = *scales.next().unwrap();
+                let (low, min) = (half(b, 80) * f32::from(scale & 15), half(b, 82) * f32::from(scale >> 4));
+                y.extend(codes.iter().map(|q| low * f32::from(q >> shift & 3) - min));
             }
         }
-        WeightType::Q2K => {
-            let mut scales = b[..16].iter();
-            for part in b[16..80].chunks(32) {
-                for shift in [0, 2, 4, 6] {
-                    for codes in part.chunks(16) {
-                        let scale = *scales.next().unwrap();
-                        let (low, min) = (half(80) * f32::from(scale & 15), half(82) * f32::from(scale >> 4));
-                        y.extend(codes.iter().map(|q| low * f32::from(q >> shift & 3) - min));
-                    }
-                }
-            }
-        }
-        WeightType::Q3K => {
-            // The scales as four words of four bytes.
-            let word = |i: usize| u32::from_le_bytes([b[96 + i], b[97 + i], b[98 + i], b[99 + i]]);
-            let (low, up, high) = (word(0), word(4), word(8));
-            let words = [low, up, low >> 4, up >> 4]
-                .into_iter()
-                .enumerate()
-                .flat_map(|(i, w)| ((w & 0x0F0F_0F0F) | (high >> (2 * i) & 0x0303_0303) << 4).to_le_bytes());
-            let mut scales = words.map(|s| half(108) * (f32::from(s) - 32.0));
-            let mut mask = 1u8;
-            for part in b[32..96].chunks(32) {
-                for shift in [0, 2, 4, 6] {
-                    for (codes, masks) in part.chunks(16).zip(b[..32].chunks(16)) {
-                        let scale = scales.next().unwrap();
-                        for (q, m) in codes.iter().zip(masks) {
-                            let less = if m & mask == 0 { 4.0 } else { 0.0 };
-                            y.push(scale * (f32::from(q >> shift & 3) - less));
-                        }
-                    }
-                    mask = mask.wrapping_shl(1);
-                }
-            }
-        }
-        WeightType::Q4K | WeightType::Q5K => {
-            let codes_at = if ty == WeightType::Q4K { 16 } else { 48 };
-            for j in 0..8 {
-                let [scale, min] = if j < 4 {
-                    [b[4 + j] % 64, b[8 + j] % 64]
-                } else {
-                    [b[8 + j] % 16 + b[j] / 64 * 16, b[8 + j] / 16 + b[4 + j] / 64 * 16]
-                };
-                for l in 0..32 {
-                    let byte = b[codes_at + j / 2 * 32 + l];
-                    let mut q = if j % 2 == 0 { byte % 16 } else { byte / 16 };
-                    if ty == WeightType::Q5K && b[16 + l] & (1 << j) != 0 {
-                        q += 16;
-                    }
-                    y.push(half(0) * f32::from(scale) * f32::from(q) - half(2) * f32::from(min));
-                }
-            }
-        }
-        WeightType::Q6K => {
-            y = vec![0.0; 256];
-            for n in 0..2 {
-                let (low, high, scales) = (&b[64 * n..], &b[128 + 32 * n..], &b[192 + 8 * n..]);
-                for l in 0..32 {
-                    let codes = [low[l] & 15, low[l + 32] & 15, low[l] >> 4, low[l + 32] >> 4];
-                    for (i, code) in codes.into_iter().enumerate() {
-                        let q = f32::from(code | (high[l] >> (2 * i) & 3) << 4) - 32.0;
-                        y[128 * n + 32 * i + l] = half(208) * f32::from(scales[l / 16 + 2 * i].cast_signed()) * q;
-                    }
-                }
-            }
-        }
-        WeightType::IQ4XS => {
-            let high = u16::from_le_bytes([b[2], b[3]]);
-            for j in 0..8 {
-                let low = if j % 2 == 0 { b[4 + j / 2] & 15 } else { b[4 + j / 2] >> 4 };
-                let scale = f32::from(low) + f32::from(high >> (2 * j) & 3) * 16.0 - 32.0;
-                y.extend((0..32).map(|k| half(0) * scale * f32::from(iq4[usize::from(nibble(8 + 16 * j, k))])));
-            }
-        }
-        WeightType::F32 | WeightType::F16 | WeightType::BF16 => {}
     }
     y
+}
+
+fn q3k(b: &[u8]) -> Vec<f32> {
+    // The scales as four words of four bytes.
+    let word = |i: usize| u32::from_le_bytes([b[96 + i], b[97 + i], b[98 + i], b[99 + i]]);
+    let (low, up, high) = (word(0), word(4), word(8));
+    let words = [low, up, low >> 4, up >> 4]
+        .into_iter()
+        .enumerate()
+        .flat_map(|(i, w)| ((w & 0x0F0F_0F0F) | (high >> (2 * i) & 0x0303_0303) << 4).to_le_bytes());
+    let mut scales = words.map(|s| half(b, 108) * (f32::from(s) - 32.0));
+    let (mut y, mut mask) = (Vec::new(), 1u8);
+    for part in b[32..96].chunks(32) {
+        for shift in [0, 2, 4, 6] {
+            for (codes, masks) in part.chunks(16).zip(b[..32].chunks(16)) {
+                let scale = scales.next().unwrap();
+                for (q, m) in codes.iter().zip(masks) {
+                    let less = if m & mask == 0 { 4.0 } else { 0.0 };
+                    y.push(scale * (f32::from(q >> shift & 3) - less));
+                }
+            }
+            mask = mask.wrapping_shl(1);
+        }
+    }
+    y
+}
+
+/// `fifth`: the bytes of the fifth bits, where there are some; bit `j` of each is of the `j`th 32 weights.
+fn q45k(b: &[u8], fifth: Option<&[u8]>) -> Vec<f32> {
+    let codes_at = if fifth.is_some() { 48 } else { 16 };
+    let mut y = Vec::new();
+    for j in 0..8 {
+        let [scale, min] = if j < 4 {
+            [b[4 + j] % 64, b[8 + j] % 64]
+        } else {
+            [b[8 + j] % 16 + b[j] / 64 * 16, b[8 + j] / 16 + b[4 + j] / 64 * 16]
+        };
+        for l in 0..32 {
+            let byte = b[codes_at + j / 2 * 32 + l];
+            let mut q = if j % 2 == 0 { byte % 16 } else { byte / 16 };
+            if fifth.is_some_and(|bits| bits[l] & (1 << j) != 0) {
+                q += 16;
+            }
+            y.push(half(b, 0) * f32::from(scale) * f32::from(q) - half(b, 2) * f32::from(min));
+        }
+    }
+    y
+}
+
+fn q6k(b: &[u8]) -> Vec<f32> {
+    let mut y = vec![0.0; 256];
+    for n in 0..2 {
+        let (low, high, scales) = (&b[64 * n..], &b[128 + 32 * n..], &b[192 + 8 * n..]);
+        for l in 0..32 {
+            let codes = [low[l] & 15, low[l + 32] & 15, low[l] >> 4, low[l + 32] >> 4];
+            for (i, code) in codes.into_iter().enumerate() {
+                let q = f32::from(code | (high[l] >> (2 * i) & 3) << 4) - 32.0;
+                y[128 * n + 32 * i + l] = half(b, 208) * f32::from(scales[l / 16 + 2 * i].cast_signed()) * q;
+            }
+        }
+    }
+    y
+}
+
+fn iq4xs(b: &[u8]) -> Vec<f32> {
+    let high = u16::from_le_bytes([b[2], b[3]]);
+    let part = |j: usize| {
+        let low = if j.is_multiple_of(2) { b[4 + j / 2] & 15 } else { b[4 + j / 2] >> 4 };
+        let scale = f32::from(low) + f32::from(high >> (2 * j) & 3) * 16.0 - 32.0;
+        (0..32).map(move |k| half(b, 0) * scale * f32::from(IQ4[usize::from(nibble(b, 8 + 16 * j, k))]))
+    };
+    (0..8).flat_map(part).collect()
 }
 
 #[test]

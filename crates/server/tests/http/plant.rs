@@ -168,6 +168,8 @@ pub(crate) fn record() -> Box<UsageRecord> {
         input_uncached_tokens: 3,
         input_cached_tokens: 32,
         output_tokens: 2,
+        draft_accepted_tokens: 1,
+        draft_rejected_tokens: 4,
         queue_ns: 1_000_000,
         ttft_ns: Some(5_000_000),
         ..UsageRecord::default()

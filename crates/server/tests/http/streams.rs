@@ -52,6 +52,7 @@ async fn a_chat_stream() {
     );
     let (last, others) = chunks.split_last().unwrap();
     assert_eq!(last["usage"]["total_tokens"], 37);
+    assert_eq!(last["usage"]["completion_tokens_details"]["rejected_prediction_tokens"], 4);
     for chunk in others {
         assert_eq!(chunk.get("usage"), Some(&Value::Null));
         assert_eq!((&chunk["id"], &chunk["created"]), (&last["id"], &last["created"]));

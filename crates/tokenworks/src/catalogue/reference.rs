@@ -62,7 +62,8 @@ fn parse_source(text: &str, settings: &Settings) -> Result<Source> {
     if text.contains(['/', '\\']) || text.ends_with(".gguf") || path.exists() {
         return Ok(Source::Path(path));
     }
-    let names = || BUILTINS.iter().map(|b| b.name).chain(settings.models.keys().map(String::as_str));
+    let own = || settings.models.keys().map(String::as_str).filter(|name| builtin::find(name).is_none());
+    let names = || BUILTINS.iter().map(|b| b.name).chain(own());
     let error = Error::usage(format!("unknown model \"{text}\""));
     Err(match nearest(text, names()) {
         Some(near) => error.hint(format!("did you mean {near}? `tokenworks models` lists the names")),
@@ -120,9 +121,12 @@ mod tests {
     use crate::config;
     use crate::environment::Environment;
 
+    fn settings() -> Settings {
+        config::load(None, &Environment::default(), &[]).unwrap().settings
+    }
+
     fn parse(name: &str) -> Result<ModelRef> {
-        let settings = config::load(None, &Environment::default(), &[]).unwrap().settings;
-        ModelRef::parse(name, &settings)
+        ModelRef::parse(name, &settings())
     }
 
     #[test]
@@ -174,5 +178,10 @@ mod tests {
     fn unknown_names_suggest() {
         assert!(parse("smollm2-135").unwrap_err().hint.unwrap().contains("smollm2-135m"));
         assert!(parse("zzzzzzzzzzz").unwrap_err().hint.unwrap().contains("hf:owner/repo"));
+        // A built-in model with settings of its own is named once.
+        let mut settings = settings();
+        settings.models.insert("smollm2-135m".into(), crate::config::ModelSettings::default());
+        let hint = ModelRef::parse("zzzzzzzzzzz", &settings).unwrap_err().hint.unwrap();
+        assert_eq!(hint.matches("smollm2-135m").count(), 1, "{hint}");
     }
 }

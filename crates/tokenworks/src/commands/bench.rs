@@ -120,7 +120,8 @@ fn works(args: &cli::Bench, model: &str, context_len: usize) -> Result<Vec<Work>
     let all = |prompt: &[u32], depth: &[u32], sequences: &[u32]| {
         let mut works: Vec<Work> = prompt.iter().map(|n| Work::Prefill { prompt: *n as usize }).collect();
         works.extend(depth.iter().map(|n| Work::Decode { sequences: 1, depth: *n as usize }));
-        let together = |n: &u32| Work::Decode { sequences: *n as usize, depth: args.sequences_depth as usize };
+        let depth = args.sequences_depth.unwrap_or(0) as usize;
+        let together = |n: &u32| Work::Decode { sequences: *n as usize, depth };
         for work in sequences.iter().map(together) {
             if !works.contains(&work) {
                 works.push(work);
@@ -132,13 +133,28 @@ fn works(args: &cli::Bench, model: &str, context_len: usize) -> Result<Vec<Work>
     let mut works = all(&args.prompt, &args.depth, &args.sequences);
     if works.is_empty() {
         works = all(&[512], &[0, 4096], &[1, 8, 16]);
-        works.retain(|work| fits(work) || *work == Work::Decode { sequences: 1, depth: 0 });
+        // Of the usual, what does not fit is left out; a depth that was asked for is not.
+        let asked = |work: &Work| match *work {
+            Work::Decode { sequences, depth } => (sequences > 1 && args.sequences_depth.is_some()) || depth == 0,
+            Work::Prefill { .. } => false,
+        };
+        works.retain(|work| fits(work) || asked(work));
     }
     match works.iter().find(|work| !fits(work)) {
         None => Ok(works),
         Some(work) => {
-            Err(Error::usage(format!("{} does not fit: {model} has a context of {context_len} tokens", work.name()))
-                .hint("lower --prompt, --depth, --sequences-depth or --decode-tokens"))
+            let room = context_len.saturating_sub(decode_tokens);
+            let hint = match *work {
+                Work::Prefill { .. } => format!("set --prompt to at most {context_len}"),
+                Work::Decode { depth: 0, .. } => format!("set --decode-tokens to at most {context_len}"),
+                Work::Decode { depth, .. } => {
+                    let asked = args.depth.iter().any(|asked| *asked as usize == depth);
+                    let option = if asked { "--depth" } else { "--sequences-depth" };
+                    format!("set {option} to at most {room} with --decode-tokens {decode_tokens}")
+                }
+            };
+            let what = format!("{} does not fit: {model} has a context of {context_len} tokens", work.name());
+            Err(Error::usage(what).hint(hint))
         }
     }
 }
@@ -224,7 +240,7 @@ mod tests {
             prompt,
             depth,
             sequences,
-            sequences_depth: 10,
+            sequences_depth: Some(10),
             decode_tokens: 64,
             repetitions: 1,
             kv_type: None,
@@ -242,5 +258,24 @@ mod tests {
         let usual = [Work::Prefill { prompt: 512 }, decode(1, 0), decode(1, 10), decode(8, 10), decode(16, 10)];
         assert_eq!(works(&[], &[], &[]).unwrap(), usual, "no room for 4096");
         assert!(works(&[], &[537], &[]).unwrap_err().contains("decode after 537 does not fit"));
+    }
+
+    #[test]
+    fn a_depth_without_room_is_refused_by_its_option() {
+        let refused = |sequences: &[u32], depth| {
+            let args = cli::Bench { sequences_depth: depth, ..args(&[], &[], sequences) };
+            works(&args, "m", 600).map(|works| works.len()).map_err(|e| e.hint.unwrap())
+        };
+        let hint = "set --sequences-depth to at most 536 with --decode-tokens 64".to_owned();
+        assert_eq!(refused(&[8], Some(537)), Err(hint.clone()));
+        assert_eq!(
+            refused(&[], Some(8192)),
+            Err(hint),
+            "the usual numbers of sequences with a depth that was asked for"
+        );
+        assert_eq!(refused(&[], Some(536)), Ok(5));
+        assert_eq!(refused(&[], None), Ok(4));
+        let long = cli::Bench { decode_tokens: 601, ..args(&[], &[], &[]) };
+        assert_eq!(works(&long, "m", 600).unwrap_err().hint.unwrap(), "set --decode-tokens to at most 600");
     }
 }

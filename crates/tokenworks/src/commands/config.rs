@@ -35,7 +35,12 @@ struct ModelReport {
     name: String,
     /// Where its file is; absent while it is not fetched, and the rest with it.
     path: Option<String>,
+    /// As `serve` will have it.
     context_len: Option<u64>,
+    /// Why that is shorter than the model's or the configured context, and what changes it.
+    context_cut: Option<String>,
+    /// About what the weights take.
+    weight_bytes: Option<u64>,
     kv_type: Option<&'static str>,
     kv_bytes: Option<u64>,
     kv_tokens: Option<u64>,
@@ -43,11 +48,13 @@ struct ModelReport {
 }
 
 /// The model that guesses ahead for another.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct DraftReport {
     name: String,
     /// Where its file is; absent while it is not fetched, and the rest with it.
     path: Option<String>,
+    /// About what the weights take.
+    weight_bytes: Option<u64>,
     kv_bytes: Option<u64>,
 }
 
@@ -126,10 +133,10 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
                 .hint("give a folder of PEFT (adapter_config.json, adapter_model.safetensors) or a GGUF adapter")
         })?;
     }
-    let draft = draft_model::reference(context, &model.name, &own)?;
+    let draft = draft_model::reference(context, &model, &own)?;
     let mut report = ModelReport {
         name: model.name.clone(),
-        draft: draft.as_ref().map(|draft| DraftReport { name: draft.name.clone(), path: None, kv_bytes: None }),
+        draft: draft.as_ref().map(|draft| DraftReport { name: draft.name.clone(), ..DraftReport::default() }),
         ..ModelReport::default()
     };
     // A path that names no file is an error; what can be fetched need not be here.
@@ -141,6 +148,7 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     };
     if let (Some(file), Some(report)) = (&draft, &mut report.draft) {
         report.path = Some(file.gguf.path().to_string_lossy().into_owned());
+        report.weight_bytes = Some(file.gguf.file_len());
     }
     if !is_here(&model) {
         return Ok(report);
@@ -165,7 +173,9 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
         report.kv_bytes = Some(budget.of_draft(&report.name, &file.config, &demand)?.bytes);
     }
     report.path = Some(gguf.path().to_string_lossy().into_owned());
-    report.context_len = Some(demand.context_len);
+    report.context_len = Some(budget.context_len);
+    report.context_cut = demand.cut(&budget);
+    report.weight_bytes = Some(gguf.file_len());
     report.kv_type = Some(demand.kv_type.name());
     report.kv_bytes = Some(budget.bytes);
     report.kv_tokens = Some(budget.tokens);
@@ -194,13 +204,16 @@ fn show_report(output: Output, report: &Report) -> Result<()> {
             ))?,
             _ => output.line(format_args!("model {}: not fetched yet, so its memory is not checked", model.name))?,
         }
+        if let Some(cut) = &model.context_cut {
+            output.line(format_args!("  context {cut}"))?;
+        }
         if let Some(draft) = &model.draft {
-            let kv = match (&draft.path, draft.kv_bytes) {
+            let memory = match (draft.weight_bytes, draft.kv_bytes) {
                 (None, _) => "not fetched yet".to_owned(),
                 (Some(_), None) => "its memory is not checked".to_owned(),
-                (Some(_), Some(kv)) => format!("KV cache {}", bytes(kv)),
+                (Some(weights), Some(kv)) => format!("weights of about {}, KV cache {}", bytes(weights), bytes(kv)),
             };
-            output.line(format_args!("  draft model {}: {kv}", draft.name))?;
+            output.line(format_args!("  draft model {}: {memory}", draft.name))?;
         }
     }
     Ok(())

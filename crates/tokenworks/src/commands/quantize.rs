@@ -2,7 +2,7 @@
 
 mod plan;
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use formats::gguf::{Gguf, Origin, TensorHead, TensorInfo, TensorType, header_bytes};
 use kernels::{MatrixBuilder, ThreadPool, WeightMemory, encode};
 use model::weight_type;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
@@ -64,14 +66,11 @@ pub fn run(context: &Context, args: &cli::Quantize) -> Result<()> {
     }
     let plan = plan::plan(&gguf, args.to, args.allow_requantize)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(gguf.path(), args.to));
-    if out.symlink_metadata().is_ok() {
-        return Err(Error::usage(format!("{} is there already", out.display()))
-            .hint("remove it, or name another file with --out"));
-    }
+    check_out(&gguf, &out, args.force)?;
     // Whatever speaks against the comparison is told before the work.
     let windows = args.evaluate.as_deref().map(|text| Windows::read(&gguf, text, args)).transpose()?;
     let pool = assembly::thread_pool(context)?;
-    write(&gguf, &plan, args.to, (&out, &pool))?;
+    write(&gguf, &plan, args, (&out, &pool))?;
     let evaluation = windows.map(|windows| divergence::measure((&gguf, &out), &windows, &pool)).transpose()?;
     let report = report(reference.name, (&gguf, &out), &plan, evaluation)?;
     if args.json { context.output.json(&report) } else { context.output.text(shown(&report)) }
@@ -88,8 +87,23 @@ fn default_out(source: &Path, to: cli::QuantizedType) -> PathBuf {
     PathBuf::from(format!("{base}-{}.gguf", plan::tensor_type(to)))
 }
 
+/// Whether the new file may get this name.
+fn check_out(gguf: &Gguf, out: &Path, force: bool) -> Result<()> {
+    let Ok(metadata) = out.symlink_metadata() else { return Ok(()) };
+    let out_is = |what: &str| Error::usage(format!("{} is {what}", out.display()));
+    if gguf.reads_from(out) {
+        Err(out_is("a file of the model itself").hint("name another file with --out"))
+    } else if !metadata.is_file() {
+        Err(out_is("there already, and no regular file").hint("name another file with --out"))
+    } else if !force {
+        Err(out_is("there already").hint("name another file with --out, or replace it with --force"))
+    } else {
+        Ok(())
+    }
+}
+
 /// Writes the file: complete under its name, or not at all.
-fn write(gguf: &Gguf, plan: &[Planned<'_>], to: cli::QuantizedType, (out, pool): (&Path, &ThreadPool)) -> Result<()> {
+fn write(gguf: &Gguf, plan: &[Planned<'_>], args: &cli::Quantize, (out, pool): (&Path, &ThreadPool)) -> Result<()> {
     let failed = |e: io::Error| {
         Error::failure(format!("cannot write {}", out.display()))
             .because(e)
@@ -103,11 +117,15 @@ fn write(gguf: &Gguf, plan: &[Planned<'_>], to: cli::QuantizedType, (out, pool):
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)
         .map_err(failed)?;
-    let mut file = BufWriter::with_capacity(1 << 20, temporary);
     let heads: Vec<TensorHead<'_>> = plan.iter().map(Planned::head).collect();
-    let keys = plan::metadata(gguf, to);
+    let keys = plan::metadata(gguf, args.to);
     let keys = keys.iter().map(|(key, value)| (key.as_str(), value));
-    file.write_all(&header_bytes(keys, &heads).map_err(|e| file_error(gguf.path(), &e))?).map_err(failed)?;
+    let (header, room) = header_bytes(keys, &heads)
+        .and_then(|header| Ok((header, heads.iter().map(TensorHead::byte_len).sum::<std::result::Result<u64, _>>()?)))
+        .map_err(|e| file_error(gguf.path(), &e))?;
+    take_room(temporary.as_file(), room).map_err(failed)?;
+    let mut file = BufWriter::with_capacity(1 << 20, temporary);
+    file.write_all(&header).map_err(failed)?;
     let bar = Bar::new("quantizing", plan.iter().map(|planned| planned.tensor.byte_len).sum());
     let mut done = 0;
     let mut converter = Converter::new(gguf, pool);
@@ -123,8 +141,19 @@ fn write(gguf: &Gguf, plan: &[Planned<'_>], to: cli::QuantizedType, (out, pool):
     bar.done();
     let temporary: NamedTempFile = file.into_inner().map_err(|e| failed(e.into_error()))?;
     temporary.as_file().sync_all().map_err(failed)?;
-    temporary.persist_noclobber(out).map_err(|e| failed(e.error))?;
-    Ok(())
+    let placed = if args.force { temporary.persist(out) } else { temporary.persist_noclobber(out) };
+    placed.map(|_file| ()).map_err(|e| failed(e.error))
+}
+
+/// Takes room on the disk before the work, so that a full one is told at once. Where the file system cannot, writing tells.
+fn take_room(file: &File, room: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, room) {
+        Err(e @ (Errno::NOSPC | Errno::DQUOT)) => {
+            let e = io::Error::from(e);
+            Err(io::Error::new(e.kind(), format!("{e}: it takes {}", bytes(room))))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads tensors and encodes them, some rows at a time.

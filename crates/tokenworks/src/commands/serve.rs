@@ -301,6 +301,9 @@ fn banner(
             grouped(facts.context_len as u64),
             facts.path.display()
         ));
+        if let Some(cut) = &facts.context_cut {
+            text.push_str(&format!("  context    {cut}\n"));
+        }
         text.push_str(&format!("  weights    {}\n", bytes(facts.weight_bytes)));
         text.push_str(&format!(
             "  KV cache   {} of {} = {} tokens in {} blocks\n",
@@ -378,8 +381,9 @@ mod tests {
             path: "/m.gguf".into(),
             architecture: "llama",
             context_len: 2048,
+            context_cut: None,
             weight_bytes: 100 << 20,
-            kv: KvBudget { blocks: 64, bytes: 64 << 20, tokens: 2048 },
+            kv: KvBudget { blocks: 64, bytes: 64 << 20, tokens: 2048, context_len: 2048 },
             kv_type: KvType::F16,
             draft: None,
             available: Some(1 << 30),

@@ -197,7 +197,7 @@ fn look(inner: &Inner, index: usize, asks: bool) -> Result<Look> {
     let consent = |builtin: &Builtin| consents(inner, builtin, asks);
     let gguf = assembly::open(context, &offer.model, &consent)?;
     let config = ModelConfig::from_gguf(&gguf).map_err(|e| assembly::file_error(gguf.path(), &e))?;
-    let draft = match draft_model::reference(context, name, &own)? {
+    let draft = match draft_model::reference(context, &offer.model, &own)? {
         Some(draft) => Some(DraftFile::open(context, name, &draft, &consent)?),
         None => None,
     };

@@ -17,6 +17,8 @@ fn sandbox() -> Sandbox {
     other[at..at + 7].copy_from_slice(b"<thank>");
     sandbox.write("other.gguf", other);
     sandbox.write("text.gguf", "no model");
+    std::fs::copy(sandbox.path("tiny.gguf"), sandbox.path("same.gguf")).unwrap();
+    std::fs::create_dir(sandbox.path("sub")).unwrap();
     sandbox
 }
 
@@ -36,6 +38,8 @@ fn what_cannot_guess_is_refused_by_name() {
     for (draft, code, parts) in [
         ("gone.gguf", 1, vec!["there is no file ./gone.gguf"]),
         ("nothing", 2, vec!["unknown model \"nothing\""]),
+        ("tiny", 2, vec!["tiny is the model tiny itself", "name a smaller model of the same family"]),
+        ("./sub/../tiny.gguf", 2, vec!["tiny.gguf is the model tiny itself"]),
         ("text.gguf", 1, vec!["cannot use the model file ./text.gguf"]),
         (
             "other.gguf",
@@ -83,7 +87,9 @@ fn its_memory_is_checked_and_shown() {
     let (name, path) = (&model["draft"]["name"], model["draft"]["path"].as_str().unwrap());
     assert_eq!((name.as_str(), Path::new(path).file_name().unwrap().to_str()), (Some("small"), Some("small.gguf")));
     assert_eq!(model["draft"]["kv_bytes"].as_u64().unwrap() * 2, 1 << 20, "as many tokens, half the layers");
-    assert!(sandbox.run(&["config", "check"]).good().contains("draft model small: KV cache 512.0 KiB"));
+    assert!(sandbox.run(&["config", "check"]).good().contains("KV cache 512.0 KiB"));
+    let weights = std::fs::metadata(sandbox.path("small.gguf")).unwrap().len();
+    assert_eq!(model["draft"]["weight_bytes"].as_u64(), Some(weights));
     configure(&sandbox, "off", "gone.gguf");
     let report = sandbox.run(&["config", "check", "--json"]).json();
     assert!(report["warnings"].to_string().contains("models.tiny.draft_model is not used"), "{report}");
@@ -93,7 +99,7 @@ fn its_memory_is_checked_and_shown() {
 fn answers_are_the_same_with_it() {
     let sandbox = sandbox();
     let mut answers = Vec::new();
-    for (speculation, draft) in [("off", "small.gguf"), ("auto", "small.gguf"), ("auto", "tiny.gguf")] {
+    for (speculation, draft) in [("off", "small.gguf"), ("auto", "small.gguf"), ("auto", "same.gguf")] {
         configure(&sandbox, speculation, draft);
         let serving = Serving::start(&sandbox, &["tiny"]);
         assert_eq!(serving.banner.contains("  draft      "), speculation == "auto", "{}", serving.banner);

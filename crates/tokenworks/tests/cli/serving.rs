@@ -226,3 +226,26 @@ fn a_context_shortened_by_a_setting() {
     let error = sandbox.run(&["serve", "tiny.gguf", "--port", "0"]).bad(2);
     assert!(error.contains("engine.context_len is 1024") && error.contains("at most 512"), "{error}");
 }
+
+#[test]
+fn a_context_that_is_cut_is_told_alike() {
+    let sandbox = crate::tiny_model::sandbox();
+    let configure = |memory: &str| {
+        let text = format!("[models.tiny]\nsource = \"tiny.gguf\"\nkv_memory = \"{memory}\"\n");
+        sandbox.write("tokenworks.toml", text);
+        let report = sandbox.run(&["config", "check", "--json"]).json();
+        report["models"].as_array().unwrap().iter().find(|model| model["name"] == "tiny").unwrap().clone()
+    };
+    let whole = configure("1MiB");
+    assert_eq!((&whole["context_len"], &whole["context_cut"]), (&512.into(), &serde_json::Value::Null));
+    let of_token = whole["kv_bytes"].as_u64().unwrap() / whole["kv_tokens"].as_u64().unwrap();
+    let cut = configure(&format!("{}KiB", of_token * 320 / 1024));
+    assert_eq!(cut["context_len"], 320, "{cut}");
+    let told = cut["context_cut"].as_str().unwrap();
+    assert!(told.starts_with("cut from 512 to 320 tokens") && told.contains("models.tiny.kv_memory"), "{told}");
+    assert!(sandbox.run(&["config", "check"]).good().contains(told));
+    let serving = Serving::start(&sandbox, &["tiny"]);
+    for part in ["context 320 tokens", told] {
+        assert!(serving.banner.contains(part), "{part} in {}", serving.banner);
+    }
+}

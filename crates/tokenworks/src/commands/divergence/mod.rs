@@ -102,7 +102,8 @@ impl Evaluation {
     pub(super) fn shown(&self) -> String {
         let Self { before, after, .. } = self;
         format!(
-            "on {} ({} positions in {} windows of {}):\n  perplexity {:.4} +/- {:.4} before, {:.4} +/- {:.4} after\n  \
+            "on {} ({} positions in {} windows of {}):\n  \
+             perplexity {:.4} +/- {:.4} before, {:.4} +/- {:.4} after ({:+.2} %)\n  \
              KL divergence {:.6} mean, {:.6} p99, {:.6} most\n  same likeliest token at {:.2} % of the positions\n",
             self.file,
             grouped(self.positions),
@@ -112,6 +113,7 @@ impl Evaluation {
             before.standard_error,
             after.perplexity,
             after.standard_error,
+            100.0 * (after.perplexity / before.perplexity - 1.0),
             self.kl_divergence_mean,
             self.kl_divergence_p99,
             self.kl_divergence_max,
@@ -191,7 +193,7 @@ pub(super) fn measure(
 
 fn compared(mut base: Base, after: &Gguf, windows: &Windows, pool: &Arc<ThreadPool>) -> Result<Evaluation> {
     let mut reader = Reader::new(after, windows.ctx, pool)?;
-    let bar = Bar::new("comparing", (windows.windows.len() * windows.ctx) as u64);
+    let bar = Bar::of_tokens("comparing", (windows.windows.len() * windows.ctx) as u64);
     let mut positions = Vec::new();
     for (index, window) in windows.windows.iter().enumerate() {
         for from in (0..windows.ctx).step_by(COLUMNS) {

@@ -1,3 +1,5 @@
+//! A model with its cache, read position by position.
+
 use std::sync::Arc;
 
 use formats::gguf::Gguf;

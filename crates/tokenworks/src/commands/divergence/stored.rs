@@ -43,7 +43,10 @@ impl Stored {
         let len = file.metadata().map_err(unreadable)?.len();
         let mut file = BufReader::with_capacity(1 << 20, file);
         let mut head = [0; 20];
-        file.read_exact(&mut head).map_err(|_| refused("it is too short for such a file".to_owned()))?;
+        if len < head.len() as u64 {
+            return Err(refused("it is too short for such a file".to_owned()));
+        }
+        file.read_exact(&mut head).map_err(unreadable)?;
         let (magic, sizes) = head.split_at(MAGIC.len());
         if magic != MAGIC {
             return Err(refused("it does not begin with \"_logits_\"".to_owned()));
