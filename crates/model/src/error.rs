@@ -86,6 +86,14 @@ pub enum LoadError {
         /// Why that cannot be.
         reason: String,
     },
+    /// A tensor of an adapter holds what is no number.
+    #[error("tensor \"{name}\" of the adapter holds {value}: all its weights must be finite numbers")]
+    AdapterNumber {
+        /// The tensor.
+        name: String,
+        /// What it holds.
+        value: f32,
+    },
     /// A tensor's weights cannot be taken into memory.
     #[error("tensor \"{name}\": {source}")]
     Matrix {

@@ -12,7 +12,7 @@ use crate::{Random, TinyModel};
 /// Projections that adapters change: GGUF's names.
 const PARTS: [&str; 8] = ["attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
-/// A tiny adapter to be, of all projections of a [`TinyModel`].
+/// A tiny adapter to be, of projections of a [`TinyModel`].
 #[derive(Clone, Debug)]
 pub struct TinyAdapter {
     /// Rows of each `A`.
@@ -21,6 +21,8 @@ pub struct TinyAdapter {
     pub alpha: f32,
     /// … or with `alpha / sqrt(rank)`; only folders can say so.
     pub rank_stabilized: bool,
+    /// Beginnings of the names of matrices (GGUF's) that it changes; empty: it changes all.
+    pub only: Vec<String>,
     /// Seed of the weights.
     pub seed: u64,
 }
@@ -38,7 +40,7 @@ impl TinyAdapter {
     pub fn new(rank: u32, seed: u64) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "ranks of tiny adapters")]
         let alpha = rank as f32 / 2.0;
-        Self { rank, alpha, rank_stabilized: false, seed }
+        Self { rank, alpha, rank_stabilized: false, only: Vec::new(), seed }
     }
 
     /// The one that llama.cpp's answers are kept for.
@@ -59,8 +61,11 @@ impl TinyAdapter {
         let part = |name: &str| {
             name.strip_prefix("blk.")?.strip_suffix(".weight")?.split_once('.').map(|(_, part)| part.to_owned())
         };
-        let changed =
-            base.tensors().iter().filter(|tensor| part(&tensor.name).is_some_and(|part| PARTS.contains(&&*part)));
+        let chosen = |name: &str| self.only.is_empty() || self.only.iter().any(|start| name.starts_with(start));
+        let changed = base
+            .tensors()
+            .iter()
+            .filter(|tensor| chosen(&tensor.name) && part(&tensor.name).is_some_and(|part| PARTS.contains(&&*part)));
         let mut numbers = |count: u64, over: u64| -> Vec<f32> {
             #[expect(clippy::cast_precision_loss, reason = "sizes of tiny models")]
             let scale = 1.0 / (over as f32).sqrt();

@@ -178,6 +178,9 @@ pub struct Run {
     /// Built-in name, hf:owner/repo/file.gguf, or path [default: the configured model]
     #[arg(long, short, value_name = "MODEL")]
     pub model: Option<String>,
+    /// LoRA adapter: a name of the model's configuration, or the path of a folder or GGUF file
+    #[arg(long, value_name = "ADAPTER")]
+    pub adapter: Option<String>,
     /// Go on from the text as it is, without the chat template
     #[arg(long)]
     pub raw: bool,
@@ -200,6 +203,9 @@ pub struct Run {
 pub struct Chat {
     /// Built-in name, hf:owner/repo/file.gguf, or path [default: the configured model]
     pub model: Option<String>,
+    /// LoRA adapter: a name of the model's configuration, or the path of a folder or GGUF file
+    #[arg(long, value_name = "ADAPTER")]
+    pub adapter: Option<String>,
     /// What the model is told before the talk
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,

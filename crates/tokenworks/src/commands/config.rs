@@ -130,7 +130,7 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
         formats::adapter::Adapter::open(path).map_err(|e| {
             Error::usage(format!("models.{name}.adapters.{adapter}: cannot use {}", path.display()))
                 .because(chain(&e))
-                .hint("give a folder of PEFT (adapter_config.json, adapter_model.safetensors) or a GGUF adapter")
+                .hint(crate::adapter::HINT)
         })?;
     }
     let draft = draft_model::reference(context, &model, &own)?;

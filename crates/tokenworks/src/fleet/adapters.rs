@@ -7,17 +7,18 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use model::Model;
-use service::{AdapterStatus, Line, LocalLine, LocalLineConfig, ModelState, PoolError};
+use service::{AdapterStatus, Line, LocalLine, ModelState, PoolError};
 use tokio::time::{sleep, timeout};
 
 use super::loading::off_thread;
 use super::policy::{Resident, make_room};
 use super::{COMMAND_WAIT, Inner, Slot};
+use crate::adapter;
 use crate::config::adapter_name_problem;
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::memory::Need;
 
 /// How often is looked whether the last request of a draining adapter has ended.
@@ -35,9 +36,7 @@ pub(super) struct Adapter {
 /// An adapter in memory.
 struct Weights {
     line: Arc<LocalLine>,
-    adapter: inference::Adapter,
-    bytes: u64,
-    created: u64,
+    own: adapter::Weights,
 }
 
 impl Adapter {
@@ -53,8 +52,8 @@ impl Adapter {
         AdapterStatus {
             name: name.to_owned(),
             state: self.state.clone(),
-            bytes: self.weights.as_ref().map_or(0, |weights| weights.bytes),
-            created: self.weights.as_ref().map(|weights| weights.created),
+            bytes: self.weights.as_ref().map_or(0, |weights| weights.own.bytes),
+            created: self.weights.as_ref().map(|weights| weights.line.card().created),
         }
     }
 }
@@ -121,19 +120,23 @@ pub(super) fn load_all(
     });
     let mut bytes = 0_u64;
     for (name, path) in paths.unwrap_or_default() {
-        let adapter = match take(line, model, &name, &path) {
+        let (adapter, takes) = match take(line, model, &name, &path) {
             Ok(weights) => {
-                bytes = bytes.saturating_add(weights.bytes);
-                Adapter::loaded(path, weights)
+                let takes = weights.own.bytes;
+                (Adapter::loaded(path, weights), takes)
             }
             Err(error) if at_start => return Err(error),
             Err(error) => {
                 let reason = error.to_string();
                 tracing::error!(model = line.card().id, adapter = name, "it could not be loaded: {reason}");
-                Adapter { path, state: ModelState::Failed { reason }, weights: None }
+                (Adapter { path, state: ModelState::Failed { reason }, weights: None }, 0)
             }
         };
-        inner.with(index, |slot| slot.adapters.insert(name, adapter));
+        // Unless it was unloaded meanwhile.
+        let place = |slot: &mut Slot| slot.adapters.get_mut(&name).map(|own| *own = adapter).is_some();
+        if inner.with(index, place) == Some(true) {
+            bytes = bytes.saturating_add(takes);
+        }
     }
     Ok(bytes)
 }
@@ -147,26 +150,11 @@ pub(super) fn forget_weights(slot: &mut Slot) {
     }
 }
 
-fn open(full: &str, path: &Path) -> Result<formats::adapter::Adapter> {
-    formats::adapter::Adapter::open(path).map_err(|e| unusable(full, path, &e))
-}
-
-fn unusable(full: &str, path: &Path, error: &dyn std::error::Error) -> Error {
-    Error::failure(format!("cannot use {} as the adapter {full}", path.display()))
-        .because(chain(error))
-        .hint("give a folder of PEFT (adapter_config.json, adapter_model.safetensors) or a GGUF adapter of this model")
-}
-
 /// Takes an adapter into memory.
-fn take(line: &LocalLine, model: &Model, name: &str, path: &Path) -> Result<Weights> {
-    let full = format!("{}:{name}", line.card().id);
-    let file = open(&full, path)?;
-    let weights = model.load_adapter(&file).map_err(|e| unusable(&full, path, &e))?;
-    let bytes = weights.bytes() as u64;
-    let adapter = inference::Adapter::new(Arc::new(weights));
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let config = LocalLineConfig { id: full, aliases: Vec::new(), created };
-    Ok(Weights { line: Arc::new(line.adapted(config, adapter.clone())), adapter, bytes, created })
+fn take(base: &LocalLine, model: &Model, name: &str, path: &Path) -> Result<Weights> {
+    let full = format!("{}:{name}", base.card().id);
+    let own = adapter::load(&full, path, model)?;
+    Ok(Weights { line: Arc::new(adapter::line(base, full, &own)), own })
 }
 
 /// Loads an adapter by command, in its turn.
@@ -200,7 +188,12 @@ async fn load_in_turn(inner: &Arc<Inner>, index: usize, name: String, path: Path
     match there.flatten() {
         Some((true, ModelState::Loaded)) => return Ok(()),
         Some((_, state @ (ModelState::Loaded | ModelState::Draining))) => {
-            let message = format!("an adapter `{name}` is {} already; unload it first", state.name());
+            let message = match state {
+                ModelState::Loaded => format!("an adapter `{name}` is loaded already; unload it first"),
+                _ => {
+                    format!("the last requests of the earlier adapter `{name}` are under way; try again when they end")
+                }
+            };
             return Err(PoolError::InvalidAdapter { field: "name", message });
         }
         None if count >= ADAPTERS_MOST => {
@@ -212,7 +205,7 @@ async fn load_in_turn(inner: &Arc<Inner>, index: usize, name: String, path: Path
     let model = inner.name(index);
     let failed = |error: Error| PoolError::Failed { model: format!("{model}:{name}"), reason: error.to_string() };
     let (full, own_path) = (format!("{model}:{name}"), path.clone());
-    let bytes = off_thread(inner, move |_| open(&full, &own_path).map(|file| file.tensors().file_len()));
+    let bytes = off_thread(inner, move |_| adapter::open(&full, &own_path).map(|file| file.tensors().file_len()));
     let bytes = bytes.await.map_err(failed)?;
     let running = inner.with(index, |slot| {
         let running = slot.running.as_ref().filter(|_| slot.state == ModelState::Loaded)?;
@@ -227,9 +220,9 @@ async fn load_in_turn(inner: &Arc<Inner>, index: usize, name: String, path: Path
     let (own_name, own_path) = (name.clone(), path.clone());
     let work = move |_: &Inner| take(&line, &weights_of, &own_name, &own_path);
     let weights = off_thread(inner, work).await.map_err(failed)?;
-    tracing::info!(model, adapter = name, bytes = weights.bytes, "loaded an adapter");
+    tracing::info!(model, adapter = name, bytes = weights.own.bytes, "loaded an adapter");
     inner.with(index, |slot| {
-        slot.takes.weights = slot.takes.weights.saturating_add(weights.bytes);
+        slot.takes.weights = slot.takes.weights.saturating_add(weights.own.bytes);
         slot.adapters.insert(name, Adapter::loaded(path, weights));
     });
     Ok(())
@@ -279,10 +272,10 @@ async fn drain(inner: &Arc<Inner>, index: usize, name: &str) {
             let Some(adapter) = slot.adapters.get_mut(name).filter(draining) else { return true };
             let Some(weights) = &adapter.weights else { return true };
             // Here, and in its line; uses of the line and requests have further ones.
-            if weights.adapter.holders() > 2 || Arc::strong_count(&weights.line) > 1 {
+            if weights.own.adapter.holders() > 2 || Arc::strong_count(&weights.line) > 1 {
                 return false;
             }
-            slot.takes.weights = slot.takes.weights.saturating_sub(weights.bytes);
+            slot.takes.weights = slot.takes.weights.saturating_sub(weights.own.bytes);
             slot.adapters.remove(name);
             true
         });

@@ -159,7 +159,10 @@ async fn make(inner: &Arc<Inner>, index: usize, look: Look, asks: bool) -> Resul
     let adapter_bytes = match off_thread(inner, move |inner| adapters::load_all(inner, index, &adapted, asks)).await {
         Ok(bytes) => bytes,
         Err(error) => {
-            inner.with(index, |slot| slot.takes = Need::default());
+            inner.with(index, |slot| {
+                slot.takes = Need::default();
+                adapters::forget_weights(slot);
+            });
             return Err(error);
         }
     };

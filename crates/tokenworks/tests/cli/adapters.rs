@@ -155,6 +155,26 @@ fn unloading_lets_answers_under_way_end() {
 }
 
 #[test]
+fn run_and_chat_take_an_adapter_by_name_or_path() {
+    let sandbox = sandbox();
+    let arguments = ["run", "hello", "--raw", "-m", "a", "--temperature", "0", "--max-tokens", "12", "--json"];
+    let run = |more: &[&str]| sandbox.run(&[&arguments[..], more].concat()).json();
+    let (base, first, second) = (run(&[]), run(&["--adapter", "first"]), run(&["--adapter", "./second.gguf"]));
+    assert!(base["text"] != first["text"] && first["text"] != second["text"], "{base} {first} {second}");
+    assert_eq!((&first["model"], &second["model"]), (&json!("a:first"), &json!("a:second")));
+    assert_eq!((&first["usage"]["model"], &first["usage"]["base"]), (&json!("a:first"), &json!("a")));
+    assert_eq!(run(&["--adapter", "first"])["text"], first["text"]);
+    let fails = |adapter: &str| sandbox.run(&[&arguments[..], &["--adapter", adapter]].concat());
+    assert!(fails("none").bad(2).contains("a has no adapter \"none\", and there is no such file or folder"));
+    assert!(fails("wider.gguf").bad(1).contains("ffn_gate.weight.lora_b"));
+    let talk = |more: &[&str]| {
+        let arguments = [&["chat", "a", "--temperature", "0", "--max-tokens", "12"], more].concat();
+        sandbox.run_with_input(&arguments, "hello\n").good()
+    };
+    assert_ne!(talk(&[]), talk(&["--adapter", "first"]));
+}
+
+#[test]
 fn a_broken_adapter_of_the_configuration_is_told_before_and_at_the_start() {
     let sandbox = sandbox();
     std::fs::remove_file(sandbox.path("first/adapter_model.safetensors")).unwrap();

@@ -43,10 +43,13 @@ fn the_charge_is_the_same_in_reply_usage_report_and_invoice() {
 
 #[test]
 fn an_adapter_pays_its_own_price_or_its_bases() {
-    let plan = Plan { models: Some(vec![MODEL.into(), "m:priced".into(), "m:plain".into()]), ..Plan::plain("basic") };
+    let plan = Plan {
+        models: Some(vec![MODEL.into(), "gpt-4-turbo:priced".into(), "gpt-4-turbo:plain".into()]),
+        ..Plan::plain("basic")
+    };
     let plant = plant_with(vec![example_tier()], plan, budget(1000 * IN + 1000 * OUT));
     let (input, output) = ("0.02 per 1K".parse().unwrap(), "0.06 per 1K".parse().unwrap());
-    let own = PriceSpec::flat("standard", "m:priced", input, output);
+    let own = PriceSpec::flat("standard", "gpt-4-turbo:priced", input, output);
     plant.books.change(Record::Price(own), "test", NOW).unwrap();
     let identity = plant.books.identify("tw_one", "", NOW).unwrap();
     let admit = |model, base| {
@@ -55,13 +58,13 @@ fn an_adapter_pays_its_own_price_or_its_bases() {
             Admission { id: next_id(), identity, model, base, input: 10, max_output: 1, tag, user, now_ms: NOW };
         plant.books.admit(admission)
     };
-    assert!(matches!(admit("m:plain", None).map(drop), Err(AdmitError::UnknownPrice(_))));
+    assert!(matches!(admit("gpt-4-turbo:plain", None).map(drop), Err(AdmitError::UnknownPrice(_))));
     assert_eq!(
-        admit("m:other", Some(MODEL)).map(drop).unwrap_err(),
-        AdmitError::NotInPlan("m:other".into()),
+        admit("gpt-4-turbo:other", Some(MODEL)).map(drop).unwrap_err(),
+        AdmitError::NotInPlan("gpt-4-turbo:other".into()),
         "each by its name"
     );
-    for (model, paid) in [("m:plain", 10 * IN), ("m:priced", 20 * IN)] {
+    for (model, paid) in [("gpt-4-turbo:plain", 10 * IN), ("gpt-4-turbo:priced", 20 * IN)] {
         let mut ticket = admit(model, Some(MODEL)).unwrap();
         let quantities = Quantities { in_uncached: 10, ..Quantities::default() };
         assert_eq!(ticket.settle(&quantities, End::Stop, NOW).unwrap().charge.list, Nano(paid), "{model}");
@@ -69,7 +72,10 @@ fn an_adapter_pays_its_own_price_or_its_bases() {
     let day = 86_400_000;
     let report = rollup::report(plant.books.ledger(), NOW - day, NOW + day).unwrap();
     let named: Vec<&str> = report.iter().map(|row| row.model.as_str()).collect();
-    assert!(named.contains(&MODEL) && named.contains(&"m:priced") && !named.contains(&"m:plain"), "{named:?}");
+    assert!(
+        named.contains(&MODEL) && named.contains(&"gpt-4-turbo:priced") && !named.contains(&"gpt-4-turbo:plain"),
+        "{named:?}"
+    );
     plant.check();
 }
 
