@@ -9,6 +9,9 @@ use tempfile::TempDir;
 /// The data that a header of a seed may describe: zeros behind it that take no room in the corpus.
 pub(crate) const DATA_BYTES: u64 = 1 << 20;
 
+/// What GGUF files begin with.
+pub(crate) const GGUF: &[u8] = b"GGUF";
+
 /// Begins the line that names a part.
 const MARK: &[u8] = b"--- ";
 

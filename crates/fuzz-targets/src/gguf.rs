@@ -3,10 +3,9 @@
 use formats::gguf::Gguf;
 use tokenizer::Tokenizer;
 
-use crate::files::{DATA_BYTES, Folder};
+use crate::files::{DATA_BYTES, Folder, GGUF};
 use crate::{models, texts};
 
-const MAGIC: &[u8] = b"GGUF";
 /// Shards of an input: more would only take time.
 const SHARDS_MAX: usize = 4;
 
@@ -39,7 +38,7 @@ fn shards(input: &[u8]) -> Vec<&[u8]> {
     let mut shards = Vec::new();
     let mut rest = input;
     while shards.len() + 1 < SHARDS_MAX {
-        let next = rest.windows(MAGIC.len()).skip(1).position(|window| window == MAGIC);
+        let next = rest.windows(GGUF.len()).skip(1).position(|window| window == GGUF);
         let Some((shard, others)) = next.and_then(|before| rest.split_at_checked(before + 1)) else { break };
         shards.push(shard);
         rest = others;
@@ -57,6 +56,6 @@ mod tests {
         assert_eq!(shards(b""), [b""]);
         assert_eq!(shards(b"GGUF12GGUF3"), [b"GGUF12".as_slice(), b"GGUF3"]);
         assert_eq!(shards(b"xGGUFGGUF"), [b"x".as_slice(), b"GGUF", b"GGUF"]);
-        assert_eq!(shards(&MAGIC.repeat(9)).len(), SHARDS_MAX);
+        assert_eq!(shards(&GGUF.repeat(9)).len(), SHARDS_MAX);
     }
 }

@@ -4,13 +4,14 @@ use std::sync::{Arc, LazyLock};
 
 use formats::gguf::Gguf;
 use kernels::ThreadPool;
-use model::{Batch, Column, KvType, Model, Workspace};
+use model::{Adapter, Batch, Column, KvType, Model, Workspace};
 
-/// Columns of the pass that a model runs.
+/// Columns of each sequence in the pass that a model runs.
 const COLUMNS: u32 = 3;
 
 #[expect(clippy::expect_used, reason = "nothing can be tried without it")]
-static POOL: LazyLock<Arc<ThreadPool>> = LazyLock::new(|| Arc::new(ThreadPool::new(1).expect("a pool of one thread")));
+pub(crate) static POOL: LazyLock<Arc<ThreadPool>> =
+    LazyLock::new(|| Arc::new(ThreadPool::new(1).expect("a pool of one thread")));
 
 /// Reads all tensors, loads the weights and runs a few tokens through them. False: the model was refused.
 ///
@@ -24,29 +25,26 @@ pub(crate) fn run(gguf: &Gguf) -> bool {
         assert!(read.is_ok(), "{} was given out, but {read:?}", tensor.name);
         assert_eq!(tensor.rows().checked_mul(tensor.row_bytes()), Some(tensor.byte_len), "{}", tensor.name);
     }
-    Model::load(gguf, &POOL).is_ok_and(|model| pass(&model))
+    Model::load(gguf, &POOL).is_ok_and(|model| pass(&model, None))
 }
 
-/// Runs a few tokens. False: there is no memory for it.
+/// Runs a few tokens of two sequences, the first of which has the adapter. False: there is no memory for it.
 ///
 /// # Panics
 /// The model cannot run.
-fn pass(model: &Model) -> bool {
+pub(crate) fn pass(model: &Model, adapter: Option<&Adapter>) -> bool {
     let config = model.config();
     let (vocab_size, context_len) = (config.vocab_size, u32::try_from(config.context_len).unwrap_or(u32::MAX));
-    let columns: Vec<Column> = (0..COLUMNS.min(context_len))
-        .map(|position| Column {
-            token: u32::try_from(vocab_size - 1).unwrap_or(0).min(position),
-            position,
-            sequence: 0,
-        })
-        .collect();
+    let last_token = u32::try_from(vocab_size - 1).unwrap_or(0);
+    let positions = || 0..COLUMNS.min(context_len);
+    let column = |sequence, position: u32| Column { token: last_token.min(position), position, sequence };
+    let columns: Vec<Column> = (0..2).flat_map(|sequence| positions().map(move |at| column(sequence, at))).collect();
     let logits_of = [u32::try_from(columns.len()).unwrap_or(1) - 1];
-    let batch = Batch { columns: &columns, tables: &[&[0]], logits_of: &logits_of };
+    let batch = Batch { columns: &columns, tables: &[&[0], &[1]], logits_of: &logits_of, adapters: &[adapter, None] };
     let mut logits = vec![0.0; vocab_size];
     for kv_type in KvType::ALL {
         // Memory is no promise.
-        let Ok(mut cache) = model.new_kv_cache(kv_type, 1) else { return false };
+        let Ok(mut cache) = model.new_kv_cache(kv_type, 2) else { return false };
         let ran = model.forward(&mut Workspace::new(), &mut cache, &batch, &mut logits);
         assert_eq!(ran, Ok(()), "a model that was loaded runs");
     }

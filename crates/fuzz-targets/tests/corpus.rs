@@ -6,6 +6,8 @@ use fuzz_targets::{TARGETS, only_own_panics, run};
 
 /// Files whose names begin so must be taken, not only refused in good order.
 const WHOLE: &str = "whole-";
+/// Files whose names begin so must be refused. What others come to does not matter.
+const REFUSED: &str = "refused-";
 /// All corpora together: they are in the repository.
 const BYTES_MAX: u64 = 300 << 10;
 
@@ -24,7 +26,7 @@ fn files(target: &str) -> Vec<PathBuf> {
 fn replay(target: &str) {
     only_own_panics();
     let files = files(target);
-    let mut whole = 0;
+    let (mut whole, mut refused) = (0, 0);
     for path in &files {
         let name = path.file_name().unwrap().to_str().unwrap();
         // A finding ends the process: the last name shown is its.
@@ -34,8 +36,12 @@ fn replay(target: &str) {
             assert!(went_well, "{target}/{name} was refused");
             whole += 1;
         }
+        if name.starts_with(REFUSED) {
+            assert!(!went_well, "{target}/{name} was taken");
+            refused += 1;
+        }
     }
-    assert!(whole > 0, "{target} has no file that gets to its end");
+    assert!(whole > 0 && refused > 0, "{target} has {whole} files that get to their end and {refused} that do not");
 }
 
 #[test]
@@ -56,6 +62,11 @@ fn tokenizer_json() {
 #[test]
 fn chat_template() {
     replay("chat_template");
+}
+
+#[test]
+fn lora() {
+    replay("lora");
 }
 
 #[test]

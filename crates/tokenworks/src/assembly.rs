@@ -49,6 +49,8 @@ pub struct Production {
     pub line: Arc<LocalLine>,
     /// Its engine.
     pub engine: Arc<LocalEngine>,
+    /// The weights, for which adapters are loaded.
+    pub model: Arc<Model>,
     /// What is shown of it.
     pub facts: Facts,
 }
@@ -328,7 +330,7 @@ impl LoadedModel {
             Some(charging) => line.charged(Arc::clone(charging)),
             None => line,
         };
-        Ok(Production { line: Arc::new(line), engine, facts })
+        Ok(Production { line: Arc::new(line), engine, model: self.model, facts })
     }
 
     /// The runner of the draft model, if there is one, with a KV cache beside `kv`, that of the model.

@@ -62,21 +62,26 @@ const KEYS: [&str; 24] = [
 const NUMBERS: [u32; 12] = [0, 1, 2, 3, 7, 16, 24, 31, 1024, 65_536, 1 << 31, u32::MAX];
 const FLOATS: [f32; 10] = [0.0, -1.0, 1.0, 1e-30, 1e30, 0.5, 4.0, f32::NAN, f32::INFINITY, f32::MIN_POSITIVE];
 
-/// A file with a key or a tensor changed; its data is left out. `None` where the input is no file that can be opened, or
-/// where what it became cannot be written.
-#[must_use]
-pub fn mutate_gguf(input: &[u8], seed: u32) -> Option<Vec<u8>> {
+/// A file with a key or a tensor changed, and what stood behind its header behind the new one. `None` where the input is no
+/// file that can be opened, or where what it became cannot be written.
+pub(super) fn mutate_gguf(input: &[u8], seed: u32) -> Option<Vec<u8>> {
     let folder = Folder::new();
     let gguf = Gguf::open(folder.write("m.gguf", input, DATA_BYTES)).ok()?;
     let mut random = Random::new(seed);
     let mut keys: Vec<(String, Value)> =
         gguf.metadata().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut tensors = gguf.tensors().to_vec();
+    let data_start = header(&keys, &tensors)?.len();
     if random.below(2) == 0 {
         change_key(&mut keys, &mut random);
     } else {
         change_tensor(&mut tensors, &mut random);
     }
+    let data = input.get(data_start..).unwrap_or_default();
+    Some([&header(&keys, &tensors)?, data].concat())
+}
+
+fn header(keys: &[(String, Value)], tensors: &[TensorInfo]) -> Option<Vec<u8>> {
     let heads: Vec<TensorHead<'_>> =
         tensors.iter().map(|tensor| TensorHead { name: &tensor.name, ty: tensor.ty, dims: &tensor.dims }).collect();
     header_bytes(keys.iter().map(|(key, value)| (key.as_str(), value)), &heads).ok()

@@ -9,8 +9,7 @@ use crate::random::Random;
 const PLACES_MAX: usize = 4096;
 
 /// An input whose parts are as they were, but for a change in one that is JSON; `None` if there is none.
-#[must_use]
-pub fn mutate_json(input: &[u8], seed: u32) -> Option<Vec<u8>> {
+pub(super) fn mutate_json(input: &[u8], seed: u32) -> Option<Vec<u8>> {
     let mut random = Random::new(seed);
     let parts = parts(input);
     let read: Vec<(usize, Value)> = parts
