@@ -1,5 +1,8 @@
 //! Replays the corpora of the fuzz targets: seeds, and inputs that once were findings.
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![expect(clippy::print_stdout, reason = "a finding ends the process: the last name shown is its")]
+
 use std::path::{Path, PathBuf};
 
 use fuzz_targets::{TARGETS, only_own_panics, run};
@@ -29,7 +32,6 @@ fn replay(target: &str) {
     let (mut whole, mut refused) = (0, 0);
     for path in &files {
         let name = path.file_name().unwrap().to_str().unwrap();
-        // A finding ends the process: the last name shown is its.
         println!("{target}/{name}");
         let went_well = run(target, &std::fs::read(path).unwrap());
         if name.starts_with(WHOLE) {

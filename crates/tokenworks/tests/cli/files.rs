@@ -180,7 +180,7 @@ fn vocabularies_that_disagree_with_the_weights() {
     let told = "\"llama.vocab_size\" should be 273, the rows of \"token_embd.weight\", but is 7";
     refused(&sandbox, &sandbox.write("told.gguf", writer.to_bytes()), &[told]);
 
-    let folder = folder(&sandbox);
+    folder(&sandbox);
     let tokenizer = |tokens: usize, added: serde_json::Value| {
         let vocab: serde_json::Map<String, serde_json::Value> =
             (0..tokens).map(|id| (format!("t{id}"), json!(id))).collect();
