@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use inference::{EngineLimits, Request, SamplingParams, SubmitError};
+use model::Adapter;
 
 use crate::runner::RunnerShape;
 
@@ -142,6 +143,10 @@ pub(crate) fn check_request(request: &Request, limits: &EngineLimits, context_le
     }
     if let Some(id) = request.prompt.iter().find(|id| **id as usize >= limits.vocab_size) {
         return invalid(format!("prompt holds token {id}; ids must be below {}", limits.vocab_size));
+    }
+    // The runner knows no others, and would pass over them.
+    if request.adapter.as_ref().is_some_and(|adapter| adapter.weights::<Adapter>().is_none()) {
+        return invalid("the adapter is of no kind that this engine runs; load it for this model".to_owned());
     }
     if request.candidates == 0 || request.candidates > limits.max_candidates {
         return invalid(format!("candidates must be from 1 to {}", limits.max_candidates));

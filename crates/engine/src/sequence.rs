@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 
-use inference::TokenId;
+use inference::{Adapter, TokenId};
 use model::BlockId;
 
 use crate::draft::Guess;
-use crate::kv_cache::{BlockCopy, KvBlocks};
+use crate::kv_cache::{BlockCopy, KvBlocks, Parent};
 
 /// Order of sequences, best first, and their identity: priority, then turn, then arrival, then candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +34,8 @@ pub(crate) struct Sequence {
     published: usize,
     /// Places in the batch it takes: all candidates of the request until the prompt is done, then one.
     pub(crate) slots: usize,
+    /// What the model is changed by for it.
+    pub(crate) adapter: Option<Adapter>,
     /// Positions that may come from the prefix cache (those before have had their prompt log-probabilities reported).
     pub(crate) cache_limit: usize,
     /// Whether it sits this step out, its blocks kept.
@@ -52,10 +54,16 @@ impl Sequence {
             table: Vec::new(),
             published: 0,
             slots,
+            adapter: None,
             cache_limit,
             paused: false,
             guesses: Vec::new(),
         }
+    }
+
+    /// The same sequence, with an adapter.
+    pub(crate) fn with_adapter(self, adapter: Option<Adapter>) -> Self {
+        Self { adapter, ..self }
     }
 
     /// Another candidate that goes on from the same computed positions with its own `token`.
@@ -84,8 +92,11 @@ impl Sequence {
         self.cache_limit < self.prompt_len
     }
 
-    fn parent(&self) -> Option<BlockId> {
-        self.published.checked_sub(1).map(|last| self.table[last])
+    fn parent(&self) -> Parent {
+        match self.published.checked_sub(1) {
+            None => Parent::Start(self.adapter.as_ref().map_or(0, Adapter::id)),
+            Some(last) => Parent::Block(self.table[last]),
+        }
     }
 
     /// Positions the prefix cache may still provide: the last token is always computed.
@@ -104,7 +115,7 @@ impl Sequence {
         for tokens in self.readable().chunks_exact(kv.block_tokens()) {
             let Some(block) = kv.find(parent, tokens) else { break };
             found.push(block);
-            parent = Some(block);
+            parent = Parent::Block(block);
         }
         found
     }

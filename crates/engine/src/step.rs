@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use inference::{EngineLimits, FinishReason, Request, RequestFailure, TokenId};
-use model::{Batch, BlockId, Column};
+use model::{Adapter, Batch, BlockId, Column};
 use rand::RngCore;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -148,7 +148,8 @@ impl Core {
         let rank = output.rank(self.arrivals, 0);
         let cache_limit = if output.prompt_logprobs.is_some() { 0 } else { usize::MAX };
         let slots = output.candidates() as usize;
-        self.scheduler.add(rank, Sequence::new(output.prompt.clone(), slots, cache_limit));
+        let sequence = Sequence::new(output.prompt.clone(), slots, cache_limit).with_adapter(output.adapter.clone());
+        self.scheduler.add(rank, sequence);
         self.requests.insert(self.arrivals, output);
         self.arrivals += 1;
     }
@@ -525,12 +526,14 @@ struct Fault {
 fn forward(runner: &mut dyn Runner, scheduler: &Scheduler, rows: &[Rows], logits: &mut [f32]) -> Result<(), String> {
     let mut columns = Vec::new();
     let mut tables: Vec<&[BlockId]> = Vec::with_capacity(rows.len());
+    let mut adapters: Vec<Option<&Adapter>> = Vec::with_capacity(rows.len());
     let mut logits_of = Vec::new();
     for rows in rows {
         let Work { rank, start, columns: count, guessed } = rows.work;
         let sequence = scheduler.running().get(&rank).ok_or("a scheduled sequence is gone")?;
         let number = narrow(tables.len())?;
         tables.push(&sequence.table);
+        adapters.push(sequence.adapter.as_ref().and_then(|adapter| adapter.weights()));
         let known = &sequence.tokens[start..start + count - guessed];
         let tokens = known.iter().copied().chain(sequence.guesses.iter().take(guessed).map(|guess| guess.token));
         for (position, token) in (start..).zip(tokens) {
@@ -542,7 +545,7 @@ fn forward(runner: &mut dyn Runner, scheduler: &Scheduler, rows: &[Rows], logits
             columns.push(Column { token, position: narrow(position)?, sequence: number });
         }
     }
-    let batch = Batch { columns: &columns, tables: &tables, logits_of: &logits_of };
+    let batch = Batch { columns: &columns, tables: &tables, logits_of: &logits_of, adapters: &adapters };
     runner.forward(&batch, logits).map_err(|error| error.to_string())
 }
 

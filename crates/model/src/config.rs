@@ -1,7 +1,7 @@
 //! Sizes and constants of a model, read from metadata with every value checked.
 
 use formats::gguf::{Gguf, StringArray};
-use kernels::SsmShape;
+use kernels::{RopeOrder, SsmShape};
 
 use crate::LoadError;
 use crate::rope::RopeScaling;
@@ -85,6 +85,8 @@ pub struct ModelConfig {
     pub rope_base: f64,
     /// How the angles are stretched to longer contexts.
     pub rope_scaling: RopeScaling,
+    /// Which values of a head turn together, and so how rows of queries and keys stand.
+    pub rope_order: RopeOrder,
     /// Added to the mean square in norms.
     pub norm_eps: f32,
     /// Keys that a query of a local layer sees, itself included.
@@ -93,6 +95,8 @@ pub struct ModelConfig {
     pub attention_softcap: Option<f32>,
     /// Logits are brought within this.
     pub logit_softcap: Option<f32>,
+    /// Whether queries, keys and values are rows of one matrix in files, and so gate and up.
+    pub fused: bool,
 }
 
 impl ModelConfig {
@@ -154,10 +158,12 @@ impl ModelConfig {
             rope_dims,
             rope_base: keys.rope_base(rope_base_default)?,
             rope_scaling: RopeScaling::read(&keys, context_len)?,
+            rope_order: RopeOrder::Halves,
             norm_eps: keys.norm_eps()?,
             sliding_window: None,
             attention_softcap: None,
             logit_softcap: None,
+            fused: false,
         })
     }
 
@@ -186,11 +192,13 @@ impl ModelConfig {
             head_dim: 0,
             rope_dims: 0,
             rope_base: 1.0,
+            rope_order: RopeOrder::Halves,
             rope_scaling: RopeScaling::none(context_len),
             norm_eps: keys.norm_eps()?,
             sliding_window: None,
             attention_softcap: None,
             logit_softcap: None,
+            fused: false,
         })
     }
 

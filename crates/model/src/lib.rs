@@ -4,6 +4,7 @@
 //! after shared blocks, on one thread or several.
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod architecture;
 mod batch;
 mod config;
@@ -22,6 +23,7 @@ mod rope;
 mod step;
 mod weights;
 
+pub use adapter::Adapter;
 pub use batch::{BLOCK_TOKENS, Batch, BlockId, Column};
 pub use config::{Experts, ModelConfig, StateSpace};
 pub use error::{ForwardError, LoadError};

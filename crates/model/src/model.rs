@@ -6,6 +6,7 @@ use std::sync::Arc;
 use formats::gguf::Gguf;
 use kernels::{KvStore, KvType, StateStore, ThreadPool};
 
+use crate::adapter::Adapter;
 use crate::architecture::{Architecture, Forward};
 use crate::batch::{BLOCK_TOKENS, Batch};
 use crate::config::ModelConfig;
@@ -79,6 +80,14 @@ impl Model {
         Ok(Self { config, pass, weight_bytes, pool: Arc::clone(pool) })
     }
 
+    /// Takes an adapter's weights into memory, for batches of this model; its files are not used afterwards.
+    ///
+    /// # Errors
+    /// What does not fit this model, naming the tensor.
+    pub fn load_adapter(&self, adapter: &formats::adapter::Adapter) -> Result<Adapter, LoadError> {
+        Adapter::load(&self.config, adapter, &self.pool)
+    }
+
     /// Sizes and constants.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
@@ -135,6 +144,12 @@ impl Model {
     fn check(&self, cache: &KvCache, batch: &Batch<'_>, logits_len: usize) -> Result<(), ForwardError> {
         if !cache.fits(&self.config) {
             return Err(ForwardError::Cache);
+        }
+        let adapters = batch.adapters.len();
+        let misfit = batch.adapters.iter().position(|adapter| adapter.is_some_and(|own| !own.fits(&self.config)));
+        let wrong_number = adapters > 0 && adapters != batch.tables.len();
+        if let Some(sequence) = misfit.or(wrong_number.then_some(adapters)) {
+            return Err(ForwardError::Adapter { sequence });
         }
         let mut previous = None;
         for index in 0..batch.columns.len() {

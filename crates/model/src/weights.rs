@@ -128,11 +128,6 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The file that they are taken from.
-    pub(crate) fn gguf(&self) -> &'a Gguf {
-        self.gguf
-    }
-
     pub(crate) fn outer(&mut self) -> Result<OuterWeights, LoadError> {
         let (vocab, hidden) = (self.config.vocab_size, self.config.hidden);
         let embedding = self.matrix(EMBEDDING, vocab, hidden)?;
@@ -313,13 +308,13 @@ impl<'a> Loader<'a> {
         Ok(values)
     }
 
-    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
+    pub(crate) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
         let tensor = self.tensor(name, &[cols, rows])?;
         self.rows(tensor, 0..rows)
     }
 
     /// Some rows of a tensor as a matrix.
-    fn rows(&mut self, tensor: &TensorInfo, rows: Range<usize>) -> Result<Matrix, LoadError> {
+    pub(crate) fn rows(&mut self, tensor: &TensorInfo, rows: Range<usize>) -> Result<Matrix, LoadError> {
         // Its shape was checked against sizes of the configuration.
         let cols = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
         let room = room(&mut self.memory, tensor, (rows.len(), cols))?;
@@ -328,7 +323,7 @@ impl<'a> Loader<'a> {
         Ok(matrix)
     }
 
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<&'a TensorInfo, LoadError> {
+    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<&'a TensorInfo, LoadError> {
         let tensor = self.gguf.tensor(name).ok_or_else(|| LoadError::MissingTensor { name: name.to_owned() })?;
         let expected: Vec<u64> = shape.iter().map(|&dim| dim as u64).collect();
         if tensor.dims != expected {
@@ -336,6 +331,25 @@ impl<'a> Loader<'a> {
         }
         self.taken.insert(name.to_owned());
         Ok(tensor)
+    }
+
+    /// Some rows of a tensor as a matrix whose row `i` is row `order(i)` of them. All are in memory meanwhile.
+    pub(crate) fn rows_in_order(
+        &mut self,
+        tensor: &TensorInfo,
+        rows: Range<usize>,
+        order: impl Fn(usize) -> usize,
+    ) -> Result<Matrix, LoadError> {
+        let cols = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
+        let mut room = room(&mut self.memory, tensor, (rows.len(), cols))?;
+        self.gguf.read_tensor(tensor, rows.start as u64..rows.end as u64, &mut self.bytes)?;
+        let row_bytes = (self.bytes.len() / rows.len().max(1)).max(1);
+        let ordered: Vec<u8> =
+            (0..rows.len()).flat_map(|i| &self.bytes[order(i) * row_bytes..][..row_bytes]).copied().collect();
+        room.push_rows(self.pool, &ordered).map_err(|e| wrong(tensor, e))?;
+        let matrix = room.finish().map_err(|e| wrong(tensor, e))?;
+        self.matrix_bytes += matrix.byte_len();
+        Ok(matrix)
     }
 
     /// Some rows of a tensor, packed into their room.

@@ -93,7 +93,7 @@ impl TinyModel {
 
     /// Rows of queries or keys in the order of transformers. In GGUF the values that turn together are rows `2i` and
     /// `2i + 1` of a head, there `i` and `i + head_dim / 2`.
-    fn in_halves(&self, tensor: &TensorInfo, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn in_halves(&self, tensor: &TensorInfo, bytes: &[u8]) -> Vec<u8> {
         let row_bytes = bytes.len() / usize::try_from(tensor.rows()).unwrap_or(1).max(1);
         let rows: Vec<&[u8]> = bytes.chunks(row_bytes).collect();
         let heads = rows.chunks(self.head_dim as usize);
@@ -120,7 +120,7 @@ fn mamba_module(name: &str) -> String {
 }
 
 /// The name in transformers of a tensor of GGUF.
-fn module(name: &str) -> String {
+pub(crate) fn module(name: &str) -> String {
     let (part, kind) = name.rsplit_once('.').unwrap_or((name, ""));
     let module = match part.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
         Some((layer, part)) => {

@@ -6,6 +6,7 @@
 //! server for one test.
 #![forbid(unsafe_code)]
 
+mod adapter;
 #[cfg(unix)]
 mod cluster;
 mod folder;
@@ -14,6 +15,7 @@ mod random;
 mod tiny_model;
 mod vocabulary;
 
+pub use adapter::TinyAdapter;
 #[cfg(unix)]
 pub use cluster::Cluster;
 pub use quantize::quantize;

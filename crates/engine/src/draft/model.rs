@@ -296,7 +296,7 @@ impl DraftModel {
         }
         self.load = load;
         self.logits.resize(logits_of.len() * self.shape.vocab_size, 0.0);
-        let batch = Batch { columns: &columns, tables: &tables, logits_of: &logits_of };
+        let batch = Batch { columns: &columns, tables: &tables, logits_of: &logits_of, adapters: &[] };
         self.runner.forward(&batch, &mut self.logits).map_err(|error| format!("its forward pass failed: {error}"))
     }
 

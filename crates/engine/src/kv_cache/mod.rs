@@ -11,6 +11,16 @@ use model::{BLOCK_TOKENS, BlockId};
 use block_pool::BlockPool;
 use prefix_cache::{PrefixCache, Published};
 
+/// What a block comes after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parent {
+    /// Nothing: it begins a sequence with the adapter of this number (0: without one). What is computed with an adapter is
+    /// of no use to others, so their blocks never have a parent in common.
+    Start(u64),
+    /// Another block.
+    Block(BlockId),
+}
+
 /// A copy the runner has to make before the next forward pass; copies are made in the order they were planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockCopy {
@@ -99,18 +109,18 @@ impl KvBlocks {
     }
 
     /// The published block that holds exactly `tokens` (a whole block) after `parent`.
-    pub(crate) fn find(&self, parent: Option<BlockId>, tokens: &[TokenId]) -> Option<BlockId> {
+    pub(crate) fn find(&self, parent: Parent, tokens: &[TokenId]) -> Option<BlockId> {
         if self.caching { self.cache.find(parent, tokens) } else { None }
     }
 
     /// The published block after `parent` that shares the most first tokens with `tokens`, and how many.
-    pub(crate) fn find_partial(&mut self, parent: Option<BlockId>, tokens: &[TokenId]) -> Option<(BlockId, usize)> {
+    pub(crate) fn find_partial(&mut self, parent: Parent, tokens: &[TokenId]) -> Option<(BlockId, usize)> {
         if self.caching { self.cache.find_partial(parent, tokens) } else { None }
     }
 
     /// Publishes a computed whole block under its parent. When an equal one exists already, the caller's reference
     /// moves to that one. Gives the block the table must hold from now on, or `None` when nothing is cached.
-    pub(crate) fn publish(&mut self, parent: Option<BlockId>, tokens: &[TokenId], block: BlockId) -> Option<BlockId> {
+    pub(crate) fn publish(&mut self, parent: Parent, tokens: &[TokenId], block: BlockId) -> Option<BlockId> {
         if !self.caching {
             return None;
         }
@@ -125,7 +135,7 @@ impl KvBlocks {
     }
 
     /// Publishes the partly filled last block of a table about to be released, unless its content is known already.
-    pub(crate) fn publish_tail(&mut self, parent: Option<BlockId>, tokens: &[TokenId], block: BlockId) {
+    pub(crate) fn publish_tail(&mut self, parent: Parent, tokens: &[TokenId], block: BlockId) {
         if !self.caching || tokens.is_empty() || self.pool.references(block) != 1 {
             return;
         }

@@ -5,6 +5,7 @@
 //! `gguf-py/gguf/tensor_mapping.py`), with one exception: rows of queries and keys of Llama stay in their order, and
 //! `llama.rope.order` = `halves` says so.
 
+pub(crate) mod adapter;
 mod config;
 mod family;
 mod fields;
@@ -46,7 +47,7 @@ pub(crate) fn open(folder: &Path) -> Result<Gguf, FormatError> {
     }
     let json = read_json(folder, CONFIG, CONFIG_BYTES_MAX)?;
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
-    let Description { family, metadata, made, tied, experts } = config::describe(&Fields::new(&json), name)?;
+    let Description { family, metadata, made, tied, experts } = config::describe(&Fields::new(CONFIG, &json), name)?;
     let mut gguf = Gguf::new(folder, Origin::HuggingFace, metadata);
     let mut stacks = Stacks::new();
     for Safetensors { file, header } in weights::open(folder)? {
@@ -97,7 +98,12 @@ pub(crate) fn open(folder: &Path) -> Result<Gguf, FormatError> {
     }
     if !tied && gguf.tensor(HEAD).is_none() {
         let (field, expected) = ("tie_word_embeddings".to_owned(), "true where there is no tensor \"lm_head.weight\"");
-        return Err(FormatError::Config { field, expected: expected.to_owned(), actual: "is false".to_owned() });
+        return Err(FormatError::Config {
+            file: CONFIG,
+            field,
+            expected: expected.to_owned(),
+            actual: "is false".to_owned(),
+        });
     }
     Ok(gguf)
 }

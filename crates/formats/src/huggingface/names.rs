@@ -109,6 +109,13 @@ fn mamba(module: &str, kind: &str) -> Option<String> {
     }
 }
 
+/// GGUF's name of the matrix of a module that an adapter may change: a projection of a layer.
+pub(super) fn projection(module: &str) -> Option<String> {
+    let (layer, module) = module.strip_prefix("model.layers.")?.split_once('.')?;
+    let part = find(&IN_LAYERS, module).filter(|_| module.ends_with("_proj"))?;
+    Some(format!("blk.{}.{part}.weight", number(layer)?))
+}
+
 fn find(names: &[(&str, &'static str)], module: &str) -> Option<&'static str> {
     names.iter().find(|(own, _)| *own == module).map(|&(_, gguf)| gguf)
 }
@@ -167,6 +174,21 @@ mod tests {
             (Family::Qwen3Moe, "model.layers.1.mlp.experts.7.up_proj.weight", "blk.1.ffn_up_exps.weight"),
         ] {
             assert_eq!(place(family, name), Some(Place::Expert { name: expected.to_owned(), expert: 7 }), "{name}");
+        }
+    }
+
+    #[test]
+    fn projections() {
+        for (module, expected) in [
+            ("model.layers.3.self_attn.q_proj", Some("blk.3.attn_q.weight")),
+            ("model.layers.3.mlp.gate_up_proj", Some("blk.3.ffn_up.weight")),
+            ("model.layers.3.input_layernorm", None),
+            ("model.layers.03.self_attn.q_proj", None),
+            ("model.layers.0/../1.self_attn.q_proj", None),
+            ("lm_head", None),
+            ("model.layers.3.mlp.experts.1.gate_proj", None),
+        ] {
+            assert_eq!(projection(module).as_deref(), expected, "{module}");
         }
     }
 

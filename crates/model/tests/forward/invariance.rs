@@ -87,7 +87,12 @@ fn batches_of_prefill_and_decode() {
                 let end: [usize; 4] = std::array::from_fn(|i| sequences[i].len().min(done[i] + counts[i]));
                 let parts: Vec<Part<'_>> = live
                     .iter()
-                    .map(|&i| Part { tokens: &sequences[i][done[i]..end[i]], start: done[i], table: &tables[i] })
+                    .map(|&i| Part {
+                        tokens: &sequences[i][done[i]..end[i]],
+                        start: done[i],
+                        table: &tables[i],
+                        adapter: None,
+                    })
                     .collect();
                 let mut logits = bench.run(&parts).into_iter();
                 for (&i, part) in live.iter().zip(&parts) {
@@ -120,15 +125,15 @@ fn shared_and_copied_blocks() {
         bench.run_in_chunks(&shared, 76, &[5, 3, 8]);
 
         let after_blocks = continued(64, 22);
-        let part = Part { tokens: &after_blocks[64..], start: 64, table: &[5, 3, 1, 0] };
+        let part = Part { tokens: &after_blocks[64..], start: 64, table: &[5, 3, 1, 0], adapter: None };
         assert_same("after two shared blocks", &bench.run(&[part]), &alone(&model, kv_type, &after_blocks)[64..]);
 
         let after_copy = continued(76, 23);
         bench.cache.copy_block(8, 10, 76 - 64);
-        let part = Part { tokens: &after_copy[76..], start: 76, table: &[5, 3, 10, 11] };
+        let part = Part { tokens: &after_copy[76..], start: 76, table: &[5, 3, 10, 11], adapter: None };
         assert_same("after a copied block", &bench.run(&[part]), &alone(&model, kv_type, &after_copy)[76..]);
 
-        let again = Part { tokens: &shared[75..], start: 75, table: &[5, 3, 8] };
+        let again = Part { tokens: &shared[75..], start: 75, table: &[5, 3, 8], adapter: None };
         assert_same("the original after the copy", &bench.run(&[again]), &alone(&model, kv_type, &shared)[75..]);
     }
 }
@@ -150,9 +155,14 @@ fn long_sequences() {
         let blocks = table(0, tokens.len());
         let expected = Bench::new(&one, kv_type, blocks.len()).run_in_chunks(&tokens, 300, &blocks);
         let mut bench = Bench::new(&two, kv_type, blocks.len());
-        let mut got = bench.run(&[Part { tokens: &tokens[..1200], start: 0, table: &blocks }]);
+        let mut got = bench.run(&[Part { tokens: &tokens[..1200], start: 0, table: &blocks, adapter: None }]);
         for position in 1200..tokens.len() {
-            got.extend(bench.run(&[Part { tokens: &tokens[position..=position], start: position, table: &blocks }]));
+            got.extend(bench.run(&[Part {
+                tokens: &tokens[position..=position],
+                start: position,
+                table: &blocks,
+                adapter: None,
+            }]));
         }
         assert_same("decode after a long prompt", &got, &expected);
     }
@@ -178,8 +188,9 @@ fn many_of_one_prefix() {
         for step in 0..2 {
             let rest = |own: &'_ Vec<u32>| if step == 0 { 0..1 } else { 1..own.len() };
             let parts = own.iter().zip(&tables);
-            let parts: Vec<Part<'_>> =
-                parts.map(|(own, table)| Part { tokens: &own[rest(own)], start: 600 + step, table }).collect();
+            let parts: Vec<Part<'_>> = parts
+                .map(|(own, table)| Part { tokens: &own[rest(own)], start: 600 + step, table, adapter: None })
+                .collect();
             let mut logits = bench.run(&parts).into_iter();
             for (got, part) in got.iter_mut().zip(&parts) {
                 got.extend(logits.by_ref().take(part.tokens.len()));
@@ -225,7 +236,7 @@ fn wanted_logits_only() {
     let vocab = model.config().vocab_size;
     for logits_of in [&[][..], &[39], &[0, 17, 18]] {
         let mut logits = vec![0.0; logits_of.len() * vocab];
-        let batch = Batch { columns: &columns, tables: &[&[0, 1]], logits_of };
+        let batch = Batch { columns: &columns, tables: &[&[0, 1]], logits_of, adapters: &[] };
         model.forward(&mut Workspace::new(), &mut cache, &batch, &mut logits).unwrap();
         let expected: Vec<_> = logits_of.iter().map(|&i| expected[i as usize].clone()).collect();
         let got: Vec<_> = logits.chunks(vocab).map(<[f32]>::to_vec).collect();

@@ -9,8 +9,9 @@ use formats::gguf::{Gguf, Writer};
 use kernels::ThreadPool;
 use model::{KvType, Model};
 use serde_json::Value;
-use test_support::{Architecture, RopeStretch, TinyModel};
+use test_support::{Architecture, RopeStretch, TinyAdapter, TinyModel};
 
+use crate::adapters::written;
 use crate::fixture::{Bench, Part, table, variant};
 use crate::plain::{Spec, Weights, logits};
 
@@ -71,10 +72,16 @@ fn opened(writer: &Writer) -> Gguf {
 
 /// How far our passes over this file are from llama.cpp's answers.
 fn ours(name: &str, writer: &Writer) -> f64 {
+    ours_with(name, writer, None)
+}
+
+/// The same with an adapter.
+fn ours_with(name: &str, writer: &Writer, adapter: Option<&Writer>) -> f64 {
     let model = Model::load(&opened(writer), &Arc::new(ThreadPool::new(2).unwrap())).unwrap();
+    let adapter = adapter.map(|adapter| written(&model, adapter).unwrap());
     difference(name, |ids| {
         let mut bench = Bench::new(&model, KvType::F16, ids.len().div_ceil(32));
-        let all = bench.run(&[Part { tokens: ids, start: 0, table: &table(0, ids.len()) }]);
+        let all = bench.run(&[Part { tokens: ids, start: 0, table: &table(0, ids.len()), adapter: adapter.as_ref() }]);
         all[ids.len() - 1].iter().map(|&logit| f64::from(logit)).collect()
     })
 }
@@ -209,13 +216,34 @@ fn log_probabilities_are_those_of_llama_cpp() {
     }
 }
 
+/// Variants for which llama.cpp's answers with [`TinyAdapter::reference`] are kept.
+const WITH_ADAPTER: [&str; 2] = ["llama", "phi3"];
+
+#[test]
+fn log_probabilities_with_an_adapter_are_those_of_llama_cpp() {
+    for variant_name in WITH_ADAPTER {
+        let (tiny, name) = (variant(variant_name), format!("{variant_name}-lora"));
+        let (base, made) = (tiny.writer().unwrap(), TinyAdapter::reference());
+        let same = plain(&name, &tiny, &made.merged(&tiny).unwrap());
+        assert!(same <= TOLERANCE, "{name}: the merged model differs by {same}");
+        let same = ours_with(&name, &base, Some(&made.writer(&tiny).unwrap()));
+        assert!(same <= HALF_TOLERANCE, "{name}: {same} of the logits' standard deviation");
+        let weaker = TinyAdapter { alpha: made.alpha * 0.8, ..made };
+        for (what, adapter) in [("the base", None), ("another factor", Some(weaker.writer(&tiny).unwrap()))] {
+            let other = ours_with(&name, &base, adapter.as_ref());
+            assert!(other > 10.0 * HALF_TOLERANCE, "{name}, {what}: differs by {other} only");
+        }
+    }
+}
+
 #[test]
 fn each_variant_has_its_answers() {
     let folder = std::fs::read_dir(format!("{}/tests/reference", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let there: BTreeSet<String> =
         folder.map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     let expected = TinyModel::variants().into_iter().map(|(name, _)| name.to_owned());
-    let expected: BTreeSet<_> = expected.filter(|name| !NOT_IN_LLAMA_CPP.contains(&name.as_str())).collect();
+    let expected = expected.filter(|name| !NOT_IN_LLAMA_CPP.contains(&name.as_str()));
+    let expected: BTreeSet<_> = expected.chain(WITH_ADAPTER.map(|name| format!("{name}-lora"))).collect();
     assert_eq!(there, expected);
 }
 

@@ -2,6 +2,7 @@
 //! clear refusals.
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod adapters;
 mod fixture;
 mod folders;
 mod invariance;

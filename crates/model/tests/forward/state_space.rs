@@ -203,8 +203,12 @@ fn states_never_mix() {
         let continued = |seed| begun.iter().copied().chain(tokens(20, seed)).collect::<Vec<u32>>();
         let (one, two) = (continued(22), continued(23));
         let after = |tokens: &[u32]| alone(tokens)[76..].to_vec();
-        let parts =
-            [Part { tokens: &one[76..], start: 76, table: &[2] }, Part { tokens: &two[76..], start: 76, table: &[1] }];
+        let parts = [(&one, &[2]), (&two, &[1])].map(|(tokens, table)| Part {
+            tokens: &tokens[76..],
+            start: 76,
+            table,
+            adapter: None,
+        });
         let got = bench.run(&parts);
         assert!(got[..20] == after(&one)[..], "after the copy");
         assert!(got[20..] == after(&two)[..], "the original after the copy");
@@ -252,7 +256,7 @@ fn refusals() {
             *position += 1;
             Column { token: 1, position: *position - 1, sequence }
         });
-        let batch = Batch { columns: &columns, tables, logits_of: &[] };
+        let batch = Batch { columns: &columns, tables, ..Batch::default() };
         model.forward(&mut Workspace::new(), &mut cache, &batch, &mut [])
     };
     assert_eq!(slots(&[&[0], &[1]], [0, 0, 1]), Ok(()));
@@ -288,7 +292,7 @@ fn a_cache_of_states() {
     assert_eq!((config.block_tokens(), config.blocks_for(1), config.blocks_for(2048)), (2048, 1, 1));
     let mut of_attention = load(&TinyModel::llama(), 1).new_kv_cache(KvType::F16, 1).unwrap();
     let columns = [Column { token: 1, position: 0, sequence: 0 }];
-    let batch = Batch { columns: &columns, tables: &[&[0]], logits_of: &[] };
+    let batch = Batch { columns: &columns, tables: &[&[0]], ..Batch::default() };
     let wrong = model.forward(&mut Workspace::new(), &mut of_attention, &batch, &mut []);
     assert_eq!(wrong, Err(ForwardError::Cache));
 }

@@ -129,6 +129,13 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     if let Some(template) = &own.chat_template {
         assembly::compile_template(context, &model.name, template)?;
     }
+    for (adapter, path) in &own.adapters {
+        formats::adapter::Adapter::open(path).map_err(|e| {
+            Error::usage(format!("models.{name}.adapters.{adapter}: cannot use {}", path.display()))
+                .because(chain(&e))
+                .hint(crate::adapter::HINT)
+        })?;
+    }
     let draft = draft_model::reference(context, &model, &own)?;
     let mut report = ModelReport {
         name: model.name.clone(),
@@ -279,5 +286,8 @@ fn shown(value: &Checked) -> Value {
         Checked::Seconds(s) => Value::from(*s),
         Checked::Size(n) => Value::from(*n),
         Checked::List(items) => Value::from(items.clone()),
+        Checked::Paths(paths) => {
+            paths.iter().map(|(name, path)| (name.clone(), path.to_string_lossy().into_owned())).collect()
+        }
     }
 }

@@ -166,7 +166,7 @@ impl<'a> Rig<'a> {
 
     fn forward(&mut self, columns: &[Column], sequences: usize, logits_of: &[u32]) -> Result<()> {
         let tables: Vec<&[BlockId]> = self.tables.iter().take(sequences).map(Vec::as_slice).collect();
-        let batch = Batch { columns, tables: &tables, logits_of };
+        let batch = Batch { columns, tables: &tables, logits_of, adapters: &[] };
         let logits = &mut self.logits[..logits_of.len() * self.model.config().vocab_size];
         self.model
             .forward(&mut self.workspace, &mut self.cache, &batch, logits)

@@ -44,7 +44,7 @@ impl Reader {
         let column = |position: usize| Ok(Column { token: window[position], position: number(position)?, sequence: 0 });
         let columns = columns.map(column).collect::<Result<Vec<_>>>()?;
         let logits_of = scored.map(|position| number(position - first)).collect::<Result<Vec<_>>>()?;
-        let batch = Batch { columns: &columns, tables: &[&self.table], logits_of: &logits_of };
+        let batch = Batch { columns: &columns, tables: &[&self.table], logits_of: &logits_of, adapters: &[] };
         let logits = &mut self.logits[..logits_of.len() * self.model.config().vocab_size];
         self.model.forward(&mut self.workspace, &mut self.cache, &batch, logits).map_err(|e| failed(chain(&e)))
     }
