@@ -172,7 +172,7 @@ pub struct Plan {
     /// Limits of the whole organisation.
     #[serde(default)]
     pub limits: Limits,
-    /// Only these models; all with a price when not given.
+    /// Only these models (adapters by their full names); all with a price when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<String>>,
 }
@@ -217,7 +217,9 @@ impl Plan {
             }
         }
         let priced = |model: &str| prices.all().any(|(_, spec)| spec.list == self.price_list && spec.model == model);
-        if let Some(model) = self.models.iter().flatten().find(|model| !priced(model)) {
+        // An adapter, `BASE:ADAPTER`, pays its base's where it has none of its own.
+        let payable = |model: &str| priced(model) || model.rsplit_once(':').is_some_and(|(base, _)| priced(base));
+        if let Some(model) = self.models.iter().flatten().find(|model| !payable(model)) {
             let problem = format!("`{model}` has no price in list `{}`", self.price_list);
             return Err(Invalid::new("models", problem, "add its price first"));
         }
@@ -245,6 +247,7 @@ mod tests {
         for (bad, part) in [
             (Plan { price_list: "gold".into(), ..plain.clone() }, "price_list: there is no price list `gold`"),
             (Plan { models: Some(vec!["m".into(), "x".into()]), ..plain.clone() }, "models: `x` has no price"),
+            (Plan { models: Some(vec!["m:a".into(), "x:a".into()]), ..plain.clone() }, "models: `x:a` has no price"),
             (Plan { discount_permille: 1001, ..plain.clone() }, "discount_permille"),
             (Plan { calendar: Calendar { zone: "X".into(), anchor_day: 1 }, ..plain.clone() }, "calendar.zone"),
             (

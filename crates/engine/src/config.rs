@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use inference::{EngineLimits, Request, SamplingParams, SubmitError};
-use model::BLOCK_TOKENS;
+use model::Adapter;
 
 use crate::runner::RunnerShape;
 
@@ -82,27 +82,37 @@ impl EngineConfig {
             )));
         }
         let kv_blocks = if self.kv_blocks == 0 { shape.kv_blocks } else { self.kv_blocks };
-        let max_running = u32::try_from(self.max_running).unwrap_or(u32::MAX);
+        let max_running = u32::try_from(self.places(shape, kv_blocks)).unwrap_or(u32::MAX);
         Ok(EngineLimits {
-            context_len: context_within(shape.context_len, kv_blocks),
+            context_len: context_within(shape.context_len, kv_blocks, shape.block_tokens()),
             vocab_size: shape.vocab_size,
-            block_tokens: BLOCK_TOKENS,
+            block_tokens: shape.block_tokens(),
             kv_blocks,
             max_waiting: self.max_waiting,
             max_candidates: self.max_candidates.min(max_running),
         })
     }
+
+    /// Most sequences in one batch: where each has a state, no more than there are states.
+    pub(crate) fn places(&self, shape: RunnerShape, kv_blocks: usize) -> usize {
+        if shape.states { self.max_running.min(kv_blocks) } else { self.max_running }
+    }
 }
 
-/// The longest sequence of a context of `context_len` tokens that so many KV blocks hold.
+/// The longest sequence of a context of `context_len` tokens that so many blocks of `block_tokens` hold.
 #[must_use]
-pub fn context_within(context_len: usize, kv_blocks: usize) -> usize {
-    context_len.min(kv_blocks.saturating_mul(BLOCK_TOKENS))
+pub fn context_within(context_len: usize, kv_blocks: usize, block_tokens: usize) -> usize {
+    context_len.min(kv_blocks.saturating_mul(block_tokens))
 }
 
 /// Checks that what a draft model guesses can be what the model makes. Its context may be shorter: guesses end there.
 pub(crate) fn check_draft(shape: RunnerShape, draft: RunnerShape) -> Result<(), StartError> {
     let setting = |message| Err(StartError::Setting(message));
+    if shape.states || draft.states {
+        let which = if shape.states { "the model" } else { "the draft model" };
+        let message = format!("{which} keeps a state, which cannot take a wrong guess back; remove the draft model");
+        return setting(message);
+    }
     if draft.vocab_size != shape.vocab_size {
         let (own, model) = (draft.vocab_size, shape.vocab_size);
         return setting(format!("the draft model has {own} tokens and the model {model}; they must have the same"));
@@ -133,6 +143,10 @@ pub(crate) fn check_request(request: &Request, limits: &EngineLimits, context_le
     }
     if let Some(id) = request.prompt.iter().find(|id| **id as usize >= limits.vocab_size) {
         return invalid(format!("prompt holds token {id}; ids must be below {}", limits.vocab_size));
+    }
+    // The runner knows no others, and would pass over them.
+    if request.adapter.as_ref().is_some_and(|adapter| adapter.weights::<Adapter>().is_none()) {
+        return invalid("the adapter is of no kind that this engine runs; load it for this model".to_owned());
     }
     if request.candidates == 0 || request.candidates > limits.max_candidates {
         return invalid(format!("candidates must be from 1 to {}", limits.max_candidates));

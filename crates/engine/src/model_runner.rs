@@ -27,7 +27,12 @@ impl ModelRunner {
 impl Runner for ModelRunner {
     fn shape(&self) -> RunnerShape {
         let config = self.model.config();
-        RunnerShape { vocab_size: config.vocab_size, context_len: config.context_len, kv_blocks: self.cache.blocks() }
+        RunnerShape {
+            vocab_size: config.vocab_size,
+            context_len: config.context_len,
+            kv_blocks: self.cache.blocks(),
+            states: config.state_space.is_some(),
+        }
     }
 
     fn reserve(&self) -> Option<Reservation> {

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use inference::{
-    Allowance, CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, Request, RequestFailure, RequestId,
-    SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
+    Adapter, Allowance, CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, Request, RequestFailure,
+    RequestId, SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
 };
 
 use crate::draft::{self, Drafter, Guess, Lookup, Prospect, Usual};
@@ -51,6 +51,7 @@ pub(crate) struct Output {
     pub(crate) client: Option<u64>,
     pub(crate) turn: u64,
     pub(crate) prompt: Vec<TokenId>,
+    pub(crate) adapter: Option<Adapter>,
     max_tokens: u32,
     allowance: Option<Allowance>,
     /// Since when a candidate waits for the allowance.
@@ -96,6 +97,7 @@ impl Output {
             client: request.client,
             turn: 0,
             prompt: request.prompt,
+            adapter: request.adapter,
             max_tokens: request.max_tokens,
             allowance: request.allowance,
             starved_ns: None,

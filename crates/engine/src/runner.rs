@@ -1,6 +1,6 @@
 //! What the engine needs of a model: run columns, copy a block.
 
-use model::{Batch, BlockId, Reservation};
+use model::{BLOCK_TOKENS, Batch, BlockId, Reservation};
 
 /// Fixed facts of a runner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,17 @@ pub struct RunnerShape {
     pub context_len: usize,
     /// KV blocks it has memory for.
     pub kv_blocks: usize,
+    /// Whether a block is the state of a whole sequence instead of the KV of [`BLOCK_TOKENS`] positions. A state goes forward
+    /// only: no position of it can be taken back, or found again for another sequence.
+    pub states: bool,
+}
+
+impl RunnerShape {
+    /// Positions of a sequence that a block stands for.
+    #[must_use]
+    pub fn block_tokens(self) -> usize {
+        if self.states { self.context_len } else { BLOCK_TOKENS }
+    }
 }
 
 /// A forward pass that failed. The requests of its batch fail; the runner must stay usable.
@@ -18,7 +29,7 @@ pub struct RunnerShape {
 #[error("{0}")]
 pub struct RunnerError(pub String);
 
-/// Runs batches over a paged KV cache. Real and simulated runners implement it.
+/// Runs batches over a paged KV cache, or over states. Real and simulated runners implement it.
 pub trait Runner: Send {
     /// Fixed facts.
     fn shape(&self) -> RunnerShape;
@@ -36,6 +47,6 @@ pub trait Runner: Send {
     /// When the pass failed; the KV of the batch's columns is then undefined, all other KV is as before.
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), RunnerError>;
 
-    /// Copies the KV of the first `tokens` slots of block `from` to block `to`.
+    /// Copies the KV of the first `tokens` slots of block `from` to block `to`; a state as a whole.
     fn copy_block(&mut self, from: BlockId, to: BlockId, tokens: usize);
 }

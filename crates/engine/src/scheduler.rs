@@ -13,7 +13,7 @@ use model::BlockId;
 
 use crate::cost::{CostModel, Load, costs};
 use crate::draft::Guess;
-use crate::kv_cache::{BlockCopy, KvBlocks, blocks_for};
+use crate::kv_cache::{BlockCopy, KvBlocks};
 use crate::sequence::{Rank, Sequence};
 
 /// Prompts that may be under way together: a short one need not wait for a long one before it.
@@ -31,6 +31,8 @@ pub(crate) const GUESSES_MOST: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SchedulerConfig {
     pub(crate) kv_blocks: usize,
+    /// Whether each block is a state; then no more than these may run.
+    pub(crate) states: bool,
     pub(crate) prefix_cache: bool,
     pub(crate) max_running: usize,
     /// Most prompt columns of a step.
@@ -76,11 +78,12 @@ pub(crate) struct Scheduler {
 
 impl Scheduler {
     pub(crate) fn new(config: SchedulerConfig) -> Self {
+        let blocks = config.kv_blocks;
         Self {
-            kv: KvBlocks::new(config.kv_blocks, config.prefix_cache),
+            kv: if config.states { KvBlocks::states(blocks) } else { KvBlocks::new(blocks, config.prefix_cache) },
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
-            shares: vec![0; config.kv_blocks],
+            shares: vec![0; blocks],
             config,
         }
     }
@@ -312,18 +315,22 @@ impl Scheduler {
         let cached = sequence.cached_blocks(&self.kv);
         let idle = cached.iter().filter(|block| self.kv.references(**block) == 0).count();
         let forks = sequence.slots - 1;
-        Need { slots: sequence.slots, blocks: blocks_for(sequence.tokens.len()) - cached.len() + idle + forks }
+        Need { slots: sequence.slots, blocks: self.kv.blocks_for(sequence.tokens.len()) - cached.len() + idle + forks }
     }
 
     /// Whether a sequence can start and, with those that run, get as far as its present end, with one block more for
-    /// each to grow into. Alone, a sequence always starts: it is known to fit the pool.
+    /// each to grow into. Alone, a sequence always starts: it is known to fit the pool. A state does not grow: a place in the
+    /// batch is all that a sequence needs.
     fn fits(&self, need: &Need) -> bool {
         if self.running.is_empty() {
             return true;
         }
         let slots: usize = self.running.values().map(|sequence| sequence.slots).sum();
-        let promised: usize =
-            self.running.values().map(|s| blocks_for(s.tokens.len()).saturating_sub(s.table.len()) + s.slots - 1).sum();
+        if self.config.states {
+            return slots + need.slots <= self.config.max_running;
+        }
+        let more = |s: &Sequence| self.kv.blocks_for(s.tokens.len()).saturating_sub(s.table.len()) + s.slots - 1;
+        let promised: usize = self.running.values().map(more).sum();
         let watermark = self.running.len() + self.kv.total() / 100;
         slots + need.slots <= self.config.max_running && promised + need.blocks + watermark <= self.kv.available()
     }
@@ -432,7 +439,8 @@ impl Scheduler {
         }
         for sequence in self.running.values() {
             assert!(sequence.computed <= sequence.tokens.len());
-            assert!(sequence.table.len() * model::BLOCK_TOKENS >= sequence.computed);
+            assert!(sequence.table.len().saturating_mul(self.kv.block_tokens()) >= sequence.computed);
+            assert!(!self.config.states || sequence.table.len() <= 1);
         }
         let slots: usize = self.running.values().map(|sequence| sequence.slots).sum();
         assert!(slots <= self.config.max_running.max(self.running.first_key_value().map_or(0, |(_, s)| s.slots)));

@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 
-use inference::TokenId;
-use model::{BLOCK_TOKENS, BlockId};
+use inference::{Adapter, TokenId};
+use model::BlockId;
 
 use crate::draft::Guess;
-use crate::kv_cache::{BlockCopy, KvBlocks, blocks_for};
+use crate::kv_cache::{BlockCopy, KvBlocks, Parent};
 
 /// Order of sequences, best first, and their identity: priority, then turn, then arrival, then candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +34,8 @@ pub(crate) struct Sequence {
     published: usize,
     /// Places in the batch it takes: all candidates of the request until the prompt is done, then one.
     pub(crate) slots: usize,
+    /// What the model is changed by for it.
+    pub(crate) adapter: Option<Adapter>,
     /// Positions that may come from the prefix cache (those before have had their prompt log-probabilities reported).
     pub(crate) cache_limit: usize,
     /// Whether it sits this step out, its blocks kept.
@@ -52,10 +54,16 @@ impl Sequence {
             table: Vec::new(),
             published: 0,
             slots,
+            adapter: None,
             cache_limit,
             paused: false,
             guesses: Vec::new(),
         }
+    }
+
+    /// The same sequence, with an adapter.
+    pub(crate) fn with_adapter(self, adapter: Option<Adapter>) -> Self {
+        Self { adapter, ..self }
     }
 
     /// Another candidate that goes on from the same computed positions with its own `token`.
@@ -84,8 +92,11 @@ impl Sequence {
         self.cache_limit < self.prompt_len
     }
 
-    fn parent(&self) -> Option<BlockId> {
-        self.published.checked_sub(1).map(|last| self.table[last])
+    fn parent(&self) -> Parent {
+        match self.published.checked_sub(1) {
+            None => Parent::Start(self.adapter.as_ref().map_or(0, Adapter::id)),
+            Some(last) => Parent::Block(self.table[last]),
+        }
     }
 
     /// Positions the prefix cache may still provide: the last token is always computed.
@@ -97,28 +108,28 @@ impl Sequence {
     /// Whole blocks the prefix cache holds for the next positions.
     pub(crate) fn cached_blocks(&self, kv: &KvBlocks) -> Vec<BlockId> {
         let mut found = Vec::new();
-        if self.computed != self.published * BLOCK_TOKENS || self.table.len() != self.published {
+        if self.computed != self.published * kv.block_tokens() || self.table.len() != self.published {
             return found;
         }
         let mut parent = self.parent();
-        for tokens in self.readable().chunks_exact(BLOCK_TOKENS) {
+        for tokens in self.readable().chunks_exact(kv.block_tokens()) {
             let Some(block) = kv.find(parent, tokens) else { break };
             found.push(block);
-            parent = Some(block);
+            parent = Parent::Block(block);
         }
         found
     }
 
     /// Takes what the prefix cache has for the next positions: whole blocks shared, a partly common one copied.
     pub(crate) fn take_cached(&mut self, kv: &mut KvBlocks, copies: &mut Vec<BlockCopy>) {
-        if self.computed != self.published * BLOCK_TOKENS || self.table.len() != self.published {
+        if self.computed != self.published * kv.block_tokens() || self.table.len() != self.published {
             return;
         }
         for block in self.cached_blocks(kv) {
             kv.share(block);
             self.table.push(block);
             self.published += 1;
-            self.computed += BLOCK_TOKENS;
+            self.computed += kv.block_tokens();
         }
         let Some((from, tokens)) = kv.find_partial(self.parent(), self.readable()) else { return };
         // The new block may be the source itself, evicted just now: then the content stands already where it should.
@@ -133,9 +144,9 @@ impl Sequence {
     /// Makes room for `columns` more positions, each in a block only this sequence holds. Gives for how many there
     /// is room (fewer when the pool has no more blocks).
     pub(crate) fn extend(&mut self, columns: usize, kv: &mut KvBlocks, copies: &mut Vec<BlockCopy>) -> usize {
-        let filled = self.computed % BLOCK_TOKENS;
+        let filled = self.computed % kv.block_tokens();
         if filled != 0 {
-            let last = self.computed / BLOCK_TOKENS;
+            let last = self.computed / kv.block_tokens();
             let from = self.table[last];
             if kv.references(from) > 1 {
                 let Some(to) = kv.allocate() else { return 0 };
@@ -144,20 +155,20 @@ impl Sequence {
                 self.table[last] = to;
             }
         }
-        while self.table.len() < blocks_for(self.computed + columns) {
+        while self.table.len() < kv.blocks_for(self.computed + columns) {
             let Some(block) = kv.allocate() else { break };
             self.table.push(block);
         }
-        columns.min(self.table.len() * BLOCK_TOKENS - self.computed)
+        columns.min(self.table.len() * kv.block_tokens() - self.computed)
     }
 
     /// Notes that the next `columns` positions are computed, and publishes the blocks they filled.
     pub(crate) fn advance(&mut self, columns: usize, kv: &mut KvBlocks) {
         self.computed += columns;
         self.peak = self.peak.max(self.computed);
-        while (self.published + 1) * BLOCK_TOKENS <= self.computed {
+        while (self.published + 1) * kv.block_tokens() <= self.computed {
             let at = self.published;
-            let tokens = &self.tokens[at * BLOCK_TOKENS..(at + 1) * BLOCK_TOKENS];
+            let tokens = &self.tokens[at * kv.block_tokens()..(at + 1) * kv.block_tokens()];
             let Some(block) = kv.publish(self.parent(), tokens, self.table[at]) else { return };
             self.table[at] = block;
             self.published += 1;
@@ -166,11 +177,11 @@ impl Sequence {
 
     /// Gives up all blocks; what was computed stays in the prefix cache as long as there is room.
     pub(crate) fn release(&mut self, kv: &mut KvBlocks) {
-        let whole = self.computed / BLOCK_TOKENS;
+        let whole = self.computed / kv.block_tokens();
         if self.published == whole
             && let Some(last) = self.table.get(whole)
         {
-            kv.publish_tail(self.parent(), &self.tokens[whole * BLOCK_TOKENS..self.computed], *last);
+            kv.publish_tail(self.parent(), &self.tokens[whole * kv.block_tokens()..self.computed], *last);
         }
         while let Some(block) = self.table.pop() {
             kv.release(block);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use inference::{EngineLimits, FinishReason, Request, RequestFailure, TokenId};
-use model::{Batch, BlockId, Column};
+use model::{Adapter, Batch, BlockId, Column};
 use rand::RngCore;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -17,7 +17,6 @@ use crate::config::EngineConfig;
 use crate::cost::{CostModel, Load};
 use crate::draft::DraftModel;
 use crate::inbox::Inbox;
-use crate::kv_cache::blocks_for;
 use crate::output::{Made, Output, panic_message};
 use crate::runner::Runner;
 use crate::sampler::Sampler;
@@ -90,10 +89,12 @@ impl Core {
         shared: Shared,
         clock: Box<dyn Clock>,
     ) -> Self {
+        let shape = runner.shape();
         let scheduler_config = SchedulerConfig {
             kv_blocks: limits.kv_blocks,
-            prefix_cache: config.prefix_cache,
-            max_running: config.max_running,
+            states: shape.states,
+            prefix_cache: config.prefix_cache && !shape.states,
+            max_running: config.places(shape, limits.kv_blocks),
             prefill_chunk: config.prefill_chunk,
             itl_goal_ns: u64::try_from(config.itl_goal.as_nanos()).unwrap_or(u64::MAX),
             scored_rows: SCORED_ROWS,
@@ -108,7 +109,7 @@ impl Core {
             sampler: Sampler::default(),
             cost: CostModel::default(),
             turns: Turns::default(),
-            speculation: config.speculation,
+            speculation: config.speculation && !shape.states,
             logits: Vec::new(),
             vocab_size: limits.vocab_size,
             seeds: config.seed.map_or_else(ChaCha8Rng::from_os_rng, ChaCha8Rng::seed_from_u64),
@@ -132,8 +133,8 @@ impl Core {
     /// Takes a checked request.
     pub(crate) fn submit(&mut self, request: Request, received_ns: u64) {
         let mut output = Output::new(request, received_ns, self.seeds.next_u64());
-        let needed_blocks = blocks_for(output.most_positions());
-        let pool_blocks = self.scheduler.kv().total();
+        let kv = self.scheduler.kv();
+        let (needed_blocks, pool_blocks) = (kv.blocks_for(output.most_positions()), kv.total());
         if needed_blocks > pool_blocks {
             self.ended.push((output, Some(RequestFailure::TooLarge { needed_blocks, pool_blocks })));
             return;
@@ -147,7 +148,8 @@ impl Core {
         let rank = output.rank(self.arrivals, 0);
         let cache_limit = if output.prompt_logprobs.is_some() { 0 } else { usize::MAX };
         let slots = output.candidates() as usize;
-        self.scheduler.add(rank, Sequence::new(output.prompt.clone(), slots, cache_limit));
+        let sequence = Sequence::new(output.prompt.clone(), slots, cache_limit).with_adapter(output.adapter.clone());
+        self.scheduler.add(rank, sequence);
         self.requests.insert(self.arrivals, output);
         self.arrivals += 1;
     }
@@ -524,12 +526,14 @@ struct Fault {
 fn forward(runner: &mut dyn Runner, scheduler: &Scheduler, rows: &[Rows], logits: &mut [f32]) -> Result<(), String> {
     let mut columns = Vec::new();
     let mut tables: Vec<&[BlockId]> = Vec::with_capacity(rows.len());
+    let mut adapters: Vec<Option<&Adapter>> = Vec::with_capacity(rows.len());
     let mut logits_of = Vec::new();
     for rows in rows {
         let Work { rank, start, columns: count, guessed } = rows.work;
         let sequence = scheduler.running().get(&rank).ok_or("a scheduled sequence is gone")?;
         let number = narrow(tables.len())?;
         tables.push(&sequence.table);
+        adapters.push(sequence.adapter.as_ref().and_then(|adapter| adapter.weights()));
         let known = &sequence.tokens[start..start + count - guessed];
         let tokens = known.iter().copied().chain(sequence.guesses.iter().take(guessed).map(|guess| guess.token));
         for (position, token) in (start..).zip(tokens) {
@@ -541,7 +545,7 @@ fn forward(runner: &mut dyn Runner, scheduler: &Scheduler, rows: &[Rows], logits
             columns.push(Column { token, position: narrow(position)?, sequence: number });
         }
     }
-    let batch = Batch { columns: &columns, tables: &tables, logits_of: &logits_of };
+    let batch = Batch { columns: &columns, tables: &tables, logits_of: &logits_of, adapters: &adapters };
     runner.forward(&batch, logits).map_err(|error| error.to_string())
 }
 

@@ -148,15 +148,23 @@ pub enum FormatError {
         /// What is wrong, and where.
         reason: String,
     },
-    /// A field of a folder's `config.json` that is missing, wrong, or asks for what is not supported.
-    #[error("config.json: \"{field}\" should be {expected}, but {actual}")]
+    /// A field of a folder's JSON file that is missing, wrong, or asks for what is not supported.
+    #[error("{file}: \"{field}\" should be {expected}, but {actual}")]
     Config {
+        /// `config.json`, or `adapter_config.json`.
+        file: &'static str,
         /// The field, with the objects around it.
         field: String,
         /// What was expected.
         expected: String,
         /// What is there: `is …`, or `is missing`.
         actual: String,
+    },
+    /// Not a LoRA adapter, or one of a kind that is not supported.
+    #[error("the adapter cannot be used: {reason}")]
+    Adapter {
+        /// What is wrong with it.
+        reason: String,
     },
     /// A metadata value is of another type, or out of the range asked for.
     #[error("metadata key \"{key}\" should hold {expected}, but holds {actual}")]

@@ -3,9 +3,10 @@
 //! What leaves this crate is consistent: names are unique, counts are real, and every tensor lies inside its file. Memory
 //! taken while a header is read is bounded by the size of the file, whatever the file claims.
 //!
-//! Whatever a model is stored in, [`gguf::Gguf`] gives it out: metadata and tensors under GGUF's names.
+//! [`adapter::Adapter`] does the same for LoRA adapters. Whatever a model is stored in, [`gguf::Gguf`] gives it out: metadata and tensors under GGUF's names.
 #![forbid(unsafe_code)]
 
+pub mod adapter;
 mod data_file;
 mod error;
 pub mod gguf;

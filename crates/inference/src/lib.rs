@@ -18,7 +18,7 @@ pub use allowance::Allowance;
 pub use control::{Bits, Control, Verdict};
 pub use engine::{Counters, Engine, EngineLimits, Gauges, SubmitError};
 pub use event::{Event, EventSink, FinishReason, RequestFailure, TokenLogprob, TokenLogprobs};
-pub use request::{CancelToken, Request, RequestId, SamplingParams};
+pub use request::{Adapter, CancelToken, Request, RequestId, SamplingParams};
 pub use usage::{GAP_BOUNDS_NS, Usage};
 
 /// Index of a token in the model's vocabulary.

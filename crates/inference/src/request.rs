@@ -1,8 +1,9 @@
 //! What is asked of the engine.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::{Allowance, Control, EventSink, TokenId};
@@ -83,12 +84,56 @@ impl CancelToken {
     }
 }
 
+/// Weights that change what a model makes of a request, loaded beside it. Cloning shares them: they stay in memory as long
+/// as a request has them.
+#[derive(Clone)]
+pub struct Adapter {
+    id: u64,
+    weights: Arc<dyn Any + Send + Sync>,
+}
+
+impl Adapter {
+    /// An adapter with a number of its own, which no other gets as long as the process lives, also not when the same
+    /// weights are loaded once more. What the weights are, the engine's runner knows.
+    #[must_use]
+    pub fn new(weights: Arc<dyn Any + Send + Sync>) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self { id: LAST.fetch_add(1, Ordering::Relaxed) + 1, weights }
+    }
+
+    /// Its number, at least 1.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The weights, if they are of this type.
+    #[must_use]
+    pub fn weights<T: Any>(&self) -> Option<&T> {
+        self.weights.downcast_ref()
+    }
+
+    /// How many share the weights, this one included.
+    #[must_use]
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.weights)
+    }
+}
+
+impl fmt::Debug for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Adapter({})", self.id)
+    }
+}
+
 /// One request: a prompt, how many tokens to make of it, and where the events go.
 pub struct Request {
     /// Unique among the requests this engine holds.
     pub id: RequestId,
     /// Prompt token ids; never empty, shorter than the context length (or equal to it when `max_tokens` is 0).
     pub prompt: Vec<TokenId>,
+    /// What the model is changed by for this request; `None` = nothing.
+    pub adapter: Option<Adapter>,
     /// Most tokens to make for each candidate; 0 only scores the prompt. `prompt.len() + max_tokens` must not
     /// exceed the context length.
     pub max_tokens: u32,
@@ -126,6 +171,7 @@ impl Request {
         Self {
             id,
             prompt,
+            adapter: None,
             max_tokens,
             allowance: None,
             candidates: 1,

@@ -13,7 +13,7 @@ mod plan;
 mod prepare;
 mod softmax;
 mod tile;
-mod zeroed;
+pub(crate) mod zeroed;
 
 use std::sync::{Mutex, PoisonError};
 

@@ -22,6 +22,7 @@ mod panel;
 mod pool;
 pub mod probe;
 mod scalar;
+mod ssm;
 
 pub use activations::{Activations, Source};
 pub use attention::{
@@ -38,3 +39,4 @@ pub use matmul::{GroupedProduct, matmul, matmul_grouped, matmul_grouped_with, ma
 pub use matrix::{Matrix, MatrixBuilder, MatrixError, WeightType};
 pub use memory::WeightMemory;
 pub use pool::{Reservation, ThreadPool};
+pub use ssm::{ScanInput, SsmShape, SsmTensors, SsmWeights, StateRuns, StateStore, causal_conv, selective_scan};

@@ -95,8 +95,11 @@ impl FinishReason {
 pub struct UsageRecord {
     /// The id shown to the client.
     pub request_id: String,
-    /// The model's name.
+    /// The model's name; of an adapter its full one, `BASE:ADAPTER`.
     pub model: String,
+    /// The model that an adapter changes; `None`: the model is no adapter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// The route, e.g. `/v1/chat/completions`.
     pub route: String,
     /// Name of the API key; `None` without keys.
@@ -181,6 +184,7 @@ impl UsageRecord {
             target: "usage",
             request_id = self.request_id,
             model = self.model,
+            base = self.base,
             route = self.route,
             key = self.key,
             user = self.user,

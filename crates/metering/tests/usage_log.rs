@@ -56,7 +56,8 @@ impl Subscriber for Capture {
 fn one_event_with_every_field() {
     let record = UsageRecord {
         request_id: "chatcmpl-1".to_owned(),
-        model: "m".to_owned(),
+        model: "m:a".to_owned(),
+        base: Some("m".to_owned()),
         route: "/v1/chat/completions".to_owned(),
         key: Some("team".to_owned()),
         user: Some("u".to_owned()),

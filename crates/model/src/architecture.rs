@@ -7,13 +7,21 @@ use crate::LoadError;
 use crate::config::ModelConfig;
 use crate::step::Step;
 use crate::weights::Loader;
-use crate::{gemma2, gemma3, llama, phi3, qwen2, qwen3};
+use crate::{gemma2, gemma3, llama, mamba, phi3, qwen2, qwen3};
 
 const KEY: &str = "general.architecture";
 
 /// All that are supported.
-static ALL: [Architecture; 7] =
-    [llama::LLAMA, qwen2::QWEN2, qwen3::QWEN3, qwen3::QWEN3_MOE, phi3::PHI3, gemma2::GEMMA2, gemma3::GEMMA3];
+static ALL: [Architecture; 8] = [
+    llama::LLAMA,
+    qwen2::QWEN2,
+    qwen3::QWEN3,
+    qwen3::QWEN3_MOE,
+    phi3::PHI3,
+    gemma2::GEMMA2,
+    gemma3::GEMMA3,
+    mamba::MAMBA,
+];
 
 /// How models of one architecture are read.
 pub(crate) struct Architecture {

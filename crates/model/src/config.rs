@@ -1,6 +1,7 @@
 //! Sizes and constants of a model, read from metadata with every value checked.
 
 use formats::gguf::{Gguf, StringArray};
+use kernels::{RopeOrder, SsmShape};
 
 use crate::LoadError;
 use crate::rope::RopeScaling;
@@ -13,6 +14,8 @@ const FEED_FORWARD_MAX: usize = 1 << 20;
 const CONTEXT_MAX: usize = 1 << 24;
 const VOCAB_MAX: u64 = 1 << 24;
 const EXPERTS_MAX: usize = 4096;
+const CONV_MAX: usize = 64;
+const STATE_MAX: usize = 4096;
 
 /// Experts of a mixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,33 @@ pub struct Experts {
     pub count: usize,
     /// Experts that a token goes through; at most `count`.
     pub used: usize,
+}
+
+/// Sizes of state-space layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateSpace {
+    /// Channels.
+    pub inner: usize,
+    /// Positions that the convolution sees.
+    pub conv_kernel: usize,
+    /// Values that each channel remembers.
+    pub state_size: usize,
+    /// Values that the time steps of all channels are made of.
+    pub time_step_rank: usize,
+    /// Whether narrow time steps, `B` and `C` are normed (FalconMamba).
+    pub dt_b_c_rms: bool,
+}
+
+impl StateSpace {
+    pub(crate) fn shape(self) -> SsmShape {
+        SsmShape { inner: self.inner, conv: self.conv_kernel, state: self.state_size }
+    }
+
+    /// Weights that a token is multiplied with.
+    fn weights_per_token(self, hidden: usize) -> usize {
+        let selection = 2 * self.time_step_rank + 2 * self.state_size;
+        self.inner * (3 * hidden + selection + self.state_size + self.conv_kernel)
+    }
 }
 
 /// Sizes and constants of a model.
@@ -41,6 +71,8 @@ pub struct ModelConfig {
     pub feed_forward: usize,
     /// Experts of each feed-forward part, if it is a mixture.
     pub experts: Option<Experts>,
+    /// Sizes of its layers, if these have a state instead of attention and a feed-forward part, whose sizes are 0 then.
+    pub state_space: Option<StateSpace>,
     /// Query heads.
     pub heads: usize,
     /// KV heads; `heads` is a multiple.
@@ -53,6 +85,8 @@ pub struct ModelConfig {
     pub rope_base: f64,
     /// How the angles are stretched to longer contexts.
     pub rope_scaling: RopeScaling,
+    /// Which values of a head turn together, and so how rows of queries and keys stand.
+    pub rope_order: RopeOrder,
     /// Added to the mean square in norms.
     pub norm_eps: f32,
     /// Keys that a query of a local layer sees, itself included.
@@ -61,6 +95,8 @@ pub struct ModelConfig {
     pub attention_softcap: Option<f32>,
     /// Logits are brought within this.
     pub logit_softcap: Option<f32>,
+    /// Whether queries, keys and values are rows of one matrix in files, and so gate and up.
+    pub fused: bool,
 }
 
 impl ModelConfig {
@@ -82,6 +118,9 @@ impl ModelConfig {
     /// Weights of a layer that a token is multiplied with.
     #[must_use]
     pub fn layer_weights_per_token(&self) -> usize {
+        if let Some(sizes) = self.state_space {
+            return sizes.weights_per_token(self.hidden);
+        }
         let router = self.experts.map_or(0, |experts| experts.count);
         self.hidden * (2 * self.query_width() + 2 * self.kv_width() + 3 * self.middle_width() + router)
     }
@@ -112,17 +151,61 @@ impl ModelConfig {
             hidden,
             feed_forward: keys.feed_forward(experts)?,
             experts,
+            state_space: None,
             heads,
             kv_heads,
             head_dim,
             rope_dims,
             rope_base: keys.rope_base(rope_base_default)?,
             rope_scaling: RopeScaling::read(&keys, context_len)?,
+            rope_order: RopeOrder::Halves,
             norm_eps: keys.norm_eps()?,
             sliding_window: None,
             attention_softcap: None,
             logit_softcap: None,
+            fused: false,
         })
+    }
+
+    /// Reads what models of state-space layers have; there are no heads.
+    pub(crate) fn read_state_space(gguf: &Gguf, architecture: &'static str) -> Result<Self, LoadError> {
+        let keys = Keys { gguf, architecture };
+        let context_len = keys.size("context_length", CONTEXT_MAX)?;
+        let sizes = StateSpace {
+            inner: keys.size("ssm.inner_size", FEED_FORWARD_MAX)?,
+            conv_kernel: keys.size("ssm.conv_kernel", CONV_MAX)?,
+            state_size: keys.size("ssm.state_size", STATE_MAX)?,
+            time_step_rank: keys.size("ssm.time_step_rank", HIDDEN_MAX)?,
+            dt_b_c_rms: gguf.get_bool(&keys.name("ssm.dt_b_c_rms"))?.unwrap_or(false),
+        };
+        Ok(Self {
+            architecture,
+            vocab_size: keys.vocab_size()?,
+            context_len,
+            layers: keys.size("block_count", LAYERS_MAX)?,
+            hidden: keys.size("embedding_length", HIDDEN_MAX)?,
+            feed_forward: 0,
+            experts: None,
+            state_space: Some(sizes),
+            heads: 0,
+            kv_heads: 0,
+            head_dim: 0,
+            rope_dims: 0,
+            rope_base: 1.0,
+            rope_order: RopeOrder::Halves,
+            rope_scaling: RopeScaling::none(context_len),
+            norm_eps: keys.norm_eps()?,
+            sliding_window: None,
+            attention_softcap: None,
+            logit_softcap: None,
+            fused: false,
+        })
+    }
+
+    /// Sizes of state-space layers, which the model must have.
+    pub(crate) fn state_space(&self) -> Result<StateSpace, LoadError> {
+        let missing = || LoadError::MissingKey { key: format!("{}.ssm.inner_size", self.architecture) };
+        self.state_space.ok_or_else(missing)
     }
 
     fn keys<'a>(&self, gguf: &'a Gguf) -> Keys<'a> {

@@ -62,12 +62,12 @@ impl Forward for Decoder {
                 0 => step.norm(&layer.attention_norm, &inputs),
                 _ => step.add_then_norm(&layer.attention_norm, &inputs),
             }
-            step.project_qkv(&layer.attention);
+            step.project_qkv(index, &layer.attention);
             let norms = layer.head_norms.as_ref().map(|[query, key]| [&**query, &**key]);
             step.attend(index, norms, 0, Seen { scale: self.scale, window: self.window });
-            step.project_output(&layer.attention);
+            step.project_output(index, &layer.attention);
             step.add_then_norm(&layer.feed_forward_norm, &layer.feed_forward.inputs());
-            step.feed_forward(&layer.feed_forward, Gate::Silu);
+            step.feed_forward(index, &layer.feed_forward, Gate::Silu);
         }
         step.add();
         step.head(&self.outer, logits);

@@ -70,6 +70,30 @@ pub enum LoadError {
         /// The file's architecture.
         architecture: &'static str,
     },
+    /// An adapter that belongs to another architecture.
+    #[error("the adapter is for architecture \"{found}\", the model is of \"{model}\"")]
+    AdapterArchitecture {
+        /// The adapter's.
+        found: String,
+        /// The model's.
+        model: &'static str,
+    },
+    /// An adapter of a matrix that the model does not have, or that cannot be adapted.
+    #[error("the adapter changes \"{matrix}\", but {reason}")]
+    AdapterMatrix {
+        /// The matrix.
+        matrix: String,
+        /// Why that cannot be.
+        reason: String,
+    },
+    /// A tensor of an adapter holds what is no number.
+    #[error("tensor \"{name}\" of the adapter holds {value}: all its weights must be finite numbers")]
+    AdapterNumber {
+        /// The tensor.
+        name: String,
+        /// What it holds.
+        value: f32,
+    },
     /// A tensor's weights cannot be taken into memory.
     #[error("tensor \"{name}\": {source}")]
     Matrix {
@@ -134,6 +158,14 @@ pub enum ForwardError {
         /// Blocks in the table.
         blocks: usize,
     },
+    /// A state that columns of two sequences, or of one that do not stand together, would change.
+    #[error("column {column}: the state in block {block} is changed by earlier columns too")]
+    State {
+        /// Index of the column.
+        column: usize,
+        /// The block.
+        block: u32,
+    },
     /// A block outside the cache.
     #[error("KV block {block} is outside the cache of {blocks}")]
     Block {
@@ -159,4 +191,10 @@ pub enum ForwardError {
     /// A cache made for another model.
     #[error("the KV cache was made for another model")]
     Cache,
+    /// An adapter loaded for another model, or adapters of another number of sequences.
+    #[error("the adapter of sequence {sequence} was loaded for another model, or its number is wrong")]
+    Adapter {
+        /// The sequence.
+        sequence: usize,
+    },
 }

@@ -91,14 +91,14 @@ impl Forward for Gemma2 {
                 None => step.norm(&layer.attention_norm, &inputs),
                 Some(after) => step.norm_add_norm([after, &layer.attention_norm], &inputs),
             }
-            step.project_qkv(&layer.attention);
+            step.project_qkv(index, &layer.attention);
             let is_global = index % GLOBAL_EVERY == GLOBAL_EVERY - 1;
             let window = if is_global { None } else { self.window };
             step.attend(index, None, 0, Seen { scale: self.scale, window });
-            step.project_output(&layer.attention);
+            step.project_output(index, &layer.attention);
             let norms = [&*layer.after_attention_norm, &*layer.feed_forward_norm];
             step.norm_add_norm(norms, &layer.feed_forward.inputs());
-            step.feed_forward(&layer.feed_forward, Gate::Gelu);
+            step.feed_forward(index, &layer.feed_forward, Gate::Gelu);
             after_previous = Some(&layer.after_feed_forward_norm);
         }
         if let Some(after) = after_previous {

@@ -17,12 +17,12 @@ pub(crate) const LLAMA: Architecture =
 fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
     let mut config = ModelConfig::read(gguf, LLAMA.name, 10_000.0)?;
     config.read_sliding_window_if_any(gguf)?;
+    config.rope_order = order(gguf)?;
     Ok(config)
 }
 
 fn load(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<Decoder, LoadError> {
-    let order = order(loader.gguf())?;
-    let frequencies = rope::frequencies(config, loader, order)?;
+    let frequencies = rope::frequencies(config, loader, config.rope_order)?;
     Decoder::load(config, loader, frequencies, |loader, index| {
         Ok(Layer {
             attention_norm: loader.norm(index, "attn_norm", config.hidden)?,

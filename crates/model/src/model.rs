@@ -1,10 +1,12 @@
 //! A loaded model: weights in memory, ready for forward passes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use formats::gguf::Gguf;
-use kernels::{KvStore, KvType, ThreadPool};
+use kernels::{KvStore, KvType, StateStore, ThreadPool};
 
+use crate::adapter::Adapter;
 use crate::architecture::{Architecture, Forward};
 use crate::batch::{BLOCK_TOKENS, Batch};
 use crate::config::ModelConfig;
@@ -35,10 +37,25 @@ impl ModelConfig {
         (Architecture::of(gguf)?.config)(gguf)
     }
 
-    /// Bytes of one KV block, all layers; `None` when memory could not hold it.
+    /// Bytes of one KV block, all layers; `None` when memory could not hold it. A state is F32, whatever the type.
     #[must_use]
     pub fn kv_block_bytes(&self, kv_type: KvType) -> Option<usize> {
-        KvStore::block_bytes(kv_type, self.layers, self.kv_heads, self.head_dim)
+        match self.state_space {
+            Some(sizes) => StateStore::slot_bytes(sizes.shape(), self.layers),
+            None => KvStore::block_bytes(kv_type, self.layers, self.kv_heads, self.head_dim),
+        }
+    }
+
+    /// Positions of a sequence that one block of the cache stands for. A state stands for all there may be.
+    #[must_use]
+    pub fn block_tokens(&self) -> usize {
+        if self.state_space.is_some() { self.context_len } else { BLOCK_TOKENS }
+    }
+
+    /// Blocks of the cache for `tokens` positions of a sequence.
+    #[must_use]
+    pub fn blocks_for(&self, tokens: usize) -> usize {
+        tokens.div_ceil(self.block_tokens())
     }
 }
 
@@ -61,6 +78,14 @@ impl Model {
         let pass = (architecture.load)(&config, &mut loader)?;
         let weight_bytes = loader.finish()?;
         Ok(Self { config, pass, weight_bytes, pool: Arc::clone(pool) })
+    }
+
+    /// Takes an adapter's weights into memory, for batches of this model; its files are not used afterwards.
+    ///
+    /// # Errors
+    /// What does not fit this model, naming the tensor.
+    pub fn load_adapter(&self, adapter: &formats::adapter::Adapter) -> Result<Adapter, LoadError> {
+        Adapter::load(&self.config, adapter, &self.pool)
     }
 
     /// Sizes and constants.
@@ -120,10 +145,19 @@ impl Model {
         if !cache.fits(&self.config) {
             return Err(ForwardError::Cache);
         }
+        let adapters = batch.adapters.len();
+        let misfit = batch.adapters.iter().position(|adapter| adapter.is_some_and(|own| !own.fits(&self.config)));
+        let wrong_number = adapters > 0 && adapters != batch.tables.len();
+        if let Some(sequence) = misfit.or(wrong_number.then_some(adapters)) {
+            return Err(ForwardError::Adapter { sequence });
+        }
         let mut previous = None;
         for index in 0..batch.columns.len() {
             self.check_column(cache, batch, index, previous)?;
             previous = Some(index);
+        }
+        if self.config.state_space.is_some() {
+            check_states(batch)?;
         }
         let mut last = None;
         for &column in batch.logits_of {
@@ -158,13 +192,13 @@ impl Model {
                 tables: batch.tables.len(),
             });
         };
-        let last_block = column.position as usize / BLOCK_TOKENS;
+        let last_block = column.position as usize / self.config.block_tokens();
         if last_block >= table.len() {
             return Err(ForwardError::Table { column: index, position: column.position, blocks: table.len() });
         }
         let neighbour = previous.map(|p| batch.columns[p]).filter(|p| p.sequence == column.sequence);
         // The neighbour's blocks were checked with it; the first column of a sequence checks all before it.
-        let first_block = neighbour.map_or(0, |p| p.position as usize / BLOCK_TOKENS);
+        let first_block = neighbour.map_or(0, |p| p.position as usize / self.config.block_tokens());
         if let Some(previous) = neighbour
             && previous.position.checked_add(1) != Some(column.position)
         {
@@ -176,6 +210,21 @@ impl Model {
             None => Ok(()),
         }
     }
+}
+
+/// Columns of a sequence stand together, and no two sequences change one state.
+fn check_states(batch: &Batch<'_>) -> Result<(), ForwardError> {
+    let (mut changed, mut previous) = (HashSet::new(), None);
+    for (index, column) in batch.columns.iter().enumerate() {
+        if previous.replace(column.sequence) == Some(column.sequence) {
+            continue;
+        }
+        let block = batch.tables[column.sequence as usize][0];
+        if !changed.insert(block) {
+            return Err(ForwardError::State { column: index, block });
+        }
+    }
+    Ok(())
 }
 
 /// The square root of a size.

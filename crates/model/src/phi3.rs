@@ -19,6 +19,7 @@ fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
     let mut config = ModelConfig::read(gguf, PHI3.name, 10_000.0)?;
     config.read_sliding_window_if_any(gguf)?;
     config.refuse_experts()?;
+    config.fused = true;
     Ok(config)
 }
 

@@ -36,6 +36,11 @@ pub struct Yarn {
 }
 
 impl RopeScaling {
+    /// Angles as they are.
+    pub(crate) fn none(context_len: usize) -> Self {
+        Self { factor: 1.0, magnitude: 1.0, original_context: context_len, yarn: None, longrope: false }
+    }
+
     /// Reads the keys `rope.scaling.*`, or the older `rope.scale_linear`.
     pub(crate) fn read(keys: &Keys<'_>, context_len: usize) -> Result<Self, LoadError> {
         let kind_key = "rope.scaling.type";

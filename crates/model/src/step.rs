@@ -1,17 +1,22 @@
 //! The parts that all architectures' forward passes are made of, over the buffers of one step.
 
+mod low_rank;
 mod mixture;
+mod state_space;
 
 use kernels::{
     Activations, Attention, AttentionInput, AttentionShape, Heads, KvPlaces, Matrix, QueryColumn, RopeFrequencies,
     RopeTable, Source, ThreadPool, add, add_to_rows, matmul, rms_norm_add, scale, softcap,
 };
 
+use crate::adapter::Part;
 use crate::batch::Batch;
 use crate::config::ModelConfig;
 use crate::kv_cache::KvCache;
 use crate::weights::{AttentionWeights, FeedForward, FeedForwardWeights, OuterWeights};
+use low_rank::{Adapted, LowRank};
 use mixture::Mixture;
+use state_space::StateSpaceBuffers;
 
 /// Working memory of forward passes, reused from step to step; it grows to what the largest batch so far needed.
 #[derive(Default)]
@@ -29,6 +34,8 @@ pub struct Workspace {
     activations: Activations,
     attention: Attention,
     mixture: Mixture,
+    state_space: StateSpaceBuffers,
+    low_rank: LowRank,
 }
 
 impl Workspace {
@@ -52,6 +59,10 @@ impl Workspace {
         for (table, frequencies) in self.rope_tables.iter_mut().zip(frequencies) {
             table.prepare(pool, frequencies, &self.columns, |c| c.position);
         }
+        if config.state_space.is_some() {
+            self.state_space.runs.prepare(&self.columns, batch.tables);
+        }
+        let adapted = Adapted::of(batch);
         Step {
             pool,
             config,
@@ -70,6 +81,10 @@ impl Workspace {
             activations: &mut self.activations,
             attention: &mut self.attention,
             mixture: &mut self.mixture,
+            state_space: &mut self.state_space,
+            float_inputs: adapted.iter().any(|adapted| adapted.adapter.reads_floats()),
+            adapted,
+            low_rank: &mut self.low_rank,
         }
     }
 }
@@ -139,6 +154,11 @@ pub(crate) struct Step<'a> {
     activations: &'a mut Activations,
     attention: &'a mut Attention,
     mixture: &'a mut Mixture,
+    state_space: &'a mut StateSpaceBuffers,
+    /// Whether an adapter of the batch reads activations as floats.
+    float_inputs: bool,
+    adapted: Vec<Adapted<'a>>,
+    low_rank: &'a mut LowRank,
 }
 
 impl Step<'_> {
@@ -157,7 +177,7 @@ impl Step<'_> {
     pub(crate) fn norm(&mut self, weight: &[f32], readers: &[&Matrix]) {
         let source = Source::Norm { x: self.hidden, weight, eps: self.config.norm_eps };
         let shape = (self.columns.len(), self.config.hidden);
-        self.activations.fill(self.pool, source, shape, any_float(readers));
+        self.activations.fill(self.pool, source, shape, self.float_inputs || any_float(readers));
     }
 
     /// hidden += delta.
@@ -169,7 +189,7 @@ impl Step<'_> {
     pub(crate) fn add_then_norm(&mut self, weight: &[f32], readers: &[&Matrix]) {
         let source = Source::AddNorm { x: self.hidden, delta: self.delta, weight, eps: self.config.norm_eps };
         let shape = (self.columns.len(), self.config.hidden);
-        self.activations.fill(self.pool, source, shape, any_float(readers));
+        self.activations.fill(self.pool, source, shape, self.float_inputs || any_float(readers));
     }
 
     /// hidden += norm(delta).
@@ -181,11 +201,11 @@ impl Step<'_> {
     pub(crate) fn norm_add_norm(&mut self, weights: [&[f32]; 2], readers: &[&Matrix]) {
         let source = Source::NormAddNorm { x: self.hidden, delta: self.delta, weights, eps: self.config.norm_eps };
         let shape = (self.columns.len(), self.config.hidden);
-        self.activations.fill(self.pool, source, shape, any_float(readers));
+        self.activations.fill(self.pool, source, shape, self.float_inputs || any_float(readers));
     }
 
     /// Queries, keys and values.
-    pub(crate) fn project_qkv(&mut self, weights: &AttentionWeights) {
+    pub(crate) fn project_qkv(&mut self, layer: usize, weights: &AttentionWeights) {
         let mut products = [
             (&weights.query, &mut *self.queries),
             (&weights.key, &mut *self.keys),
@@ -197,6 +217,9 @@ impl Step<'_> {
                 add_to_rows(self.pool, x, bias);
             }
         }
+        let mut products =
+            [(Part::Query, &mut *self.queries), (Part::Key, &mut *self.keys), (Part::Value, &mut *self.values)];
+        self.low_rank.add(self.pool, (&self.adapted, layer), self.activations, &mut products);
     }
 
     /// Norms each head's query and key with `norms` where given, turns them by position with the angles of table `rope`,
@@ -220,10 +243,11 @@ impl Step<'_> {
             norms: norms.map(|weights| (weights, config.norm_eps)),
             angles: &self.rope_tables[rope],
         };
-        self.attention.prepare(self.pool, &mut self.cache.store, &places, &shape, heads);
+        let store = self.cache.kv();
+        self.attention.prepare(self.pool, store, &places, &shape, heads);
         let input = AttentionInput {
             shape,
-            store: &self.cache.store,
+            store,
             layer,
             columns: self.columns,
             tables: self.batch.tables,
@@ -233,30 +257,38 @@ impl Step<'_> {
     }
 
     /// delta = output projection of what was attended.
-    pub(crate) fn project_output(&mut self, weights: &AttentionWeights) {
+    pub(crate) fn project_output(&mut self, layer: usize, weights: &AttentionWeights) {
         let shape = (self.columns.len(), self.config.query_width());
-        self.activations.fill(self.pool, Source::Values(self.attended), shape, any_float(&[&weights.output]));
+        let floats = self.float_inputs || any_float(&[&weights.output]);
+        self.activations.fill(self.pool, Source::Values(self.attended), shape, floats);
         matmul(self.pool, &mut [(&weights.output, &mut *self.delta)], self.activations);
         if let Some(bias) = &weights.output_bias {
             add_to_rows(self.pool, self.delta, bias);
         }
+        let mut products = [(Part::Output, &mut *self.delta)];
+        self.low_rank.add(self.pool, (&self.adapted, layer), self.activations, &mut products);
     }
 
     /// delta = gated feed-forward.
-    pub(crate) fn feed_forward(&mut self, weights: &FeedForward, gate: Gate) {
+    pub(crate) fn feed_forward(&mut self, layer: usize, weights: &FeedForward, gate: Gate) {
         match weights {
-            FeedForward::Dense(weights) => self.dense(weights, gate),
+            FeedForward::Dense(weights) => self.dense(layer, weights, gate),
             FeedForward::Mixture(weights) => self.mixture(weights, gate),
         }
     }
 
-    fn dense(&mut self, weights: &FeedForwardWeights, gate: Gate) {
+    fn dense(&mut self, layer: usize, weights: &FeedForwardWeights, gate: Gate) {
         let mut products = [(&weights.gate, &mut *self.gate), (&weights.up, &mut *self.up)];
         matmul(self.pool, &mut products, self.activations);
+        let mut products = [(Part::Gate, &mut *self.gate), (Part::Up, &mut *self.up)];
+        self.low_rank.add(self.pool, (&self.adapted, layer), self.activations, &mut products);
         let source = gate.source(self.gate, self.up);
         let shape = (self.columns.len(), self.config.feed_forward);
-        self.activations.fill(self.pool, source, shape, any_float(&[&weights.down]));
+        let floats = self.float_inputs || any_float(&[&weights.down]);
+        self.activations.fill(self.pool, source, shape, floats);
         matmul(self.pool, &mut [(&weights.down, &mut *self.delta)], self.activations);
+        let mut products = [(Part::Down, &mut *self.delta)];
+        self.low_rank.add(self.pool, (&self.adapted, layer), self.activations, &mut products);
     }
 
     /// Logits of the wanted columns.

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use formats::gguf::{Gguf, TensorInfo, TensorType};
-use kernels::{Matrix, MatrixBuilder, MatrixError, ThreadPool, WeightMemory, WeightType};
+use kernels::{Matrix, MatrixBuilder, MatrixError, SsmTensors, SsmWeights, ThreadPool, WeightMemory, WeightType};
 
 use crate::LoadError;
-use crate::config::{Experts, ModelConfig};
+use crate::config::{Experts, ModelConfig, StateSpace};
+use crate::mamba::StateSpaceWeights;
 
 /// Name of the embedding tensor.
 pub(crate) const EMBEDDING: &str = "token_embd.weight";
@@ -108,7 +109,7 @@ pub(crate) struct Loader<'a> {
     memory: WeightMemory,
     /// For the panels of vectors, which are not kept.
     scratch: WeightMemory,
-    /// Bytes of all matrices so far.
+    /// Bytes of all matrices and tables so far.
     pub(crate) matrix_bytes: usize,
 }
 
@@ -125,11 +126,6 @@ impl<'a> Loader<'a> {
             scratch: WeightMemory::new(0),
             matrix_bytes: 0,
         }
-    }
-
-    /// The file that they are taken from.
-    pub(crate) fn gguf(&self) -> &'a Gguf {
-        self.gguf
     }
 
     pub(crate) fn outer(&mut self) -> Result<OuterWeights, LoadError> {
@@ -212,6 +208,41 @@ impl<'a> Loader<'a> {
         Ok(MixtureWeights { experts, router, gates, ups, downs })
     }
 
+    /// A state-space layer: what goes through it and its gate are rows of one tensor, in this order, as are narrow time steps,
+    /// `B` and `C`.
+    pub(crate) fn state_space(&mut self, layer: usize, sizes: StateSpace) -> Result<StateSpaceWeights, LoadError> {
+        let (hidden, StateSpace { inner, conv_kernel, state_size, time_step_rank, .. }) = (self.config.hidden, sizes);
+        let fused = self.tensor(&in_layer(layer, "ssm_in"), &[hidden, 2 * inner])?;
+        let (value, gate) = (self.rows(fused, 0..inner)?, self.rows(fused, inner..2 * inner)?);
+        let ends = [0, time_step_rank, time_step_rank + state_size, time_step_rank + 2 * state_size];
+        let fused = self.tensor(&in_layer(layer, "ssm_x"), &[inner, ends[3]])?;
+        let mut selection = |part: usize| self.rows(fused, ends[part]..ends[part + 1]);
+        let selection = [selection(0)?, selection(1)?, selection(2)?];
+        let a_name = format!("blk.{layer}.ssm_a");
+        let a = self.table(&a_name, inner, state_size)?;
+        // What is remembered would grow with every position.
+        if let Some(index) = a.iter().position(|a| !a.is_finite() || *a > 0.0) {
+            return Err(LoadError::TensorValue {
+                name: a_name,
+                expected: "finite numbers of at most 0",
+                index,
+                actual: a[index],
+            });
+        }
+        let tensors = SsmTensors {
+            conv: &self.table(&in_layer(layer, "ssm_conv1d"), inner, conv_kernel)?,
+            conv_bias: &self.vector(&format!("blk.{layer}.ssm_conv1d.bias"), inner)?,
+            dt_bias: &self.vector(&format!("blk.{layer}.ssm_dt.bias"), inner)?,
+            a: &a,
+            d: &self.vector(&format!("blk.{layer}.ssm_d"), inner)?,
+        };
+        let ssm = SsmWeights::new(sizes.shape(), &tensors);
+        self.matrix_bytes += ssm.byte_len();
+        let dt = self.matrix(&in_layer(layer, "ssm_dt"), inner, time_step_rank)?;
+        let output = self.matrix(&in_layer(layer, "ssm_out"), hidden, inner)?;
+        Ok(StateSpaceWeights { sizes, value, gate, selection, dt, ssm, output })
+    }
+
     /// Divisors of the rotary frequencies, if the file has some: `rope_freqs` (Llama 3), or one of `rope_factors_long` and
     /// `rope_factors_short` (LongRoPE), depending on whether the model's context is longer than the original one. (Keys
     /// stay in the cache turned: the choice cannot change with a sequence's length.)
@@ -258,20 +289,32 @@ impl<'a> Loader<'a> {
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let tensor = self.tensor(name, &[len])?;
-        let room = room(&mut self.scratch, tensor, (1, len))?;
-        let matrix = self.read(tensor, 0..1, room)?;
-        let mut values = vec![0.0; len];
-        matrix.row_into(0, &mut values);
+        self.values(tensor, 1, len)
+    }
+
+    /// All values of a tensor of two dimensions.
+    fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<Vec<f32>, LoadError> {
+        let tensor = self.tensor(name, &[cols, rows])?;
+        self.values(tensor, rows, cols)
+    }
+
+    fn values(&mut self, tensor: &TensorInfo, rows: usize, cols: usize) -> Result<Vec<f32>, LoadError> {
+        let room = room(&mut self.scratch, tensor, (rows, cols))?;
+        let matrix = self.read(tensor, 0..rows as u64, room)?;
+        let mut values = vec![0.0; rows * cols];
+        for (row, values) in values.chunks_exact_mut(cols).enumerate() {
+            matrix.row_into(row, values);
+        }
         Ok(values)
     }
 
-    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
+    pub(crate) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LoadError> {
         let tensor = self.tensor(name, &[cols, rows])?;
         self.rows(tensor, 0..rows)
     }
 
     /// Some rows of a tensor as a matrix.
-    fn rows(&mut self, tensor: &TensorInfo, rows: Range<usize>) -> Result<Matrix, LoadError> {
+    pub(crate) fn rows(&mut self, tensor: &TensorInfo, rows: Range<usize>) -> Result<Matrix, LoadError> {
         // Its shape was checked against sizes of the configuration.
         let cols = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
         let room = room(&mut self.memory, tensor, (rows.len(), cols))?;
@@ -280,7 +323,7 @@ impl<'a> Loader<'a> {
         Ok(matrix)
     }
 
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<&'a TensorInfo, LoadError> {
+    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<&'a TensorInfo, LoadError> {
         let tensor = self.gguf.tensor(name).ok_or_else(|| LoadError::MissingTensor { name: name.to_owned() })?;
         let expected: Vec<u64> = shape.iter().map(|&dim| dim as u64).collect();
         if tensor.dims != expected {
@@ -288,6 +331,25 @@ impl<'a> Loader<'a> {
         }
         self.taken.insert(name.to_owned());
         Ok(tensor)
+    }
+
+    /// Some rows of a tensor as a matrix whose row `i` is row `order(i)` of them. All are in memory meanwhile.
+    pub(crate) fn rows_in_order(
+        &mut self,
+        tensor: &TensorInfo,
+        rows: Range<usize>,
+        order: impl Fn(usize) -> usize,
+    ) -> Result<Matrix, LoadError> {
+        let cols = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
+        let mut room = room(&mut self.memory, tensor, (rows.len(), cols))?;
+        self.gguf.read_tensor(tensor, rows.start as u64..rows.end as u64, &mut self.bytes)?;
+        let row_bytes = (self.bytes.len() / rows.len().max(1)).max(1);
+        let ordered: Vec<u8> =
+            (0..rows.len()).flat_map(|i| &self.bytes[order(i) * row_bytes..][..row_bytes]).copied().collect();
+        room.push_rows(self.pool, &ordered).map_err(|e| wrong(tensor, e))?;
+        let matrix = room.finish().map_err(|e| wrong(tensor, e))?;
+        self.matrix_bytes += matrix.byte_len();
+        Ok(matrix)
     }
 
     /// Some rows of a tensor, packed into their room.

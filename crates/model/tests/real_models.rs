@@ -98,7 +98,7 @@ fn logits(model: &Model, completion: &Value, kv_type: KvType) -> Vec<f32> {
     let first = u32::try_from(prompt.len()).unwrap() - 1;
     let logits_of: Vec<u32> = (first..first + u32::try_from(chosen.len()).unwrap()).collect();
     let mut logits = vec![0.0; logits_of.len() * model.config().vocab_size];
-    let batch = Batch { columns: &columns, tables: &[&table], logits_of: &logits_of };
+    let batch = Batch { columns: &columns, tables: &[&table], logits_of: &logits_of, adapters: &[] };
     model.forward(&mut Workspace::new(), &mut cache, &batch, &mut logits).unwrap();
     logits
 }

@@ -26,6 +26,9 @@ pub struct Model {
     /// Most tokens of prompt and answer together (vLLM's field); absent of a model whose file is not here yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_model_len: Option<usize>,
+    /// The model that it changes, where it is an adapter (vLLM's field).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Other names it answers to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,

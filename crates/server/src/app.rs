@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use economics::books::Books;
 use metering::Meter;
 use service::{Lease, ModelPool};
@@ -216,6 +216,8 @@ fn admin() -> Router<Arc<App>> {
         .route("/models/{name}/load", post(models::load))
         .route("/models/{name}/unload", post(models::unload))
         .route("/models/{name}/pin", put(models::pin))
+        .route("/models/{name}/adapters", get(models::adapters).post(models::load_adapter))
+        .route("/models/{name}/adapters/{adapter}", delete(models::unload_adapter))
         .route("/{kind}", get(records::list).put(records::put))
         .route("/{kind}/{*id}", get(records::one))
 }

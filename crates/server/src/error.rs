@@ -280,6 +280,10 @@ impl From<PoolError> for ApiError {
         let message = error.to_string();
         match error {
             PoolError::Unknown { name } => Self::model_not_found(&name),
+            PoolError::UnknownAdapter { .. } => {
+                Self { status: StatusCode::NOT_FOUND, ..Self::field("model", message).with_code("model_not_found") }
+            }
+            PoolError::InvalidAdapter { field, .. } => Self::field(field, message),
             PoolError::NoRoom { .. } => Self::unavailable(message, "model_does_not_fit").with_retry_after(5),
             PoolError::Loading { .. } => Self::unavailable(message, "model_loading").with_retry_after(5),
             PoolError::Full { .. } => Self::unavailable(message, "overloaded").with_retry_after(5),

@@ -54,6 +54,9 @@ use crate::routes;
         routes::admin::models::load,
         routes::admin::models::unload,
         routes::admin::models::pin,
+        routes::admin::models::adapters,
+        routes::admin::models::load_adapter,
+        routes::admin::models::unload_adapter,
         routes::claim::page,
         routes::claim::take
     ),
@@ -151,6 +154,8 @@ mod tests {
             ("/admin/v1/models/{name}/load", &["post"]),
             ("/admin/v1/models/{name}/unload", &["post"]),
             ("/admin/v1/models/{name}/pin", &["put"]),
+            ("/admin/v1/models/{name}/adapters", &["get", "post"]),
+            ("/admin/v1/models/{name}/adapters/{adapter}", &["delete"]),
             ("/admin/claim/{token}", &["get", "post"]),
         ] {
             for method in methods {

@@ -139,6 +139,8 @@ pub struct ModelCard {
     pub id: String,
     /// Other names it answers to.
     pub aliases: Vec<String>,
+    /// The model that it changes, where it is an adapter.
+    pub base: Option<String>,
     /// Unix seconds when it was loaded.
     pub created: u64,
     /// Most tokens of prompt and answer together.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use economics::books::{Admission, AdmitError};
-use inference::{CancelToken, Control, Engine, Request, RequestId, SubmitError, TokenId};
+use inference::{Adapter, CancelToken, Control, Engine, Request, RequestId, SubmitError, TokenId};
 use ledger::EntryId;
 use metering::{Meter, Rejection, UsageRecord};
 use tokenizer::{TemplateRenderer, Tokenizer};
@@ -55,13 +55,15 @@ pub struct LocalLine {
     template: Option<Arc<dyn TemplateRenderer>>,
     engine: Arc<dyn Engine>,
     meter: Arc<Meter>,
-    next_id: AtomicU64,
+    next_id: Arc<AtomicU64>,
     open: AtomicBool,
     long_texts: Arc<Semaphore>,
     chats: Arc<Semaphore>,
-    texts_waiting: Semaphore,
-    in_place: Semaphore,
+    texts_waiting: Arc<Semaphore>,
+    in_place: Arc<Semaphore>,
     charging: Option<Arc<Charging>>,
+    /// What its requests change the model by.
+    adapter: Option<Adapter>,
 }
 
 impl LocalLine {
@@ -78,6 +80,7 @@ impl LocalLine {
         let card = ModelCard {
             id: config.id,
             aliases: config.aliases,
+            base: None,
             created: config.created,
             context_len: limits.context_len,
             vocab_size: limits.vocab_size,
@@ -89,13 +92,14 @@ impl LocalLine {
             template,
             engine,
             meter,
-            next_id: AtomicU64::new(0),
+            next_id: Arc::default(),
             open: AtomicBool::new(true),
             long_texts: Arc::new(Semaphore::new(TEXTS_AT_ONCE)),
             chats: Arc::new(Semaphore::new(TEXTS_AT_ONCE)),
-            texts_waiting: Semaphore::new(limits.max_waiting.min(Semaphore::MAX_PERMITS)),
-            in_place: Semaphore::new(ADMISSIONS_IN_PLACE),
+            texts_waiting: Arc::new(Semaphore::new(limits.max_waiting.min(Semaphore::MAX_PERMITS))),
+            in_place: Arc::new(Semaphore::new(ADMISSIONS_IN_PLACE)),
             charging: None,
+            adapter: None,
         }
     }
 
@@ -103,6 +107,29 @@ impl LocalLine {
     #[must_use]
     pub fn charged(self, charging: Arc<Charging>) -> Self {
         Self { charging: Some(charging), ..self }
+    }
+
+    /// A line of its own for an adapter of this line's model, over the same engine; its requests take part in the bounds of
+    /// this one, and its end leaves this one as it is. It has a full name and no others.
+    #[must_use]
+    pub fn adapted(&self, config: LocalLineConfig, adapter: Adapter) -> Self {
+        let LocalLineConfig { id, aliases, created } = config;
+        let card = ModelCard { id, aliases, created, base: Some(self.card.id.clone()), ..self.card.clone() };
+        Self {
+            card,
+            tokenizer: Arc::clone(&self.tokenizer),
+            template: self.template.clone(),
+            engine: Arc::clone(&self.engine),
+            meter: Arc::clone(&self.meter),
+            next_id: Arc::clone(&self.next_id),
+            open: AtomicBool::new(true),
+            long_texts: Arc::clone(&self.long_texts),
+            chats: Arc::clone(&self.chats),
+            texts_waiting: Arc::clone(&self.texts_waiting),
+            in_place: Arc::clone(&self.in_place),
+            charging: self.charging.clone(),
+            adapter: Some(adapter),
+        }
     }
 
     async fn accept(&self, mut generation: Generation) -> Result<Reply, LineError> {
@@ -136,6 +163,7 @@ impl LocalLine {
         let request = Request {
             id: RequestId(self.next_id.fetch_add(1, Ordering::Relaxed)),
             prompt: ids,
+            adapter: self.adapter.clone(),
             max_tokens,
             allowance: bill.as_ref().filter(|_| max_tokens > 0).map(|bill| bill.allowance()),
             candidates,
@@ -170,14 +198,15 @@ impl LocalLine {
         let payer = generation.payer.as_ref();
         let payer = payer.ok_or_else(|| LineError::internal("a request came without one who pays"))?;
         let id = EntryId(entry_id(&generation.id));
-        let (payer, charging, model) = (payer.clone(), Arc::clone(charging), self.card.id.clone());
+        let (payer, charging, card) = (payer.clone(), Arc::clone(charging), self.card.clone());
         let user = generation.labels.user.clone().unwrap_or_default();
         let max_output = u64::from(max_tokens) * u64::from(generation.candidates);
         let work = move || {
             let admission = Admission {
                 id,
                 identity: &payer.identity,
-                model: &model,
+                model: &card.id,
+                base: card.base.as_deref(),
                 input: input_tokens as u64,
                 max_output,
                 tag: payer.tag.as_deref().unwrap_or_default(),
@@ -290,6 +319,7 @@ impl LocalLine {
         let record = UsageRecord {
             request_id: bounded(&generation.id).into_owned(),
             model: self.card.id.clone(),
+            base: self.card.base.clone(),
             route: labels.route.to_owned(),
             key: labels.key.as_deref().map(|key| bounded(key).into_owned()),
             user: labels.user.as_deref().map(|user| bounded(user).into_owned()),
@@ -388,7 +418,9 @@ impl Line for LocalLine {
 
     fn close(&self) {
         self.open.store(false, Ordering::Release);
-        self.engine.close();
+        if self.adapter.is_none() {
+            self.engine.close();
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,19 @@ impl ModelState {
     }
 }
 
+/// An adapter of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterStatus {
+    /// Its own name; clients ask for it as `MODEL:NAME`.
+    pub name: String,
+    /// Where it is. It is `Unloaded` while its model is.
+    pub state: ModelState,
+    /// Bytes that its weights take.
+    pub bytes: u64,
+    /// Unix seconds when it was loaded; `None`: it is not.
+    pub created: Option<u64>,
+}
+
 /// A model of a plant, as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelStatus {
@@ -64,6 +78,8 @@ pub struct ModelStatus {
     pub waiting: usize,
     /// How long it has had no request; `None` while it has one, or is not loaded.
     pub idle: Option<Duration>,
+    /// Its adapters, by name.
+    pub adapters: Vec<AdapterStatus>,
 }
 
 /// Why a model cannot be used, loaded or unloaded now.
@@ -74,6 +90,24 @@ pub enum PoolError {
     Unknown {
         /// The name.
         name: String,
+    },
+    /// The model is there, but has no adapter of this name.
+    #[error("the model `{model}` has no adapter `{adapter}`; {}", listed(.known))]
+    UnknownAdapter {
+        /// The model.
+        model: String,
+        /// The adapter.
+        adapter: String,
+        /// Those that it has.
+        known: Vec<String>,
+    },
+    /// What was given for an adapter cannot be one: its name, or its place.
+    #[error("{message}")]
+    InvalidAdapter {
+        /// `name` or `path`.
+        field: &'static str,
+        /// What is wrong, and the fix.
+        message: String,
     },
     /// It does not fit beside those that have to stay; the message shows the arithmetic.
     #[error("{message}")]
@@ -107,6 +141,14 @@ pub enum PoolError {
     /// The plant is shutting down.
     #[error("the plant is shutting down")]
     Closed,
+}
+
+/// The names of adapters, for a message.
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "it has none".to_owned(),
+        names => format!("it has: {}", names.join(", ")),
+    }
 }
 
 /// A line in use. Its model is not unloaded by itself while this is held, and unloading by command waits for it.
@@ -162,6 +204,25 @@ pub trait ModelPool: Send + Sync {
     /// # Errors
     /// See [`PoolError`].
     fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>>;
+
+    /// Loads an adapter of a model from a folder or file of this machine, or goes on when one of this name is loaded from
+    /// there already. While the model is not loaded, the adapter is noted, and loaded with it.
+    ///
+    /// # Errors
+    /// See [`PoolError`].
+    fn load_adapter<'a>(
+        &'a self,
+        model: &'a str,
+        adapter: &'a str,
+        path: &'a Path,
+    ) -> BoxFuture<'a, Result<ModelStatus, PoolError>>;
+
+    /// Unloads an adapter: it takes no new requests, those accepted go on to their end, and until then it is there. After a
+    /// bounded wait that goes on by itself.
+    ///
+    /// # Errors
+    /// See [`PoolError`].
+    fn unload_adapter<'a>(&'a self, model: &'a str, adapter: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>>;
 
     /// Says whether a model may be unloaded by itself.
     ///
@@ -220,6 +281,7 @@ impl ModelPool for FixedPool {
                 running: gauges.running,
                 waiting: gauges.waiting,
                 idle: None,
+                adapters: Vec::new(),
             }
         };
         self.lines.iter().map(status).collect()
@@ -244,6 +306,23 @@ impl ModelPool for FixedPool {
 
     fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
         self.load(name)
+    }
+
+    fn load_adapter<'a>(
+        &'a self,
+        model: &'a str,
+        _adapter: &'a str,
+        _path: &'a Path,
+    ) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
+        self.load(model)
+    }
+
+    fn unload_adapter<'a>(
+        &'a self,
+        model: &'a str,
+        _adapter: &'a str,
+    ) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
+        self.load(model)
     }
 
     fn pin(&self, name: &str, _pinned: bool) -> Result<ModelStatus, PoolError> {

@@ -1,9 +1,10 @@
-//! Writes one tiny model of each architecture and variant, with F32 weights, to a folder: `tiny_models FOLDER [enlarged]`.
+//! Writes one tiny model of each architecture and variant, with F32 weights, to a folder, and adapters of some to its folder
+//! `lora`: `tiny_models FOLDER [enlarged]`.
 
 use std::error::Error;
 use std::path::PathBuf;
 
-use test_support::TinyModel;
+use test_support::{TinyAdapter, TinyModel};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let usage = "usage: tiny_models FOLDER [enlarged]";
@@ -14,11 +15,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(word) if word == "enlarged" => true,
         Some(_) => return Err(usage.into()),
     };
-    std::fs::create_dir_all(&folder)?;
+    let adapters = folder.join("lora");
+    std::fs::create_dir_all(&adapters)?;
     for (name, model) in TinyModel::variants() {
         let model = if enlarged { model.enlarged() } else { model };
-        let model = if enlarged { model.enlarged() } else { model };
-        model.write(folder.join(format!("{name}.gguf")))?;
+        let file = format!("{name}.gguf");
+        model.write(folder.join(&file))?;
+        if ["llama", "phi3"].contains(&name) {
+            TinyAdapter::reference().writer(&model)?.write(adapters.join(&file))?;
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use formats::safetensors::Writer;
 use crate::{Architecture, TinyModel};
 
 /// Parts of GGUF's names of tensors in a layer, and the modules of transformers.
-const MODULES: [(&str, &str); 9] = [
+const MODULES: [(&str, &str); 14] = [
     ("attn_norm", "input_layernorm"),
     ("attn_q", "self_attn.q_proj"),
     ("attn_k", "self_attn.k_proj"),
@@ -19,10 +19,15 @@ const MODULES: [(&str, &str); 9] = [
     ("ffn_gate", "mlp.gate_proj"),
     ("ffn_up", "mlp.up_proj"),
     ("ffn_down", "mlp.down_proj"),
+    ("ssm_in", "mixer.in_proj"),
+    ("ssm_conv1d", "mixer.conv1d"),
+    ("ssm_x", "mixer.x_proj"),
+    ("ssm_dt", "mixer.dt_proj"),
+    ("ssm_out", "mixer.out_proj"),
 ];
 
 impl TinyModel {
-    /// Writes a Llama with the same weights as [`write`](Self::write) does, as transformers would: `config.json` and
+    /// Writes a Llama or a Mamba with the same weights as [`write`](Self::write) does, as transformers would: `config.json` and
     /// `model.safetensors` in `folder`, which must be there. There is no tokenizer.
     ///
     /// # Errors
@@ -30,12 +35,14 @@ impl TinyModel {
     pub fn write_folder(&self, folder: impl AsRef<Path>) -> Result<(), FormatError> {
         let folder = folder.as_ref();
         let io = |path: &Path, source| FormatError::Io { what: path.display().to_string(), offset: 0, source };
-        if self.architecture != Architecture::Llama {
-            let reason = "is to hold a Llama: no other tiny model is written as one".to_owned();
+        let mamba = self.architecture == Architecture::Mamba;
+        if !mamba && self.architecture != Architecture::Llama {
+            let reason = "is to hold a Llama or a Mamba: no other tiny model is written as one".to_owned();
             return Err(FormatError::Folder { path: folder.to_owned(), reason });
         }
         let config = folder.join("config.json");
-        std::fs::write(&config, self.config()).map_err(|source| io(&config, source))?;
+        std::fs::write(&config, if mamba { self.mamba_config() } else { self.config() })
+            .map_err(|source| io(&config, source))?;
         let gguf = tempfile::NamedTempFile::new().map_err(|source| io(folder, source))?;
         self.write(gguf.path())?;
         let gguf = Gguf::open(gguf.path())?;
@@ -46,8 +53,18 @@ impl TinyModel {
             if tensor.name.ends_with("attn_q.weight") || tensor.name.ends_with("attn_k.weight") {
                 bytes = self.in_halves(tensor, &bytes);
             }
-            let shape: Vec<u64> = tensor.dims.iter().rev().copied().collect();
-            writer.tensor(&module(&tensor.name), tensor.ty, &shape, &bytes)?;
+            let mut shape: Vec<u64> = tensor.dims.iter().rev().copied().collect();
+            if tensor.name.ends_with("ssm_conv1d.weight") {
+                shape.insert(1, 1);
+            }
+            if tensor.name.ends_with("ssm_a") {
+                // Stored as the logarithm of how fast it fades.
+                for value in bytes.as_chunks_mut().0 {
+                    *value = (-f32::from_le_bytes(*value)).ln().to_le_bytes();
+                }
+            }
+            let name = if mamba { mamba_module(&tensor.name) } else { module(&tensor.name) };
+            writer.tensor(&name, tensor.ty, &shape, &bytes)?;
         }
         writer.write(folder.join("model.safetensors"))
     }
@@ -63,9 +80,20 @@ impl TinyModel {
         )
     }
 
+    fn mamba_config(&self) -> String {
+        let Self { layers, hidden, state_space, separate_head, .. } = self;
+        let (inner, vocab, tied) = (2 * hidden, self.vocab_size(), !separate_head);
+        let (conv, state, rank) = (state_space.conv_kernel, state_space.state_size, state_space.time_step_rank);
+        format!(
+            r#"{{"architectures":["MambaForCausalLM"],"hidden_size":{hidden},"intermediate_size":{inner},
+"num_hidden_layers":{layers},"conv_kernel":{conv},"state_size":{state},"time_step_rank":{rank},"vocab_size":{vocab},
+"layer_norm_epsilon":1e-5,"hidden_act":"silu","use_bias":false,"use_conv_bias":true,"tie_word_embeddings":{tied}}}"#
+        )
+    }
+
     /// Rows of queries or keys in the order of transformers. In GGUF the values that turn together are rows `2i` and
     /// `2i + 1` of a head, there `i` and `i + head_dim / 2`.
-    fn in_halves(&self, tensor: &TensorInfo, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn in_halves(&self, tensor: &TensorInfo, bytes: &[u8]) -> Vec<u8> {
         let row_bytes = bytes.len() / usize::try_from(tensor.rows()).unwrap_or(1).max(1);
         let rows: Vec<&[u8]> = bytes.chunks(row_bytes).collect();
         let heads = rows.chunks(self.head_dim as usize);
@@ -78,8 +106,21 @@ impl TinyModel {
     }
 }
 
+/// The name in transformers of a tensor of a Mamba in GGUF.
+fn mamba_module(name: &str) -> String {
+    for (own, parameter) in [(".ssm_a", "A_log"), (".ssm_d", "D")] {
+        if let Some(layer) = name.strip_suffix(own) {
+            return format!("{}.mixer.{parameter}", layer.replacen("blk.", "backbone.layers.", 1));
+        }
+    }
+    let name = module(name);
+    let name = name.replacen("model.embed_tokens", "backbone.embeddings", 1);
+    let name = name.replacen("model.norm", "backbone.norm_f", 1).replacen("input_layernorm", "norm", 1);
+    name.replacen("model.layers", "backbone.layers", 1)
+}
+
 /// The name in transformers of a tensor of GGUF.
-fn module(name: &str) -> String {
+pub(crate) fn module(name: &str) -> String {
     let (part, kind) = name.rsplit_once('.').unwrap_or((name, ""));
     let module = match part.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
         Some((layer, part)) => {

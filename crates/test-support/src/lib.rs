@@ -6,6 +6,7 @@
 //! server for one test.
 #![forbid(unsafe_code)]
 
+mod adapter;
 #[cfg(unix)]
 mod cluster;
 mod folder;
@@ -14,9 +15,10 @@ mod random;
 mod tiny_model;
 mod vocabulary;
 
+pub use adapter::TinyAdapter;
 #[cfg(unix)]
 pub use cluster::Cluster;
 pub use quantize::quantize;
 pub use random::Random;
-pub use tiny_model::{Architecture, RopeStretch, TinyExperts, TinyModel};
+pub use tiny_model::{Architecture, RopeStretch, TinyExperts, TinyModel, TinyStateSpace};
 pub use vocabulary::{CHAT_TEMPLATE, Special};

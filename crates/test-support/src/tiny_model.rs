@@ -25,6 +25,8 @@ pub enum Architecture {
     Gemma2,
     /// Gemma 3.
     Gemma3,
+    /// Mamba: state-space layers of twice as many channels as hidden values.
+    Mamba,
 }
 
 /// How rotary angles are stretched.
@@ -49,6 +51,19 @@ pub struct TinyExperts {
     pub count: u32,
     /// How many a token goes through.
     pub used: u32,
+}
+
+/// Sizes of state-space layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TinyStateSpace {
+    /// Positions that the convolution sees.
+    pub conv_kernel: u32,
+    /// Values that each channel remembers.
+    pub state_size: u32,
+    /// Values that the time steps of all channels are made of; a multiple of 32 for quantized weights.
+    pub time_step_rank: u32,
+    /// Whether these and the scan's vectors are normed, as in FalconMamba.
+    pub dt_b_c_rms: bool,
 }
 
 /// A tiny model to be: sizes may be changed before it is written.
@@ -86,6 +101,8 @@ pub struct TinyModel {
     pub experts: Option<TinyExperts>,
     /// What attention scores and logits are brought within (Gemma 2).
     pub softcaps: [f32; 2],
+    /// Sizes of layers (Mamba).
+    pub state_space: TinyStateSpace,
     /// Type of all matrices.
     pub weight_type: TensorType,
     /// A separate output head instead of the embedding.
@@ -117,6 +134,7 @@ impl TinyModel {
             attention_biases: false,
             experts: None,
             softcaps: [4.0, 6.0],
+            state_space: TinyStateSpace { conv_kernel: 4, state_size: 16, time_step_rank: 32, dt_b_c_rms: false },
             weight_type: TensorType::F32,
             separate_head: false,
             chat_template: Some(CHAT_TEMPLATE.to_owned()),
@@ -182,7 +200,11 @@ mod tests {
                 result.unwrap();
                 let gguf = Gguf::open(&path).unwrap();
                 assert_eq!(gguf.tensor("token_embd.weight").unwrap().rows(), model.vocab_size() as u64);
-                let down = if model.experts.is_some() { "ffn_down_exps" } else { "ffn_down" };
+                let down = match model.architecture {
+                    Architecture::Mamba => "ssm_out",
+                    _ if model.experts.is_some() => "ffn_down_exps",
+                    _ => "ffn_down",
+                };
                 assert_eq!(gguf.tensor(&format!("blk.0.{down}.weight")).unwrap().ty, ty, "{name}");
             }
         }

@@ -40,6 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("bench", &[]),
+    ("fuzz-targets", &["formats", "kernels", "model", "tokenizer"]),
     ("test-support", &["formats"]),
 ];
 

@@ -283,6 +283,9 @@ fn faulty_files_are_refused_by_field() {
     refused(bpe("/normalizer", table(&[0xff, 0xff, 0xff, 0xfc, 0])), &["precompiled_charsmap"]);
     let template = json!({"type": "BertProcessing", "sep": ["x", 99], "cls": ["y", 0]});
     refused(bpe("/post_processor", template), &["post_processor", "99"]);
+    let tokens = json!({"<s>": {"id": "<s>", "ids": vec![8; 20], "tokens": []}});
+    let many = json!({"type": "TemplateProcessing", "single": vec![json!({"SpecialToken": {"id": "<s>"}}); 20], "special_tokens": tokens});
+    refused(bpe("/post_processor", many), &["post_processor", "more than 256 tokens"]);
     let pieces = |pointer: &str, value: Value| load(&with(word_piece(), pointer, value));
     refused(pieces("/model/unk_token", Value::Null), &["model.unk_token"]);
     refused(pieces("/model/max_input_chars_per_word", json!(u64::MAX)), &["max_input_chars_per_word"]);
@@ -301,6 +304,37 @@ fn faulty_files_are_refused_by_field() {
     let generation = |eos: Value| load_with(&byte_level(), None, Some(json!({"eos_token_id": eos})));
     refused(generation(json!([1, 12])), &["generation_config.json", "eos_token_id", "12"]);
     refused(generation(json!(1e99)), &["generation_config.json", "eos_token_id"]);
+}
+
+/// Nine steps would make a gigabyte of one letter.
+#[test]
+fn steps_that_multiply_a_text_are_refused() {
+    let steps = |step: Value, count: usize| {
+        load(&with(byte_level(), "/normalizer", json!({"type": "Sequence", "normalizers": vec![step; count]})))
+    };
+    let replace = |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
+    let refused = |step: Value, count: usize| {
+        let message = steps(step, count).unwrap_err().to_string();
+        assert!(message.contains("normalizer") && message.contains("more than 1024 times longer"), "{message}");
+    };
+    refused(replace(json!({"String": "a"}), "aaaaaaaaaa"), 9);
+    refused(replace(json!({"String": ""}), "a"), 11);
+    refused(replace(json!({"Regex": "a*"}), "aa"), 7);
+    refused(json!({"type": "Prepend", "prepend": "a".repeat(2000)}), 1);
+    refused(json!({"type": "ByteLevel"}), 11);
+    for (step, count) in [
+        (replace(json!({"String": "``"}), "\""), 60),
+        (replace(json!({"String": " "}), "▁"), 2),
+        (json!({"type": "NFKC"}), 64),
+    ] {
+        steps(step, count).unwrap();
+    }
+    let message = steps(json!({"type": "NFC"}), 65).unwrap_err().to_string();
+    assert!(message.contains("65 steps are more than 64"), "{message}");
+    let words =
+        json!({"type": "Sequence", "pretokenizers": vec![json!({"type": "ByteLevel", "use_regex": false}); 30]});
+    let message = load(&with(byte_level(), "/pre_tokenizer", words)).unwrap_err().to_string();
+    assert!(message.contains("pre_tokenizer") && message.contains("\"ByteLevel\""), "{message}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use engine::{EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, Runner
 use formats::gguf::{Gguf, Origin};
 use kernels::ThreadPool;
 use metering::Meter;
-use model::{Batch, BlockId, KvType, Model, Reservation};
+use model::{Batch, BlockId, KvType, Model, ModelConfig, Reservation};
 use service::{Charging, LocalLine, LocalLineConfig};
 use tokenizer::{TemplateError, TemplateRenderer, Tokenizer};
 
@@ -49,6 +49,8 @@ pub struct Production {
     pub line: Arc<LocalLine>,
     /// Its engine.
     pub engine: Arc<LocalEngine>,
+    /// The weights, for which adapters are loaded.
+    pub model: Arc<Model>,
     /// What is shown of it.
     pub facts: Facts,
 }
@@ -109,13 +111,37 @@ pub fn open(context: &Context, model: &ModelRef, consent: Consent<'_>) -> Result
 /// The tokenizer of a model.
 ///
 /// # Errors
-/// It has none that is known.
+/// It has none that is known, or that of another model.
 pub fn read_tokenizer(gguf: &Gguf) -> Result<Tokenizer> {
     let read = match gguf.origin() {
         Origin::Gguf { .. } => Tokenizer::from_gguf(gguf),
         Origin::HuggingFace => Tokenizer::from_folder(gguf.path()),
     };
-    read.map_err(|e| file_error(gguf.path(), &e))
+    let tokenizer = read.map_err(|e| file_error(gguf.path(), &e))?;
+    // What else is wrong is told when the weights are loaded.
+    if let Ok(config) = ModelConfig::from_gguf(gguf) {
+        check_vocabulary(gguf.path(), &tokenizer, config.vocab_size)?;
+    }
+    Ok(tokenizer)
+}
+
+/// Refuses a tokenizer whose ids have no rows in the embedding. Fewer tokens than rows are usual (rows are padded), and so are
+/// special tokens beyond them, which no text can become: Gemma 3 has one for images.
+fn check_vocabulary(path: &Path, tokenizer: &Tokenizer, rows: usize) -> Result<()> {
+    let ids = u32::try_from(rows).unwrap_or(u32::MAX)..u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
+    let is_text = |id: &u32| !tokenizer.is_special(*id) && tokenizer.text(*id).is_some_and(|text| !text.is_empty());
+    match ids.into_iter().find(is_text) {
+        None => Ok(()),
+        Some(id) => {
+            let text: String =
+                tokenizer.text(id).unwrap_or_default().chars().take(40).flat_map(char::escape_debug).collect();
+            Err(Error::failure(format!("cannot use the model file {}", path.display()))
+                .because(format!(
+                    "the tokenizer has the token \"{text}\" of id {id}, but the weights have {rows} rows of tokens"
+                ))
+                .hint("take tokenizer.json and the weights from the same model"))
+        }
+    }
 }
 
 /// The weights of a model, taken into memory.
@@ -304,7 +330,7 @@ impl LoadedModel {
             Some(charging) => line.charged(Arc::clone(charging)),
             None => line,
         };
-        Ok(Production { line: Arc::new(line), engine, facts })
+        Ok(Production { line: Arc::new(line), engine, model: self.model, facts })
     }
 
     /// The runner of the draft model, if there is one, with a KV cache beside `kv`, that of the model.

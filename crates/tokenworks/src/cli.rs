@@ -178,6 +178,9 @@ pub struct Run {
     /// Built-in name, hf:owner/repo/file.gguf, or path [default: the configured model]
     #[arg(long, short, value_name = "MODEL")]
     pub model: Option<String>,
+    /// LoRA adapter: a name of the model's configuration, or the path of a folder or GGUF file
+    #[arg(long, value_name = "ADAPTER")]
+    pub adapter: Option<String>,
     /// Go on from the text as it is, without the chat template
     #[arg(long)]
     pub raw: bool,
@@ -200,6 +203,9 @@ pub struct Run {
 pub struct Chat {
     /// Built-in name, hf:owner/repo/file.gguf, or path [default: the configured model]
     pub model: Option<String>,
+    /// LoRA adapter: a name of the model's configuration, or the path of a folder or GGUF file
+    #[arg(long, value_name = "ADAPTER")]
+    pub adapter: Option<String>,
     /// What the model is told before the talk
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
@@ -247,6 +253,45 @@ pub enum ModelAct {
     /// Let a model leave memory when it is idle
     #[command(after_help = "Example:\n  tokenworks models unpin mine")]
     Unpin(NamedModel),
+    /// List, load and unload LoRA adapters of a model; requests choose one as MODEL:ADAPTER
+    #[command(subcommand)]
+    Adapter(AdapterAct),
+}
+
+/// What to do with the adapters of a model of the running server.
+#[derive(Debug, Subcommand)]
+pub enum AdapterAct {
+    /// List the adapters of a model
+    #[command(after_help = "Example:\n  tokenworks models adapter list mine")]
+    List(NamedModel),
+    /// Load an adapter: a folder of PEFT (adapter_config.json, adapter_model.safetensors) or a GGUF file
+    #[command(after_help = "Example:\n  tokenworks models adapter load mine legal adapters/legal")]
+    Load(LoadAdapter),
+    /// Unload an adapter once its requests have ended
+    #[command(after_help = "Example:\n  tokenworks models adapter unload mine legal")]
+    Unload(NamedAdapter),
+}
+
+/// An adapter of a model of the running server.
+#[derive(Args, Debug)]
+pub struct NamedAdapter {
+    /// Name of the model
+    pub model: String,
+    /// Name of the adapter
+    pub adapter: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// An adapter to be loaded.
+#[derive(Args, Debug)]
+pub struct LoadAdapter {
+    /// Which it shall be.
+    #[command(flatten)]
+    pub named: NamedAdapter,
+    /// Folder or file
+    pub path: PathBuf,
 }
 
 /// A model of the running server.

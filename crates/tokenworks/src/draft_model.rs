@@ -69,12 +69,17 @@ impl DraftFile {
     /// Opens the file of the draft model of the model `name`, fetching it first when it is missing.
     ///
     /// # Errors
-    /// It cannot be fetched, or is no model file.
+    /// It cannot be fetched, is no model file, or keeps a state.
     pub fn open(context: &Context, name: &str, draft: &ModelRef, consent: Consent<'_>) -> Result<Self> {
         let open = || {
             let gguf = assembly::open(context, draft, consent)?;
             let tokenizer = assembly::read_tokenizer(&gguf)?;
             let config = ModelConfig::from_gguf(&gguf).map_err(|e| assembly::file_error(gguf.path(), &e))?;
+            if config.state_space.is_some() {
+                return Err(Error::usage(format!("{} keeps a state and cannot guess ahead", gguf.path().display()))
+                    .because("a state goes forward only: it cannot take a wrong guess back")
+                    .hint("choose a model with attention, or remove draft_model"));
+            }
             Ok(Self { gguf, config, tokenizer })
         };
         open().map_err(|e| of_key(name, e))

@@ -3,6 +3,7 @@
 //! Only this crate reads the environment and the command line.
 #![forbid(unsafe_code)]
 
+pub mod adapter;
 pub mod assembly;
 pub mod books;
 pub mod catalogue;

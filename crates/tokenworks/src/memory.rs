@@ -15,7 +15,7 @@ use crate::output::{bytes, grouped};
 
 /// Tokens in a KV block.
 const BLOCK_TOKENS: u64 = model::BLOCK_TOKENS as u64;
-/// Without a setting the KV cache holds at most so many whole contexts, …
+/// Without a setting the KV cache holds at most so many whole contexts (states: as many as sequences may run), …
 const DEFAULT_CONTEXTS: u64 = 16;
 /// … has at most so many bytes (unless one context needs more) …
 const DEFAULT_MOST: u64 = 1 << 30;
@@ -61,6 +61,10 @@ pub struct KvDemand {
     pub kv_type: KvType,
     /// Bytes of one block.
     pub block_bytes: u64,
+    /// Whether a block is the state of a whole sequence.
+    pub states: bool,
+    /// Most sequences that may run at a time.
+    pub max_running: u64,
     /// Longest sequence in tokens.
     pub context_len: u64,
     /// Bytes asked for by the configuration.
@@ -78,10 +82,12 @@ pub struct KvBudget {
     pub blocks: u64,
     /// Bytes of all blocks.
     pub bytes: u64,
-    /// Tokens that fit.
+    /// Tokens that fit; of states, as long as sequences may be.
     pub tokens: u64,
     /// The longest sequence: the context, as far as it fits.
     pub context_len: u64,
+    /// Whether a block is the state of a whole sequence.
+    pub states: bool,
 }
 
 impl KvDemand {
@@ -111,6 +117,8 @@ impl KvDemand {
             },
             kv_type,
             block_bytes: block_bytes as u64,
+            states: model.state_space.is_some(),
+            max_running: engine.max_running as u64,
             context_len: context_len as u64,
             wanted: own.kv_memory.or(engine.kv_memory),
             available: available(),
@@ -133,14 +141,19 @@ impl KvDemand {
         self.wanted.unwrap_or_else(|| self.per_context().min(share).max(self.least()))
     }
 
+    /// Tokens that a block stands for.
+    fn block_tokens(&self) -> u64 {
+        if self.states { self.context_len.max(1) } else { BLOCK_TOKENS }
+    }
+
     /// Bytes of a whole context.
     fn per_context(&self) -> u64 {
-        self.context_len.div_ceil(BLOCK_TOKENS).saturating_mul(self.block_bytes.max(1))
+        self.context_len.div_ceil(self.block_tokens()).saturating_mul(self.block_bytes.max(1))
     }
 
     /// The fewest bytes that are of use.
     fn least(&self) -> u64 {
-        LEAST_BLOCKS.min(self.context_len.div_ceil(BLOCK_TOKENS)).max(1).saturating_mul(self.block_bytes.max(1))
+        LEAST_BLOCKS.min(self.context_len.div_ceil(self.block_tokens())).max(1).saturating_mul(self.block_bytes.max(1))
     }
 
     /// The size of the KV cache: what was asked for, or by arithmetic.
@@ -155,19 +168,12 @@ impl KvDemand {
             Some(wanted) => wanted,
             None => {
                 let share = self.available.map_or(DEFAULT_UNKNOWN, |a| (a / DEFAULT_SHARE).max(self.set_aside.min(a)));
-                per_context.saturating_mul(DEFAULT_CONTEXTS).min(DEFAULT_MOST.max(per_context)).min(share).max(least)
+                let contexts = if self.states { self.max_running } else { DEFAULT_CONTEXTS };
+                per_context.saturating_mul(contexts).min(DEFAULT_MOST.max(per_context)).min(share).max(least)
             }
         };
         let blocks = size / block;
-        let arithmetic = format!(
-            "{} tokens need {} as {}; a whole context of {} tokens needs {}; free now: {}",
-            grouped(BLOCK_TOKENS),
-            bytes(block),
-            self.kv_type.name(),
-            grouped(self.context_len),
-            bytes(per_context),
-            self.available.map_or_else(|| "unknown".to_owned(), bytes),
-        );
+        let arithmetic = self.arithmetic();
         if size < least {
             return Err(Error::usage(format!("a KV cache of {} is too small for this model", bytes(size)))
                 .because(arithmetic)
@@ -183,9 +189,11 @@ impl KvDemand {
                     None => "end other programs, or choose a smaller model".to_owned(),
                 }));
         }
+        let block_tokens = self.block_tokens();
         let fits = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let context_len = engine::context_within(fits(self.context_len), fits(blocks)) as u64;
-        Ok(KvBudget { blocks, bytes: blocks * block, tokens: blocks * BLOCK_TOKENS, context_len })
+        let context_len = engine::context_within(fits(self.context_len), fits(blocks), fits(block_tokens)) as u64;
+        let tokens = blocks.saturating_mul(block_tokens);
+        Ok(KvBudget { blocks, bytes: blocks * block, tokens, context_len, states: self.states })
     }
 
     /// That sequences are shorter with this KV cache than they may be, and what changes it.
@@ -201,14 +209,46 @@ impl KvDemand {
             )
         })
     }
+
+    fn arithmetic(&self) -> String {
+        let needed = if self.states {
+            format!("each sequence needs {} for its state, however long it is", bytes(self.block_bytes))
+        } else {
+            format!(
+                "{} tokens need {} as {}; a whole context of {} tokens needs {}",
+                grouped(BLOCK_TOKENS),
+                bytes(self.block_bytes.max(1)),
+                self.kv_type.name(),
+                grouped(self.context_len),
+                bytes(self.per_context()),
+            )
+        };
+        format!("{needed}; free now: {}", self.available.map_or_else(|| "unknown".to_owned(), bytes))
+    }
 }
 
 impl KvBudget {
+    /// What it is, for people.
+    #[must_use]
+    pub fn shown(&self, kv_type: KvType) -> String {
+        let (bytes, blocks) = (bytes(self.bytes), grouped(self.blocks));
+        if self.states {
+            let sequences = if self.blocks == 1 { "sequence" } else { "sequences" };
+            return format!("{bytes} = states of {blocks} {sequences}");
+        }
+        format!("{bytes} of {} = {} tokens in {blocks} blocks", kv_type.name(), grouped(self.tokens))
+    }
+
     /// The KV cache of a draft model beside this one: for as many tokens. `available` bytes were free before both.
     ///
     /// # Errors
-    /// They do not fit together; the message shows the arithmetic.
+    /// They do not fit together; the message shows the arithmetic. Or the model has states, for which nothing is guessed.
     pub fn of_draft(&self, name: &str, draft: &ModelConfig, demand: &KvDemand) -> Result<Self> {
+        if self.states {
+            return Err(Error::usage(format!("{name} cannot guess for a model that keeps a state"))
+                .because("a state goes forward only: it cannot take a wrong guess back")
+                .hint("remove draft_model"));
+        }
         let block = draft.kv_block_bytes(demand.kv_type).map_or(u64::MAX, |block| block as u64);
         let all = block.saturating_mul(self.blocks);
         let room = demand.available.map_or(u64::MAX, |available| available.saturating_sub(self.bytes));
@@ -280,6 +320,8 @@ mod tests {
             key: "models.m.kv_memory".to_owned(),
             kv_type,
             block_bytes: MIB,
+            states: false,
+            max_running: 24,
             context_len: 2048,
             wanted,
             available,
@@ -302,8 +344,25 @@ mod tests {
         assert_eq!(demand(None, None).budget().unwrap().bytes, 1 << 30);
         assert_eq!(
             demand(Some(100 * MIB + 5), None).budget().unwrap(),
-            KvBudget { blocks: 100, bytes: 100 * MIB, tokens: 3200, context_len: 2048 }
+            KvBudget { blocks: 100, bytes: 100 * MIB, tokens: 3200, context_len: 2048, states: false }
         );
+    }
+
+    /// As many states as sequences may run, however long these are; one at least.
+    #[test]
+    fn states() {
+        let states = |wanted, available| KvDemand { states: true, context_len: 1 << 20, ..demand(wanted, available) };
+        let budget = states(None, Some(1 << 40)).budget().unwrap();
+        let expected = KvBudget { blocks: 24, bytes: 24 * MIB, tokens: 24 << 20, context_len: 1 << 20, states: true };
+        assert_eq!(budget, expected);
+        assert_eq!(states(None, None).cut(&expected), None, "a state is as good for a long sequence");
+        assert_eq!(budget.shown(KvType::F16), "24.0 MiB = states of 24 sequences");
+        assert_eq!(states(None, Some(20 * MIB)).budget().unwrap().blocks, 5);
+        assert_eq!(states(Some(3 * MIB), None).budget().unwrap().blocks, 3);
+        assert_eq!(states(None, None).set_aside(Some(1 << 30), 8), MIB);
+        let error = states(Some(MIB - 1), Some(1 << 30)).budget().unwrap_err();
+        assert!(error.cause.unwrap().contains("each sequence needs 1.0 MiB for its state"));
+        assert!(error.hint.unwrap().contains("at least \"1024KiB\""));
     }
 
     #[test]
@@ -361,7 +420,7 @@ mod tests {
         let block = draft.kv_block_bytes(KvType::F16).unwrap() as u64;
         let demand = demand(Some(10 * MIB), Some(10 * MIB + 10 * block));
         let budget = demand.budget().unwrap();
-        let expected = KvBudget { blocks: 10, bytes: 10 * block, tokens: 320, context_len: 320 };
+        let expected = KvBudget { blocks: 10, bytes: 10 * block, tokens: 320, context_len: 320, states: false };
         assert_eq!(budget.of_draft("small", &draft, &demand).unwrap(), expected);
         let less = KvDemand { available: demand.available.map(|free| free - 1), ..demand };
         let error = budget.of_draft("small", &draft, &less).unwrap_err();

@@ -33,8 +33,11 @@ pub struct Admission<'a> {
     pub id: EntryId,
     /// Who asks.
     pub identity: &'a Identity,
-    /// The model.
+    /// The model; of an adapter its full name, `BASE:ADAPTER`.
     pub model: &'a str,
+    /// The model that an adapter changes: where the full name has no price, the base's is paid, and the books name the
+    /// base. `None`: it is no adapter.
+    pub base: Option<&'a str>,
     /// Prompt tokens, exactly.
     pub input: u64,
     /// Most answer tokens, all candidates together.
@@ -179,7 +182,7 @@ impl Books {
 
     /// What the directory says of a request now.
     fn asked(&self, admission: &Admission<'_>) -> Result<Asked, AdmitError> {
-        let Admission { model, user, now_ms, .. } = *admission;
+        let Admission { model, base, user, now_ms, .. } = *admission;
         let directory = self.directory();
         let identity = directory.identify_again(admission.identity, user, now_ms)?;
         if !identity.scopes.contains(&Scope::Inference) {
@@ -189,7 +192,8 @@ impl Books {
         if plan.models.as_ref().is_some_and(|models| models.iter().all(|known| known != model)) {
             return Err(AdmitError::NotInPlan(model.to_owned()));
         }
-        let price = directory.prices().freeze(&plan.price_list, model, now_ms)?;
+        let price = |model: &str| directory.prices().freeze(&plan.price_list, model, now_ms);
+        let price = price(model).or_else(|unknown| base.map_or(Err(unknown), price))?;
         drop(directory);
         let window = plan.calendar.window(Period::Month, now_ms)?;
         let wanted = Wanted::new(&identity, &price, &window, now_ms)?;
@@ -197,7 +201,7 @@ impl Books {
     }
 
     fn take_hold(&self, admission: &Admission<'_>, asked: Asked, ask: Ask) -> Result<Paid, AdmitError> {
-        let Admission { id, model, input, max_output, tag, user, now_ms, .. } = *admission;
+        let Admission { id, input, max_output, tag, user, now_ms, .. } = *admission;
         let least = max_output.min(1);
         let (asked, accounts) = self.request_accounts(admission, asked, (ask, least))?;
         let terms = asked.terms();
@@ -206,7 +210,7 @@ impl Books {
             project: asked.identity.project.clone(),
             key: asked.identity.key.clone().unwrap_or_default(),
             list: asked.price.list().to_owned(),
-            model: model.to_owned(),
+            model: asked.price.model().to_owned(),
             price_version: asked.price.version(),
             window_ms: asked.window.start_ms,
             tag: tag.to_owned(),

@@ -8,7 +8,7 @@ use model::{Batch, BlockId, Column};
 
 use super::Usual;
 use crate::cost::{CostModel, Load};
-use crate::kv_cache::{BlockCopy, KvBlocks, blocks_for};
+use crate::kv_cache::{BlockCopy, KvBlocks};
 use crate::output::panic_message;
 use crate::runner::{Runner, RunnerShape};
 use crate::sequence::{Rank, Sequence};
@@ -141,7 +141,7 @@ impl DraftModel {
             Some(stream) if stream.barred || stream.behind() == 0 || !stream.ahead.is_empty() => return None,
             Some(stream) => (stream.done, stream.behind()),
             None => {
-                if blocks_for(tokens.len()) + self.streams.len() >= self.kv.available() {
+                if self.kv.blocks_for(tokens.len()) + self.streams.len() >= self.kv.available() {
                     return None;
                 }
                 let sequence = Sequence::new(tokens.to_vec(), 1, usize::MAX);
@@ -296,7 +296,7 @@ impl DraftModel {
         }
         self.load = load;
         self.logits.resize(logits_of.len() * self.shape.vocab_size, 0.0);
-        let batch = Batch { columns: &columns, tables: &tables, logits_of: &logits_of };
+        let batch = Batch { columns: &columns, tables: &tables, logits_of: &logits_of, adapters: &[] };
         self.runner.forward(&batch, &mut self.logits).map_err(|error| format!("its forward pass failed: {error}"))
     }
 

@@ -11,9 +11,14 @@ use model::{BLOCK_TOKENS, BlockId};
 use block_pool::BlockPool;
 use prefix_cache::{PrefixCache, Published};
 
-/// Blocks that hold `tokens` positions.
-pub(crate) fn blocks_for(tokens: usize) -> usize {
-    tokens.div_ceil(BLOCK_TOKENS)
+/// What a block comes after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parent {
+    /// Nothing: it begins a sequence with the adapter of this number (0: without one). What is computed with an adapter is
+    /// of no use to others, so their blocks never have a parent in common.
+    Start(u64),
+    /// Another block.
+    Block(BlockId),
 }
 
 /// A copy the runner has to make before the next forward pass; copies are made in the order they were planned.
@@ -24,7 +29,8 @@ pub(crate) struct BlockCopy {
     pub(crate) tokens: usize,
 }
 
-/// All KV blocks: each is free, referenced by tables, or cached (unreferenced, kept for its content).
+/// All KV blocks: each is free, referenced by tables, or cached (unreferenced, kept for its content). Or states: then a block
+/// stands for all positions of one sequence, and none is cached.
 ///
 /// Whoever holds a published block holds all its ancestors too, so cached blocks always form whole subtrees and each
 /// of them can be taken back, leaves first.
@@ -33,11 +39,27 @@ pub(crate) struct KvBlocks {
     pool: BlockPool,
     cache: PrefixCache,
     caching: bool,
+    block_tokens: usize,
 }
 
 impl KvBlocks {
     pub(crate) fn new(blocks: usize, caching: bool) -> Self {
-        Self { pool: BlockPool::new(blocks), cache: PrefixCache::new(blocks), caching }
+        Self { pool: BlockPool::new(blocks), cache: PrefixCache::new(blocks), caching, block_tokens: BLOCK_TOKENS }
+    }
+
+    /// Blocks that are states. The copy that a shared block needs before it is written is a copy of the state.
+    pub(crate) fn states(count: usize) -> Self {
+        Self { block_tokens: usize::MAX, ..Self::new(count, false) }
+    }
+
+    /// Positions that a block stands for.
+    pub(crate) fn block_tokens(&self) -> usize {
+        self.block_tokens
+    }
+
+    /// Blocks that hold `tokens` positions.
+    pub(crate) fn blocks_for(&self, tokens: usize) -> usize {
+        tokens.div_ceil(self.block_tokens)
     }
 
     pub(crate) fn total(&self) -> usize {
@@ -87,18 +109,18 @@ impl KvBlocks {
     }
 
     /// The published block that holds exactly `tokens` (a whole block) after `parent`.
-    pub(crate) fn find(&self, parent: Option<BlockId>, tokens: &[TokenId]) -> Option<BlockId> {
+    pub(crate) fn find(&self, parent: Parent, tokens: &[TokenId]) -> Option<BlockId> {
         if self.caching { self.cache.find(parent, tokens) } else { None }
     }
 
     /// The published block after `parent` that shares the most first tokens with `tokens`, and how many.
-    pub(crate) fn find_partial(&mut self, parent: Option<BlockId>, tokens: &[TokenId]) -> Option<(BlockId, usize)> {
+    pub(crate) fn find_partial(&mut self, parent: Parent, tokens: &[TokenId]) -> Option<(BlockId, usize)> {
         if self.caching { self.cache.find_partial(parent, tokens) } else { None }
     }
 
     /// Publishes a computed whole block under its parent. When an equal one exists already, the caller's reference
     /// moves to that one. Gives the block the table must hold from now on, or `None` when nothing is cached.
-    pub(crate) fn publish(&mut self, parent: Option<BlockId>, tokens: &[TokenId], block: BlockId) -> Option<BlockId> {
+    pub(crate) fn publish(&mut self, parent: Parent, tokens: &[TokenId], block: BlockId) -> Option<BlockId> {
         if !self.caching {
             return None;
         }
@@ -113,7 +135,7 @@ impl KvBlocks {
     }
 
     /// Publishes the partly filled last block of a table about to be released, unless its content is known already.
-    pub(crate) fn publish_tail(&mut self, parent: Option<BlockId>, tokens: &[TokenId], block: BlockId) {
+    pub(crate) fn publish_tail(&mut self, parent: Parent, tokens: &[TokenId], block: BlockId) {
         if !self.caching || tokens.is_empty() || self.pool.references(block) != 1 {
             return;
         }

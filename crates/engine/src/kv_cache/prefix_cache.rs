@@ -11,7 +11,10 @@ use std::sync::Arc;
 use inference::TokenId;
 use model::{BLOCK_TOKENS, BlockId};
 
-/// Serial number of a published block, never used again; 0 stands for the beginning of a sequence.
+use super::Parent;
+
+/// Serial number of a published block, never used again; 0 stands for the beginning of a sequence, and the numbers from the
+/// largest downwards for the beginnings of those with adapters.
 type Serial = u64;
 type Key = (Serial, Arc<[TokenId]>);
 
@@ -71,16 +74,19 @@ impl PrefixCache {
     }
 
     /// The serial to look under, or `None` when the parent is not published.
-    fn serial(&self, parent: Option<BlockId>) -> Option<Serial> {
-        parent.map_or(Some(0), |block| self.node(block).map(|node| node.serial))
+    fn serial(&self, parent: Parent) -> Option<Serial> {
+        match parent {
+            Parent::Start(adapter) => Some(adapter.wrapping_neg()),
+            Parent::Block(block) => self.node(block).map(|node| node.serial),
+        }
     }
 
-    pub(super) fn find(&self, parent: Option<BlockId>, tokens: &[TokenId]) -> Option<BlockId> {
+    pub(super) fn find(&self, parent: Parent, tokens: &[TokenId]) -> Option<BlockId> {
         debug_assert_eq!(tokens.len(), BLOCK_TOKENS);
         self.index.get(&(self.serial(parent)?, Arc::from(tokens))).copied()
     }
 
-    pub(super) fn find_partial(&mut self, parent: Option<BlockId>, tokens: &[TokenId]) -> Option<(BlockId, usize)> {
+    pub(super) fn find_partial(&mut self, parent: Parent, tokens: &[TokenId]) -> Option<(BlockId, usize)> {
         let serial = self.serial(parent)?;
         let tokens = &tokens[..tokens.len().min(BLOCK_TOKENS)];
         let key: Key = (serial, Arc::from(tokens));
@@ -100,7 +106,7 @@ impl PrefixCache {
     }
 
     /// Publishes a referenced block.
-    pub(super) fn publish(&mut self, parent: Option<BlockId>, tokens: &[TokenId], block: BlockId) -> Published {
+    pub(super) fn publish(&mut self, parent: Parent, tokens: &[TokenId], block: BlockId) -> Published {
         let Some(serial) = self.serial(parent) else {
             debug_assert!(false, "parent {parent:?} of block {block} is not published");
             return Published::New;
@@ -109,6 +115,10 @@ impl PrefixCache {
         if let Some(other) = self.index.get(&key) {
             return Published::Exists(*other);
         }
+        let parent = match parent {
+            Parent::Start(_) => None,
+            Parent::Block(block) => Some(block),
+        };
         if let Some(node) = parent.and_then(|parent| self.node_mut(parent)) {
             node.children += 1;
         }

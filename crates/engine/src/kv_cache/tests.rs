@@ -2,11 +2,13 @@
 
 use super::*;
 
+const START: Parent = Parent::Start(0);
+
 fn tokens(first: TokenId) -> Vec<TokenId> {
     (first..first + 32).collect()
 }
 
-fn published(kv: &mut KvBlocks, parent: Option<BlockId>, first: TokenId) -> BlockId {
+fn published(kv: &mut KvBlocks, parent: Parent, first: TokenId) -> BlockId {
     let block = kv.allocate().unwrap();
     kv.publish(parent, &tokens(first), block).unwrap()
 }
@@ -31,9 +33,9 @@ fn blocks_run_out_and_come_back() {
 #[test]
 fn the_oldest_leaf_goes_before_its_parent() {
     let mut kv = KvBlocks::new(4, true);
-    let a = published(&mut kv, None, 0);
-    let b = published(&mut kv, Some(a), 100);
-    let c = published(&mut kv, None, 200);
+    let a = published(&mut kv, START, 0);
+    let b = published(&mut kv, Parent::Block(a), 100);
+    let c = published(&mut kv, START, 200);
     check(&kv, &[&[a, b], &[c]]);
     // Even released in the wrong order a parent outlives its child.
     for block in [a, b, c] {
@@ -44,16 +46,16 @@ fn the_oldest_leaf_goes_before_its_parent() {
     assert!(![a, b, c].contains(&free), "free blocks first");
     assert_eq!(kv.allocate(), Some(b));
     assert_eq!(kv.allocate(), Some(a), "a became a leaf, older than c");
-    assert_eq!(kv.find(None, &tokens(200)), Some(c));
-    assert_eq!(kv.find(None, &tokens(0)), None);
+    assert_eq!(kv.find(START, &tokens(200)), Some(c));
+    assert_eq!(kv.find(START, &tokens(0)), None);
     check(&kv, &[&[free, b, a]]);
 }
 
 #[test]
 fn a_held_child_holds_its_parent() {
     let mut kv = KvBlocks::new(2, true);
-    let a = published(&mut kv, None, 0);
-    let b = published(&mut kv, Some(a), 100);
+    let a = published(&mut kv, START, 0);
+    let b = published(&mut kv, Parent::Block(a), 100);
     kv.release(b);
     assert_eq!(kv.allocate(), Some(b));
     assert_eq!(kv.allocate(), None, "the parent is in use");
@@ -63,9 +65,9 @@ fn a_held_child_holds_its_parent() {
 #[test]
 fn equal_content_is_kept_once() {
     let mut kv = KvBlocks::new(4, true);
-    let a = published(&mut kv, None, 0);
+    let a = published(&mut kv, START, 0);
     let copy = kv.allocate().unwrap();
-    assert_eq!(kv.publish(None, &tokens(0), copy), Some(a));
+    assert_eq!(kv.publish(START, &tokens(0), copy), Some(a));
     assert_eq!((kv.used(), kv.references(a)), (1, 2));
     check(&kv, &[&[a], &[a]]);
 }
@@ -73,27 +75,27 @@ fn equal_content_is_kept_once() {
 #[test]
 fn the_same_tokens_after_another_parent_are_another_block() {
     let mut kv = KvBlocks::new(6, true);
-    let a = published(&mut kv, None, 0);
-    let b = published(&mut kv, None, 100);
-    let under_a = published(&mut kv, Some(a), 200);
-    assert_eq!(kv.find(Some(a), &tokens(200)), Some(under_a));
-    assert_eq!(kv.find(Some(b), &tokens(200)), None);
-    assert_eq!(kv.find(None, &tokens(200)), None);
-    assert_eq!(kv.find_partial(Some(a), &[200, 201, 5]), Some((under_a, 2)));
-    assert_eq!(kv.find_partial(Some(b), &[200, 201, 5]), None);
-    assert_eq!(kv.find_partial(None, &[200, 201, 5]), None);
+    let a = published(&mut kv, START, 0);
+    let b = published(&mut kv, START, 100);
+    let under_a = published(&mut kv, Parent::Block(a), 200);
+    assert_eq!(kv.find(Parent::Block(a), &tokens(200)), Some(under_a));
+    assert_eq!(kv.find(Parent::Block(b), &tokens(200)), None);
+    assert_eq!(kv.find(START, &tokens(200)), None);
+    assert_eq!(kv.find_partial(Parent::Block(a), &[200, 201, 5]), Some((under_a, 2)));
+    assert_eq!(kv.find_partial(Parent::Block(b), &[200, 201, 5]), None);
+    assert_eq!(kv.find_partial(START, &[200, 201, 5]), None);
 }
 
 #[test]
 fn a_new_block_in_an_old_ones_place_has_no_children() {
     let mut kv = KvBlocks::new(2, true);
-    let a = published(&mut kv, None, 0);
-    let b = published(&mut kv, Some(a), 100);
+    let a = published(&mut kv, START, 0);
+    let b = published(&mut kv, Parent::Block(a), 100);
     kv.release(b);
     kv.release(a);
-    let other = published(&mut kv, None, 500);
+    let other = published(&mut kv, START, 500);
     assert_eq!(other, b);
-    assert_eq!(kv.find(Some(other), &tokens(100)), None);
+    assert_eq!(kv.find(Parent::Block(other), &tokens(100)), None);
     check(&kv, &[&[other]]);
 }
 
@@ -104,30 +106,30 @@ fn the_longest_common_beginning_is_found() {
         let block = kv.allocate().unwrap();
         let mut content = tokens(1000);
         content[..3].copy_from_slice(&start);
-        kv.publish(None, &content, block).unwrap()
+        kv.publish(START, &content, block).unwrap()
     };
     let low = add([1, 2, 3]);
     let high = add([1, 5, 3]);
     let far = add([7, 0, 0]);
-    assert_eq!(kv.find_partial(None, &[1, 2, 9]), Some((low, 2)));
-    assert_eq!(kv.find_partial(None, &[1, 5]), Some((high, 2)));
-    assert_eq!(kv.find_partial(None, &[7]), Some((far, 1)));
-    assert_eq!(kv.find_partial(None, &[8]), None);
-    assert_eq!(kv.find_partial(None, &[]), None);
+    assert_eq!(kv.find_partial(START, &[1, 2, 9]), Some((low, 2)));
+    assert_eq!(kv.find_partial(START, &[1, 5]), Some((high, 2)));
+    assert_eq!(kv.find_partial(START, &[7]), Some((far, 1)));
+    assert_eq!(kv.find_partial(START, &[8]), None);
+    assert_eq!(kv.find_partial(START, &[]), None);
 }
 
 #[test]
 fn a_tail_is_found_until_evicted() {
     let mut kv = KvBlocks::new(2, true);
-    let a = published(&mut kv, None, 0);
+    let a = published(&mut kv, START, 0);
     let tail = kv.allocate().unwrap();
-    kv.publish_tail(Some(a), &[5, 6, 7], tail);
+    kv.publish_tail(Parent::Block(a), &[5, 6, 7], tail);
     kv.release(tail);
     kv.release(a);
     check(&kv, &[]);
-    assert_eq!(kv.find_partial(Some(a), &[5, 6, 9]), Some((tail, 2)));
+    assert_eq!(kv.find_partial(Parent::Block(a), &[5, 6, 9]), Some((tail, 2)));
     assert_eq!(kv.allocate(), Some(tail));
-    assert_eq!(kv.find_partial(Some(a), &[5, 6, 9]), None);
+    assert_eq!(kv.find_partial(Parent::Block(a), &[5, 6, 9]), None);
     check(&kv, &[&[tail]]);
 }
 
@@ -135,8 +137,26 @@ fn a_tail_is_found_until_evicted() {
 fn without_caching_nothing_stays() {
     let mut kv = KvBlocks::new(2, false);
     let block = kv.allocate().unwrap();
-    assert_eq!(kv.publish(None, &tokens(0), block), None);
+    assert_eq!(kv.publish(START, &tokens(0), block), None);
     kv.release(block);
     assert_eq!((kv.cached(), kv.available()), (0, 2));
     check(&kv, &[]);
+}
+
+#[test]
+fn adapters_share_nothing() {
+    let mut kv = KvBlocks::new(6, true);
+    let own = published(&mut kv, START, 0);
+    let first = published(&mut kv, Parent::Start(1), 0);
+    let second = published(&mut kv, Parent::Start(2), 0);
+    let after = published(&mut kv, Parent::Block(first), 100);
+    assert!(own != first && first != second, "equal tokens, other content");
+    for (adapter, block) in [(0, own), (1, first), (2, second)] {
+        assert_eq!(kv.find(Parent::Start(adapter), &tokens(0)), Some(block));
+        assert_eq!(kv.find_partial(Parent::Start(adapter), &[0, 1, 7]), Some((block, 2)));
+    }
+    assert_eq!(kv.find(Parent::Start(3), &tokens(0)), None);
+    assert_eq!(kv.find_partial(Parent::Start(3), &[0, 1]), None);
+    assert_eq!(kv.find(Parent::Block(own), &tokens(100)), None);
+    check(&kv, &[&[own], &[first, after], &[second]]);
 }

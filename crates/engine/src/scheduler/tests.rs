@@ -10,6 +10,7 @@ use super::*;
 
 fn config(kv_blocks: usize) -> SchedulerConfig {
     SchedulerConfig {
+        states: false,
         kv_blocks,
         prefix_cache: true,
         max_running: 6,
@@ -179,7 +180,7 @@ proptest! {
         for (arrival, act) in (0..).zip(acts) {
             match act {
                 Act::Submit { priority, prompt, more, candidates, scores } => {
-                    if blocks_for(prompt.len() + more) <= blocks {
+                    if (prompt.len() + more).div_ceil(model::BLOCK_TOKENS) <= blocks {
                         plant.submit(rank(priority, arrival), prompt, more, candidates, scores);
                     }
                 }

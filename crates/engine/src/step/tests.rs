@@ -12,6 +12,7 @@ mod draft_model;
 mod pace;
 mod plant;
 mod speculation;
+mod states;
 
 /// A continuation straight from a runner with one table: no engine involved. `pick` chooses from a row of logits.
 fn continued(prompt: &[TokenId], count: usize, mut pick: impl FnMut(&[f32], u32) -> TokenId) -> Vec<TokenId> {
@@ -22,7 +23,7 @@ fn continued(prompt: &[TokenId], count: usize, mut pick: impl FnMut(&[f32], u32)
     for position in 0..prompt.len() + count - 1 {
         let column = Column { token: tokens[position], position: u32::try_from(position).unwrap(), sequence: 0 };
         let mut logits = vec![0.0; VOCAB];
-        let batch = Batch { columns: &[column], tables: &[&table], logits_of: &[0] };
+        let batch = Batch { columns: &[column], tables: &[&table], logits_of: &[0], adapters: &[] };
         runner.forward(&batch, &mut logits).unwrap();
         if position + 1 >= prompt.len() {
             let index = u32::try_from(position + 1 - prompt.len()).unwrap();

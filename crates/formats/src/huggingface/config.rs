@@ -15,6 +15,8 @@ const GEMMA3_LAYERS_OF_27B: u32 = 62;
 /// Of so many layers of Gemma the last is global; the others are local.
 const GEMMA2_GLOBAL_EVERY: u32 = 2;
 const GEMMA3_GLOBAL_EVERY: u32 = 6;
+/// A state holds any context; what llama.cpp's converter writes.
+const MAMBA_CONTEXT: u32 = 1 << 20;
 /// Longest head that is read: tables of this length are made.
 const HEAD_DIM_MAX: u32 = 1 << 16;
 
@@ -42,15 +44,19 @@ impl Description {
 pub(super) fn describe(config: &Fields<'_>, name: Option<String>) -> Result<Description, FormatError> {
     let family = family(config)?;
     config.only("quantization_config", "missing (quantized safetensors are not read)", |_| false)?;
-    // Gemma's are always tied unless the file says otherwise, all others' are not.
-    let tied = config.flag("tie_word_embeddings", family.is_gemma())?;
+    // Those of Gemma and Mamba are tied unless the file says otherwise, all others' are not.
+    let tied = config.flag("tie_word_embeddings", family.is_gemma() || family == Family::Mamba)?;
     let mut model = Description { family, metadata: BTreeMap::new(), made: Vec::new(), tied, experts: 0 };
     model.metadata.insert("general.architecture".to_owned(), family.architecture().into());
     if let Some(name) = name {
         model.metadata.insert("general.name".to_owned(), name.into());
     }
-    let sizes = sizes(config, &mut model)?;
     activation(config, family)?;
+    if family == Family::Mamba {
+        mamba(config, &mut model)?;
+        return Ok(model);
+    }
+    let sizes = sizes(config, &mut model)?;
     match family {
         Family::Llama => layer_types(config, sizes.layers, |_| false)?,
         Family::Mistral | Family::Mixtral | Family::Phi3 => window_of_all(config, &mut model, sizes.layers)?,
@@ -60,6 +66,7 @@ pub(super) fn describe(config: &Fields<'_>, name: Option<String>) -> Result<Desc
             layer_types(config, sizes.layers, |_| false)?;
         }
         Family::Gemma2 | Family::Gemma3 => gemma(config, &mut model, sizes)?,
+        Family::Mamba => {}
     }
     match family {
         Family::Mixtral => experts(config, &mut model, "num_local_experts")?,
@@ -133,6 +140,27 @@ fn sizes(config: &Fields<'_>, model: &mut Description) -> Result<Sizes, FormatEr
     }
     model.set("attention.layer_norm_rms_epsilon", narrow(eps));
     Ok(Sizes { layers, heads, hidden, head_dim })
+}
+
+/// State-space layers alone: no heads, no positions.
+fn mamba(config: &Fields<'_>, model: &mut Description) -> Result<(), FormatError> {
+    for (key, field) in [
+        ("block_count", "num_hidden_layers"),
+        ("embedding_length", "hidden_size"),
+        ("vocab_size", "vocab_size"),
+        ("ssm.inner_size", "intermediate_size"),
+        ("ssm.conv_kernel", "conv_kernel"),
+        ("ssm.state_size", "state_size"),
+        ("ssm.time_step_rank", "time_step_rank"),
+    ] {
+        model.set(key, config.size(field)?);
+    }
+    model.set("context_length", MAMBA_CONTEXT);
+    model.set("attention.layer_norm_rms_epsilon", narrow(config.float("layer_norm_epsilon")?));
+    config.only("use_bias", "false (biases of the projections are not supported)", |value| {
+        value.as_bool() == Some(false)
+    })?;
+    config.only("use_conv_bias", "true", |value| value.as_bool() == Some(true))
 }
 
 /// The architectures have one activation each.

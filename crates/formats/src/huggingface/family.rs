@@ -12,10 +12,11 @@ pub(super) enum Family {
     Phi3,
     Gemma2,
     Gemma3,
+    Mamba,
 }
 
 impl Family {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Llama,
         Self::Mistral,
         Self::Mixtral,
@@ -25,6 +26,7 @@ impl Family {
         Self::Phi3,
         Self::Gemma2,
         Self::Gemma3,
+        Self::Mamba,
     ];
 
     /// The class as `config.json` names it under `architectures`.
@@ -39,6 +41,7 @@ impl Family {
             Self::Phi3 => "Phi3ForCausalLM",
             Self::Gemma2 => "Gemma2ForCausalLM",
             Self::Gemma3 => "Gemma3ForCausalLM",
+            Self::Mamba => "MambaForCausalLM",
         }
     }
 
@@ -52,6 +55,7 @@ impl Family {
             Self::Phi3 => "phi3",
             Self::Gemma2 => "gemma2",
             Self::Gemma3 => "gemma3",
+            Self::Mamba => "mamba",
         }
     }
 

@@ -1,13 +1,14 @@
-//! Reading `config.json` field by field: what is wrong is told with the field's name.
+//! Reading `config.json` and `adapter_config.json` field by field: what is wrong is told with the field's name.
 
 use serde_json::{Map, Value as Json};
 
 use crate::FormatError;
 use crate::error::shown;
 
-/// The fields of `config.json`, or of an object inside it. A field that is `null` counts as missing.
+/// The fields of a JSON file, or of an object inside it. A field that is `null` counts as missing.
 #[derive(Clone, Debug)]
 pub(super) struct Fields<'a> {
+    file: &'static str,
     /// `None` when the file holds no object: all fields are missing.
     map: Option<&'a Map<String, Json>>,
     /// The names of the objects around it, each with a dot.
@@ -15,8 +16,8 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(json: &'a Json) -> Self {
-        Self { map: json.as_object(), prefix: String::new() }
+    pub(super) fn new(file: &'static str, json: &'a Json) -> Self {
+        Self { file, map: json.as_object(), prefix: String::new() }
     }
 
     fn get(&self, field: &str) -> Option<&'a Json> {
@@ -37,7 +38,8 @@ impl<'a> Fields<'a> {
             None if self.names(field) => "is null".to_owned(),
             None => "is missing".to_owned(),
         };
-        FormatError::Config { field: shown(&format!("{}{field}", self.prefix)), expected: expected.into(), actual }
+        let field = shown(&format!("{}{field}", self.prefix));
+        FormatError::Config { file: self.file, field, expected: expected.into(), actual }
     }
 
     /// A value of one kind, if the field is there.
@@ -102,7 +104,16 @@ impl<'a> Fields<'a> {
     pub(super) fn object(&self, field: &str) -> Result<Option<Self>, FormatError> {
         let prefix = format!("{}{field}.", self.prefix);
         let map = self.read(field, "an object", Json::as_object)?;
-        Ok(map.map(|map| Self { map: Some(map), prefix }))
+        Ok(map.map(|map| Self { map: Some(map), prefix, ..*self }))
+    }
+
+    /// Names and numbers of an object, which is empty where it is missing.
+    pub(super) fn numbers(&self, field: &str) -> Result<Vec<(&'a str, f64)>, FormatError> {
+        let numbers = self.read(field, "an object of numbers", |value| {
+            let number = |(name, value): (&'a String, &'a Json)| Some((name.as_str(), value.as_f64()?));
+            value.as_object()?.iter().map(number).collect()
+        })?;
+        Ok(numbers.unwrap_or_default())
     }
 
     /// An error unless the field is missing or `good`.

@@ -5,6 +5,7 @@
 //! `gguf-py/gguf/tensor_mapping.py`), with one exception: rows of queries and keys of Llama stay in their order, and
 //! `llama.rope.order` = `halves` says so.
 
+pub(crate) mod adapter;
 mod config;
 mod family;
 mod fields;
@@ -33,8 +34,8 @@ use crate::safetensors::Safetensors;
 const CONFIG: &str = "config.json";
 /// Real ones have a few KiB.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
-/// Longest norm whose values are taken at once.
-const NORM_BYTES_MAX: u64 = 1 << 20;
+/// Longest tensor whose values are changed: they are taken at once.
+const CHANGED_BYTES_MAX: u64 = 4 << 20;
 /// Name of a separate output head.
 const HEAD: &str = "output.weight";
 
@@ -46,7 +47,7 @@ pub(crate) fn open(folder: &Path) -> Result<Gguf, FormatError> {
     }
     let json = read_json(folder, CONFIG, CONFIG_BYTES_MAX)?;
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
-    let Description { family, metadata, made, tied, experts } = config::describe(&Fields::new(&json), name)?;
+    let Description { family, metadata, made, tied, experts } = config::describe(&Fields::new(CONFIG, &json), name)?;
     let mut gguf = Gguf::new(folder, Origin::HuggingFace, metadata);
     let mut stacks = Stacks::new();
     for Safetensors { file, header } in weights::open(folder)? {
@@ -62,8 +63,23 @@ pub(crate) fn open(folder: &Path) -> Result<Gguf, FormatError> {
                 // A tied head is the embedding, whatever else the files hold.
                 Some(Place::Whole(name)) if tied && name == HEAD => {}
                 Some(Place::Whole(name)) if family.is_gemma() && name.ends_with("norm.weight") => {
-                    let values = norm_weights(gguf.files(), &tensor, run)?;
-                    add_made(&mut gguf, name, &values)?;
+                    // Transformers multiplies with 1 more than it stores.
+                    let values = changed(gguf.files(), (&tensor, 1), run, |weight| weight + 1.0)?;
+                    add_made(&mut gguf, name, tensor.dims, &values)?;
+                }
+                Some(Place::Whole(name)) if name.ends_with(".ssm_a") => {
+                    // Transformers stores the logarithm of what fades.
+                    let values = changed(gguf.files(), (&tensor, 2), run, |log| -log.exp())?;
+                    add_made(&mut gguf, name, tensor.dims, &values)?;
+                }
+                Some(Place::Whole(name)) if name.ends_with(".ssm_conv1d.weight") => {
+                    // For PyTorch each channel is a group, of one input.
+                    let &[taps, 1, channels] = tensor.dims.as_slice() else {
+                        let reason = format!("{:?} is no shape of a convolution of single channels", tensor.dims);
+                        return Err(FormatError::Tensor { tensor: shown(&tensor.name), reason });
+                    };
+                    let dims = vec![taps, channels];
+                    gguf.add_tensor(TensorInfo { name, dims, ..tensor }, TensorData::Stored(vec![run]))?;
                 }
                 Some(Place::Whole(name)) => {
                     gguf.add_tensor(TensorInfo { name, ..tensor }, TensorData::Stored(vec![run]))?;
@@ -78,11 +94,16 @@ pub(crate) fn open(folder: &Path) -> Result<Gguf, FormatError> {
         add_stack(&mut gguf, name, parts, experts)?;
     }
     for (name, values) in made {
-        add_made(&mut gguf, name.to_owned(), &values)?;
+        add_made(&mut gguf, name.to_owned(), vec![values.len() as u64], &values)?;
     }
     if !tied && gguf.tensor(HEAD).is_none() {
         let (field, expected) = ("tie_word_embeddings".to_owned(), "true where there is no tensor \"lm_head.weight\"");
-        return Err(FormatError::Config { field, expected: expected.to_owned(), actual: "is false".to_owned() });
+        return Err(FormatError::Config {
+            file: CONFIG,
+            field,
+            expected: expected.to_owned(),
+            actual: "is false".to_owned(),
+        });
     }
     Ok(gguf)
 }
@@ -141,19 +162,25 @@ fn add_stack(gguf: &mut Gguf, name: String, mut parts: Vec<Expert>, experts: u32
     gguf.add_tensor(TensorInfo { name, ty, dims, offset: 0, byte_len }, TensorData::Stored(runs))
 }
 
-/// Adds a vector of F32.
-fn add_made(gguf: &mut Gguf, name: String, values: &[f32]) -> Result<(), FormatError> {
+/// Adds a tensor of F32 with these values.
+fn add_made(gguf: &mut Gguf, name: String, dims: Vec<u64>, values: &[f32]) -> Result<(), FormatError> {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let (dims, byte_len) = (vec![values.len() as u64], bytes.len() as u64);
+    let byte_len = bytes.len() as u64;
     let tensor = TensorInfo { name, ty: TensorType::F32, dims, offset: 0, byte_len };
     gguf.add_tensor(tensor, TensorData::Made(bytes))
 }
 
-/// The weights of a norm of Gemma as GGUF has them: transformers multiplies with 1 more than it stores.
-fn norm_weights(files: &[DataFile], tensor: &TensorInfo, run: Run) -> Result<Vec<f32>, FormatError> {
+/// The values of a small tensor of so many dimensions as GGUF has them, each changed by `change`.
+fn changed(
+    files: &[DataFile],
+    (tensor, dims): (&TensorInfo, usize),
+    run: Run,
+    change: impl Fn(f32) -> f32,
+) -> Result<Vec<f32>, FormatError> {
     let wrong = |reason: String| FormatError::Tensor { tensor: shown(&tensor.name), reason };
-    if tensor.dims.len() != 1 || tensor.byte_len > NORM_BYTES_MAX {
-        return Err(wrong(format!("{:?} is no shape of a norm's weights", tensor.dims)));
+    if tensor.dims.len() != dims || tensor.byte_len > CHANGED_BYTES_MAX {
+        let what = if dims == 1 { "a norm's weights" } else { "A of all channels" };
+        return Err(wrong(format!("{:?} is no shape of {what}", tensor.dims)));
     }
     let len = usize::try_from(tensor.byte_len).map_err(|error| wrong(error.to_string()))?;
     let mut bytes = vec![0; len];
@@ -165,5 +192,5 @@ fn norm_weights(files: &[DataFile], tensor: &TensorInfo, run: Run) -> Result<Vec
         // The only other one that safetensors files are read with.
         _ => bytes.as_chunks::<4>().0.iter().map(|&quad| f32::from_le_bytes(quad)).collect(),
     };
-    Ok(stored.into_iter().map(|weight| weight + 1.0).collect())
+    Ok(stored.into_iter().map(change).collect())
 }

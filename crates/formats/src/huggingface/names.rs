@@ -35,6 +35,22 @@ const IN_LAYERS: [(&str, &str); 14] = [
     // Gate and up in one matrix, in this order in both.
     ("mlp.gate_up_proj", "ffn_up"),
 ];
+/// Modules of Mamba outside layers, the first as its authors' files and as transformers have it.
+const MAMBA_OUTER: [(&str, &str); 4] = [
+    ("backbone.embedding", "token_embd"),
+    ("backbone.embeddings", "token_embd"),
+    ("backbone.norm_f", "output_norm"),
+    ("lm_head", "output"),
+];
+/// Modules of its layers.
+const IN_MAMBA_LAYERS: [(&str, &str); 6] = [
+    ("norm", "attn_norm"),
+    ("mixer.in_proj", "ssm_in"),
+    ("mixer.conv1d", "ssm_conv1d"),
+    ("mixer.x_proj", "ssm_x"),
+    ("mixer.dt_proj", "ssm_dt"),
+    ("mixer.out_proj", "ssm_out"),
+];
 const NORM_AFTER_ATTENTION: &str = "post_attention_layernorm";
 
 /// Matrices of an expert, and GGUF's names for those of all experts.
@@ -50,6 +66,9 @@ const OF_EXPERTS: [(&str, &str); 6] = [
 /// The place of a tensor; `None` when the family has none of this name.
 pub(super) fn place(family: Family, name: &str) -> Option<Place> {
     let (module, kind) = name.rsplit_once('.')?;
+    if family == Family::Mamba {
+        return mamba(module, kind).map(Place::Whole);
+    }
     if kind == "inv_freq" && module.ends_with(".rotary_emb") {
         return Some(Place::Nowhere);
     }
@@ -73,6 +92,28 @@ pub(super) fn place(family: Family, name: &str) -> Option<Place> {
         _ => find(&IN_LAYERS, module)?,
     };
     Some(Place::Whole(format!("blk.{layer}.{gguf}.{kind}")))
+}
+
+fn mamba(module: &str, kind: &str) -> Option<String> {
+    let weight = matches!(kind, "weight" | "bias");
+    if let Some(gguf) = find(&MAMBA_OUTER, module).filter(|_| weight) {
+        return Some(format!("{gguf}.{kind}"));
+    }
+    let (layer, module) = module.strip_prefix("backbone.layers.")?.split_once('.')?;
+    let layer = number(layer)?;
+    match (module, kind) {
+        ("mixer", "A_log") => Some(format!("blk.{layer}.ssm_a")),
+        ("mixer", "D") => Some(format!("blk.{layer}.ssm_d")),
+        _ if weight => Some(format!("blk.{layer}.{}.{kind}", find(&IN_MAMBA_LAYERS, module)?)),
+        _ => None,
+    }
+}
+
+/// GGUF's name of the matrix of a module that an adapter may change: a projection of a layer.
+pub(super) fn projection(module: &str) -> Option<String> {
+    let (layer, module) = module.strip_prefix("model.layers.")?.split_once('.')?;
+    let part = find(&IN_LAYERS, module).filter(|_| module.ends_with("_proj"))?;
+    Some(format!("blk.{}.{part}.weight", number(layer)?))
 }
 
 fn find(names: &[(&str, &'static str)], module: &str) -> Option<&'static str> {
@@ -107,6 +148,17 @@ mod tests {
         check(Family::Phi3, "model.layers.3.mlp.gate_up_proj.weight", "blk.3.ffn_up.weight");
         check(Family::Mixtral, "model.layers.3.block_sparse_moe.gate.weight", "blk.3.ffn_gate_inp.weight");
         check(Family::Qwen3Moe, "model.layers.3.mlp.gate.weight", "blk.3.ffn_gate_inp.weight");
+        check(Family::Mamba, "backbone.embeddings.weight", "token_embd.weight");
+        check(Family::Mamba, "backbone.norm_f.weight", "output_norm.weight");
+        check(Family::Mamba, "backbone.layers.3.norm.weight", "blk.3.attn_norm.weight");
+        check(Family::Mamba, "backbone.layers.3.mixer.conv1d.bias", "blk.3.ssm_conv1d.bias");
+        check(Family::Mamba, "backbone.layers.3.mixer.A_log", "blk.3.ssm_a");
+        check(Family::Mamba, "backbone.layers.3.mixer.D", "blk.3.ssm_d");
+        for name in
+            ["model.norm.weight", "backbone.layers.3.mixer.A", "backbone.layers.3.A_log", "backbone.norm_f.A_log"]
+        {
+            assert_eq!(place(Family::Mamba, name), None, "{name}");
+        }
         let inv_freq = place(Family::Llama, "model.layers.0.self_attn.rotary_emb.inv_freq");
         assert_eq!(inv_freq, Some(Place::Nowhere));
     }
@@ -122,6 +174,21 @@ mod tests {
             (Family::Qwen3Moe, "model.layers.1.mlp.experts.7.up_proj.weight", "blk.1.ffn_up_exps.weight"),
         ] {
             assert_eq!(place(family, name), Some(Place::Expert { name: expected.to_owned(), expert: 7 }), "{name}");
+        }
+    }
+
+    #[test]
+    fn projections() {
+        for (module, expected) in [
+            ("model.layers.3.self_attn.q_proj", Some("blk.3.attn_q.weight")),
+            ("model.layers.3.mlp.gate_up_proj", Some("blk.3.ffn_up.weight")),
+            ("model.layers.3.input_layernorm", None),
+            ("model.layers.03.self_attn.q_proj", None),
+            ("model.layers.0/../1.self_attn.q_proj", None),
+            ("lm_head", None),
+            ("model.layers.3.mlp.experts.1.gate_proj", None),
+        ] {
+            assert_eq!(projection(module).as_deref(), expected, "{module}");
         }
     }
 

@@ -88,6 +88,69 @@ fn config(class: &str) -> Json {
     with(base(class), more)
 }
 
+fn mamba() -> Json {
+    json!({
+        "architectures": ["MambaForCausalLM"], "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
+        "conv_kernel": 4, "state_size": 2, "time_step_rank": 3, "vocab_size": 5, "layer_norm_epsilon": 1e-5,
+        "hidden_act": "silu", "use_bias": false, "use_conv_bias": true,
+    })
+}
+
+/// `A` is what the logarithms stand for, the convolution has a dimension less, and the head is tied unless it is said.
+#[test]
+fn a_mamba() {
+    let folder = Folder::new(&mamba());
+    let tensors: [(&str, &[u64]); 4] = [
+        ("backbone.embeddings.weight", &[5, 8]),
+        ("backbone.layers.0.mixer.A_log", &[16, 2]),
+        ("backbone.layers.0.mixer.D", &[16]),
+        ("backbone.layers.0.mixer.conv1d.weight", &[16, 1, 4]),
+    ];
+    folder.weights("model.safetensors", &tensors);
+    let gguf = folder.open().unwrap();
+    for (key, expected) in [
+        ("context_length", 1 << 20),
+        ("block_count", 1),
+        ("embedding_length", 8),
+        ("ssm.inner_size", 16),
+        ("ssm.conv_kernel", 4),
+        ("ssm.state_size", 2),
+        ("ssm.time_step_rank", 3),
+    ] {
+        assert_eq!(gguf.get_u32(&format!("mamba.{key}")).unwrap(), Some(expected), "{key}");
+    }
+    let shape = |name| gguf.tensor(name).unwrap().dims.clone();
+    assert_eq!(shape("blk.0.ssm_a"), [2, 16]);
+    assert_eq!(values(&gguf, "blk.0.ssm_a"), [-1f32.exp(); 32]);
+    assert_eq!(values(&gguf, "blk.0.ssm_d"), [2.0; 16]);
+    assert_eq!(shape("blk.0.ssm_conv1d.weight"), [4, 16]);
+    assert_eq!(values(&gguf, "blk.0.ssm_conv1d.weight"), [3.0; 64]);
+}
+
+#[test]
+fn mambas_that_are_not_read() {
+    let with_tensor = |config: Json, name: &str, shape: &[u64]| {
+        let folder = Folder::new(&config);
+        folder.weights("model.safetensors", &[("backbone.embeddings.weight", &[5, 8]), (name, shape)]);
+        folder
+    };
+    for (field, value, words) in [
+        ("use_bias", json!(true), &["\"use_bias\"", "false"][..]),
+        ("use_conv_bias", json!(false), &["\"use_conv_bias\"", "true"]),
+        ("time_step_rank", json!("auto"), &["\"time_step_rank\"", "integer"]),
+        ("hidden_act", json!("gelu"), &["\"hidden_act\"", "silu"]),
+        ("tie_word_embeddings", json!(false), &["tie_word_embeddings", "lm_head.weight"]),
+    ] {
+        let config = with(mamba(), json!({ field: value }));
+        with_tensor(config, "backbone.layers.0.mixer.D", &[16]).refused(words);
+    }
+    let conv = "backbone.layers.0.mixer.conv1d.weight";
+    with_tensor(mamba(), conv, &[16, 2, 4]).refused(&[conv, "no shape of a convolution"]);
+    let a = "backbone.layers.0.mixer.A_log";
+    with_tensor(mamba(), a, &[32]).refused(&[a, "no shape"]);
+    with_tensor(mamba(), "model.norm.weight", &[8]).refused(&["model.norm.weight", "\"mamba\""]);
+}
+
 const LLAMA: &str = "LlamaForCausalLM";
 const EMBEDDING: (&str, &[u64]) = ("model.embed_tokens.weight", &[5, 32]);
 
@@ -155,7 +218,8 @@ fn a_llama() {
 
 #[test]
 fn every_family_opens() {
-    for family in Family::ALL {
+    // Mamba has neither heads nor positions.
+    for family in Family::ALL.into_iter().filter(|family| *family != Family::Mamba) {
         let config = config(family.class());
         let gguf = open(&config);
         assert_eq!(gguf.get_str("general.architecture").unwrap(), Some(family.architecture()));

@@ -49,7 +49,8 @@ fn open_indexed(folder: &Path) -> Result<Vec<Safetensors>, FormatError> {
     let mut left: HashMap<&str, &str> = HashMap::with_capacity(map.len());
     for (tensor, file) in map {
         let file = file.as_str().filter(|file| is_plain(file)).ok_or_else(|| {
-            let (tensor, file) = (shown(tensor), shown(&file.to_string()));
+            let name = file.as_str().map(|name| format!("\"{}\"", shown(name)));
+            let (tensor, file) = (shown(tensor), name.unwrap_or_else(|| shown(&file.to_string())));
             wrong(format!(
                 "\"weight_map\" puts tensor \"{tensor}\" in {file}, which is no plain name of a safetensors file"
             ))

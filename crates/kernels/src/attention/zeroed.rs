@@ -12,7 +12,7 @@ const LINE: usize = 64;
 ///
 /// # Safety
 /// Implementors are plain numbers: every pattern of bits is a value, and their size divides that of a cache line.
-pub(super) unsafe trait Number: Copy + Send + Sync {}
+pub(crate) unsafe trait Number: Copy + Send + Sync {}
 // SAFETY: a plain number of one byte.
 unsafe impl Number for i8 {}
 // SAFETY: a plain number of two bytes.
@@ -22,7 +22,7 @@ unsafe impl Number for f32 {}
 
 /// Zeroed memory straight from the system, so that pages that nobody touches are never backed. It begins at a cache
 /// line.
-pub(super) struct Zeroed<T> {
+pub(crate) struct Zeroed<T> {
     memory: NonNull<T>,
     /// Values before the first cache line.
     skip: usize,
@@ -38,7 +38,7 @@ impl<T: Number> Zeroed<T> {
     /// Values of a cache line.
     const LINE: usize = LINE / size_of::<T>();
 
-    pub(super) fn new(len: usize) -> Result<Self, KvStoreError> {
+    pub(crate) fn new(len: usize) -> Result<Self, KvStoreError> {
         // An allocation of larger alignment would be zeroed by hand, and thus backed; so the line is looked for here.
         let layout = layout::<T>(len).filter(|_| len > 0).ok_or(KvStoreError::Shape)?;
         // SAFETY: the layout's size is above zero.
@@ -49,18 +49,18 @@ impl<T: Number> Zeroed<T> {
         Ok(Self { memory, skip, len })
     }
 
-    pub(super) fn as_slice(&self) -> &[T] {
+    pub(crate) fn as_slice(&self) -> &[T] {
         // SAFETY: `skip + len` values, initialized (zeroed), that live as long as `self`.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(self.skip), self.len) }
     }
 
-    pub(super) fn as_mut_slice(&mut self) -> &mut [T] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: as above, and exclusive through `&mut self`.
         unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr().add(self.skip), self.len) }
     }
 
     /// Copies part `from` over part `to`, of `len` values each, counted in such parts.
-    pub(super) fn copy_part(&mut self, from: usize, to: usize, len: usize) {
+    pub(crate) fn copy_part(&mut self, from: usize, to: usize, len: usize) {
         self.as_mut_slice().copy_within(from * len..(from + 1) * len, to * len);
     }
 }

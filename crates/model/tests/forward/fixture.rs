@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use formats::gguf::{Gguf, Writer};
 use kernels::ThreadPool;
-use model::{BLOCK_TOKENS, Batch, BlockId, Column, KvCache, KvType, LoadError, Model, Workspace};
+use model::{Adapter, BLOCK_TOKENS, Batch, BlockId, Column, KvCache, KvType, LoadError, Model, Workspace};
 use test_support::{Random, TinyModel};
 
 /// Loads what a writer holds.
@@ -44,6 +44,7 @@ pub(crate) struct Part<'a> {
     pub(crate) tokens: &'a [u32],
     pub(crate) start: usize,
     pub(crate) table: &'a [BlockId],
+    pub(crate) adapter: Option<&'a Adapter>,
 }
 
 impl<'a> Bench<'a> {
@@ -62,10 +63,11 @@ impl<'a> Bench<'a> {
             }));
         }
         let tables: Vec<&[BlockId]> = parts.iter().map(|part| part.table).collect();
+        let adapters: Vec<Option<&Adapter>> = parts.iter().map(|part| part.adapter).collect();
         let logits_of: Vec<u32> = (0..u32::try_from(columns.len()).unwrap()).collect();
         let vocab = self.model.config().vocab_size;
         let mut logits = vec![0.0; columns.len() * vocab];
-        let batch = Batch { columns: &columns, tables: &tables, logits_of: &logits_of };
+        let batch = Batch { columns: &columns, tables: &tables, logits_of: &logits_of, adapters: &adapters };
         self.model.forward(&mut self.workspace, &mut self.cache, &batch, &mut logits).unwrap();
         logits.chunks(vocab).map(<[f32]>::to_vec).collect()
     }
@@ -74,7 +76,7 @@ impl<'a> Bench<'a> {
     pub(crate) fn run_in_chunks(&mut self, tokens: &[u32], chunk: usize, table: &[BlockId]) -> Vec<Vec<f32>> {
         let mut logits = Vec::new();
         for (i, tokens) in tokens.chunks(chunk).enumerate() {
-            logits.extend(self.run(&[Part { tokens, start: i * chunk, table }]));
+            logits.extend(self.run(&[Part { tokens, start: i * chunk, table, adapter: None }]));
         }
         logits
     }

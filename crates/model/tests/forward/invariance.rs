@@ -2,7 +2,7 @@
 
 use formats::gguf::TensorType;
 use model::{KvType, Model};
-use test_support::TinyModel;
+use test_support::{Architecture, TinyModel};
 
 use crate::fixture::{Bench, Part, load, table, tokens};
 
@@ -24,7 +24,7 @@ fn alone(model: &Model, kv_type: KvType, tokens: &[u32]) -> Vec<Vec<f32>> {
 }
 
 /// Llama and Gemma 3 in several weight types, some of them with eight-bit keys and values too; all other architectures and
-/// what their files may declare in floats, mixtures in eight bits too.
+/// what their files may declare in floats, mixtures and state-space models in eight bits too.
 fn models() -> Vec<(TinyModel, KvType)> {
     let types = [TensorType::F32, TensorType::Q8_0, TensorType::Q4_1];
     let of = |tiny: TinyModel| types.map(|ty| tiny.clone().with_weights(ty));
@@ -43,8 +43,10 @@ fn models() -> Vec<(TinyModel, KvType)> {
     let variants = || TinyModel::variants().into_iter().filter(|(name, _)| !["llama", "gemma3"].contains(name));
     let mixtures = variants().map(|(_, tiny)| tiny).filter(|tiny| tiny.experts.is_some());
     let mixtures = mixtures.map(|tiny| tiny.with_weights(TensorType::Q8_0));
+    let states = variants().map(|(_, tiny)| tiny).filter(|tiny| tiny.architecture == Architecture::Mamba);
+    let states = states.map(|tiny| tiny.with_weights(TensorType::Q8_0));
     let variants = variants().map(|(_, tiny)| tiny);
-    all.chain(variants).chain(mixtures).map(|tiny| (tiny, KvType::F16)).chain(eight_bits).collect()
+    all.chain(variants).chain(mixtures).chain(states).map(|tiny| (tiny, KvType::F16)).chain(eight_bits).collect()
 }
 
 #[test]
@@ -85,7 +87,12 @@ fn batches_of_prefill_and_decode() {
                 let end: [usize; 4] = std::array::from_fn(|i| sequences[i].len().min(done[i] + counts[i]));
                 let parts: Vec<Part<'_>> = live
                     .iter()
-                    .map(|&i| Part { tokens: &sequences[i][done[i]..end[i]], start: done[i], table: &tables[i] })
+                    .map(|&i| Part {
+                        tokens: &sequences[i][done[i]..end[i]],
+                        start: done[i],
+                        table: &tables[i],
+                        adapter: None,
+                    })
                     .collect();
                 let mut logits = bench.run(&parts).into_iter();
                 for (&i, part) in live.iter().zip(&parts) {
@@ -106,7 +113,8 @@ fn batches_of_prefill_and_decode() {
 
 #[test]
 fn shared_and_copied_blocks() {
-    for (tiny, kv_type) in models() {
+    // A state is not shared, and copied as a whole: see `state_space`.
+    for (tiny, kv_type) in models().into_iter().filter(|(tiny, _)| tiny.architecture != Architecture::Mamba) {
         let model = load(&tiny, 2);
         let shared = tokens(76, 20);
         let continued =
@@ -117,15 +125,15 @@ fn shared_and_copied_blocks() {
         bench.run_in_chunks(&shared, 76, &[5, 3, 8]);
 
         let after_blocks = continued(64, 22);
-        let part = Part { tokens: &after_blocks[64..], start: 64, table: &[5, 3, 1, 0] };
+        let part = Part { tokens: &after_blocks[64..], start: 64, table: &[5, 3, 1, 0], adapter: None };
         assert_same("after two shared blocks", &bench.run(&[part]), &alone(&model, kv_type, &after_blocks)[64..]);
 
         let after_copy = continued(76, 23);
         bench.cache.copy_block(8, 10, 76 - 64);
-        let part = Part { tokens: &after_copy[76..], start: 76, table: &[5, 3, 10, 11] };
+        let part = Part { tokens: &after_copy[76..], start: 76, table: &[5, 3, 10, 11], adapter: None };
         assert_same("after a copied block", &bench.run(&[part]), &alone(&model, kv_type, &after_copy)[76..]);
 
-        let again = Part { tokens: &shared[75..], start: 75, table: &[5, 3, 8] };
+        let again = Part { tokens: &shared[75..], start: 75, table: &[5, 3, 8], adapter: None };
         assert_same("the original after the copy", &bench.run(&[again]), &alone(&model, kv_type, &shared)[75..]);
     }
 }
@@ -147,9 +155,14 @@ fn long_sequences() {
         let blocks = table(0, tokens.len());
         let expected = Bench::new(&one, kv_type, blocks.len()).run_in_chunks(&tokens, 300, &blocks);
         let mut bench = Bench::new(&two, kv_type, blocks.len());
-        let mut got = bench.run(&[Part { tokens: &tokens[..1200], start: 0, table: &blocks }]);
+        let mut got = bench.run(&[Part { tokens: &tokens[..1200], start: 0, table: &blocks, adapter: None }]);
         for position in 1200..tokens.len() {
-            got.extend(bench.run(&[Part { tokens: &tokens[position..=position], start: position, table: &blocks }]));
+            got.extend(bench.run(&[Part {
+                tokens: &tokens[position..=position],
+                start: position,
+                table: &blocks,
+                adapter: None,
+            }]));
         }
         assert_same("decode after a long prompt", &got, &expected);
     }
@@ -175,8 +188,9 @@ fn many_of_one_prefix() {
         for step in 0..2 {
             let rest = |own: &'_ Vec<u32>| if step == 0 { 0..1 } else { 1..own.len() };
             let parts = own.iter().zip(&tables);
-            let parts: Vec<Part<'_>> =
-                parts.map(|(own, table)| Part { tokens: &own[rest(own)], start: 600 + step, table }).collect();
+            let parts: Vec<Part<'_>> = parts
+                .map(|(own, table)| Part { tokens: &own[rest(own)], start: 600 + step, table, adapter: None })
+                .collect();
             let mut logits = bench.run(&parts).into_iter();
             for (got, part) in got.iter_mut().zip(&parts) {
                 got.extend(logits.by_ref().take(part.tokens.len()));
@@ -222,7 +236,7 @@ fn wanted_logits_only() {
     let vocab = model.config().vocab_size;
     for logits_of in [&[][..], &[39], &[0, 17, 18]] {
         let mut logits = vec![0.0; logits_of.len() * vocab];
-        let batch = Batch { columns: &columns, tables: &[&[0, 1]], logits_of };
+        let batch = Batch { columns: &columns, tables: &[&[0, 1]], logits_of, adapters: &[] };
         model.forward(&mut Workspace::new(), &mut cache, &batch, &mut logits).unwrap();
         let expected: Vec<_> = logits_of.iter().map(|&i| expected[i as usize].clone()).collect();
         let got: Vec<_> = logits.chunks(vocab).map(<[f32]>::to_vec).collect();

@@ -2,6 +2,7 @@
 //! clear refusals.
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod adapters;
 mod fixture;
 mod folders;
 mod invariance;
@@ -9,3 +10,4 @@ mod llama_cpp;
 mod plain;
 mod reference;
 mod refusals;
+mod state_space;

@@ -119,7 +119,7 @@ impl Weights {
         Self { tensors }
     }
 
-    fn get(&self, name: &str) -> &[Vec<f64>] {
+    pub(crate) fn get(&self, name: &str) -> &[Vec<f64>] {
         &self.tensors[name]
     }
 
@@ -132,7 +132,7 @@ impl Weights {
     }
 }
 
-fn times(rows: &[Vec<f64>], x: &[f64]) -> Vec<f64> {
+pub(crate) fn times(rows: &[Vec<f64>], x: &[f64]) -> Vec<f64> {
     rows.iter().map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
 }
 
@@ -315,7 +315,7 @@ fn capped(x: f64, cap: Option<f64>) -> f64 {
     cap.map_or(x, |cap| cap * (x / cap).tanh())
 }
 
-fn add(x: &mut [f64], y: &[f64]) {
+pub(crate) fn add(x: &mut [f64], y: &[f64]) {
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 

@@ -16,7 +16,7 @@ const TOLERANCE: f64 = 3e-4;
 const TOKENS: usize = 100;
 
 /// Standard deviation of all logits, and the root-mean-square difference in such units.
-fn distance(ours: &[Vec<f32>], plain: &[Vec<f64>]) -> (f64, f64) {
+pub(crate) fn distance(ours: &[Vec<f32>], plain: &[Vec<f64>]) -> (f64, f64) {
     let all: Vec<f64> = plain.iter().flatten().copied().collect();
     let mean = all.iter().sum::<f64>() / all.len() as f64;
     let deviation = (all.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / all.len() as f64).sqrt();

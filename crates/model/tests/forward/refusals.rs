@@ -47,7 +47,7 @@ fn with_key(tiny: &TinyModel, name: &str, value: &Value) -> String {
 fn keys() {
     let llama = TinyModel::llama();
     let cases = [
-        ("general.architecture", Value::String("mamba".into()), "architecture \"mamba\" is not supported"),
+        ("general.architecture", Value::String("rwkv7".into()), "architecture \"rwkv7\" is not supported"),
         ("general.architecture", Value::Bool(false), "\"general.architecture\" is missing"),
         ("llama.block_count", Value::U32(0), "\"llama.block_count\" should be from 1 to 1024, but is 0"),
         ("llama.block_count", Value::U32(1 << 30), "\"llama.block_count\" should be from 1"),
@@ -217,7 +217,12 @@ fn forward(
         columns.iter().map(|&(token, position, sequence)| Column { token, position, sequence }).collect();
     let mut cache = model.new_kv_cache(KvType::F16, 4).unwrap();
     let mut logits = vec![0.0; logits_of.len() * model.config().vocab_size];
-    model.forward(&mut Workspace::new(), &mut cache, &Batch { columns: &columns, tables, logits_of }, &mut logits)
+    model.forward(
+        &mut Workspace::new(),
+        &mut cache,
+        &Batch { columns: &columns, tables, logits_of, adapters: &[] },
+        &mut logits,
+    )
 }
 
 #[test]
@@ -257,7 +262,7 @@ fn caches_and_room_for_logits() {
     let model = load(&TinyModel::llama(), 1);
     let mut other = load(&TinyModel::gemma3(), 1).new_kv_cache(KvType::F16, 1).unwrap();
     let columns = [Column { token: 1, position: 0, sequence: 0 }];
-    let batch = Batch { columns: &columns, tables: &[&[0]], logits_of: &[0] };
+    let batch = Batch { columns: &columns, tables: &[&[0]], logits_of: &[0], adapters: &[] };
     let mut workspace = Workspace::new();
     let vocab = model.config().vocab_size;
     assert_eq!(model.forward(&mut workspace, &mut other, &batch, &mut vec![0.0; vocab]), Err(ForwardError::Cache));

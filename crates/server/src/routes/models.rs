@@ -7,26 +7,39 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use protocol::{ErrorBody, Model, ModelList};
-use service::ModelStatus;
+use service::{ModelState, ModelStatus};
 
 use crate::app::App;
 use crate::error::ApiError;
 
-fn wire(model: ModelStatus) -> Model {
-    Model {
+/// A model, and each of its adapters as a model of its own; those that cannot be asked for are left out.
+fn wire(model: ModelStatus) -> Vec<Model> {
+    let base = Model {
         id: model.id,
         object: "model".to_owned(),
         created: model.created,
         owned_by: "tokenworks".to_owned(),
         max_model_len: model.context_len,
+        parent: None,
         aliases: model.aliases,
-    }
+    };
+    let offered = |state: &ModelState| matches!(state, ModelState::Loaded | ModelState::Unloaded);
+    let adapters = model.adapters.into_iter().filter(|adapter| offered(&adapter.state));
+    let adapters = adapters.map(|adapter| Model {
+        id: format!("{}:{}", base.id, adapter.name),
+        created: adapter.created.unwrap_or(base.created),
+        parent: Some(base.id.clone()),
+        aliases: base.aliases.iter().map(|alias| format!("{alias}:{}", adapter.name)).collect(),
+        ..base.clone()
+    });
+    let adapters: Vec<Model> = adapters.collect();
+    std::iter::once(base).chain(adapters).collect()
 }
 
 /// The models served, those that are loaded when they are asked for included.
 #[utoipa::path(get, path = "/v1/models", operation_id = "listModels", tag = "models", responses((status = 200, body = ModelList, description = "The answer")))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
-    let data = app.pool.models().into_iter().map(wire).collect();
+    let data = app.pool.models().into_iter().flat_map(wire).collect();
     Json(ModelList { object: "list".to_owned(), data })
 }
 
@@ -46,7 +59,7 @@ pub(crate) async fn one(
 ) -> Result<Json<Model>, ApiError> {
     // Percent escapes that are no UTF-8 name nothing.
     let Path(id) = id.map_err(|_rejected| ApiError::route_not_found(uri.path()))?;
-    let named = |model: &ModelStatus| model.id == id || model.aliases.contains(&id);
-    let model = app.pool.models().into_iter().find(named);
-    model.map(|model| Json(wire(model))).ok_or_else(|| ApiError::model_not_found(&id))
+    let named = |model: &Model| model.id == id || model.aliases.contains(&id);
+    let model = app.pool.models().into_iter().flat_map(wire).find(named);
+    model.map(Json).ok_or_else(|| ApiError::model_not_found(&id))
 }

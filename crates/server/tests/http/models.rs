@@ -1,6 +1,7 @@
 //! Models that come and go behind the server: what clients hear meanwhile, and what the operator sees and does.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use economics::books::{Books, BootstrapKey};
 use metering::Meter;
 use serde_json::{Value, json};
 use server::{KeyConfig, Server, ServerConfig, hash_key};
-use service::{BoxFuture, Lease, Line, ModelPool, ModelState, ModelStatus, PoolError};
+use service::{AdapterStatus, BoxFuture, Lease, Line, ModelPool, ModelState, ModelStatus, PoolError};
 
 use crate::books::{ADMIN, Shop, open_books};
 use crate::client::{Answer, JSON, get, post, send};
@@ -24,6 +25,7 @@ struct Fake {
     pinned: Mutex<bool>,
     refusal: Mutex<Option<PoolError>>,
     done: Mutex<Vec<String>>,
+    adapters: Mutex<Vec<AdapterStatus>>,
 }
 
 impl Fake {
@@ -34,6 +36,7 @@ impl Fake {
             pinned: Mutex::default(),
             refusal: Mutex::default(),
             done: Mutex::default(),
+            adapters: Mutex::default(),
         })
     }
 
@@ -51,6 +54,7 @@ impl Fake {
             running: 0,
             waiting: 0,
             idle: loaded.then_some(Duration::from_secs(5)),
+            adapters: self.adapters.lock().unwrap().clone(),
             state,
         }
     }
@@ -102,6 +106,27 @@ impl ModelPool for Fake {
 
     fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
         Box::pin(std::future::ready(self.change(name, "unload", ModelState::Unloaded)))
+    }
+
+    fn load_adapter<'a>(
+        &'a self,
+        model: &'a str,
+        adapter: &'a str,
+        path: &'a Path,
+    ) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
+        let done = self.change(model, &format!("load {adapter} from {} into", path.display()), ModelState::Loaded);
+        let state = ModelState::Loaded;
+        let adapter = AdapterStatus { name: adapter.to_owned(), state, bytes: 10, created: Some(9) };
+        let done = done.map(|_| {
+            self.adapters.lock().unwrap().push(adapter);
+            self.status()
+        });
+        Box::pin(std::future::ready(done))
+    }
+
+    fn unload_adapter<'a>(&'a self, model: &'a str, adapter: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
+        self.adapters.lock().unwrap().retain(|known| known.name != adapter);
+        Box::pin(std::future::ready(self.change(model, &format!("unload {adapter} from"), ModelState::Loaded)))
     }
 
     fn pin(&self, _name: &str, pinned: bool) -> Result<ModelStatus, PoolError> {
@@ -237,6 +262,46 @@ async fn the_operator_loads_unloads_and_pins() {
         [json!({"command": "load"}), json!({"command": "unload"}), json!({"pinned": true}), json!({"command": "load"})];
     let expected: Vec<_> = commands.iter().map(|command| (&actor, &record, command)).collect();
     assert_eq!(acts, expected);
+}
+
+#[tokio::test]
+async fn adapters_are_loaded_listed_as_models_and_unloaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let bootstrap =
+        BootstrapKey { name: "ops".into(), hash: hash_key(SECRET, ADMIN).parse().unwrap(), max_priority: 0 };
+    let books = open_books(folder.path(), vec![bootstrap], "scripted");
+    let pool = Fake::new();
+    let address = serve(&pool, Some(books)).await;
+    let path = "/models/other%2Fname/adapters";
+    let loaded = admin(address, "POST", path, json!({"name": "legal", "path": "/srv/legal"})).await;
+    assert_eq!(loaded.status, 200, "{}", loaded.text());
+    let adapter = json!({"name": "legal", "state": "loaded", "reason": null, "weight_bytes": 10});
+    assert_eq!(loaded.json()["adapters"], json!([adapter]));
+    assert_eq!(admin(address, "GET", path, Value::Null).await.json()["data"], json!([adapter]));
+    for (body, field) in [
+        (json!({"path": "/srv/legal"}), "name"),
+        (json!({"name": "legal"}), "path"),
+        (json!({"name": 1, "path": "/srv/legal"}), "name"),
+        (json!({"name": "a", "path": "/srv/legal", "scale": 2}), "scale"),
+    ] {
+        let wrong = admin(address, "POST", path, body).await;
+        assert_eq!((wrong.status, wrong.error().param.as_deref()), (400, Some(field)));
+    }
+    let bearer = format!("Authorization: Bearer {ADMIN}");
+    let listed = send(address, "GET", "/v1/models", &[bearer.as_str()], b"").await.json();
+    assert_eq!(
+        (&listed["data"][1]["id"], &listed["data"][1]["parent"], &listed["data"][1]["aliases"]),
+        (&json!("scripted:legal"), &json!("scripted"), &json!(["other/name:legal"]))
+    );
+    let unloaded = admin(address, "DELETE", "/models/scripted/adapters/legal", Value::Null).await.json();
+    assert_eq!(unloaded["adapters"], json!([]));
+    assert_eq!(*pool.done.lock().unwrap(), ["load legal from /srv/legal into scripted", "unload legal from scripted"]);
+    let known = vec!["legal".to_owned(), "medical".to_owned()];
+    let (model, adapter) = ("scripted".to_owned(), "none".to_owned());
+    pool.refuse(Some(PoolError::UnknownAdapter { model, adapter, known }));
+    let unknown = admin(address, "DELETE", "/models/scripted/adapters/none", Value::Null).await;
+    assert_eq!((unknown.status, unknown.error().code.as_deref()), (404, Some("model_not_found")));
+    assert!(unknown.error().message.contains("it has: legal, medical"), "{}", unknown.text());
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ impl ScriptedLine {
             card: ModelCard {
                 id: "scripted".into(),
                 aliases: vec!["other/name".into()],
+                base: None,
                 created: 1_700_000_000,
                 context_len: 2048,
                 vocab_size: 256,

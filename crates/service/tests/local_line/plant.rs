@@ -120,7 +120,7 @@ impl Plant {
     }
 
     pub(crate) fn with(script: Script, config: EngineConfig, template: Option<&str>) -> Self {
-        let shape = RunnerShape { vocab_size: VOCAB_SIZE, context_len: CONTEXT_LEN, kv_blocks: 64 };
+        let shape = RunnerShape { vocab_size: VOCAB_SIZE, context_len: CONTEXT_LEN, kv_blocks: 64, states: false };
         let engine = Arc::new(LocalEngine::start(Box::new(ScriptRunner(script, shape)), config).unwrap());
         let meter = Arc::new(Meter::new());
         let name = LocalLineConfig { id: "m".to_owned(), ..LocalLineConfig::default() };

@@ -1,6 +1,6 @@
 //! One tiny model of each architecture, and of what its files may declare.
 
-use super::{Architecture, RopeStretch, TinyExperts, TinyModel};
+use super::{Architecture, RopeStretch, TinyExperts, TinyModel, TinyStateSpace};
 
 impl TinyModel {
     /// Qwen2: three layers.
@@ -35,6 +35,12 @@ impl TinyModel {
         Self { architecture: Architecture::Gemma2, layers: 4, sliding_window: 40, seed: 6, ..Self::llama() }
     }
 
+    /// Mamba: three layers.
+    #[must_use]
+    pub fn mamba() -> Self {
+        Self { architecture: Architecture::Mamba, layers: 3, seed: 10, ..Self::llama() }
+    }
+
     /// The same with experts; a token goes through two of five.
     #[must_use]
     pub fn with_experts(mut self) -> Self {
@@ -52,6 +58,7 @@ impl TinyModel {
             heads: 4 * self.heads,
             kv_heads: 4 * self.kv_heads,
             experts: self.experts.map(|_| TinyExperts { count: 32, used: 4 }),
+            state_space: TinyStateSpace { time_step_rank: 256, ..self.state_space },
             ..self
         }
     }
@@ -60,6 +67,8 @@ impl TinyModel {
     #[must_use]
     pub fn variants() -> Vec<(&'static str, Self)> {
         let stretched = |rope_stretch| Self { rope_stretch, ..Self::llama() };
+        let sizes = TinyStateSpace { conv_kernel: 3, state_size: 8, dt_b_c_rms: true, ..Self::mamba().state_space };
+        let normed = Self { state_space: sizes, ..Self::mamba() };
         vec![
             ("llama", Self::llama()),
             ("llama-linear", stretched(RopeStretch::Linear(4.0))),
@@ -76,6 +85,8 @@ impl TinyModel {
             ("phi3-longrope", Self { rope_stretch: RopeStretch::Longrope, ..Self::phi3() }),
             ("gemma2", Self::gemma2()),
             ("gemma3", Self::gemma3()),
+            ("mamba", Self::mamba()),
+            ("falcon-mamba", Self { separate_head: true, seed: 11, ..normed }),
         ]
     }
 }

@@ -3,7 +3,7 @@
 use formats::FormatError;
 use formats::gguf::{TensorType, Value, Writer};
 
-use super::{Architecture, RopeStretch, TinyExperts, TinyModel};
+use super::{Architecture, RopeStretch, TinyExperts, TinyModel, TinyStateSpace};
 use crate::vocabulary::{self, VOCAB_SIZE};
 use crate::{Random, quantize};
 
@@ -41,11 +41,16 @@ impl TinyModel {
             (Architecture::Phi3, _) => "phi3",
             (Architecture::Gemma2, _) => "gemma2",
             (Architecture::Gemma3, _) => "gemma3",
+            (Architecture::Mamba, _) => "mamba",
         }
     }
 
     fn write_keys(&self, writer: &mut Writer) {
         let architecture = self.name();
+        if self.architecture == Architecture::Mamba {
+            self.write_state_space_keys(writer);
+            return;
+        }
         let mut sizes = vec![
             ("block_count", self.layers),
             ("context_length", self.context_len),
@@ -84,6 +89,28 @@ impl TinyModel {
         }
     }
 
+    /// Keys as llama.cpp's converter writes them.
+    fn write_state_space_keys(&self, writer: &mut Writer) {
+        let TinyStateSpace { conv_kernel, state_size, time_step_rank, dt_b_c_rms } = self.state_space;
+        writer.key("general.architecture", Value::String("mamba".to_owned()));
+        writer.key("general.name", Value::String("tiny mamba".to_owned()));
+        for (key, size) in [
+            ("block_count", self.layers),
+            ("context_length", self.context_len),
+            ("embedding_length", self.hidden),
+            ("feed_forward_length", 0),
+            ("attention.head_count", 0),
+            ("ssm.conv_kernel", conv_kernel),
+            ("ssm.inner_size", 2 * self.hidden),
+            ("ssm.state_size", state_size),
+            ("ssm.time_step_rank", time_step_rank),
+        ] {
+            writer.key(&format!("mamba.{key}"), Value::U32(size));
+        }
+        writer.key("mamba.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
+        writer.key("mamba.ssm.dt_b_c_rms", Value::Bool(dt_b_c_rms));
+    }
+
     /// How rotary angles are stretched; gives back the floats that belong to it.
     fn write_stretch(&self, writer: &mut Writer) -> Vec<(&'static str, f32)> {
         let (name, floats) = match self.rope_stretch {
@@ -111,10 +138,31 @@ impl TinyModel {
         }
     }
 
+    fn write_state_space(&self, tensors: &mut Tensors, layer: u32) -> Result<(), FormatError> {
+        let TinyStateSpace { conv_kernel, state_size, time_step_rank, .. } = self.state_space;
+        let (hidden, inner) = (self.hidden, 2 * self.hidden);
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        tensors.matrix(&name("ssm_in.weight"), hidden, (2 * inner).into(), 1.5)?;
+        tensors.table(&name("ssm_conv1d.weight"), (conv_kernel, inner), |random, _| random.normal())?;
+        tensors.bias(&name("ssm_conv1d.bias"), inner)?;
+        tensors.matrix(&name("ssm_x.weight"), inner, (time_step_rank + 2 * state_size).into(), 1.5)?;
+        tensors.matrix(&name("ssm_dt.weight"), time_step_rank, inner.into(), 1.0)?;
+        // Time steps around a fifth: what is remembered fades over a few positions, or over dozens.
+        tensors.vector(&name("ssm_dt.bias"), inner, -1.5, 0.5)?;
+        #[expect(clippy::cast_precision_loss, reason = "sizes of tiny models")]
+        let fading = |random: &mut Random, n: u32| -0.1 * (n + 1) as f32 * (0.2 * random.normal()).exp();
+        tensors.table(&name("ssm_a"), (state_size, inner), fading)?;
+        tensors.vector(&name("ssm_d"), inner, 1.0, 0.5)?;
+        tensors.matrix(&name("ssm_out.weight"), inner, hidden.into(), 1.0)
+    }
+
     fn write_layer(&self, tensors: &mut Tensors, layer: u32) -> Result<(), FormatError> {
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
         let hidden = self.hidden;
         tensors.norm(&name("attn_norm"), hidden, 1.0)?;
+        if self.architecture == Architecture::Mamba {
+            return self.write_state_space(tensors, layer);
+        }
         self.write_attention(tensors, layer)?;
         tensors.norm(&name("ffn_norm"), hidden, 1.0)?;
         self.write_feed_forward(tensors, layer)?;
@@ -205,6 +253,19 @@ impl Tensors {
         let values: Vec<f32> = (0..dims.iter().product::<u64>()).map(|_| self.random.normal() * scale).collect();
         let bytes = quantize(ty, &values).unwrap_or_default();
         self.writer.tensor(name, ty, dims, bytes)?;
+        Ok(())
+    }
+
+    /// A table that stays in floats; `value` is given the place in a row.
+    fn table(
+        &mut self,
+        name: &str,
+        (cols, rows): (u32, u32),
+        value: impl Fn(&mut Random, u32) -> f32,
+    ) -> Result<(), FormatError> {
+        let random = &mut self.random;
+        let bytes = (0..rows).flat_map(|_| 0..cols).flat_map(|col| value(random, col).to_le_bytes()).collect();
+        self.writer.tensor(name, TensorType::F32, &[cols.into(), rows.into()], bytes)?;
         Ok(())
     }
 

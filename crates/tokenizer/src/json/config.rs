@@ -15,6 +15,9 @@ pub(super) const FILE: &str = "tokenizer_config.json";
 pub(super) const GENERATION_FILE: &str = "generation_config.json";
 pub(super) const TEMPLATE_FILE: &str = "chat_template.jinja";
 
+/// Most ids in front of a text, or behind it: real files have one or two.
+const AROUND_MAX: usize = 256;
+
 /// `tokenizer_config.json`.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ConfigFile {
@@ -223,6 +226,13 @@ fn around(post_processor: &PostProcessor, vocabulary: &Vocabulary) -> Result<(Ve
                     .ok_or_else(|| fault("post_processor.special_tokens", format!("\"{}\" is not there", shown(id))))?;
                 for &id in &token.ids {
                     side.push(checked(id)?);
+                    // Pieces times ids: a small file could ask for any memory.
+                    if side.len() > AROUND_MAX {
+                        return Err(fault(
+                            "post_processor",
+                            format!("more than {AROUND_MAX} tokens are put beside a text"),
+                        ));
+                    }
                 }
             }
         }

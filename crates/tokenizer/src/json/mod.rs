@@ -2,6 +2,7 @@
 
 mod config;
 mod file;
+mod growth;
 
 use std::fs::File;
 use std::io::Read;
@@ -178,7 +179,8 @@ fn spelling(file: &TokenizerFile, kind: ModelKind) -> Result<Spelling, Tokenizer
 }
 
 fn pipeline(file: TokenizerFile, kind: ModelKind, vocabulary: &Vocabulary) -> Result<Pipeline, TokenizerError> {
-    check_charsmaps(file.normalizer.as_ref())?;
+    let table_growth = check_charsmaps(file.normalizer.as_ref())?;
+    growth::check(file.normalizer.as_ref(), file.pre_tokenizer.as_ref(), table_growth)?;
     let normalizer = part::<NormalizerWrapper>("normalizer", file.normalizer)?;
     let mut inside = file.pre_tokenizer.clone();
     let pre_tokenizer_inside = if inside.as_mut().is_some_and(prepend_never) {
@@ -269,15 +271,17 @@ fn bpe(model: Model, vocabulary: &Vocabulary) -> Result<BPE, TokenizerError> {
     builder.build().map_err(|error| fault("model", error.to_string()))
 }
 
-/// Checks the sizes in tables of replacements: the crate takes memory for as much as they say.
-fn check_charsmaps(normalizer: Option<&Value>) -> Result<(), TokenizerError> {
+/// Checks the sizes in tables of replacements: the crate takes memory for as much as they say. Gives the bytes of the longest
+/// replacement.
+fn check_charsmaps(normalizer: Option<&Value>) -> Result<u64, TokenizerError> {
+    let mut longest = 1;
     for object in normalizer.into_iter().flat_map(|value| objects(value, "normalizers")) {
         let Some(table) = object.get("precompiled_charsmap").and_then(Value::as_str) else { continue };
         let field = "normalizer.precompiled_charsmap";
         let table = STANDARD.decode(table).map_err(|error| fault(field, error.to_string()))?;
-        check_charsmap(&table).map_err(|reason| fault(field, reason))?;
+        longest = longest.max(check_charsmap(&table).map_err(|reason| fault(field, reason))?);
     }
-    Ok(())
+    Ok(longest)
 }
 
 /// Makes what puts a space in front of the first word of a text put none, and tells whether there was such.

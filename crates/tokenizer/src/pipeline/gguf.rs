@@ -125,11 +125,15 @@ fn charsmap(gguf: &Gguf) -> Result<Option<Precompiled>, TokenizerError> {
     Precompiled::from(&bytes).map(Some).map_err(|error| invalid(CHARSMAP_KEY, error))
 }
 
-/// Whether the sizes in a table of replacements are true: a trie of that many bytes in units of four, then texts.
+/// Longest replacement in a table; SentencePiece's own has 33 bytes.
+const REPLACEMENT_BYTES_MAX: usize = 255;
+
+/// Whether the sizes in a table of replacements are true: a trie of that many bytes in units of four, then texts, each of which
+/// ends with a zero. Gives the bytes of the longest, at least 1.
 ///
 /// # Errors
 /// What is wrong.
-pub(crate) fn check_charsmap(bytes: &[u8]) -> Result<(), String> {
+pub(crate) fn check_charsmap(bytes: &[u8]) -> Result<u64, String> {
     let Some((size, rest)) = bytes.split_first_chunk::<4>() else {
         return Err(format!("it has {} bytes, too few for a size", bytes.len()));
     };
@@ -137,5 +141,10 @@ pub(crate) fn check_charsmap(bytes: &[u8]) -> Result<(), String> {
     if size == 0 || size % 4 != 0 || size as usize > rest.len() {
         return Err(format!("its trie cannot have {size} bytes: {} follow", rest.len()));
     }
-    Ok(())
+    let texts = rest.get(size as usize..).unwrap_or_default();
+    let longest = texts.split(|&byte| byte == 0).map(<[u8]>::len).max().unwrap_or(0);
+    if longest > REPLACEMENT_BYTES_MAX {
+        return Err(format!("a replacement of {longest} bytes is longer than {REPLACEMENT_BYTES_MAX}"));
+    }
+    Ok(longest.max(1) as u64)
 }

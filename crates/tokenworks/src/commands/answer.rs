@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::Context;
 use super::pull::consent;
+use crate::adapter;
 use crate::assembly::{self, Drafts, Production};
 use crate::catalogue::ModelRef;
 use crate::cli::Sampling;
@@ -17,14 +18,23 @@ use crate::error::{Error, Kind, Result};
 use crate::memory::KvRoom;
 use crate::output::duration;
 
-/// Starts the line that a command asks; models that are not here are fetched first, a draft model only if asked for.
+/// Starts the line that a command asks, of the model or of an adapter (its configured name, or a path); models that are not
+/// here are fetched first, a draft model only if asked for.
 ///
 /// # Errors
-/// The model cannot be fetched, loaded or started.
-pub fn start_line(context: &Context, model: &ModelRef, drafts: Drafts) -> Result<Production> {
+/// The model or its adapter cannot be found, fetched, loaded or started.
+pub fn start_line(context: &Context, model: &ModelRef, adapter: Option<&str>, drafts: Drafts) -> Result<Production> {
+    let own = context.settings.models.get(&model.name).cloned().unwrap_or_default();
+    let found = adapter.map(|wanted| adapter::find(&model.name, &own, wanted)).transpose()?;
     let pool = assembly::thread_pool(context)?;
     let loaded = assembly::load(context, model, &pool, &|builtin| consent(context, builtin, false), drafts)?;
-    loaded.start(context, &Arc::new(Meter::new()), None, KvRoom::default())
+    // Before the KV cache takes its share of what is free.
+    let weights = found.map(|(full, path)| Ok((adapter::load(&full, &path, &loaded.model)?, full))).transpose()?;
+    let mut production = loaded.start(context, &Arc::new(Meter::new()), None, KvRoom::default())?;
+    if let Some((weights, full)) = weights {
+        production.line = Arc::new(adapter::line(&production.line, full, &weights));
+    }
+    Ok(production)
 }
 
 /// A runtime for one person: requests are few, the engine has its own threads.

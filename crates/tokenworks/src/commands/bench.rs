@@ -9,7 +9,7 @@
 mod rig;
 
 use kernels::{Isa, probe};
-use model::{BLOCK_TOKENS, KvType, Model, ModelConfig};
+use model::{KvType, Model, ModelConfig};
 use rig::{Rig, Speeds, Work};
 use serde::Serialize;
 
@@ -104,7 +104,7 @@ pub fn bench(context: &Context, args: &cli::Bench) -> Result<()> {
         architecture: model.config().architecture,
         weight_bytes: model.weight_bytes() as u64,
         kv_type: kv_type.name(),
-        kv_bytes_per_token: (model.kv_block_bytes(kv_type) / BLOCK_TOKENS) as u64,
+        kv_bytes_per_token: (model.kv_block_bytes(kv_type) / model.config().block_tokens()) as u64,
         machine,
         threads: pool.threads(),
         repetitions: args.repetitions,
@@ -178,7 +178,10 @@ fn share(
         Work::Decode { sequences: 1, depth } => {
             // Which layers see only a window is the model's own affair: all of them count as if they did.
             let seen = (depth + decode_tokens / 2).min(config.sliding_window.unwrap_or(usize::MAX));
-            let read = model.weight_bytes() + model.kv_block_bytes(kv_type) / BLOCK_TOKENS * seen;
+            let block = model.kv_block_bytes(kv_type);
+            // A state is read whole, and written.
+            let kv = if config.state_space.is_some() { 2 * block } else { block / config.block_tokens() * seen };
+            let read = model.weight_bytes() + kv;
             (Limit::MemoryBandwidth, speed * read as f64 / machine.memory_bytes_per_second.max(1.0))
         }
         Work::Decode { .. } => (Limit::IntegerPeak, speed * 2.0 * (layers + head) as f64 / peak),

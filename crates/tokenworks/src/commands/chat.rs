@@ -24,7 +24,7 @@ const HELP: &str =
 /// No such model, the model has no chat template, or the terminal cannot be used.
 pub fn chat(context: &Context, args: &cli::Chat) -> Result<()> {
     let model = context.model(args.model.as_deref())?;
-    let production = start_line(context, &model, Drafts::Loaded)?;
+    let production = start_line(context, &model, args.adapter.as_deref(), Drafts::Loaded)?;
     let runtime = runtime()?;
     // Asks nothing, but finds out whether the model can chat before the person has typed anything.
     let hello = vec![message("user", "hello")];
@@ -64,7 +64,7 @@ impl Talk<'_> {
     fn read_terminal(&mut self) -> Result<()> {
         let terminal = |e: ReadlineError| Error::failure("cannot read from this terminal").because(e);
         let mut editor = DefaultEditor::new().map_err(terminal)?;
-        self.context.output.note(format_args!("{}: /help lists the commands", self.production.facts.name));
+        self.context.output.note(format_args!("{}: /help lists the commands", self.production.line.card().id));
         loop {
             match editor.readline("> ") {
                 Ok(line) => {

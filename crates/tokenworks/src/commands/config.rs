@@ -44,6 +44,9 @@ struct ModelReport {
     kv_type: Option<&'static str>,
     kv_bytes: Option<u64>,
     kv_tokens: Option<u64>,
+    /// The KV cache for people.
+    #[serde(skip)]
+    kv: Option<String>,
     draft: Option<DraftReport>,
 }
 
@@ -126,6 +129,13 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     if let Some(template) = &own.chat_template {
         assembly::compile_template(context, &model.name, template)?;
     }
+    for (adapter, path) in &own.adapters {
+        formats::adapter::Adapter::open(path).map_err(|e| {
+            Error::usage(format!("models.{name}.adapters.{adapter}: cannot use {}", path.display()))
+                .because(chain(&e))
+                .hint(crate::adapter::HINT)
+        })?;
+    }
     let draft = draft_model::reference(context, &model, &own)?;
     let mut report = ModelReport {
         name: model.name.clone(),
@@ -170,6 +180,7 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     report.context_cut = demand.cut(&budget);
     report.weight_bytes = Some(gguf.file_len());
     report.kv_type = Some(demand.kv_type.name());
+    report.kv = Some(budget.shown(demand.kv_type));
     report.kv_bytes = Some(budget.bytes);
     report.kv_tokens = Some(budget.tokens);
     Ok(report)
@@ -187,14 +198,10 @@ fn show_report(output: Output, report: &Report) -> Result<()> {
         None => output.line("no configuration file; the defaults, the environment and the flags are good")?,
     }
     for model in &report.models {
-        match (model.context_len, model.kv_type, model.kv_bytes, model.kv_tokens) {
-            (Some(context), Some(kv_type), Some(kv), Some(tokens)) => output.line(format_args!(
-                "model {}: context {} tokens, KV cache {} of {kv_type} = {} tokens",
-                model.name,
-                grouped(context),
-                bytes(kv),
-                grouped(tokens)
-            ))?,
+        match (model.context_len, &model.kv) {
+            (Some(context), Some(kv)) => {
+                output.line(format_args!("model {}: context {} tokens, KV cache {kv}", model.name, grouped(context)))?
+            }
             _ => output.line(format_args!("model {}: not fetched yet, so its memory is not checked", model.name))?,
         }
         if let Some(cut) = &model.context_cut {
@@ -279,5 +286,8 @@ fn shown(value: &Checked) -> Value {
         Checked::Seconds(s) => Value::from(*s),
         Checked::Size(n) => Value::from(*n),
         Checked::List(items) => Value::from(items.clone()),
+        Checked::Paths(paths) => {
+            paths.iter().map(|(name, path)| (name.clone(), path.to_string_lossy().into_owned())).collect()
+        }
     }
 }

@@ -75,7 +75,7 @@ impl Score {
 pub fn run(context: &Context, args: &cli::Perplexity) -> Result<()> {
     let model = context.model(Some(&args.model))?;
     let text = read(&args.file)?;
-    let production = start_line(context, &model, Drafts::LeftOut)?;
+    let production = start_line(context, &model, None, Drafts::LeftOut)?;
     let line = production.line.as_ref();
     let ctx = args.ctx as usize;
     if ctx > line.card().context_len {

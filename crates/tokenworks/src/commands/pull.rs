@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::assembly;
 use crate::catalogue::{self, BUILTINS, Builtin, ModelRef, Source};
-use crate::cli::{self, ModelAct, NamedModel};
+use crate::cli::{self, AdapterAct, ModelAct, NamedModel};
 use crate::desk::{Books, part};
 use crate::error::{Error, Result};
 use crate::output::{bytes, table};
@@ -86,22 +86,62 @@ pub fn models(context: &Context, args: &cli::Models) -> Result<()> {
         Some(ModelAct::Unload(model)) => act(context, model, ("POST", "unload", Value::Null)),
         Some(ModelAct::Pin(model)) => act(context, model, ("PUT", "pin", json!({"pinned": true}))),
         Some(ModelAct::Unpin(model)) => act(context, model, ("PUT", "pin", json!({"pinned": false}))),
+        Some(ModelAct::Adapter(act)) => adapter(context, act),
     }
 }
 
 /// Gives the running server a command on a model, and shows what it says of the model then.
 fn act(context: &Context, model: &NamedModel, (method, command, body): (&str, &str, Value)) -> Result<()> {
-    let server = Books::served(context)?.ok_or_else(|| {
-        Error::failure("no server runs here")
-            .because("its models are in its memory only")
-            .hint("start one: tokenworks serve; or name the data folder of the one that runs: --data-dir DIR")
-    })?;
+    let server = running(context)?;
     let shown = server.send(method, &format!("/models/{}/{command}", part(&model.name)), &body)?;
     if model.json {
         return context.output.json(&shown);
     }
     let name = shown["name"].as_str().unwrap_or(&model.name);
     context.output.line(format_args!("{name}: {}", state(&shown)))
+}
+
+/// The server that runs in the data folder.
+fn running(context: &Context) -> Result<Books> {
+    Books::served(context)?.ok_or_else(|| {
+        Error::failure("no server runs here")
+            .because("its models are in its memory only")
+            .hint("start one: tokenworks serve; or name the data folder of the one that runs: --data-dir DIR")
+    })
+}
+
+/// Carries out a command on the adapters of a model, and shows those that it has then.
+fn adapter(context: &Context, act: &AdapterAct) -> Result<()> {
+    let server = running(context)?;
+    let route = |model: &str| format!("/models/{}/adapters", part(model));
+    let (mut shown, as_json, list) = match act {
+        AdapterAct::List(model) => (server.get(&route(&model.name))?, model.json, "data"),
+        AdapterAct::Load(load) => {
+            let named = &load.named;
+            // The server may stand in another folder.
+            let path = load.path.canonicalize().map_err(|e| {
+                let what = format!("cannot find the adapter {}", load.path.display());
+                Error::usage(what).because(e).hint("name a folder of PEFT or a GGUF file")
+            })?;
+            let body = json!({"name": named.adapter, "path": path});
+            (server.send("POST", &route(&named.model), &body)?, named.json, "adapters")
+        }
+        AdapterAct::Unload(named) => {
+            let route = format!("{}/{}", route(&named.model), part(&named.adapter));
+            (server.send("DELETE", &route, &Value::Null)?, named.json, "adapters")
+        }
+    };
+    let adapters = shown[list].take();
+    if as_json {
+        return context.output.json(&adapters);
+    }
+    let adapters = adapters.as_array().map(Vec::as_slice).unwrap_or_default();
+    if adapters.is_empty() {
+        context.output.note("no adapters");
+        return Ok(());
+    }
+    let line = |adapter: &Value| format!("{}: {}", adapter["name"].as_str().unwrap_or_default(), state(adapter));
+    adapters.iter().try_for_each(|adapter| context.output.line(line(adapter)))
 }
 
 /// A model's state and what it takes, for a person.

@@ -30,7 +30,7 @@ struct Answer<'a> {
 pub fn run(context: &Context, args: &cli::Run) -> Result<()> {
     let model = context.model(args.model.as_deref())?;
     let text = prompt(args.prompt.as_deref())?;
-    let production = start_line(context, &model, Drafts::Loaded)?;
+    let production = start_line(context, &model, args.adapter.as_deref(), Drafts::Loaded)?;
     let raw = args.raw || !production.facts.has_chat_template;
     if raw && args.system.is_some() {
         return Err(Error::usage(format!("{} has no chat template, so --system has no place", model.name))

@@ -305,13 +305,7 @@ fn banner(
             text.push_str(&format!("  context    {cut}\n"));
         }
         text.push_str(&format!("  weights    {}\n", bytes(facts.weight_bytes)));
-        text.push_str(&format!(
-            "  KV cache   {} of {} = {} tokens in {} blocks\n",
-            bytes(facts.kv.bytes),
-            facts.kv_type.name(),
-            grouped(facts.kv.tokens),
-            grouped(facts.kv.blocks)
-        ));
+        text.push_str(&format!("  KV cache   {}\n", facts.kv.shown(facts.kv_type)));
         if let Some(draft) = &facts.draft {
             text.push_str(&format!(
                 "  draft      {}: weights {}, KV cache {}\n             {}\n",
@@ -383,7 +377,7 @@ mod tests {
             context_len: 2048,
             context_cut: None,
             weight_bytes: 100 << 20,
-            kv: KvBudget { blocks: 64, bytes: 64 << 20, tokens: 2048, context_len: 2048 },
+            kv: KvBudget { blocks: 64, bytes: 64 << 20, tokens: 2048, context_len: 2048, states: false },
             kv_type: KvType::F16,
             draft: None,
             available: Some(1 << 30),

@@ -19,6 +19,8 @@ pub enum Kind {
     Size,
     /// A list of texts (in the environment: separated by commas).
     List,
+    /// A table of names and paths.
+    Paths,
     /// What is logged: a level, and others for single parts.
     Filter,
 }
@@ -107,6 +109,7 @@ pub const MODEL_KEYS: &[Key] = &[
     unset("kv_type", Kind::Choice(&["f16", "q8_0"]), "\"q8_0\"", "how this model's keys and values are kept"),
     unset("load", Kind::Choice(&["start", "demand"]), "\"demand\"", "\"start\": `serve` loads it at its start; \"demand\": `serve` offers it and loads it when it is asked for (default: only if the command line names it)"),
     set("pinned", Kind::Bool, "false", "never unloaded but by command"),
+    unset("adapters", Kind::Paths, "{ legal = \"adapters/legal\" }", "LoRA adapters that are loaded with the model, by name: folders of PEFT or GGUF files; requests choose one as NAME:ADAPTER"),
     unset("draft_model", Kind::Text, "\"hf:owner/repo/small-Q4_0.gguf\"", "a small model of the same vocabulary that guesses ahead while engine.speculation is auto: a name, hf:owner/repo/file or a path"),
 ];
 

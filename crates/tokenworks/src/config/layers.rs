@@ -313,7 +313,9 @@ fn plain(value: &DeValue<'_>) -> Value {
         DeValue::Boolean(b) => Value::Boolean(*b),
         DeValue::Datetime(d) => Value::Datetime(*d),
         DeValue::Array(items) => Value::Array(items.iter().map(|i| plain(i.get_ref())).collect()),
-        DeValue::Table(_) => Value::Table(toml::Table::new()),
+        DeValue::Table(items) => {
+            Value::Table(items.iter().map(|(name, item)| (name.get_ref().to_string(), plain(item.get_ref()))).collect())
+        }
     }
 }
 

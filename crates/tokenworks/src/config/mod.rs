@@ -12,6 +12,7 @@ pub use keys::{API_KEY_KEYS, KEYS, Key, Kind, MODEL_KEYS, nearest, variable};
 pub use layers::{CONFIG_VARIABLE, Entry, Layers, Origin};
 pub use settings::{
     ApiKey, EngineSettings, LoadTime, LogSettings, ModelSettings, ServerSettings, Settings, TemplateSource,
+    adapter_name_problem,
 };
 pub use value::{Checked, parse_size};
 

@@ -146,6 +146,8 @@ pub struct ModelSettings {
     pub pinned: bool,
     /// The model that guesses ahead for it.
     pub draft_model: Option<String>,
+    /// Where its adapters are, by name.
+    pub adapters: BTreeMap<String, PathBuf>,
 }
 
 /// When `serve` loads a model.
@@ -318,6 +320,20 @@ fn api_key(entries: &Entries, place: &Origin) -> Result<ApiKey> {
     })
 }
 
+/// Longest name of an adapter.
+const ADAPTER_NAME_MOST: usize = 64;
+
+/// What is wrong with the name of an adapter, if anything. It stands behind a colon in `model`, and in paths of routes.
+#[must_use]
+pub fn adapter_name_problem(name: &str) -> Option<String> {
+    let good = !name.starts_with('.')
+        && (1..=ADAPTER_NAME_MOST).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let shown: String = name.chars().take(ADAPTER_NAME_MOST).flat_map(char::escape_debug).collect();
+    let rule = format!("letters, digits, -, _ and . only, at most {ADAPTER_NAME_MOST}, the first no dot");
+    (!good).then(|| format!("\"{shown}\" is no name for an adapter ({rule})"))
+}
+
 fn model_settings(table: &Table<'_>) -> Result<ModelSettings> {
     let chat_template = match (table.text("chat_template")?, table.path("chat_template_file")?) {
         (Some(_), Some(_)) => {
@@ -338,6 +354,7 @@ fn model_settings(table: &Table<'_>) -> Result<ModelSettings> {
         load: table.text("load")?.map(|word| if word == "demand" { LoadTime::Demand } else { LoadTime::Start }),
         pinned: table.truth("pinned")?,
         draft_model: table.reference("draft_model")?,
+        adapters: table.paths("adapters")?,
     })
 }
 
@@ -377,6 +394,18 @@ impl Table<'_> {
         match self.get(name).map(|e| &e.value) {
             None => Ok(None),
             Some(Checked::Path(path)) => Ok(Some(path.clone())),
+            Some(_) => Err(self.wrong(name)),
+        }
+    }
+
+    fn paths(&self, name: &str) -> Result<BTreeMap<String, PathBuf>> {
+        match self.get(name).map(|e| &e.value) {
+            None => Ok(BTreeMap::new()),
+            Some(Checked::Paths(paths)) => match paths.keys().find_map(|own| adapter_name_problem(own)) {
+                None => Ok(paths.clone()),
+                Some(problem) => Err(Error::usage(format!("{}: {problem}", self.place(name)))
+                    .hint("for example: adapters.legal = \"adapters/legal\"")),
+            },
             Some(_) => Err(self.wrong(name)),
         }
     }
@@ -445,6 +474,22 @@ impl Table<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_adapters_play_no_tricks() {
+        for good in ["legal", "a-b_c.2", "0"] {
+            assert_eq!(adapter_name_problem(good), None, "{good}");
+        }
+        for bad in ["", ".", "..", "../x", "a/b", "a\\b", "a:b", "a b", ".hidden", "ä", "a\0", &"x".repeat(65)] {
+            assert!(adapter_name_problem(bad).is_some(), "{bad:?}");
+        }
+        let text = "[models.m.adapters]\nlegal = \"l\"\n[models.n]\nadapters.x = \"/x.gguf\"\n";
+        let found = settings(text).unwrap();
+        assert_eq!(found.models["m"].adapters["legal"], PathBuf::from("/etc/l"));
+        assert_eq!(found.models["n"].adapters["x"], PathBuf::from("/x.gguf"));
+        let refused = settings("[models.m]\nadapters.\"../x\" = \"l\"").unwrap_err();
+        assert!(refused.what.contains("no name for an adapter"), "{refused}");
+    }
 
     fn settings(text: &str) -> Result<Settings> {
         with_flags(text, &[])

@@ -1,5 +1,6 @@
 //! Turning a raw value into what its key may be; every refusal says what was expected.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use toml::Value;
@@ -23,6 +24,8 @@ pub enum Checked {
     Size(u64),
     /// Texts.
     List(Vec<String>),
+    /// Paths by name.
+    Paths(BTreeMap<String, PathBuf>),
 }
 
 /// Checks a TOML value. Relative paths count from `base`.
@@ -54,6 +57,12 @@ pub(super) fn check(kind: Kind, value: &Value, base: &Path) -> Result<Checked, S
             .collect::<Option<Vec<_>>>()
             .map(Checked::List)
             .map_or_else(expected, Ok),
+        (Kind::Paths, Value::Table(items)) => items
+            .iter()
+            .map(|(name, path)| Some((name.clone(), base.join(path.as_str().filter(|path| !path.is_empty())?))))
+            .collect::<Option<BTreeMap<_, _>>>()
+            .map(Checked::Paths)
+            .map_or_else(expected, Ok),
         _ => expected(),
     }
 }
@@ -83,6 +92,7 @@ fn describe(kind: Kind) -> String {
         Kind::Seconds(min, max) => format!("seconds from {min} to {max}"),
         Kind::Size => "a size such as \"512MiB\"".to_owned(),
         Kind::List => "a list of texts".to_owned(),
+        Kind::Paths => "a table of names and paths".to_owned(),
         Kind::Filter => {
             format!("one of {}, or such levels for single parts like \"info,server=debug\"", LEVELS.join(", "))
         }
@@ -185,6 +195,17 @@ mod tests {
         for key in KEYS.iter().chain(MODEL_KEYS).chain(API_KEY_KEYS) {
             let table: toml::Table = format!("x = {}", key.example).parse().unwrap();
             check(key.kind, &table["x"], Path::new("")).unwrap();
+        }
+    }
+
+    #[test]
+    fn tables_of_paths_count_from_the_file() {
+        let table: toml::Table = "x = { a = \"lora/a\", b = \"/b.gguf\" }".parse().unwrap();
+        let paths = BTreeMap::from([("a".to_owned(), "/base/lora/a".into()), ("b".to_owned(), "/b.gguf".into())]);
+        assert_eq!(check(Kind::Paths, &table["x"], Path::new("/base")), Ok(Checked::Paths(paths)));
+        for wrong in ["x = { a = 1 }", "x = { a = \"\" }", "x = [\"a\"]"] {
+            let table: toml::Table = wrong.parse().unwrap();
+            assert!(check(Kind::Paths, &table["x"], Path::new("")).unwrap_err().contains("a table of names and paths"));
         }
     }
 

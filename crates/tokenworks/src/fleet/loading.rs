@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::policy::{Resident, make_room};
-use super::{Inner, Outcome, Running};
+use super::{Inner, Outcome, Running, adapters};
 use crate::assembly::{self, Drafts, Production};
 use crate::catalogue::Builtin;
 use crate::commands::pull::consent;
@@ -28,6 +28,8 @@ struct Look {
     need: Need,
     /// The part of that which is for its own cache.
     set_aside: u64,
+    /// The part that its adapters need.
+    adapters: u64,
     context_len: usize,
 }
 
@@ -143,9 +145,9 @@ fn set_aside(inner: &Inner, index: usize, look: &Look) {
 async fn make(inner: &Arc<Inner>, index: usize, look: Look, asks: bool) -> Result<()> {
     let residents = inner.residents(&inner.slots(), index);
     let others = residents.iter().fold(0_u64, |sum, other: &Resident| sum.saturating_add(other.takes.total()));
-    let most = inner.limit.map(|limit| limit.saturating_sub(others));
+    let most = inner.limit.map(|limit| limit.saturating_sub(others).saturating_sub(look.adapters));
     let made = off_thread(inner, move |inner| produce(inner, index, (most, look.set_aside), asks)).await;
-    let Production { line, engine, facts } = match made {
+    let Production { line, engine, model, facts } = match made {
         Ok(production) => production,
         Err(error) => {
             inner.with(index, |slot| slot.takes = Need::default());
@@ -153,13 +155,25 @@ async fn make(inner: &Arc<Inner>, index: usize, look: Look, asks: bool) -> Resul
         }
     };
     let open = Arc::clone(&line);
+    let adapted = (Arc::clone(&line), Arc::clone(&model));
+    let adapter_bytes = match off_thread(inner, move |inner| adapters::load_all(inner, index, &adapted, asks)).await {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            inner.with(index, |slot| {
+                slot.takes = Need::default();
+                adapters::forget_weights(slot);
+            });
+            return Err(error);
+        }
+    };
     inner.with(index, |slot| {
         slot.state = ModelState::Loaded;
         slot.takes = facts.takes();
+        slot.takes.weights = slot.takes.weights.saturating_add(adapter_bytes);
         slot.context_len = Some(facts.context_len);
         slot.used = Instant::now();
         slot.failed = None;
-        slot.running = Some(Running { line, engine, uses: Arc::default(), facts });
+        slot.running = Some(Running { line, engine, model, uses: Arc::default(), facts });
     });
     if inner.closed() {
         open.close();
@@ -191,7 +205,8 @@ fn look(inner: &Inner, index: usize, asks: bool) -> Result<Look> {
         None => None,
     };
     let draft_bytes = draft.as_ref().map_or(0, |draft| draft.gguf.file_len());
-    let weights = gguf.file_len().saturating_add(draft_bytes);
+    let adapters = adapters::file_bytes(inner, index);
+    let weights = gguf.file_len().saturating_add(draft_bytes).saturating_add(adapters);
     let room = inner.limit.map(|limit| limit.saturating_sub(weights));
     let demand = KvDemand { available: room, ..KvDemand::of(name, &config, &own, &context.settings.engine)? };
     if demand.wanted.is_some() && room != Some(0) {
@@ -201,7 +216,7 @@ fn look(inner: &Inner, index: usize, asks: bool) -> Result<Look> {
     let block = draft.as_ref().and_then(|draft| draft.config.kv_block_bytes(demand.kv_type)).unwrap_or(0) as u64;
     let draft_kv = (set_aside / demand.block_bytes.max(1)).saturating_mul(block);
     let context_len = usize::try_from(demand.context_len).unwrap_or(usize::MAX);
-    Ok(Look { need: Need { weights, kv: set_aside.saturating_add(draft_kv) }, set_aside, context_len })
+    Ok(Look { need: Need { weights, kv: set_aside.saturating_add(draft_kv) }, set_aside, adapters, context_len })
 }
 
 /// Whether the terms of a model are accepted; only at the start is there a person to be asked.
@@ -281,6 +296,7 @@ async fn drain(inner: &Arc<Inner>, index: usize) {
     let running = inner.with(index, |slot| {
         slot.state = ModelState::Unloaded;
         slot.takes = Need::default();
+        adapters::forget_weights(slot);
         slot.running.take()
     });
     // Not under the lock: the process that renders its chats ends with it.
@@ -289,7 +305,7 @@ async fn drain(inner: &Arc<Inner>, index: usize) {
 }
 
 /// Work that takes long, off the runtime's threads.
-async fn off_thread<T: Send + 'static>(
+pub(super) async fn off_thread<T: Send + 'static>(
     inner: &Arc<Inner>,
     work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
 ) -> Result<T> {

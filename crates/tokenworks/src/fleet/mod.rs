@@ -4,9 +4,12 @@
 //! Whatever loads or unloads does it in one turn after the other, in a task of its own: it goes on when whoever asked goes
 //! away. The work itself is off the runtime's threads. The lock over the slots is held for moments only, never over work.
 
+mod adapters;
 mod loading;
 pub mod policy;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,6 +18,7 @@ use engine::LocalEngine;
 use inference::Gauges;
 use kernels::ThreadPool;
 use metering::Meter;
+use model::Model;
 use service::{BoxFuture, Charging, Lease, Line, LocalLine, ModelPool, ModelState, ModelStatus, PoolError};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout, timeout_at};
@@ -25,6 +29,7 @@ use crate::commands::Context;
 use crate::config::LoadTime;
 use crate::error::Result;
 use crate::memory::{self, Need};
+use adapters::Adapter;
 use policy::Resident;
 
 /// How long a request waits for its model to be loaded.
@@ -91,12 +96,16 @@ struct Slot {
     failed: Option<Instant>,
     running: Option<Running>,
     attempt: Option<Attempt>,
+    /// Those that belong to it, by name, in memory or not.
+    adapters: BTreeMap<String, Adapter>,
 }
 
 /// A model in memory.
 struct Running {
     line: Arc<LocalLine>,
     engine: Arc<LocalEngine>,
+    /// The weights, for which adapters are loaded.
+    model: Arc<Model>,
     /// Shared by all uses of the line.
     uses: Arc<()>,
     facts: Facts,
@@ -123,8 +132,9 @@ impl Running {
 }
 
 impl Slot {
-    fn new(pinned: bool) -> Self {
+    fn new(pinned: bool, adapters: BTreeMap<String, Adapter>) -> Self {
         Self {
+            adapters,
             state: ModelState::Unloaded,
             pinned,
             takes: Need::default(),
@@ -154,8 +164,11 @@ impl Fleet {
     #[must_use]
     pub fn new(works: Works, offers: Vec<Offer>) -> Self {
         let settings = &works.context.settings;
-        let pinned = |offer: &Offer| settings.models.get(&offer.model.name).is_some_and(|own| own.pinned);
-        let slots = offers.iter().map(|offer| Slot::new(pinned(offer))).collect();
+        let slot = |offer: &Offer| {
+            let own = settings.models.get(&offer.model.name).cloned().unwrap_or_default();
+            Slot::new(own.pinned, own.adapters.into_iter().map(|(name, path)| (name, Adapter::new(path))).collect())
+        };
+        let slots = offers.iter().map(slot).collect();
         let limit = settings.engine.memory.or_else(memory::available);
         let waiting = Semaphore::new(settings.engine.max_waiting.min(Semaphore::MAX_PERMITS));
         Self(Arc::new(Inner {
@@ -233,8 +246,8 @@ impl Fleet {
         Ok(attempt)
     }
 
-    /// Waits for a model to be loaded, with others, for a bounded time.
-    async fn wait_for(&self, index: usize) -> Result<Lease, PoolError> {
+    /// Waits for a model to be loaded, with others, for a bounded time; gives its line, or that of an adapter.
+    async fn wait_for(&self, index: usize, adapter: Option<&str>) -> Result<Lease, PoolError> {
         let inner = &self.0;
         if let Some(reason) = inner.failed_just_now(index) {
             return Err(PoolError::Failed { model: inner.name(index), reason });
@@ -245,8 +258,8 @@ impl Fleet {
         let deadline = tokio::time::Instant::now() + LINE_WAIT;
         loop {
             // Where it is unloaded again before its turn comes, it is loaded once more.
-            if let Some(lease) = inner.lease(index) {
-                return Ok(lease);
+            if let Some(lease) = inner.lease(index, adapter) {
+                return lease;
             }
             let attempt = self.attempt(index)?;
             match timeout_at(deadline, inner.outcome(index, attempt)).await {
@@ -287,12 +300,16 @@ impl Inner {
         own.or_else(other).ok_or_else(|| PoolError::Unknown { name: name.to_owned() })
     }
 
-    /// A use of a model that is loaded.
-    fn lease(&self, index: usize) -> Option<Lease> {
+    /// A use of a model that is loaded, with an adapter or without.
+    fn lease(&self, index: usize, adapter: Option<&str>) -> Option<Result<Lease, PoolError>> {
         let lease = self.with(index, |slot| {
             let running = slot.running.as_ref().filter(|_| slot.state == ModelState::Loaded)?;
             slot.used = Instant::now();
-            Some(Lease::new(Arc::clone(&running.line) as Arc<dyn Line>, Arc::clone(&running.uses)))
+            let uses = Arc::clone(&running.uses);
+            Some(match adapter {
+                None => Ok(Lease::new(Arc::clone(&running.line) as Arc<dyn Line>, uses)),
+                Some(name) => self.adapted(index, slot, name).map(|line| Lease::new(line, uses)),
+            })
         });
         lease.flatten()
     }
@@ -357,6 +374,7 @@ impl Inner {
             running: gauges.running,
             waiting: gauges.waiting,
             idle: slot.idle(),
+            adapters: slot.adapters.iter().map(|(name, adapter)| adapter.status(name)).collect(),
         }
     }
 
@@ -381,10 +399,10 @@ impl ModelPool for Fleet {
 
     fn line<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Lease, PoolError>> {
         Box::pin(async move {
-            let index = self.0.index(name)?;
-            match self.0.lease(index) {
-                Some(lease) => Ok(lease),
-                None => self.wait_for(index).await,
+            let (index, adapter) = self.0.find(name)?;
+            match self.0.lease(index, adapter) {
+                Some(lease) => lease,
+                None => self.wait_for(index, adapter).await,
             }
         })
     }
@@ -407,6 +425,27 @@ impl ModelPool for Fleet {
             // Goes on by itself when it takes longer.
             let task = tokio::spawn(async move { loading::unload(&inner, index, None).await });
             let _ = timeout(COMMAND_WAIT, task).await;
+            self.0.status_of(index)
+        })
+    }
+
+    fn load_adapter<'a>(
+        &'a self,
+        model: &'a str,
+        adapter: &'a str,
+        path: &'a Path,
+    ) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
+        Box::pin(async move {
+            let index = self.0.index(model)?;
+            adapters::load(&self.0, index, adapter, path).await?;
+            self.0.status_of(index)
+        })
+    }
+
+    fn unload_adapter<'a>(&'a self, model: &'a str, adapter: &'a str) -> BoxFuture<'a, Result<ModelStatus, PoolError>> {
+        Box::pin(async move {
+            let index = self.0.index(model)?;
+            adapters::unload(&self.0, index, adapter).await?;
             self.0.status_of(index)
         })
     }

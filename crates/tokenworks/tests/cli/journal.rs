@@ -46,6 +46,7 @@ fn admitted(books: &Arc<Books>, key: &str, id: u8) -> Ticket {
         id: EntryId([id; 16]),
         identity: &identity,
         model: "tiny",
+        base: None,
         input: 20,
         max_output: 10,
         tag: "",

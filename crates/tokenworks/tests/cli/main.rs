@@ -1,6 +1,7 @@
 //! The program as a person meets it: exit codes, standard output, words of errors.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod adapters;
 mod alerts;
 mod books;
 mod catalogue;
@@ -12,6 +13,7 @@ mod fleet;
 mod journal;
 mod quantize;
 mod serving;
+mod state_space;
 mod support;
 mod templates;
 mod tiny_model;

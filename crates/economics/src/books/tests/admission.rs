@@ -42,6 +42,45 @@ fn the_charge_is_the_same_in_reply_usage_report_and_invoice() {
 }
 
 #[test]
+fn an_adapter_pays_its_own_price_or_its_bases() {
+    let plan = Plan {
+        models: Some(vec![MODEL.into(), "gpt-4-turbo:priced".into(), "gpt-4-turbo:plain".into()]),
+        ..Plan::plain("basic")
+    };
+    let plant = plant_with(vec![example_tier()], plan, budget(1000 * IN + 1000 * OUT));
+    let (input, output) = ("0.02 per 1K".parse().unwrap(), "0.06 per 1K".parse().unwrap());
+    let own = PriceSpec::flat("standard", "gpt-4-turbo:priced", input, output);
+    plant.books.change(Record::Price(own), "test", NOW).unwrap();
+    let identity = plant.books.identify("tw_one", "", NOW).unwrap();
+    let admit = |model, base| {
+        let (identity, tag, user) = (&identity, "", "");
+        let admission =
+            Admission { id: next_id(), identity, model, base, input: 10, max_output: 1, tag, user, now_ms: NOW };
+        plant.books.admit(admission)
+    };
+    assert!(matches!(admit("gpt-4-turbo:plain", None).map(drop), Err(AdmitError::UnknownPrice(_))));
+    assert_eq!(
+        admit("gpt-4-turbo:other", Some(MODEL)).map(drop).unwrap_err(),
+        AdmitError::NotInPlan("gpt-4-turbo:other".into()),
+        "each by its name"
+    );
+    for (model, paid) in [("gpt-4-turbo:plain", 10 * IN), ("gpt-4-turbo:priced", 20 * IN)] {
+        let mut ticket = admit(model, Some(MODEL)).unwrap();
+        let quantities = Quantities { in_uncached: 10, ..Quantities::default() };
+        assert_eq!(ticket.settle(&quantities, End::Stop, NOW).unwrap().charge.list, Nano(paid), "{model}");
+    }
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let day = 86_400_000;
+    let report = rollup::report(plant.books.ledger(), NOW - day, NOW + day).unwrap();
+    let named: Vec<&str> = report.iter().map(|row| row.model.as_str()).collect();
+    assert!(
+        named.contains(&MODEL) && named.contains(&"gpt-4-turbo:priced") && !named.contains(&"gpt-4-turbo:plain"),
+        "{named:?}"
+    );
+    plant.check();
+}
+
+#[test]
 fn what_cannot_run_is_refused_by_name_and_holds_nothing() {
     let plan = Plan { models: Some(vec![MODEL.into()]), ..Plan::plain("basic") };
     let plant = plant_with(vec![example_tier()], plan, budget(100 * IN + 3 * OUT));
@@ -50,6 +89,7 @@ fn what_cannot_run_is_refused_by_name_and_holds_nothing() {
         id: next_id(),
         identity: &identity,
         model: MODEL,
+        base: None,
         input: 1,
         max_output: 1,
         tag: "",
@@ -183,8 +223,17 @@ fn the_house_and_the_configuration_s_keys_ask_for_nothing() {
     assert!(ops.scopes.contains(&Scope::Plant) && ops.max_priority == 9);
     for identity in [plant.books.identify_house("someone").unwrap(), ops] {
         let (id, identity) = (next_id(), &identity);
-        let admission =
-            Admission { id, identity, model: "tiny", input: 5, max_output: 500, tag: "", user: "", now_ms: NOW };
+        let admission = Admission {
+            id,
+            identity,
+            model: "tiny",
+            base: None,
+            input: 5,
+            max_output: 500,
+            tag: "",
+            user: "",
+            now_ms: NOW,
+        };
         let mut ticket = plant.books.admit(admission).unwrap();
         let charge = ticket.settle(&used(5, 9), End::Stop, NOW).unwrap().charge;
         assert_eq!((charge.total(), charge.lines.len()), (Nano::ZERO, 2));

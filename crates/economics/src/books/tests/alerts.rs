@@ -81,8 +81,17 @@ fn what_a_crash_left_unraised_is_raised_at_the_start_once() {
     plant.books.change(Record::Organisation(organisation), "admin", NOW).unwrap();
     let identity = plant.books.identify("tw_one", "ann", NOW).unwrap();
     let (id, identity) = (next_id(), &identity);
-    let admission =
-        Admission { id, identity, model: MODEL, input: 0, max_output: 10, tag: "", user: "ann", now_ms: NOW };
+    let admission = Admission {
+        id,
+        identity,
+        model: MODEL,
+        base: None,
+        input: 0,
+        max_output: 10,
+        tag: "",
+        user: "ann",
+        now_ms: NOW,
+    };
     let mut ticket = plant.books.admit(admission).unwrap();
     let progress = ticket.progress(&used(0, 6));
     let pages = [Unfinished { id: id.0, start: ticket.page(), progress: Some(progress) }];

@@ -37,6 +37,7 @@ fn a_settlement_always_fits_the_longest_names_and_the_most_tiers_too() {
         id: next_id(),
         identity: &identity,
         model: MODEL,
+        base: None,
         input: 40,
         max_output: 60,
         tag: &tag,

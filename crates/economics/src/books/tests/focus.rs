@@ -91,8 +91,10 @@ impl Plant {
         let identity = &self.books.identify("tw_one", "", now_ms).unwrap();
         let id = next_id();
         let (model, tag, user) = (MODEL, "night \"run\"", "u,1");
-        let mut ticket =
-            self.books.admit(Admission { id, identity, model, input, max_output, tag, user, now_ms }).unwrap();
+        let mut ticket = self
+            .books
+            .admit(Admission { id, identity, model, base: None, input, max_output, tag, user, now_ms })
+            .unwrap();
         while let Extension::Granted(_) = ticket.extend(now_ms) {}
         ticket.settle(quantities, End::Stop, now_ms).unwrap();
         id

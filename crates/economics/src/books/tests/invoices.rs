@@ -19,7 +19,9 @@ impl Plant {
     fn admit_at(&self, input: u64, now_ms: i64) -> Ticket {
         let identity = &self.books.identify("tw_one", "", now_ms).unwrap();
         let (id, tag, user) = (next_id(), "", "");
-        self.books.admit(Admission { id, identity, model: MODEL, input, max_output: 8, tag, user, now_ms }).unwrap()
+        self.books
+            .admit(Admission { id, identity, model: MODEL, base: None, input, max_output: 8, tag, user, now_ms })
+            .unwrap()
     }
 
     fn charge_at(&self, input: u64, now_ms: i64) -> EntryId {

@@ -83,6 +83,7 @@ fn changes_are_seen_by_the_other(url: &str) {
         id,
         identity: &identity,
         model: MODEL,
+        base: None,
         input: 1,
         max_output: 1,
         tag: "",

@@ -208,7 +208,8 @@ impl Simulation {
         let (input, max_output) = (self.random.below(40), self.random.below(80));
         let (id, identity) = (next_id(), &identity);
         let user = END_USERS[usize::try_from(self.random.below(3)).unwrap()];
-        let admission = Admission { id, identity, model, input, max_output, tag: "", user, now_ms: self.now_ms };
+        let admission =
+            Admission { id, identity, model, base: None, input, max_output, tag: "", user, now_ms: self.now_ms };
         match self.plant.books.admit(admission) {
             Ok(ticket) => {
                 self.pages.insert(id.0, Unfinished { id: id.0, start: ticket.page(), progress: None });
@@ -263,8 +264,17 @@ impl Simulation {
         let Some(id) = self.outside.received.keys().min().copied() else { return };
         let (id, identity) = (EntryId(id), &identity);
         let input = self.random.below(3);
-        let admission =
-            Admission { id, identity, model: MODEL, input, max_output: 1, tag: "", user: "", now_ms: self.now_ms };
+        let admission = Admission {
+            id,
+            identity,
+            model: MODEL,
+            base: None,
+            input,
+            max_output: 1,
+            tag: "",
+            user: "",
+            now_ms: self.now_ms,
+        };
         // When a limit is reached or the money is spent, that is said first.
         let refused = self.plant.books.admit(admission).map(drop).unwrap_err();
         let known = matches!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Extension, Path, Request, State};
 use serde_json::{Value, json};
-use service::{ModelState, ModelStatus, PoolError};
+use service::{AdapterStatus, ModelState, ModelStatus, PoolError};
 
 use super::{Admin, Answer};
 use crate::app::{App, unix_ms};
@@ -16,15 +16,11 @@ use crate::routes::read;
 
 /// A model as administrators see it.
 fn shown(model: &ModelStatus) -> Value {
-    let reason = match &model.state {
-        ModelState::Failed { reason } => Some(reason),
-        _ => None,
-    };
     json!({
         "name": model.id,
         "aliases": model.aliases,
         "state": model.state.name(),
-        "reason": reason,
+        "reason": reason(&model.state),
         "pinned": model.pinned,
         "context_len": model.context_len,
         "weight_bytes": model.weight_bytes,
@@ -32,7 +28,26 @@ fn shown(model: &ModelStatus) -> Value {
         "running": model.running,
         "waiting": model.waiting,
         "idle_seconds": model.idle.map(|idle| idle.as_secs()),
+        "adapters": model.adapters.iter().map(shown_adapter).collect::<Vec<_>>(),
     })
+}
+
+/// An adapter as administrators see it.
+fn shown_adapter(adapter: &AdapterStatus) -> Value {
+    json!({
+        "name": adapter.name,
+        "state": adapter.state.name(),
+        "reason": reason(&adapter.state),
+        "weight_bytes": adapter.bytes,
+    })
+}
+
+/// Why it failed, if it did.
+fn reason(state: &ModelState) -> Option<&str> {
+    match state {
+        ModelState::Failed { reason } => Some(reason),
+        _ => None,
+    }
 }
 
 /// As for clients, with the reason of a failure: it is the operator who asks.
@@ -47,12 +62,17 @@ fn told(error: PoolError) -> ApiError {
 
 /// Writes a command on a model into the audit, before it is carried out. Gives the model's own name.
 async fn note(app: &App, admin: Admin, name: &str, command: Value) -> Result<String, ApiError> {
-    let named = |model: &ModelStatus| model.id == name || model.aliases.iter().any(|alias| alias == name);
-    let model = app.pool.models().into_iter().find(named).ok_or_else(|| ApiError::model_not_found(name))?;
+    let model = find(app, name)?;
     let id = model.id.clone();
     let write = move |admin: &Admin| Ok(admin.books.note_model(&id, &command, admin.actor(), unix_ms())?);
     admin.run(write).await?;
     Ok(model.id)
+}
+
+/// The model that is called so.
+fn find(app: &App, name: &str) -> Result<ModelStatus, ApiError> {
+    let named = |model: &ModelStatus| model.id == name || model.aliases.iter().any(|alias| alias == name);
+    app.pool.models().into_iter().find(named).ok_or_else(|| ApiError::model_not_found(name))
 }
 
 /// The models offered, and the memory they share.
@@ -61,7 +81,7 @@ async fn note(app: &App, admin: Admin, name: &str, command: Value) -> Result<Str
     path = "/admin/v1/models",
     tag = "administration",
     responses(
-        (status = 200, body = Object, description = "`data`: models with `name`, `aliases`, `state` (`unloaded`, `loading`, `loaded`, `draining` or `failed`, with its `reason`), `pinned`, `weight_bytes`, `kv_bytes`, `running`, `waiting`, `idle_seconds`; `memory`: bytes `taken` of the `limit` for all of them"),
+        (status = 200, body = Object, description = "`data`: models with `name`, `aliases`, `state` (`unloaded`, `loading`, `loaded`, `draining` or `failed`, with its `reason`), `pinned`, `weight_bytes`, `kv_bytes`, `running`, `waiting`, `idle_seconds`, `adapters`; `memory`: bytes `taken` of the `limit` for all of them"),
         (status = 403, body = protocol::ErrorBody, description = "Not with this key")
     )
 )]
@@ -138,5 +158,78 @@ pub(crate) async fn pin(State(app): State<Arc<App>>, Path(name): Path<String>, r
     fields.finish()?;
     let name = note(&app, admin, &name, json!({"pinned": pinned})).await?;
     let model = app.pool.pin(&name, pinned).map_err(told)?;
+    Ok(Json(shown(&model)))
+}
+
+/// The adapters of a model.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/models/{name}/adapters",
+    tag = "administration",
+    params(("name" = String, Path, description = "The model's name")),
+    responses(
+        (status = 200, body = Object, description = "`data`: adapters with `name`, `state` (`unloaded` while the model is, `loaded`, `draining` or `failed`, with its `reason`) and `weight_bytes`; clients ask for one as `MODEL:NAME`"),
+        (status = 404, body = protocol::ErrorBody, description = "No such model is offered")
+    )
+)]
+pub(crate) async fn adapters(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
+    Admin::of_plant(&app, &caller)?;
+    let data: Vec<Value> = find(&app, &name)?.adapters.iter().map(shown_adapter).collect();
+    Ok(Json(json!({"object": "list", "data": data})))
+}
+
+/// Loads a LoRA adapter of a model from a folder or file of the server's machine; it is kept until it is unloaded, also
+/// when the model leaves memory and comes back.
+#[utoipa::path(
+    post,
+    path = "/admin/v1/models/{name}/adapters",
+    tag = "administration",
+    params(("name" = String, Path, description = "The model's name")),
+    request_body(content = Object, example = json!({"name": "legal", "path": "/srv/adapters/legal"})),
+    responses(
+        (status = 200, body = Object, description = "The model with its adapters"),
+        (status = 400, body = protocol::ErrorBody, description = "A field is wrong"),
+        (status = 404, body = protocol::ErrorBody, description = "No such model is offered"),
+        (status = 503, body = protocol::ErrorBody, description = "It does not fit into memory (the message shows the arithmetic), or cannot be loaded for this model")
+    )
+)]
+pub(crate) async fn load_adapter(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
+    let (_ticket, caller, mut fields) = read(&app, request).await?;
+    let admin = Admin::of_plant(&app, &caller)?;
+    let adapter = fields.string("name")?.ok_or_else(|| missing("name", "a string"))?;
+    let path = fields.string("path")?.ok_or_else(|| missing("path", "a string"))?;
+    fields.finish()?;
+    let command = json!({"command": "load adapter", "adapter": adapter, "path": path});
+    let name = note(&app, admin, &name, command).await?;
+    let model = app.pool.load_adapter(&name, &adapter, std::path::Path::new(&path)).await.map_err(told)?;
+    Ok(Json(shown(&model)))
+}
+
+/// Unloads an adapter once its requests have ended; until then it stays.
+#[utoipa::path(
+    delete,
+    path = "/admin/v1/models/{name}/adapters/{adapter}",
+    tag = "administration",
+    params(
+        ("name" = String, Path, description = "The model's name"),
+        ("adapter" = String, Path, description = "The adapter's own name")
+    ),
+    responses(
+        (status = 200, body = Object, description = "The model; the adapter is in it with `state` `draining` while its requests take longer than an answer may"),
+        (status = 404, body = protocol::ErrorBody, description = "No such model, or no such adapter")
+    )
+)]
+pub(crate) async fn unload_adapter(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path((name, adapter)): Path<(String, String)>,
+) -> Answer {
+    let admin = Admin::of_plant(&app, &caller)?;
+    let name = note(&app, admin, &name, json!({"command": "unload adapter", "adapter": adapter})).await?;
+    let model = app.pool.unload_adapter(&name, &adapter).await.map_err(told)?;
     Ok(Json(shown(&model)))
 }

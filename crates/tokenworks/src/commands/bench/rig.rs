@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use model::{BLOCK_TOKENS, Batch, BlockId, Column, KvCache, KvType, Model, Workspace};
+use model::{Batch, BlockId, Column, KvCache, KvType, Model, Workspace};
 use serde::Serialize;
 
 use crate::error::{Error, Result, chain};
@@ -93,7 +93,7 @@ impl<'a> Rig<'a> {
         decode_tokens: usize,
         chunk: usize,
     ) -> Result<Self> {
-        let blocks = |work: &Work| work.sequences() * work.positions(decode_tokens).div_ceil(BLOCK_TOKENS);
+        let blocks = |work: &Work| work.sequences() * model.config().blocks_for(work.positions(decode_tokens));
         let cache = model
             .new_kv_cache(kv_type, works.iter().map(blocks).max().unwrap_or(1))
             .map_err(|e| Error::failure("cannot make the KV cache").because(chain(&e)).hint("measure fewer tokens"))?;
@@ -118,7 +118,8 @@ impl<'a> Rig<'a> {
     /// Lays the block tables out, sequence after sequence, and fills what stands before the first step. What the other
     /// sequences hold does not matter for the time, only that it is memory of their own: they get copies.
     fn prepare(&mut self, work: Work) -> Result<()> {
-        let each = work.positions(self.decode_tokens).div_ceil(BLOCK_TOKENS);
+        let config = self.model.config();
+        let each = config.blocks_for(work.positions(self.decode_tokens));
         let id = |n: usize| BlockId::try_from(n).map_err(|e| Error::failure("too many blocks").because(e));
         self.tables = (0..work.sequences())
             .map(|sequence| (sequence * each..(sequence + 1) * each).map(id).collect())
@@ -127,9 +128,8 @@ impl<'a> Rig<'a> {
             && depth > 0
         {
             self.prefill(depth)?;
-            for (sequence, block) in (1..sequences).flat_map(|s| (0..depth.div_ceil(BLOCK_TOKENS)).map(move |b| (s, b)))
-            {
-                self.cache.copy_block(self.tables[0][block], self.tables[sequence][block], BLOCK_TOKENS);
+            for (sequence, block) in (1..sequences).flat_map(|s| (0..config.blocks_for(depth)).map(move |b| (s, b))) {
+                self.cache.copy_block(self.tables[0][block], self.tables[sequence][block], config.block_tokens());
             }
         }
         Ok(())
@@ -166,7 +166,7 @@ impl<'a> Rig<'a> {
 
     fn forward(&mut self, columns: &[Column], sequences: usize, logits_of: &[u32]) -> Result<()> {
         let tables: Vec<&[BlockId]> = self.tables.iter().take(sequences).map(Vec::as_slice).collect();
-        let batch = Batch { columns, tables: &tables, logits_of };
+        let batch = Batch { columns, tables: &tables, logits_of, adapters: &[] };
         let logits = &mut self.logits[..logits_of.len() * self.model.config().vocab_size];
         self.model
             .forward(&mut self.workspace, &mut self.cache, &batch, logits)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use formats::gguf::Gguf;
 use kernels::ThreadPool;
-use model::{BLOCK_TOKENS, Batch, BlockId, Column, KvCache, KvType, Model, Workspace};
+use model::{Batch, BlockId, Column, KvCache, KvType, Model, Workspace};
 
 use super::COLUMNS;
 use crate::assembly::file_error;
@@ -22,7 +22,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(gguf: &Gguf, ctx: usize, pool: &Arc<ThreadPool>) -> Result<Self> {
         let model = Model::load(gguf, pool).map_err(|e| file_error(gguf.path(), &e))?;
-        let blocks = ctx.div_ceil(BLOCK_TOKENS);
+        let blocks = model.config().blocks_for(ctx);
         let cache = model
             .new_kv_cache(KvType::F16, blocks)
             .map_err(|e| Error::failure("cannot make the KV cache").because(chain(&e)).hint("give a smaller --ctx"))?;
@@ -44,7 +44,7 @@ impl Reader {
         let column = |position: usize| Ok(Column { token: window[position], position: number(position)?, sequence: 0 });
         let columns = columns.map(column).collect::<Result<Vec<_>>>()?;
         let logits_of = scored.map(|position| number(position - first)).collect::<Result<Vec<_>>>()?;
-        let batch = Batch { columns: &columns, tables: &[&self.table], logits_of: &logits_of };
+        let batch = Batch { columns: &columns, tables: &[&self.table], logits_of: &logits_of, adapters: &[] };
         let logits = &mut self.logits[..logits_of.len() * self.model.config().vocab_size];
         self.model.forward(&mut self.workspace, &mut self.cache, &batch, logits).map_err(|e| failed(chain(&e)))
     }
