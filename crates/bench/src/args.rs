@@ -55,9 +55,10 @@ pub struct LoadArgs {
     /// Where the server listens; the paths /v1/… and /metrics are appended
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub url: String,
-    /// Model to ask for; the first of /v1/models when not given
-    #[arg(long)]
-    pub model: Option<String>,
+    /// Models to ask for, A,B,C: each client asks one of them, by turns (with --rate each request); the first of /v1/models
+    /// when not given
+    #[arg(long = "model", value_name = "MODEL", value_delimiter = ',')]
+    pub models: Vec<String>,
     /// Bearer key, for servers that want one
     #[arg(long)]
     pub api_key: Option<String>,

@@ -45,19 +45,15 @@ pub enum LoadError {
 /// When nothing could be measured; broken rules are in the report instead.
 pub async fn run(args: LoadArgs) -> Result<Report, LoadError> {
     let target = Target::parse(&args.url, args.api_key.clone())?;
-    let model = match &args.model {
-        Some(model) => model.clone(),
-        None => first_model(&target).await?,
-    };
+    let models = if args.models.is_empty() { vec![first_model(&target).await?] } else { args.models.clone() };
     let watch = args.rules.pid.map(MemoryWatch::start).transpose()?;
-    let plan = Arc::new(Plan::new(&args.work, &model));
+    let plan = Arc::new(Plan::new(&args.work, models.clone()));
     let started = Instant::now();
     let samples = match args.work.rate {
         Some(rate) => arrive(&args, rate.0, &target, &plan, watch.as_ref()).await?,
         None => drive(&args, &target, &plan, watch.as_ref()).await?,
     };
-    let mut report = Report::new(&samples, started.elapsed(), args.rules.slo);
-    report.model = model;
+    let mut report = Report::new(&models, &samples, started.elapsed(), args.rules.slo);
     report.rate = args.work.rate.map(|rate| rate.0);
     report.clients = report.rate.is_none().then_some(args.work.clients);
     report.seed = args.work.seed;
@@ -98,7 +94,7 @@ async fn drive(
     let ended = Arc::new(AtomicU32::new(0));
     let (requests, timeout) = (args.work.requests, args.rules.timeout());
     let mut clients = JoinSet::new();
-    for _ in 0..args.work.clients.min(requests) {
+    for client in 0..args.work.clients.min(requests) {
         let (target, plan, next, ended) = (target.clone(), Arc::clone(plan), Arc::clone(&next), Arc::clone(&ended));
         let middle = watch.map(MemoryWatch::middle_marker);
         clients.spawn(async move {
@@ -113,7 +109,7 @@ async fn drive(
                 {
                     middle.mark();
                 }
-                let sample = request::run(&target, plan.path(), &plan.request(index), timeout).await;
+                let sample = request::run(&target, plan.path(), &plan.request(index, client), timeout).await;
                 if let request::Outcome::Rejected(_) = sample.outcome {
                     tokio::time::sleep(sample.retry_after.unwrap_or(MAX_PAUSE).min(MAX_PAUSE)).await;
                 }
@@ -157,11 +153,11 @@ async fn arrive(
             watch.middle_marker().mark();
         }
         if in_flight.len() >= most {
-            all.push(Sample::dropped());
+            all.push(Sample::dropped(plan.request(index, index).model));
             continue;
         }
         let (target, plan) = (target.clone(), Arc::clone(plan));
-        in_flight.spawn(async move { request::run(&target, plan.path(), &plan.request(index), timeout).await });
+        in_flight.spawn(async move { request::run(&target, plan.path(), &plan.request(index, index), timeout).await });
     }
     while let Some(sample) = in_flight.join_next().await {
         all.push(sample?);

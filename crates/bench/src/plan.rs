@@ -90,6 +90,8 @@ pub enum Disconnect {
 pub struct Planned {
     /// The JSON body.
     pub body: Value,
+    /// Number of the model asked.
+    pub model: usize,
     /// When the client hangs up, if it does.
     pub disconnect: Option<Disconnect>,
 }
@@ -98,22 +100,22 @@ pub struct Planned {
 #[derive(Clone, Debug)]
 pub struct Plan {
     work: WorkArgs,
-    model: String,
+    models: Vec<String>,
     prefixes: Vec<String>,
 }
 
 impl Plan {
-    /// A plan for `model`.
+    /// A plan for `models`; without one, requests name none.
     #[must_use]
-    pub fn new(work: &WorkArgs, model: &str) -> Self {
+    pub fn new(work: &WorkArgs, models: Vec<String>) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(work.seed);
         let prefixes = (0..work.prefixes).map(|_| words(&mut rng, work.prefix_words)).collect();
-        Self { work: work.clone(), model: model.to_owned(), prefixes }
+        Self { work: work.clone(), models, prefixes }
     }
 
-    /// Request number `index`, from 0.
+    /// Request number `index`, from 0, to the model whose turn is `turn`.
     #[must_use]
-    pub fn request(&self, index: u32) -> Planned {
+    pub fn request(&self, index: u32, turn: u32) -> Planned {
         let mut rng = ChaCha8Rng::seed_from_u64(self.work.seed);
         rng.set_stream(u64::from(index) + 1);
         let work = &self.work;
@@ -132,7 +134,8 @@ impl Plan {
                 Disconnect::AfterChunks(rng.random_range(1..=max_tokens))
             }
         });
-        Planned { body: self.body(&prompt, max_tokens, rng.random_range(0..1 << 31)), disconnect }
+        let model = turn as usize % self.models.len().max(1);
+        Planned { body: self.body(model, &prompt, max_tokens, rng.random_range(0..1 << 31)), model, disconnect }
     }
 
     /// When each request arrives, from the start of the run: gaps are exponential, so that arrivals are a Poisson process
@@ -158,9 +161,9 @@ impl Plan {
         }
     }
 
-    fn body(&self, prompt: &str, max_tokens: u32, seed: u32) -> Value {
+    fn body(&self, model: usize, prompt: &str, max_tokens: u32, seed: u32) -> Value {
         let mut body = json!({
-            "model": self.model,
+            "model": self.models.get(model),
             "max_tokens": max_tokens,
             "temperature": self.work.temperature,
             "seed": seed,
@@ -214,19 +217,29 @@ mod tests {
 
     #[test]
     fn the_same_seed_asks_the_same_things_in_any_order() {
-        let (one, two) = (Plan::new(&work(), "m"), Plan::new(&work(), "m"));
-        let forward: Vec<_> = (0..50).map(|i| one.request(i)).collect();
-        let mut backward: Vec<_> = (0..50).rev().map(|i| two.request(i)).collect();
+        let (one, two) = (Plan::new(&work(), vec!["m".to_owned()]), Plan::new(&work(), vec!["m".to_owned()]));
+        let forward: Vec<_> = (0..50).map(|i| one.request(i, 0)).collect();
+        let mut backward: Vec<_> = (0..50).rev().map(|i| two.request(i, 0)).collect();
         backward.reverse();
         assert_eq!(forward, backward);
         assert_ne!(forward[0], forward[1]);
-        let other = Plan::new(&WorkArgs { seed: 10, ..work() }, "m");
-        assert_ne!(forward[0], other.request(0));
+        let other = Plan::new(&WorkArgs { seed: 10, ..work() }, vec!["m".to_owned()]);
+        assert_ne!(forward[0], other.request(0, 0));
+    }
+
+    #[test]
+    fn models_take_turns_and_are_asked_the_same() {
+        let plan = Plan::new(&work(), vec!["a".to_owned(), "b".to_owned()]);
+        let asked: Vec<Planned> = (0..3).map(|turn| plan.request(7, turn)).collect();
+        assert_eq!(asked.iter().map(|planned| planned.model).collect::<Vec<_>>(), [0, 1, 0]);
+        assert_eq!((&asked[0].body["model"], &asked[1].body["model"]), (&json!("a"), &json!("b")));
+        assert_eq!(asked[0].body["prompt"], asked[1].body["prompt"]);
+        assert_eq!(asked[0], asked[2]);
     }
 
     #[test]
     fn arrivals_keep_their_rate_and_their_seed() {
-        let plan = Plan::new(&work(), "m");
+        let plan = Plan::new(&work(), vec!["m".to_owned()]);
         let arrivals: Vec<Duration> = plan.arrivals(50.0).take(5000).collect();
         assert!(arrivals.is_sorted());
         let mean = arrivals[4999].as_secs_f64() / 5000.0;
@@ -239,10 +252,10 @@ mod tests {
 
     #[test]
     fn lengths_and_shares_are_as_asked() {
-        let plan = Plan::new(&work(), "m");
+        let plan = Plan::new(&work(), vec!["m".to_owned()]);
         let (mut hang_ups, mut shared) = (0, 0);
         for index in 0..400 {
-            let planned = plan.request(index);
+            let planned = plan.request(index, 0);
             let count = planned.body["prompt"].as_str().unwrap().split(' ').count();
             assert!((3..=7).contains(&count) || (13..=17).contains(&count), "{count}");
             shared += u32::from(count > 7);

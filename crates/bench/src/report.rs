@@ -16,8 +16,8 @@ const MAX_LISTED: usize = 20;
 /// Result of a load test. Times in seconds, memory in bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The model asked.
-    pub model: String,
+    /// The models asked.
+    pub models: Vec<String>,
     /// Clients at work at the same time; none when requests arrived at a rate.
     pub clients: Option<u32>,
     /// Requests that arrived in a second, when they did so on their own.
@@ -32,6 +32,9 @@ pub struct Report {
     pub tokens: Tokens,
     /// Tokens made for completed requests over the length of the run. What abandoned requests cost is not in it.
     pub output_tokens_per_second: f64,
+    /// The same of each model, when there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by_model: Vec<OfModel>,
     /// From sending to the first chunk with text; completed requests.
     pub ttft: Option<Percentiles>,
     /// Between successive chunks with text; completed requests.
@@ -48,6 +51,23 @@ pub struct Report {
     pub memory: Option<Memory>,
     /// Every broken rule; empty = passed.
     pub violations: Vec<String>,
+}
+
+/// What one of several models did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OfModel {
+    /// Its name.
+    pub model: String,
+    /// Requests with 200 and a whole stream.
+    pub completed: u32,
+    /// Tokens made for these over the length of the run.
+    pub output_tokens_per_second: f64,
+    /// As in the [`Report`].
+    pub ttft: Option<Percentiles>,
+    /// As in the [`Report`].
+    pub itl: Option<Percentiles>,
+    /// As in the [`Report`].
+    pub worst_gap: Option<f64>,
 }
 
 /// How requests ended.
@@ -124,7 +144,17 @@ pub struct Memory {
 impl Report {
     /// Sums up the samples of a run that took `wall`.
     #[must_use]
-    pub fn new(samples: &[Sample], wall: Duration, slo: Option<Slo>) -> Self {
+    pub fn new(models: &[String], samples: &[Sample], wall: Duration, slo: Option<Slo>) -> Self {
+        let mut report = Self::of(samples, wall, slo);
+        report.models = models.to_vec();
+        if models.len() > 1 {
+            report.by_model =
+                models.iter().enumerate().map(|(i, model)| OfModel::new(model, i, samples, wall)).collect();
+        }
+        report
+    }
+
+    fn of(samples: &[Sample], wall: Duration, slo: Option<Slo>) -> Self {
         let completed: Vec<&Sample> = samples.iter().filter(|s| s.outcome == Outcome::Completed).collect();
         let tokens = completed.iter().filter_map(|s| s.usage).fold(Tokens::default(), |sum, usage| Tokens {
             prompt: sum.prompt + usage.prompt,
@@ -133,7 +163,7 @@ impl Report {
         });
         let wall_seconds = wall.as_secs_f64();
         Self {
-            model: String::new(),
+            models: Vec::new(),
             clients: None,
             rate: None,
             seed: 0,
@@ -141,6 +171,7 @@ impl Report {
             outcomes: count_outcomes(samples),
             tokens,
             output_tokens_per_second: rate(tokens.output, wall_seconds),
+            by_model: Vec::new(),
             ttft: Percentiles::of(completed.iter().filter_map(|s| s.ttft)),
             itl: Percentiles::of(completed.iter().flat_map(|s| s.gaps.iter().copied())),
             worst_gap: samples.iter().flat_map(|s| s.gaps.iter()).max().map(Duration::as_secs_f64),
@@ -167,7 +198,7 @@ impl Report {
             (Some(rate), _) => format!("{rate} requests/s"),
             (None, clients) => format!("{} clients", clients.unwrap_or_default()),
         };
-        let _ = writeln!(out, "{}, {load}, seed {}, {:.1} s", self.model, self.seed, self.wall_seconds);
+        let _ = writeln!(out, "{}, {load}, seed {}, {:.1} s", self.models.join(", "), self.seed, self.wall_seconds);
         let _ = write!(
             out,
             "outcomes   {completed} completed, {closed_by_client} closed by the client, {rejected_429} x 429, {rejected_503} x 503, "
@@ -182,6 +213,21 @@ impl Report {
             "tokens     {prompt} prompt ({cached} cached), {output} made: {:.1}/s",
             self.output_tokens_per_second
         );
+        for of in &self.by_model {
+            let [ttft, itl] = [of.ttft, of.itl].map(|value| value.map_or([0.0; 2], |value| [value.p50, value.p99]));
+            let _ = writeln!(
+                out,
+                "  {}: {} completed, {:.1} tokens/s, TTFT p50 {:.3}  p99 {:.3}, ITL p50 {:.3}  p99 {:.3}, worst gap {:.3} s",
+                of.model,
+                of.completed,
+                of.output_tokens_per_second,
+                ttft[0],
+                ttft[1],
+                itl[0],
+                itl[1],
+                of.worst_gap.unwrap_or_default()
+            );
+        }
         for (name, value) in [("TTFT", self.ttft), ("ITL", self.itl), ("E2E", self.e2e)] {
             if let Some(Percentiles { mean, p50, p90, p99, max, .. }) = value {
                 let _ = writeln!(
@@ -218,6 +264,14 @@ impl Report {
         }
         out.push_str(if self.violations.is_empty() { "passed" } else { "FAILED" });
         out
+    }
+}
+
+impl OfModel {
+    fn new(model: &str, number: usize, samples: &[Sample], wall: Duration) -> Self {
+        let own: Vec<Sample> = samples.iter().filter(|sample| sample.model == number).cloned().collect();
+        let Report { outcomes, output_tokens_per_second, ttft, itl, worst_gap, .. } = Report::of(&own, wall, None);
+        Self { model: model.to_owned(), completed: outcomes.completed, output_tokens_per_second, ttft, itl, worst_gap }
     }
 }
 
@@ -308,6 +362,7 @@ mod tests {
 
     fn sample(outcome: Outcome, ttft_ms: u64, gap_ms: u64) -> Sample {
         Sample {
+            model: 0,
             outcome,
             ttft: Some(Duration::from_millis(ttft_ms)),
             gaps: vec![Duration::from_millis(gap_ms); 4],
@@ -335,12 +390,12 @@ mod tests {
             sample(Outcome::ClosedByClient, 1, 1),
             sample(Outcome::Rejected(429), 1, 1),
             sample(Outcome::Rejected(503), 1, 1),
-            Sample::dropped(),
+            Sample::dropped(0),
             sample(Outcome::Violation("status 500".to_owned()), 1, 40),
             sample(Outcome::Violation("status 500".to_owned()), 1, 1),
         ];
         let slo = Slo { ttft: Some(1.0), tpot: Some(0.02), e2e: None };
-        let report = Report::new(&samples, Duration::from_secs(2), Some(slo));
+        let report = Report::new(&["m".to_owned()], &samples, Duration::from_secs(2), Some(slo));
         let expected =
             Outcomes { completed: 2, closed_by_client: 1, rejected_429: 1, rejected_503: 1, dropped: 1, violations: 2 };
         assert_eq!(report.outcomes, expected);
@@ -351,15 +406,27 @@ mod tests {
         assert_eq!(goodput.requests, 1);
         assert!((goodput.share - 1.0 / 7.0).abs() < 1e-9);
         assert_eq!(report.worst_gap, Some(0.04), "of streams that did not complete, too");
-        assert!(report.to_text().ends_with("FAILED"));
+        assert!(report.by_model.is_empty() && report.to_text().ends_with("FAILED"));
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(json["outcomes"]["completed"], 2);
     }
 
     #[test]
+    fn models_have_their_own_figures() {
+        let of = |model, ttft_ms| Sample { model, ..sample(Outcome::Completed, ttft_ms, 10) };
+        let samples = [of(0, 100), of(1, 300), of(1, 300), Sample { model: 1, ..sample(Outcome::Rejected(429), 1, 1) }];
+        let report = Report::new(&["a".to_owned(), "b".to_owned()], &samples, Duration::from_secs(1), None);
+        let [a, b] = &report.by_model[..] else { panic!("{report:?}") };
+        assert_eq!((a.model.as_str(), a.completed, b.model.as_str(), b.completed), ("a", 1, "b", 2));
+        assert_eq!((a.ttft.unwrap().p99, b.ttft.unwrap().p50), (0.1, 0.3));
+        assert!((a.output_tokens_per_second - 5.0).abs() < 1e-9 && (b.output_tokens_per_second - 10.0).abs() < 1e-9);
+        assert!(report.to_text().contains("\n  b: 2 completed, 10.0 tokens/s, TTFT p50 0.300"), "{}", report.to_text());
+    }
+
+    #[test]
     fn a_slow_decode_misses_the_objective() {
         let slo = Slo { ttft: None, tpot: Some(0.02), e2e: None };
-        let report = Report::new(&[sample(Outcome::Completed, 1, 30)], Duration::from_secs(1), Some(slo));
+        let report = Report::new(&[], &[sample(Outcome::Completed, 1, 30)], Duration::from_secs(1), Some(slo));
         assert_eq!(report.goodput.unwrap().requests, 0);
     }
 }

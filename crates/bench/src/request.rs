@@ -26,6 +26,8 @@ pub enum Outcome {
 /// What was seen of one request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
+    /// Number of the model asked.
+    pub model: usize,
     /// How it ended.
     pub outcome: Outcome,
     /// From sending to the first chunk with text.
@@ -45,8 +47,8 @@ pub struct Sample {
 impl Sample {
     /// Of a request that was never sent.
     #[must_use]
-    pub fn dropped() -> Self {
-        Stream::new(Instant::now()).into_sample(Outcome::Dropped)
+    pub fn dropped(model: usize) -> Self {
+        Stream::new(Instant::now()).into_sample(model, Outcome::Dropped)
     }
 }
 
@@ -88,7 +90,7 @@ pub async fn run(target: &Target, path: &str, planned: &Planned, timeout: Durati
         Err(_elapsed) if hang_up_after.is_some() => Outcome::ClosedByClient,
         Err(_elapsed) => Outcome::Violation(format!("no end after {} s", timeout.as_secs())),
     };
-    stream.into_sample(outcome)
+    stream.into_sample(planned.model, outcome)
 }
 
 async fn exchange(
@@ -212,8 +214,9 @@ impl Stream {
         Ok(())
     }
 
-    fn into_sample(self, outcome: Outcome) -> Sample {
+    fn into_sample(self, model: usize, outcome: Outcome) -> Sample {
         Sample {
+            model,
             outcome,
             ttft: self.first.map(|first| first.duration_since(self.started)),
             gaps: self.gaps,

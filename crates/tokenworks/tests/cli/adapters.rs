@@ -20,7 +20,7 @@ fn sandbox() -> Sandbox {
     TinyAdapter::new(4, 3).writer(&wider).unwrap().write(sandbox.path("wider.gguf")).unwrap();
     sandbox.write(
         "tokenworks.toml",
-        "[engine]\nmemory = \"48MiB\"\nkv_memory = \"16MiB\"\n[models.a]\nsource = \"a.gguf\"\naliases = [\"bee\"]\nload = \"start\"\n\
+        "[engine]\nmemory = \"20MiB\"\nkv_memory = \"16MiB\"\n[models.a]\nsource = \"a.gguf\"\naliases = [\"bee\"]\nload = \"start\"\n\
          adapters.first = \"first\"\n",
     );
     sandbox
@@ -103,8 +103,12 @@ fn two_adapters_and_the_base_are_served_at_once() {
 #[test]
 fn adapters_that_cannot_be_are_refused_and_the_others_go_on() {
     let sandbox = sandbox();
+    // All weights may take 4 MiB beside the caches.
+    let large = TinyAdapter::new(1024, 4).writer(&TinyModel::llama()).unwrap();
+    large.write(sandbox.path("large.gguf")).unwrap();
     let serving = Serving::start(&sandbox, &[]);
     for (name, path, words) in [
+        ("large", "large.gguf", "a:large does not fit into memory"),
         ("wider", "wider.gguf", "ffn_gate.weight.lora_b"),
         ("model", "a.gguf", "general.type"),
         ("gone", "gone.gguf", "cannot find the adapter"),

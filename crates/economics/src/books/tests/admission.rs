@@ -69,6 +69,7 @@ fn an_adapter_pays_its_own_price_or_its_bases() {
         let quantities = Quantities { in_uncached: 10, ..Quantities::default() };
         assert_eq!(ticket.settle(&quantities, End::Stop, NOW).unwrap().charge.list, Nano(paid), "{model}");
     }
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
     let day = 86_400_000;
     let report = rollup::report(plant.books.ledger(), NOW - day, NOW + day).unwrap();
     let named: Vec<&str> = report.iter().map(|row| row.model.as_str()).collect();

@@ -155,6 +155,17 @@ pub fn run(context: &Context, args: &cli::Divergence) -> Result<()> {
     context.output.text(format_args!("{} against the log-probabilities {}", reference.name, evaluation.shown()))
 }
 
+/// What is known of a distribution over the vocabulary.
+#[derive(Clone, Copy)]
+enum Scores<'a> {
+    Logits(&'a [f32]),
+    /// As they were stored. One at `bound` says that it is no higher.
+    LogProbabilities {
+        stored: &'a [f32],
+        bound: f32,
+    },
+}
+
 /// What the answers of a model are compared with.
 enum Base {
     Model(Box<Reader>),
@@ -169,10 +180,10 @@ impl Base {
         }
     }
 
-    /// Logits of the scored position `index` of the last forward pass, or their log-probabilities.
-    fn logits(&self, index: usize) -> &[f32] {
+    /// Of the scored position `index` of the last forward pass.
+    fn scores(&self, index: usize) -> Scores<'_> {
         match self {
-            Self::Model(reader) => reader.logits(index),
+            Self::Model(reader) => Scores::Logits(reader.logits(index)),
             Self::Stored(stored) => stored.log_probabilities(index),
         }
     }
@@ -207,7 +218,7 @@ fn compared(mut base: Base, after: &Gguf, windows: &Windows, pool: &Arc<ThreadPo
             positions.resize(first + scored.len(), Position::default());
             pool.for_each_chunk(&mut positions[first..], 1, |i, out| {
                 let next = window[scored.start + i + 1] as usize;
-                out.fill(compare(before.logits(i), after.logits(i), next));
+                out.fill(compare(before.scores(i), after.logits(i), next));
             });
             bar.set((index * windows.ctx + columns.end) as u64);
         }
@@ -244,13 +255,32 @@ fn summary(windows: &Windows, mut positions: Vec<Position>) -> Evaluation {
 }
 
 /// One position: `next` is the token that follows in the text.
-fn compare(before: &[f32], after: &[f32], next: usize) -> Position {
-    let (log_sum_before, top_before) = log_sum_exp(before);
+///
+/// The tokens of which only a bound is known count as one: its probability is what the others leave.
+fn compare(before: Scores<'_>, after: &[f32], next: usize) -> Position {
+    let (before, log_sum_before, top_before, bound) = match before {
+        Scores::Logits(logits) => {
+            let (log_sum, top) = log_sum_exp(logits);
+            (logits, log_sum, top, f32::NEG_INFINITY)
+        }
+        Scores::LogProbabilities { stored, bound } => (stored, 0.0, log_sum_exp(stored).1, bound),
+    };
     let (log_sum_after, top_after) = log_sum_exp(after);
-    let mut divergence = 0.0;
+    let (mut divergence, mut known, mut rest_after) = (0.0, 0.0, 0.0);
     for (&before, &after) in before.iter().zip(after) {
+        let log_after = f64::from(after) - log_sum_after;
+        if before <= bound {
+            rest_after += log_after.exp();
+            continue;
+        }
         let log_before = f64::from(before) - log_sum_before;
-        divergence += log_before.exp() * (log_before - (f64::from(after) - log_sum_after));
+        known += log_before.exp();
+        divergence += log_before.exp() * (log_before - log_after);
+    }
+    // Without a bound nothing is left but rounding.
+    let rest_before = 1.0 - known;
+    if bound.is_finite() && rest_before > 0.0 && rest_after > 0.0 {
+        divergence += rest_before * (rest_before / rest_after).ln();
     }
     Position {
         nll_before: log_sum_before - f64::from(before[next]),
@@ -281,12 +311,26 @@ mod tests {
     fn divergence_by_hand() {
         // (1/2, 1/4, 1/4) against (1/4, 1/2, 1/4): ln(2)/2 - ln(2)/4.
         let ln = |values: [f32; 3]| values.map(f32::ln);
-        let position = compare(&ln([2.0, 1.0, 1.0]), &ln([3.0, 6.0, 3.0]), 1);
+        let position = compare(Scores::Logits(&ln([2.0, 1.0, 1.0])), &ln([3.0, 6.0, 3.0]), 1);
         assert!((position.divergence - 2.0_f64.ln() / 4.0).abs() < 1e-6, "{position:?}");
         assert!((position.nll_before - 4.0_f64.ln()).abs() < 1e-6 && (position.nll_after - 2.0_f64.ln()).abs() < 1e-6);
         assert!(!position.same_top);
-        let same = compare(&[0.5, -3.0], &[10.5, 7.0], 0);
+        let same = compare(Scores::Logits(&[0.5, -3.0]), &[10.5, 7.0], 0);
         assert!(same.divergence < 1e-6 && same.same_top);
+    }
+
+    #[test]
+    fn tokens_at_the_bound_count_as_one() {
+        let ln = |values: [f32; 4]| values.map(f32::ln);
+        // 0.9, 0.08 and twice 0.01, stored no lower than 0.05: the last two have 0.02 together, not 0.1.
+        let stored = ln([0.9, 0.08, 0.05, 0.05]);
+        let stored = Scores::LogProbabilities { stored: &stored, bound: 0.05_f32.ln() };
+        let same = compare(stored, &ln([0.9, 0.08, 0.005, 0.015]), 0);
+        assert!(same.divergence < 1e-6 && same.same_top, "{same:?}");
+        assert!((same.nll_before + 0.9_f64.ln()).abs() < 1e-6, "{same:?}");
+        let other = compare(stored, &ln([0.9, 0.06, 0.02, 0.02]), 0);
+        let by_hand = 0.08 * (0.08_f64 / 0.06).ln() + 0.02 * (0.02_f64 / 0.04).ln();
+        assert!((other.divergence - by_hand).abs() < 1e-6, "{other:?} {by_hand}");
     }
 
     #[test]

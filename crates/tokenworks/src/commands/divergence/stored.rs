@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 
 use formats::gguf::Gguf;
 
-use super::{COLUMNS, Windows};
+use super::{COLUMNS, Scores, Windows};
 use crate::assembly::{file_error, read_tokenizer};
 use crate::error::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"_logits_";
+/// The writer raises log-probabilities that are further below the highest to there.
+const MOST_BELOW: f32 = 16.0;
 
 /// A file's positions, read in order.
 pub(super) struct Stored {
@@ -24,6 +26,8 @@ pub(super) struct Stored {
     vocab: usize,
     words: Vec<u8>,
     log_probabilities: Vec<f32>,
+    /// Of each position the log-probability to which lower ones were raised; minus infinity where there were none.
+    bounds: Vec<f32>,
 }
 
 impl Stored {
@@ -72,7 +76,8 @@ impl Stored {
         let windows = windows.starting_with(start);
         let (vocab, position) = (config.vocab_size, 2 * (config.vocab_size.next_multiple_of(2) + 4));
         let log_probabilities = vec![0.0; COLUMNS * vocab];
-        Ok((Self { path: path.to_owned(), file, vocab, words: vec![0; position], log_probabilities }, windows))
+        let (words, bounds) = (vec![0; position], vec![0.0; COLUMNS]);
+        Ok((Self { path: path.to_owned(), file, vocab, words, log_probabilities, bounds }, windows))
     }
 
     /// Reads the next positions, at most [`COLUMNS`].
@@ -80,12 +85,15 @@ impl Stored {
     /// # Errors
     /// The file cannot be read.
     pub(super) fn read(&mut self, positions: usize) -> Result<()> {
-        for values in self.log_probabilities.chunks_exact_mut(self.vocab).take(positions) {
+        let values = self.log_probabilities.chunks_exact_mut(self.vocab);
+        for (values, bound) in values.zip(&mut self.bounds).take(positions) {
             self.file
                 .read_exact(&mut self.words)
                 .map_err(|e| Error::failure(format!("cannot read {}", self.path.display())).because(e))?;
             let float = |at: usize| f32::from_le_bytes([0, 1, 2, 3].map(|i| self.words[at + i]));
             let (step, lowest) = (float(0), float(4));
+            let raised = step * f32::from(u16::MAX) > 0.999 * MOST_BELOW;
+            *bound = if raised { lowest } else { f32::NEG_INFINITY };
             for (value, &word) in values.iter_mut().zip(&self.words.as_chunks().0[4..]) {
                 *value = step.mul_add(f32::from(u16::from_le_bytes(word)), lowest);
             }
@@ -94,8 +102,9 @@ impl Stored {
     }
 
     /// Those of the position `index` of the last that were read.
-    pub(super) fn log_probabilities(&self, index: usize) -> &[f32] {
-        &self.log_probabilities[index * self.vocab..][..self.vocab]
+    pub(super) fn log_probabilities(&self, index: usize) -> Scores<'_> {
+        let stored = &self.log_probabilities[index * self.vocab..][..self.vocab];
+        Scores::LogProbabilities { stored, bound: self.bounds[index] }
     }
 }
 
