@@ -134,7 +134,7 @@ fn folder(sandbox: &Sandbox) -> std::path::PathBuf {
 fn experts_that_cannot_be() {
     let sandbox = Sandbox::new();
     for (count, used, words) in [
-        (0, 0, "\"llama.expert_count\" should be from 1 to 4096, but is 0"),
+        (0, 2, "\"llama.expert_count\" should be from 1 to 4096, but is 0"),
         (5, 6, "\"llama.expert_used_count\" should be at most the 5 experts, but is 6"),
         (5, 0, "\"llama.expert_used_count\" should be from 1"),
     ] {
