@@ -164,7 +164,7 @@ fn chat(model: &str, prompt: &str, max_tokens: u32) -> Planned {
         "stream": true,
         "stream_options": {"include_usage": true},
     });
-    Planned { body, disconnect: None }
+    Planned { body, model: 0, disconnect: None }
 }
 
 fn first_token(sample: &Sample) -> Result<Duration, String> {
