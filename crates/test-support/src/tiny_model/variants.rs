@@ -49,7 +49,7 @@ impl TinyModel {
     }
 
     /// The same, large enough that its speed says something, and for blocks of 256 weights: hidden states of 512 values, four
-    /// times the heads; a token goes through 4 of 32 experts, if there are some.
+    /// times the heads, each of twice the size; a token goes through 4 of 32 experts, if there are some.
     #[must_use]
     pub fn enlarged(self) -> Self {
         Self {
@@ -57,6 +57,7 @@ impl TinyModel {
             feed_forward: if self.experts.is_some() { 512 } else { 1536 },
             heads: 4 * self.heads,
             kv_heads: 4 * self.kv_heads,
+            head_dim: 2 * self.head_dim,
             experts: self.experts.map(|_| TinyExperts { count: 32, used: 4 }),
             state_space: TinyStateSpace { time_step_rank: 256, ..self.state_space },
             ..self
