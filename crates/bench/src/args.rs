@@ -57,7 +57,7 @@ pub struct LoadArgs {
     pub url: String,
     /// Models to ask for, A,B,C: each client asks one of them, by turns (with --rate each request); the first of /v1/models
     /// when not given
-    #[arg(long = "model", value_name = "MODEL", value_delimiter = ',')]
+    #[arg(long = "model", value_name = "MODEL", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub models: Vec<String>,
     /// Bearer key, for servers that want one
     #[arg(long)]

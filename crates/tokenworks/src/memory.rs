@@ -177,7 +177,7 @@ impl KvDemand {
         if size < least {
             return Err(Error::usage(format!("a KV cache of {} is too small for this model", bytes(size)))
                 .because(arithmetic)
-                .hint(format!("set {} to at least \"{}KiB\"", self.key, least.div_ceil(1024))));
+                .hint(format!("set {} to at least \"{}\"", self.key, setting(least))));
         }
         if size > room {
             return Err(Error::usage(format!("a KV cache of {} does not fit into memory", bytes(size)))
@@ -201,11 +201,11 @@ impl KvDemand {
     pub fn cut(&self, kv: &KvBudget) -> Option<String> {
         (kv.context_len < self.context_len).then(|| {
             format!(
-                "cut from {} to {} tokens, which the KV cache holds; for all set {} to at least \"{}KiB\"",
+                "cut from {} to {} tokens, which the KV cache holds; for all set {} to at least \"{}\"",
                 grouped(self.context_len),
                 grouped(kv.context_len),
                 self.key,
-                self.per_context().div_ceil(1024)
+                setting(self.per_context())
             )
         })
     }
@@ -266,6 +266,11 @@ impl KvBudget {
         }
         Ok(Self { bytes: all, ..*self })
     }
+}
+
+/// A size as the configuration takes it, no less than this.
+fn setting(bytes: u64) -> String {
+    if bytes < 1 << 20 { format!("{}KiB", bytes.div_ceil(1 << 10)) } else { format!("{}MiB", bytes.div_ceil(1 << 20)) }
 }
 
 /// Bytes of memory that are free for us: the system's word, bounded by the control group's limit. `None` where the
@@ -362,7 +367,7 @@ mod tests {
         assert_eq!(states(None, None).set_aside(Some(1 << 30), 8), MIB);
         let error = states(Some(MIB - 1), Some(1 << 30)).budget().unwrap_err();
         assert!(error.cause.unwrap().contains("each sequence needs 1.0 MiB for its state"));
-        assert!(error.hint.unwrap().contains("at least \"1024KiB\""));
+        assert!(error.hint.unwrap().contains("at least \"1MiB\""));
     }
 
     #[test]
@@ -392,7 +397,7 @@ mod tests {
         let demand = demand(Some(10 * MIB), None);
         let budget = demand.budget().unwrap();
         assert_eq!(budget.context_len, 320);
-        let told = "cut from 2,048 to 320 tokens, which the KV cache holds; for all set models.m.kv_memory to at least \"65536KiB\"";
+        let told = "cut from 2,048 to 320 tokens, which the KV cache holds; for all set models.m.kv_memory to at least \"64MiB\"";
         assert_eq!(demand.cut(&budget).as_deref(), Some(told));
         let whole = KvDemand { wanted: Some(64 * MIB), ..demand };
         assert_eq!(whole.cut(&whole.budget().unwrap()), None);
@@ -404,7 +409,7 @@ mod tests {
         assert!(small.what.contains("7.0 MiB is too small"), "{small:?}");
         let cause = small.cause.unwrap();
         assert!(cause.contains("32 tokens need 1.0 MiB as f16") && cause.contains("2,048 tokens needs 64.0 MiB"));
-        assert!(small.hint.unwrap().contains("models.m.kv_memory to at least \"8192KiB\""));
+        assert!(small.hint.unwrap().contains("models.m.kv_memory to at least \"8MiB\""));
         let large = demand(Some(64 << 30), Some(1 << 30)).budget().unwrap_err();
         assert!(large.what.contains("64.0 GiB does not fit"), "{large:?}");
         assert!(large.cause.unwrap().contains("free now: 1.0 GiB"));

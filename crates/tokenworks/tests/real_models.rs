@@ -37,6 +37,33 @@ fn run(arguments: &[&str]) -> String {
 }
 
 #[test]
+fn quantize_leaves_nothing_when_it_is_stopped() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tokenworks"))
+        .args(["quantize", &model("smollm2-135m"), "--to", "q6_k", "--allow-requantize", "--out", "out.gguf"])
+        .env_clear()
+        .env("HOME", home.path())
+        .current_dir(home.path())
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let written = || {
+        let files = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap());
+        files.filter(|entry| entry.file_name().to_string_lossy().starts_with("out.gguf")).collect::<Vec<_>>()
+    };
+    // Its header and some of its tensors are there: the signal is caught by then.
+    while written().iter().all(|entry| entry.metadata().map_or(0, |metadata| metadata.len()) < 4 << 20) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be stopped");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(written().is_empty(), "{:?}", written());
+}
+
+#[test]
 fn tokenize_shows_the_pieces_of_the_mission() {
     let shown = run(&["tokenize", "darkness brightness 黑暗", "-m", &model("smollm2-135m")]);
     let mut lines = shown.lines();

@@ -22,7 +22,7 @@ use select::Candidate;
 /// No token can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SampleError {
-    #[error("the model's logits hold no number")]
+    #[error("the model's logits hold no number; its weights may be damaged")]
     NoLogits,
     #[error("no token is allowed to come next")]
     NothingAllowed,

@@ -12,11 +12,14 @@ use crate::assembly;
 use crate::books;
 use crate::catalogue::{ModelRef, Source};
 use crate::cli;
-use crate::config::{self, API_KEY_KEYS, Checked, Entry, FlagValue, KEYS, Key, Layers, Loaded, MODEL_KEYS, variable};
+use crate::config::{
+    self, API_KEY_KEYS, Checked, Entry, FlagValue, KEYS, Key, Layers, LoadTime, Loaded, MODEL_KEYS, variable,
+};
 use crate::draft_model::{self, DraftFile};
 use crate::environment::Environment;
 use crate::error::{Error, Result, chain};
-use crate::memory::KvDemand;
+use crate::fleet::policy::{Resident, make_room};
+use crate::memory::{self, KvDemand, Need};
 use crate::output::{Output, bytes, grouped, table};
 
 /// As `config check --json` prints it.
@@ -48,6 +51,9 @@ struct ModelReport {
     #[serde(skip)]
     kv: Option<String>,
     draft: Option<DraftReport>,
+    /// The least that it takes.
+    #[serde(skip)]
+    need: Need,
 }
 
 /// The model that guesses ahead for another.
@@ -87,6 +93,9 @@ pub fn check(environment: Environment, output: Output, args: &cli::Check, flags:
                     Err(problem) => problems.push(problem),
                 }
             }
+            let offered = report.models.iter().map(|model| model.name.as_str());
+            problems.extend(serve::check_names(offered, &context.settings).err());
+            problems.extend(check_together(&context, &report.models).err());
             match serve::check_settings(&context) {
                 Ok(warnings) => report.warnings = warnings,
                 Err(problem) => problems.push(problem),
@@ -110,6 +119,20 @@ pub fn check(environment: Environment, output: Output, args: &cli::Check, flags:
     Err(last)
 }
 
+/// Whether the models that are loaded at the start fit into memory beside each other. Those that are not fetched yet are
+/// left out.
+fn check_together(context: &Context, models: &[ModelReport]) -> Result<()> {
+    let settings = &context.settings;
+    let starts = |name: &str| settings.models.get(name).and_then(|own| own.load) == Some(LoadTime::Start);
+    let limit = settings.engine.memory.or_else(memory::available);
+    let mut residents: Vec<Resident> = Vec::new();
+    for model in models.iter().filter(|model| starts(&model.name)) {
+        make_room(limit, (&model.name, model.need), &residents)?;
+        residents.push(Resident { name: model.name.clone(), takes: model.need, idle: None, pinned: true });
+    }
+    Ok(())
+}
+
 fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     let settings = &context.settings;
     let model = ModelRef::parse(name, settings).map_err(|e| match settings.models.get(name) {
@@ -124,7 +147,6 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
             Error { what: format!("models.{name}: {}", e.what), hint, ..e }
         }
     })?;
-    serve::check_names(std::slice::from_ref(&model), settings)?;
     let own = settings.models.get(&model.name).cloned().unwrap_or_default();
     if let Some(template) = &own.chat_template {
         assembly::compile_template(context, &model.name, template)?;
@@ -175,6 +197,9 @@ fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     if let (Some(file), Some(report)) = (&draft, &mut report.draft) {
         report.kv_bytes = Some(budget.of_draft(&report.name, &file.config, &demand)?.bytes);
     }
+    let draft_bytes = draft.as_ref().map_or(0, |file| file.gguf.file_len());
+    let weights = gguf.file_len().saturating_add(draft_bytes);
+    report.need = Need { weights, kv: demand.set_aside(Some(0), 1) };
     report.path = Some(gguf.path().to_string_lossy().into_owned());
     report.context_len = Some(budget.context_len);
     report.context_cut = demand.cut(&budget);

@@ -73,6 +73,9 @@ pub fn run(context: &Context, args: &cli::Quantize) -> Result<()> {
     write(&gguf, &plan, args, (&out, &pool))?;
     let evaluation = windows.map(|windows| divergence::measure((&gguf, &out), &windows, &pool)).transpose()?;
     let report = report(reference.name, (&gguf, &out), &plan, evaluation)?;
+    if report.bytes_after >= report.bytes_before {
+        context.output.note(format_args!("note: the new file is no smaller than the one before"));
+    }
     if args.json { context.output.json(&report) } else { context.output.text(shown(&report)) }
 }
 
@@ -80,11 +83,22 @@ pub fn run(context: &Context, args: &cli::Quantize) -> Result<()> {
 fn default_out(source: &Path, to: cli::QuantizedType) -> PathBuf {
     let stem = source.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let is_type = |end: &str| TensorType::ALL.iter().any(|ty| end.eq_ignore_ascii_case(ty.name()));
+    let stem = without_shard(&stem);
     let base = match stem.rsplit_once(['-', '.']) {
         Some((base, end)) if is_type(end) && !base.is_empty() => base,
-        _ => &stem,
+        _ => stem,
     };
     PathBuf::from(format!("{base}-{}.gguf", plan::tensor_type(to)))
+}
+
+/// `model-00001-of-00003`, which names a part of a model, without what says so.
+fn without_shard(stem: &str) -> &str {
+    let number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let parts = stem.rsplit_once("-of-").and_then(|(first, count)| Some((first.rsplit_once('-')?, count)));
+    match parts {
+        Some(((base, index), count)) if number(index) && number(count) && !base.is_empty() => base,
+        _ => stem,
+    }
 }
 
 /// Whether the new file may get this name.
@@ -117,6 +131,7 @@ fn write(gguf: &Gguf, plan: &[Planned<'_>], args: &cli::Quantize, (out, pool): (
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)
         .map_err(failed)?;
+    remove_when_stopped(temporary.path().to_owned());
     let heads: Vec<TensorHead<'_>> = plan.iter().map(Planned::head).collect();
     let keys = plan::metadata(gguf, args.to);
     let keys = keys.iter().map(|(key, value)| (key.as_str(), value));
@@ -143,6 +158,27 @@ fn write(gguf: &Gguf, plan: &[Planned<'_>], args: &cli::Quantize, (out, pool): (
     temporary.as_file().sync_all().map_err(failed)?;
     let placed = if args.force { temporary.persist(out) } else { temporary.persist_noclobber(out) };
     placed.map(|_file| ()).map_err(|e| failed(e.error))
+}
+
+/// On Ctrl-C and SIGTERM removes the unfinished file before the program ends. Where signals cannot be waited for, it stays.
+fn remove_when_stopped(unfinished: PathBuf) {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    // Signals are caught from here on, so none ends the program before the thread waits for them.
+    let both = runtime.block_on(async { (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) });
+    let (Ok(mut interrupt), Ok(mut terminate)) = both else { return };
+    std::thread::spawn(move || {
+        let code = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => 130,
+                _ = terminate.recv() => 143,
+            }
+        });
+        // It has its own name by then, or is gone: both are well.
+        let _ = std::fs::remove_file(&unfinished);
+        std::process::exit(code);
+    });
 }
 
 /// Takes room on the disk before the work, so that a full one is told at once. Where the file system cannot, writing tells.
@@ -283,6 +319,9 @@ mod tests {
             ("big.gguf", "big-Q4_K.gguf"),
             ("big-model", "big-model-Q4_K.gguf"),
             ("-F16.gguf", "-F16-Q4_K.gguf"),
+            ("big-00002-of-00003.gguf", "big-Q4_K.gguf"),
+            ("big-F16-00002-of-00003.gguf", "big-Q4_K.gguf"),
+            ("best-of-00003.gguf", "best-of-00003-Q4_K.gguf"),
         ] {
             assert_eq!(default_out(Path::new(source), QuantizedType::Q4K), Path::new(out), "{source}");
         }

@@ -29,14 +29,13 @@ use crate::webhook;
 /// A setting that cannot work, a port in use, or a model that cannot be fetched, loaded or started.
 pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     let offers = offers(context, &args.models)?;
-    let models: Vec<ModelRef> = offers.iter().map(|offer| offer.model.clone()).collect();
     let key_secret = books::secret(context)?;
     let config = server_config(context, key_secret.clone());
-    check_names(&models, &context.settings)?;
+    check_names(offers.iter().map(|offer| offer.model.name.as_str()), &context.settings)?;
     can_listen(&config)?;
     probe(&config)?;
     let meter = Arc::new(Meter::new());
-    let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
+    let names: Vec<String> = offers.iter().map(|offer| offer.model.name.clone()).collect();
     let charging = books::start(context, &key_secret, &names)?;
     let _webhook = webhook::start(context, charging.books())?;
     let works = Works {
@@ -62,7 +61,7 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
         let claim = server.claim_link().map_err(|e| Error::failure("cannot make the link of the admin").because(e))?;
         // Whoever reads the banner may stop the server at once.
         let shutdown = shutdown();
-        let models = (facts.as_slice(), on_demand.as_slice());
+        let models = (facts.as_slice(), on_demand.as_slice(), context.settings.engine.memory);
         context.output.text(banner((&server.url(), claim.as_deref()), server.local_addr(), models, &config))?;
         let watched = fleet.clone();
         let watch = tokio::spawn(async move { watched.keep_watch().await });
@@ -116,14 +115,14 @@ fn named(context: &Context, names: &[String]) -> Result<Vec<ModelRef>> {
 ///
 /// # Errors
 /// The name, and what to change.
-pub fn check_names(models: &[ModelRef], settings: &Settings) -> Result<()> {
+pub fn check_names<'a>(models: impl Iterator<Item = &'a str>, settings: &'a Settings) -> Result<()> {
     let mut names = BTreeSet::new();
     for model in models {
-        let aliases = settings.models.get(&model.name).map(|own| own.aliases.as_slice()).unwrap_or_default();
-        for name in [&model.name].into_iter().chain(aliases) {
+        let aliases = settings.models.get(model).map(|own| own.aliases.as_slice()).unwrap_or_default();
+        for name in [model].into_iter().chain(aliases.iter().map(String::as_str)) {
             if !names.insert(name) {
                 return Err(Error::usage(format!("two models answer to the name {name}, or one twice"))
-                    .hint(format!("remove \"{name}\" from the aliases under [models.{}]", model.name)));
+                    .hint(format!("remove \"{name}\" from the aliases under [models.{model}]")));
             }
         }
     }
@@ -278,7 +277,7 @@ fn shutdown() -> impl Future<Output = ()> {
 fn banner(
     (url, claim): (&str, Option<&str>),
     address: SocketAddr,
-    (lines, on_demand): (&[Facts], &[String]),
+    (lines, on_demand, limit): (&[Facts], &[String], Option<u64>),
     config: &ServerConfig,
 ) -> String {
     let reachable = reachable(url, address);
@@ -319,9 +318,12 @@ fn banner(
     if !on_demand.is_empty() {
         text.push_str(&format!("\nloaded when asked for: {}\n", on_demand.join(", ")));
     }
-    if let Some(available) = lines.last().and_then(|f| f.available) {
+    if let Some(limit) = limit {
+        text.push_str(&format!("\nmemory for all models: {} (engine.memory)\n", bytes(limit)));
+    } else if let Some(available) = lines.last().and_then(|f| f.available) {
+        let last = if lines.len() > 1 { "last " } else { "" };
         let total = memory::total().map_or_else(String::new, |t| format!(" of {}", bytes(t)));
-        text.push_str(&format!("\nmemory free before the KV cache: {}{total}\n", bytes(available)));
+        text.push_str(&format!("\nmemory free before the {last}KV cache: {}{total}\n", bytes(available)));
     }
     if let Some(first) = lines.first() {
         let with_key = if config.keys.is_empty() { "" } else { " (API_KEY is one of your keys)" };
@@ -388,8 +390,12 @@ mod tests {
     #[test]
     fn the_banner_tells_all() {
         let address = "0.0.0.0:8080".parse().unwrap();
-        let models = (&[facts(true)][..], &["other".to_owned()][..]);
-        let text = banner(("http://0.0.0.0:8080", None), address, models, &ServerConfig::default());
+        let all = |limit| {
+            let models = (&[facts(true)][..], &["other".to_owned()][..], limit);
+            banner(("http://0.0.0.0:8080", None), address, models, &ServerConfig::default())
+        };
+        let text = all(None);
+        assert!(all(Some(3 << 30)).contains("memory for all models: 3.0 GiB (engine.memory)"));
         for part in [
             "http://127.0.0.1:8080/v1",
             "100.0 MiB",

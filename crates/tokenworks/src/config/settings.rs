@@ -185,6 +185,10 @@ impl Settings {
         let table = Table { entries: &layers.entries, prefix: "" };
         let mut models = BTreeMap::new();
         for (name, entries) in &layers.models {
+            if let Some(problem) = model_name_problem(name) {
+                return Err(Error::usage(format!("[models.\"{}\"]: {problem}", name.escape_debug()))
+                    .hint("give it another name, for example [models.small]"));
+            }
             let prefix = format!("models.{name}.");
             let mut own = model_settings(&Table { entries, prefix: &prefix })?;
             // A flag is meant for whatever is started with it.
@@ -320,8 +324,22 @@ fn api_key(entries: &Entries, place: &Origin) -> Result<ApiKey> {
     })
 }
 
+/// Most bytes of a model's name.
+const MODEL_NAME_MOST: usize = 128;
 /// Longest name of an adapter.
 const ADAPTER_NAME_MOST: usize = 64;
+
+/// What is wrong with the name that clients use for a model, if anything. It is printed, logged and part of routes; names
+/// like `owner/name` are common elsewhere.
+fn model_name_problem(name: &str) -> Option<String> {
+    let good = (1..=MODEL_NAME_MOST).contains(&name.len())
+        && name.chars().all(|c| !c.is_control() && !c.is_whitespace())
+        && name.split(['/', '\\']).all(|part| !matches!(part, "" | "." | ".."));
+    let shown: String = name.chars().take(MODEL_NAME_MOST).flat_map(char::escape_debug).collect();
+    let rule =
+        format!("1 to {MODEL_NAME_MOST} bytes, without spaces, control characters and the steps of a path . and ..");
+    (!good).then(|| format!("\"{shown}\" is no name for a model ({rule})"))
+}
 
 /// What is wrong with the name of an adapter, if anything. It stands behind a colon in `model`, and in paths of routes.
 #[must_use]
@@ -346,7 +364,14 @@ fn model_settings(table: &Table<'_>) -> Result<ModelSettings> {
     };
     Ok(ModelSettings {
         source: table.reference("source")?,
-        aliases: table.list("aliases")?,
+        aliases: match table.list("aliases")? {
+            aliases if aliases.iter().all(|alias| model_name_problem(alias).is_none()) => aliases,
+            aliases => {
+                let problem = aliases.iter().find_map(|alias| model_name_problem(alias)).unwrap_or_default();
+                return Err(Error::usage(format!("{}: {problem}", table.place("aliases")))
+                    .hint("for example: aliases = [\"small\"]"));
+            }
+        },
         chat_template,
         context_len: table.size("context_len")?,
         kv_memory: table.bytes("kv_memory")?,
@@ -482,6 +507,20 @@ mod tests {
         }
         for bad in ["", ".", "..", "../x", "a/b", "a\\b", "a:b", "a b", ".hidden", "ä", "a\0", &"x".repeat(65)] {
             assert!(adapter_name_problem(bad).is_some(), "{bad:?}");
+        }
+        for good in ["small", "owner/name", "hf:o/r/m-Q4_0.gguf", "a:b", "ä.1"] {
+            assert_eq!(model_name_problem(good), None, "{good}");
+        }
+        for bad in ["", "../etc", "a/../b", "/a", "a//b", "a b", "x\u{1b}[31m", "a\n", &"x".repeat(129)] {
+            assert!(model_name_problem(bad).is_some(), "{bad:?}");
+        }
+        for text in [
+            "[models.\"../m\"]\npinned = true",
+            "[models.\"\"]\npinned = true",
+            "[models.m]\naliases = [\"s\", \"a b\"]",
+        ] {
+            let refused = settings(text).unwrap_err();
+            assert!(refused.what.contains("is no name for a model"), "{refused}");
         }
         let text = "[models.m.adapters]\nlegal = \"l\"\n[models.n]\nadapters.x = \"/x.gguf\"\n";
         let found = settings(text).unwrap();

@@ -187,13 +187,13 @@ async fn load_in_turn(inner: &Arc<Inner>, index: usize, name: String, path: Path
     let count = inner.with(index, |slot| slot.adapters.len()).unwrap_or(0);
     match there.flatten() {
         Some((true, ModelState::Loaded)) => return Ok(()),
-        Some((_, state @ (ModelState::Loaded | ModelState::Draining))) => {
-            let message = match state {
-                ModelState::Loaded => format!("an adapter `{name}` is loaded already; unload it first"),
-                _ => {
-                    format!("the last requests of the earlier adapter `{name}` are under way; try again when they end")
-                }
-            };
+        Some((_, ModelState::Draining)) => {
+            let message =
+                format!("the last requests of the earlier adapter `{name}` are under way; try again when they end");
+            return Err(PoolError::InvalidAdapter { field: "name", message });
+        }
+        Some((_, ModelState::Loaded) | (false, ModelState::Unloaded)) => {
+            let message = format!("an adapter `{name}` is there already; unload it first");
             return Err(PoolError::InvalidAdapter { field: "name", message });
         }
         None if count >= ADAPTERS_MOST => {
@@ -203,7 +203,7 @@ async fn load_in_turn(inner: &Arc<Inner>, index: usize, name: String, path: Path
         _ => {}
     }
     let model = inner.name(index);
-    let failed = |error: Error| PoolError::Failed { model: format!("{model}:{name}"), reason: error.to_string() };
+    let failed = |error: Error| PoolError::InvalidAdapter { field: "path", message: error.to_string() };
     let (full, own_path) = (format!("{model}:{name}"), path.clone());
     let bytes = off_thread(inner, move |_| adapter::open(&full, &own_path).map(|file| file.tensors().file_len()));
     let bytes = bytes.await.map_err(failed)?;

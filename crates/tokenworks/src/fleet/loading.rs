@@ -46,11 +46,17 @@ pub(super) async fn start(inner: &Arc<Inner>) -> Result<()> {
     let _turn = inner.turn.lock().await;
     let mut looks: Vec<(usize, Look)> = Vec::new();
     for index in offered(inner, LoadTime::Start) {
-        let look = off_thread(inner, move |inner| look(inner, index, true)).await?;
+        looks.push((index, off_thread(inner, move |inner| look(inner, (index, 0), true)).await?));
+    }
+    let all = looks.iter().fold(0_u64, |sum, (_, look)| sum.saturating_add(look.need.weights));
+    for (index, first) in &mut looks {
+        // Its cache is a part of what the weights of all leave.
+        let (index, others) = (*index, all.saturating_sub(first.need.weights));
+        let look = off_thread(inner, move |inner| look(inner, (index, others), true)).await?;
         let residents = inner.residents(&inner.slots(), index);
         make_room(inner.limit, (&inner.name(index), look.need), &residents)?;
         set_aside(inner, index, &look);
-        looks.push((index, look));
+        *first = look;
     }
     for index in offered(inner, LoadTime::Demand) {
         look_ahead(inner, index).await;
@@ -73,7 +79,7 @@ async fn look_ahead(inner: &Arc<Inner>, index: usize) {
     if source.is_none_or(|source| inner.works.context.catalogue().find(&source).is_none()) {
         return;
     }
-    let found = off_thread(inner, move |inner| look(inner, index, false)).await;
+    let found = off_thread(inner, move |inner| look(inner, (index, 0), false)).await;
     let fits = found.and_then(|look| {
         inner.with(index, |slot| slot.context_len = Some(look.context_len));
         make_room(inner.limit, (&inner.name(index), look.need), &[])
@@ -105,7 +111,7 @@ pub(super) async fn load(inner: &Arc<Inner>, index: usize) -> Outcome {
 }
 
 async fn load_in_turn(inner: &Arc<Inner>, index: usize) -> Result<(), Trouble> {
-    let look = off_thread(inner, move |inner| look(inner, index, false)).await.map_err(Trouble::Broken)?;
+    let look = off_thread(inner, move |inner| look(inner, (index, 0), false)).await.map_err(Trouble::Broken)?;
     while let Some(leaving) = next_to_leave(inner, index, &look).map_err(Trouble::NoRoom)? {
         drain(inner, leaving).await;
     }
@@ -191,8 +197,9 @@ fn produce(inner: &Inner, index: usize, (most, set_aside): (Option<u64>, u64), a
     loaded.start(&works.context, &works.meter, Some(&works.charging), KvRoom { most, set_aside })
 }
 
-/// What the files of a model say; they are fetched first where they are not here.
-fn look(inner: &Inner, index: usize, asks: bool) -> Result<Look> {
+/// What the files of a model say, beside which the weights of others take so many bytes; they are fetched first where they
+/// are not here.
+fn look(inner: &Inner, (index, others): (usize, u64), asks: bool) -> Result<Look> {
     let context = &inner.works.context;
     let offer = inner.offers.get(index).ok_or_else(|| Error::failure("there is no such model"))?;
     let name = offer.model.name.as_str();
@@ -207,11 +214,10 @@ fn look(inner: &Inner, index: usize, asks: bool) -> Result<Look> {
     let draft_bytes = draft.as_ref().map_or(0, |draft| draft.gguf.file_len());
     let adapters = adapters::file_bytes(inner, index);
     let weights = gguf.file_len().saturating_add(draft_bytes).saturating_add(adapters);
-    let room = inner.limit.map(|limit| limit.saturating_sub(weights));
-    let demand = KvDemand { available: room, ..KvDemand::of(name, &config, &own, &context.settings.engine)? };
-    if demand.wanted.is_some() && room != Some(0) {
-        demand.budget()?;
-    }
+    let room = inner.limit.map(|limit| limit.saturating_sub(weights).saturating_sub(others));
+    // Whether it fits is asked with all others.
+    let demand = KvDemand { available: None, ..KvDemand::of(name, &config, &own, &context.settings.engine)? };
+    demand.budget()?;
     let set_aside = demand.set_aside(room, inner.offers.len() as u64);
     let block = draft.as_ref().and_then(|draft| draft.config.kv_block_bytes(demand.kv_type)).unwrap_or(0) as u64;
     let draft_kv = (set_aside / demand.block_bytes.max(1)).saturating_mul(block);

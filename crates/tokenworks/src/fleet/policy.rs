@@ -64,14 +64,16 @@ pub fn make_room(limit: Option<u64>, (name, need): (&str, Need), residents: &[Re
 }
 
 fn does_not_fit(limit: u64, (name, need): (&str, Need), residents: &[Resident]) -> Error {
-    let mut cause = format!("it needs {}; all models together may take {}", parts(need), bytes(limit));
+    let others =
+        if residents.is_empty() { "" } else { "unload or unpin another model (`tokenworks models unload NAME`), " };
+    let mut cause = format!("it is to take {}; all models together may take {}", parts(need), bytes(limit));
     if !residents.is_empty() {
         let shown: Vec<String> = residents.iter().map(Resident::shown).collect();
         cause.push_str(&format!(", of which others have: {}", shown.join(", ")));
     }
-    Error::usage(format!("{name} does not fit into memory")).because(cause).hint(
-        "unload or unpin another model (`tokenworks models unload NAME`), set kv_memory lower, or engine.memory higher",
-    )
+    Error::usage(format!("{name} does not fit into memory"))
+        .because(cause)
+        .hint(format!("{others}set models.{name}.kv_memory lower, or engine.memory higher"))
 }
 
 #[cfg(test)]
@@ -141,7 +143,7 @@ mod tests {
         assert_eq!(error.what, "new does not fit into memory");
         let cause = error.cause.unwrap();
         for part in [
-            "it needs 30.0 MiB of weights and 11.0 MiB of KV cache",
+            "it is to take 30.0 MiB of weights and 11.0 MiB of KV cache",
             "all models together may take 100.0 MiB",
             "a 40.0 MiB of weights and 20.0 MiB of KV cache (in use)",
             "b 20.0 MiB of weights and 10.0 MiB of KV cache (pinned)",

@@ -198,6 +198,29 @@ fn check_does_the_arithmetic_of_a_model_that_is_here() {
     }
 }
 
+/// What no model does wrong alone.
+#[test]
+fn check_looks_at_all_models_together() {
+    let sandbox = crate::tiny_model::sandbox();
+    std::fs::copy(sandbox.path("tiny.gguf"), sandbox.path("other.gguf")).unwrap();
+    let size = std::fs::metadata(sandbox.path("tiny.gguf")).unwrap().len();
+    for (engine, own, part) in [
+        (String::new(), "aliases = [\"c\"]", "two models answer to the name c"),
+        (
+            format!("[engine]\nmemory = \"{}KiB\"\n", (2 * size + (3 << 20)) >> 10),
+            "kv_memory = \"2MiB\"",
+            "does not fit into memory",
+        ),
+    ] {
+        let model = |name: &str| format!("[models.{name}]\nsource = \"{name}.gguf\"\nload = \"start\"\n{own}\n");
+        sandbox.write("tokenworks.toml", engine + &model("tiny") + &model("other"));
+        for command in [vec!["config", "check"], vec!["serve", "--port", "0"]] {
+            let error = sandbox.run(&command).bad(2);
+            assert!(error.contains(part), "{command:?}: {error}");
+        }
+    }
+}
+
 #[test]
 fn check_reports_every_problem_and_as_json() {
     let sandbox = Sandbox::new();

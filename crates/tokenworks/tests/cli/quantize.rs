@@ -167,10 +167,21 @@ fn divergence_from_stored_log_probabilities() {
     assert!(report["kl_divergence_mean"].as_f64().unwrap() > 0.3, "{report}");
     sandbox.write("short.logits", &whole[..whole.len() - 1]);
     sandbox.write("other.logits", stored_log_probabilities(vocab + 1));
+    let damaged = |from: usize, byte: u8| {
+        let mut bytes = whole.clone();
+        bytes[from..].fill(byte);
+        bytes
+    };
+    sandbox.write("numbers.logits", damaged(52, 0xff));
+    sandbox.write("zeros.logits", damaged(52, 0));
+    sandbox.write("token.logits", [&whole[..20], &99_999_u32.to_le_bytes(), &whole[24..]].concat());
     for (file, part) in [
         ("short.logits", "bytes, but"),
         ("other.logits", "it has 274 tokens, the model 273"),
         ("book.txt", "does not begin with"),
+        ("numbers.logits", "add up to NaN"),
+        ("zeros.logits", "add up to 273.000"),
+        ("token.logits", "it has a token 99999, the model 273"),
         ("gone.logits", "cannot read gone.logits"),
     ] {
         let error = sandbox.run(&["eval", "divergence", "./tiny.gguf", file]).bad(2);

@@ -19,6 +19,8 @@ const MAGIC: &[u8; 8] = b"_logits_";
 /// The writer raises log-probabilities that are further below the highest to there.
 const MOST_BELOW: f32 = 16.0;
 
+const HINT: &str = "give a file that llama-perplexity --kl-divergence-base wrote for this model";
+
 /// A file's positions, read in order.
 pub(super) struct Stored {
     path: PathBuf,
@@ -37,11 +39,7 @@ impl Stored {
     /// It cannot be read, is no such file, shorter than it says, or of a model with another vocabulary or a longer context.
     pub(super) fn open(path: &Path, model: &Gguf, most: Option<u32>) -> Result<(Self, Windows)> {
         let shown = path.display();
-        let refused = |why: String| {
-            Error::usage(format!("{shown} does not fit"))
-                .because(why)
-                .hint("give a file that llama-perplexity --kl-divergence-base wrote for this model")
-        };
+        let refused = |why: String| Error::usage(format!("{shown} does not fit")).because(why).hint(HINT);
         let unreadable = |e| Error::usage(format!("cannot read {shown}")).because(e).hint("give the path of the file");
         let file = File::open(path).map_err(unreadable)?;
         let len = file.metadata().map_err(unreadable)?.len();
@@ -72,6 +70,9 @@ impl Stored {
             return Err(refused(format!("it has {len} bytes, but {expected} with what it says of itself")));
         }
         let windows = windows(&mut file, path, (ctx, count), most).map_err(unreadable)?;
+        if let Some(token) = windows.windows.iter().flatten().find(|token| u64::from(**token) >= vocab) {
+            return Err(refused(format!("it has a token {token}, the model {vocab} tokens from 0")));
+        }
         let start = read_tokenizer(model)?.encode("", true, false).first().copied();
         let windows = windows.starting_with(start);
         let (vocab, position) = (config.vocab_size, 2 * (config.vocab_size.next_multiple_of(2) + 4));
@@ -94,8 +95,16 @@ impl Stored {
             let (step, lowest) = (float(0), float(4));
             let raised = step * f32::from(u16::MAX) > 0.999 * MOST_BELOW;
             *bound = if raised { lowest } else { f32::NEG_INFINITY };
+            let mut sum = 0.0;
             for (value, &word) in values.iter_mut().zip(&self.words.as_chunks().0[4..]) {
                 *value = step.mul_add(f32::from(u16::from_le_bytes(word)), lowest);
+                sum += f64::from(*value).exp();
+            }
+            // Raised ones add a hundredth at most, rounding less. Written so that it refuses what is no number, too.
+            if !(0.9..1.1).contains(&sum) {
+                return Err(Error::usage(format!("{} does not fit", self.path.display()))
+                    .because(format!("the probabilities of a position add up to {sum:.3}"))
+                    .hint(HINT));
             }
         }
         Ok(())
