@@ -166,7 +166,7 @@ impl ApiError {
     pub(crate) fn shutting_down() -> Self {
         Self {
             retry_after_s: Some(5),
-            ..Self::unavailable("the server is shutting down; try again later", "shutting_down")
+            ..Self::unavailable("the server is shutting down, or the model was unloaded; try again", "shutting_down")
         }
     }
 
