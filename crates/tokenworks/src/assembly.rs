@@ -99,13 +99,18 @@ pub fn thread_pool(context: &Context) -> Result<Arc<ThreadPool>> {
 /// It cannot be fetched, or is no model file.
 pub fn open(context: &Context, model: &ModelRef, consent: Consent<'_>) -> Result<Gguf> {
     let path = context.catalogue().obtain(model, consent)?;
-    Gguf::open(&path).map_err(|e| match model.source {
+    let gguf = Gguf::open(&path).map_err(|e| match model.source {
         Source::Path(_) => file_error(&path, &e).hint(
             "give the path of a GGUF file, or of a folder with config.json and safetensors files, and check that it was \
              copied whole; `tokenworks models` lists the names that need no path",
         ),
         _ => file_error(&path, &e).hint(format!("if it was damaged, remove it and run `tokenworks pull {}`", model.name)),
-    })
+    })?;
+    if gguf.get_str("general.type").ok().flatten() == Some("adapter") {
+        return Err(Error::usage(format!("{} is an adapter, no model", path.display()))
+            .hint("give the model that it changes, and this file with --adapter or as adapters.NAME of that model"));
+    }
+    Ok(gguf)
 }
 
 /// The tokenizer of a model.

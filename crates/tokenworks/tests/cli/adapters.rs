@@ -113,11 +113,13 @@ fn adapters_that_cannot_be_are_refused_and_the_others_go_on() {
         ("model", "a.gguf", "general.type"),
         ("gone", "gone.gguf", "cannot find the adapter"),
         ("../x", "second.gguf", "no name for an adapter"),
-        ("first", "second.gguf", "loaded already"),
+        ("first", "second.gguf", "is there already"),
     ] {
         let refused = sandbox.run(&["models", "adapter", "load", "a", name, path]);
         assert!(refused.stderr.contains(words), "{name}: {refused:?}");
     }
+    let as_model = sandbox.run(&["run", "Hi", "--raw", "-m", "./second.gguf"]).bad(2);
+    assert!(as_model.contains("is an adapter, no model") && as_model.contains("--adapter"), "{as_model}");
     assert_eq!(adapters(&sandbox).as_array().unwrap().len(), 1);
     assert!(sandbox.run(&["models", "adapter", "unload", "a", "none"]).stderr.contains("it has: first"));
     text(&serving, "a:first");
