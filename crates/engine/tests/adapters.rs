@@ -1,30 +1,26 @@
 //! Requests with several adapters and with none in one engine: the answers of each alone, and nothing shared between them.
 #![cfg(test)]
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use engine::{EngineConfig, LocalEngine, ModelRunner, Runner};
 use formats::gguf::Gguf;
-use inference::{
-    Adapter, Engine, Event, Request, RequestId, SamplingParams, SubmitError, TokenId, TokenLogprobs, Usage,
-};
+use inference::{Adapter, Engine, Event, Request, RequestId, SamplingParams, SubmitError};
 use kernels::ThreadPool;
 use model::{KvType, Model};
 use test_support::{TinyAdapter, TinyModel};
+
+use common::{Answer, read};
 
 /// Longest wait for something that must come.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Tokens of the prompt: two whole blocks and a part.
 const PROMPT: u32 = 75;
 const MADE: u32 = 20;
-
-struct Answer {
-    tokens: Vec<TokenId>,
-    logprobs: Vec<Option<TokenLogprobs>>,
-    usage: Usage,
-}
 
 fn ask(adapter: Option<&Adapter>) -> (Request, Receiver<Event>) {
     let (sender, receiver) = channel();
@@ -33,21 +29,6 @@ fn ask(adapter: Option<&Adapter>) -> (Request, Receiver<Event>) {
     let sampling = SamplingParams { temperature: 0.0, logprobs: Some(3), ..SamplingParams::default() };
     let request = Request::plain(RequestId(0), prompt, MADE, events);
     (Request { sampling, adapter: adapter.cloned(), ..request }, receiver)
-}
-
-fn read(receiver: &Receiver<Event>) -> Answer {
-    let (mut tokens, mut all) = (Vec::new(), Vec::new());
-    loop {
-        match receiver.recv_timeout(LIMIT).expect("the request must come to an end") {
-            Event::Token { id, logprobs, .. } => {
-                tokens.push(id);
-                all.push(logprobs);
-            }
-            Event::Done(usage) => return Answer { tokens, logprobs: all, usage: *usage },
-            Event::Failed(failure, _) => panic!("{failure:?}"),
-            _ => {}
-        }
-    }
 }
 
 struct Plant {

@@ -1,6 +1,8 @@
 //! Guessing ahead on tiny generated models: the same answers, bit for bit; and how much it saves on a real one.
 #![cfg(test)]
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -8,37 +10,18 @@ use std::time::Duration;
 
 use engine::{EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, RunnerShape};
 use formats::gguf::Gguf;
-use inference::{Engine, Event, Request, RequestId, SamplingParams, TokenId, TokenLogprobs, Usage};
+use inference::{Engine, Event, Request, RequestId, SamplingParams, TokenId};
 use kernels::ThreadPool;
 use model::{Batch, BlockId, KvType, Model};
 use test_support::TinyModel;
 
-struct Answer {
-    tokens: Vec<TokenId>,
-    logprobs: Vec<Option<TokenLogprobs>>,
-    usage: Usage,
-}
+use common::{Answer, read};
 
 fn ask(prompt: Vec<TokenId>, max_tokens: u32, sampling: SamplingParams) -> (Request, Receiver<Event>) {
     let (sender, receiver) = channel();
     let events = Box::new(move |event| drop(sender.send(event)));
     let request = Request { sampling, ..Request::plain(RequestId(0), prompt, max_tokens, events) };
     (request, receiver)
-}
-
-fn read(receiver: &Receiver<Event>) -> Answer {
-    let (mut tokens, mut all) = (Vec::new(), Vec::new());
-    loop {
-        match receiver.recv_timeout(Duration::from_secs(600)).expect("the request must come to an end") {
-            Event::Token { id, logprobs, .. } => {
-                tokens.push(id);
-                all.push(logprobs);
-            }
-            Event::Done(usage) => return Answer { tokens, logprobs: all, usage: *usage },
-            Event::Failed(failure, _) => panic!("{failure:?}"),
-            _ => {}
-        }
-    }
 }
 
 /// A prompt in which a few tokens come again and again.

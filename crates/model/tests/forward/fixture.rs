@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use formats::gguf::{Gguf, Writer};
+use formats::gguf::{Gguf, TensorInfo, Value, Writer};
 use kernels::ThreadPool;
 use model::{Adapter, BLOCK_TOKENS, Batch, BlockId, Column, KvCache, KvType, LoadError, Model, Workspace};
 use test_support::{Random, TinyModel};
@@ -18,6 +18,35 @@ pub(crate) fn load_written(writer: &Writer, threads: usize) -> Result<Model, Loa
 /// Loads a tiny model.
 pub(crate) fn load(tiny: &TinyModel, threads: usize) -> Model {
     load_written(&tiny.writer().unwrap(), threads).unwrap()
+}
+
+/// The file of a tiny model, written again: with each key's value as `key` gives it (`None`: without the key), and each tensor
+/// and its bytes as `tensor` leaves them (no dimensions: without the tensor).
+pub(crate) fn rewritten(
+    tiny: &TinyModel,
+    key: impl Fn(&str, Value) -> Option<Value>,
+    tensor: impl Fn(&mut TensorInfo, &mut Vec<u8>),
+) -> Writer {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    tiny.write(&path).unwrap();
+    let gguf = Gguf::open(&path).unwrap();
+    let mut writer = Writer::new();
+    for (name, value) in gguf.metadata() {
+        if let Some(value) = key(name, value.clone()) {
+            writer.key(name, value);
+        }
+    }
+    for info in gguf.tensors() {
+        let mut bytes = Vec::new();
+        gguf.read_tensor(info, 0..info.rows(), &mut bytes).unwrap();
+        let mut info = info.clone();
+        tensor(&mut info, &mut bytes);
+        if !info.dims.is_empty() {
+            writer.tensor(&info.name, info.ty, &info.dims, bytes).unwrap();
+        }
+    }
+    writer
 }
 
 /// The tiny model of this name.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use test_support::{Architecture, RopeStretch, TinyAdapter, TinyModel};
 
 use crate::adapters::written;
-use crate::fixture::{Bench, Part, table, variant};
+use crate::fixture::{Bench, Part, rewritten, table, variant};
 use crate::plain::{Spec, Weights, logits};
 
 /// Largest difference of a log-probability, in standard deviations of the logits: of the plain pass.
@@ -116,45 +116,31 @@ fn altered_state_space(tiny: &TinyModel) -> Vec<(&'static str, Writer)> {
 
 /// The model's file with other values in a tensor of each layer, which is F32.
 fn with_values(tiny: &TinyModel, part: &str, value: impl Fn(usize, f32) -> f32) -> Writer {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tiny.gguf");
-    tiny.write(&path).unwrap();
-    let gguf = Gguf::open(&path).unwrap();
-    let mut writer = Writer::new();
-    for (key, value) in gguf.metadata() {
-        writer.key(key, value.clone());
-    }
-    for info in gguf.tensors() {
-        let mut bytes = Vec::new();
-        gguf.read_tensor(info, 0..info.rows(), &mut bytes).unwrap();
-        if info.name.ends_with(part) {
-            for (i, bytes) in bytes.as_chunks_mut().0.iter_mut().enumerate() {
-                *bytes = value(i, f32::from_le_bytes(*bytes)).to_le_bytes();
+    rewritten(
+        tiny,
+        |_, value| Some(value),
+        |info, bytes| {
+            if info.name.ends_with(part) {
+                for (i, bytes) in bytes.as_chunks_mut().0.iter_mut().enumerate() {
+                    *bytes = value(i, f32::from_le_bytes(*bytes)).to_le_bytes();
+                }
             }
-        }
-        writer.tensor(&info.name, info.ty, &info.dims, bytes).unwrap();
-    }
-    writer
+        },
+    )
 }
 
 /// The model's file with two tensors of each layer exchanged.
 fn exchanged(tiny: &TinyModel, [one, other]: [&str; 2]) -> Writer {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tiny.gguf");
-    tiny.write(&path).unwrap();
-    let gguf = Gguf::open(&path).unwrap();
-    let mut writer = Writer::new();
-    for (key, value) in gguf.metadata() {
-        writer.key(key, value.clone());
-    }
-    for info in gguf.tensors() {
-        let mut bytes = Vec::new();
-        gguf.read_tensor(info, 0..info.rows(), &mut bytes).unwrap();
-        let swapped = |from: &str, to: &str| info.name.contains(from).then(|| info.name.replace(from, to));
-        let name = swapped(one, other).or_else(|| swapped(other, one)).unwrap_or_else(|| info.name.clone());
-        writer.tensor(&name, info.ty, &info.dims, bytes).unwrap();
-    }
-    writer
+    rewritten(
+        tiny,
+        |_, value| Some(value),
+        |info, _| {
+            let swapped = |from: &str, to: &str| info.name.contains(from).then(|| info.name.replace(from, to));
+            if let Some(name) = swapped(one, other).or_else(|| swapped(other, one)) {
+                info.name = name;
+            }
+        },
+    )
 }
 
 /// Files like this one that say something else.

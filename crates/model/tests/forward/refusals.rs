@@ -1,10 +1,10 @@
 //! Files and batches with faults are refused, naming what is wrong.
 
-use formats::gguf::{Array, Gguf, TensorType, Value, Writer};
+use formats::gguf::{Array, TensorType, Value, Writer};
 use model::{Batch, Column, ForwardError, KvType, Model, Workspace};
 use test_support::{RopeStretch, TinyModel};
 
-use crate::fixture::{load, load_written, variant};
+use crate::fixture::{load, load_written, rewritten, variant};
 
 /// The tiny file with its keys and tensors passed through `key` and `tensor`: each gives back what to write instead.
 fn rewrite(
@@ -12,27 +12,22 @@ fn rewrite(
     key: impl Fn(&str) -> Option<Value>,
     tensor: impl Fn(&str, &[u64]) -> Option<Vec<u64>>,
 ) -> Writer {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tiny.gguf");
-    tiny.write(&path).unwrap();
-    let gguf = Gguf::open(&path).unwrap();
-    let mut writer = Writer::new();
-    for (name, value) in gguf.metadata() {
-        // A bool stands for a missing key.
-        match key(name) {
-            Some(Value::Bool(_)) => {}
-            Some(other) => drop(writer.key(name, other)),
-            None => drop(writer.key(name, value.clone())),
-        }
-    }
-    for info in gguf.tensors() {
-        let dims = tensor(&info.name, &info.dims).unwrap_or_else(|| info.dims.clone());
-        if !dims.is_empty() {
-            let bytes = vec![0; usize::try_from(dims.iter().product::<u64>() * 4).unwrap()];
-            writer.tensor(&info.name, TensorType::F32, &dims, bytes).unwrap();
-        }
-    }
-    writer
+    rewritten(
+        tiny,
+        |name, value| match key(name) {
+            // A bool stands for a missing key.
+            Some(Value::Bool(_)) => None,
+            Some(other) => Some(other),
+            None => Some(value),
+        },
+        |info, bytes| {
+            if let Some(dims) = tensor(&info.name, &info.dims) {
+                info.dims = dims;
+            }
+            info.ty = TensorType::F32;
+            *bytes = vec![0; usize::try_from(info.dims.iter().product::<u64>() * 4).unwrap()];
+        },
+    )
 }
 
 fn refusal(writer: &Writer) -> String {

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use formats::gguf::{Gguf, TensorType, Value, Writer};
+use formats::gguf::{Gguf, TensorInfo, TensorType, Value};
 use kernels::ThreadPool;
 use model::{Batch, Column, ForwardError, KvType, LoadError, Model, Workspace};
 use test_support::TinyModel;
 
-use crate::fixture::{Bench, Part, load, load_written, tokens, variant};
+use crate::fixture::{Bench, Part, load, load_written, rewritten, tokens, variant};
 use crate::plain::{Weights, add, times};
 use crate::reference::distance;
 
@@ -215,25 +215,6 @@ fn states_never_mix() {
     }
 }
 
-/// The model's file with other metadata, or other bytes in tensors.
-fn rewritten(tiny: &TinyModel, key: impl Fn(&str, Value) -> Value, bytes: impl Fn(&str, &mut [u8])) -> Writer {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tiny.gguf");
-    tiny.write(&path).unwrap();
-    let gguf = Gguf::open(&path).unwrap();
-    let mut writer = Writer::new();
-    for (name, value) in gguf.metadata() {
-        writer.key(name, key(name, value.clone()));
-    }
-    for info in gguf.tensors() {
-        let mut read = Vec::new();
-        gguf.read_tensor(info, 0..info.rows(), &mut read).unwrap();
-        bytes(&info.name, &mut read);
-        writer.tensor(&info.name, info.ty, &info.dims, read).unwrap();
-    }
-    writer
-}
-
 #[test]
 fn refusals() {
     let tiny = variant("mamba");
@@ -243,7 +224,8 @@ fn refusals() {
         ("mamba.ssm.inner_size", 96, "\"blk.0.ssm_in.weight\" should have shape [64, 192]"),
         ("mamba.ssm.time_step_rank", 31, "\"blk.0.ssm_x.weight\" should have shape [128, 63]"),
     ] {
-        let writer = rewritten(&tiny, |other, told| if other == key { Value::U32(value) } else { told }, |_, _| {});
+        let writer =
+            rewritten(&tiny, |other, told| Some(if other == key { Value::U32(value) } else { told }), |_, _| {});
         let error = load_written(&writer, 1).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
@@ -270,12 +252,12 @@ fn refusals() {
 #[test]
 fn a_that_grows_is_refused() {
     for wrong in [0.5f32, f32::NAN, f32::NEG_INFINITY] {
-        let grows = |name: &str, bytes: &mut [u8]| {
-            if name == "blk.1.ssm_a" {
+        let grows = |info: &mut TensorInfo, bytes: &mut Vec<u8>| {
+            if info.name == "blk.1.ssm_a" {
                 bytes[4..8].copy_from_slice(&wrong.to_le_bytes());
             }
         };
-        let writer = rewritten(&variant("mamba"), |_, value| value, grows);
+        let writer = rewritten(&variant("mamba"), |_, value| Some(value), grows);
         let error = load_written(&writer, 1).unwrap_err();
         assert!(matches!(&error, LoadError::TensorValue { name, index: 1, .. } if name == "blk.1.ssm_a"), "{error}");
     }

@@ -216,14 +216,20 @@ async fn admin(address: SocketAddr, method: &str, path: &str, body: Value) -> An
     send(address, method, &format!("/admin/v1{path}"), &[JSON, &bearer], body.as_bytes()).await
 }
 
-#[tokio::test]
-async fn the_operator_loads_unloads_and_pins() {
+/// A server whose books, in the folder, know the operator's key.
+async fn serve_with_operator() -> (tempfile::TempDir, Arc<Fake>, SocketAddr) {
     let folder = tempfile::tempdir().unwrap();
     let bootstrap =
         BootstrapKey { name: "ops".into(), hash: hash_key(SECRET, ADMIN).parse().unwrap(), max_priority: 0 };
     let books = open_books(folder.path(), vec![bootstrap], "scripted");
     let pool = Fake::new();
     let address = serve(&pool, Some(books)).await;
+    (folder, pool, address)
+}
+
+#[tokio::test]
+async fn the_operator_loads_unloads_and_pins() {
+    let (_folder, pool, address) = serve_with_operator().await;
     let list = admin(address, "GET", "/models", Value::Null).await.json();
     assert_eq!((&list["data"][0]["state"], &list["data"][0]["idle_seconds"]), (&json!("unloaded"), &Value::Null));
     assert_eq!(list["memory"], json!({"taken": 0, "limit": 1000}));
@@ -266,12 +272,7 @@ async fn the_operator_loads_unloads_and_pins() {
 
 #[tokio::test]
 async fn adapters_are_loaded_listed_as_models_and_unloaded() {
-    let folder = tempfile::tempdir().unwrap();
-    let bootstrap =
-        BootstrapKey { name: "ops".into(), hash: hash_key(SECRET, ADMIN).parse().unwrap(), max_priority: 0 };
-    let books = open_books(folder.path(), vec![bootstrap], "scripted");
-    let pool = Fake::new();
-    let address = serve(&pool, Some(books)).await;
+    let (_folder, pool, address) = serve_with_operator().await;
     let path = "/models/other%2Fname/adapters";
     let loaded = admin(address, "POST", path, json!({"name": "legal", "path": "/srv/legal"})).await;
     assert_eq!(loaded.status, 200, "{}", loaded.text());

@@ -2,6 +2,7 @@
 
 mod keys;
 mod layers;
+mod names;
 mod settings;
 mod value;
 
@@ -10,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 pub use keys::{API_KEY_KEYS, KEYS, Key, Kind, MODEL_KEYS, nearest, variable};
 pub use layers::{CONFIG_VARIABLE, Entry, Layers, Origin};
+pub use names::adapter_name_problem;
 pub use settings::{
     ApiKey, EngineSettings, LoadTime, LogSettings, ModelSettings, ServerSettings, Settings, TemplateSource,
-    adapter_name_problem,
 };
 pub use value::{Checked, parse_size};
 

@@ -22,15 +22,38 @@ use crate::memory::{KvDemand, KvRoom, Need};
 const LEASE_POLL: Duration = Duration::from_millis(10);
 
 /// What the files of a model say before it is loaded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Look {
-    /// What it and its draft model need: the bytes of their files, about as many as their weights, and the caches.
+    /// Bytes of its files, those of its draft model and of its adapters among them: about as many as their weights.
+    weights: u64,
+    /// The part that its adapters have of these.
+    adapters: u64,
+    /// Of its own cache.
+    demand: KvDemand,
+    /// Bytes of a block of its draft model.
+    draft_block: u64,
+}
+
+/// The memory that a model gets before it is loaded.
+#[derive(Clone, Copy, Debug)]
+struct Portion {
+    /// What it and its draft model need: weights and caches.
     need: Need,
     /// The part of that which is for its own cache.
     set_aside: u64,
     /// The part that its adapters need.
     adapters: u64,
-    context_len: usize,
+}
+
+impl Look {
+    /// What it gets when all models that are to be there at once have weights of `all` bytes.
+    fn portion(&self, inner: &Inner, all: u64) -> Portion {
+        let room = inner.limit.map(|limit| limit.saturating_sub(all));
+        let set_aside = self.demand.set_aside(room, inner.offers.len() as u64);
+        let draft_kv = (set_aside / self.demand.block_bytes.max(1)).saturating_mul(self.draft_block);
+        let need = Need { weights: self.weights, kv: set_aside.saturating_add(draft_kv) };
+        Portion { need, set_aside, adapters: self.adapters }
+    }
 }
 
 /// Why a model was not loaded.
@@ -46,23 +69,20 @@ pub(super) async fn start(inner: &Arc<Inner>) -> Result<()> {
     let _turn = inner.turn.lock().await;
     let mut looks: Vec<(usize, Look)> = Vec::new();
     for index in offered(inner, LoadTime::Start) {
-        looks.push((index, off_thread(inner, move |inner| look(inner, (index, 0), true)).await?));
+        looks.push((index, off_thread(inner, move |inner| look(inner, index, true)).await?));
     }
-    let all = looks.iter().fold(0_u64, |sum, (_, look)| sum.saturating_add(look.need.weights));
-    for (index, first) in &mut looks {
-        // Its cache is a part of what the weights of all leave.
-        let (index, others) = (*index, all.saturating_sub(first.need.weights));
-        let look = off_thread(inner, move |inner| look(inner, (index, others), true)).await?;
-        let residents = inner.residents(&inner.slots(), index);
-        make_room(inner.limit, (&inner.name(index), look.need), &residents)?;
-        set_aside(inner, index, &look);
-        *first = look;
+    let all = looks.iter().fold(0_u64, |sum, (_, look)| sum.saturating_add(look.weights));
+    let portions: Vec<_> = looks.iter().map(|(index, look)| (*index, look.portion(inner, all))).collect();
+    for (index, portion) in &portions {
+        let residents = inner.residents(&inner.slots(), *index);
+        make_room(inner.limit, (&inner.name(*index), portion.need), &residents)?;
+        set_aside(inner, *index, portion);
     }
     for index in offered(inner, LoadTime::Demand) {
         look_ahead(inner, index).await;
     }
-    for (index, look) in looks {
-        make(inner, index, look, true).await?;
+    for (index, portion) in portions {
+        make(inner, index, portion, true).await?;
     }
     Ok(())
 }
@@ -79,10 +99,11 @@ async fn look_ahead(inner: &Arc<Inner>, index: usize) {
     if source.is_none_or(|source| inner.works.context.catalogue().find(&source).is_none()) {
         return;
     }
-    let found = off_thread(inner, move |inner| look(inner, (index, 0), false)).await;
+    let found = off_thread(inner, move |inner| look(inner, index, false)).await;
     let fits = found.and_then(|look| {
-        inner.with(index, |slot| slot.context_len = Some(look.context_len));
-        make_room(inner.limit, (&inner.name(index), look.need), &[])
+        let context_len = usize::try_from(look.demand.context_len).unwrap_or(usize::MAX);
+        inner.with(index, |slot| slot.context_len = Some(context_len));
+        make_room(inner.limit, (&inner.name(index), look.portion(inner, look.weights).need), &[])
     });
     if let Err(error) = fits {
         tracing::warn!(model = inner.name(index), "it will not be loaded when it is asked for: {error}");
@@ -111,19 +132,20 @@ pub(super) async fn load(inner: &Arc<Inner>, index: usize) -> Outcome {
 }
 
 async fn load_in_turn(inner: &Arc<Inner>, index: usize) -> Result<(), Trouble> {
-    let look = off_thread(inner, move |inner| look(inner, (index, 0), false)).await.map_err(Trouble::Broken)?;
-    while let Some(leaving) = next_to_leave(inner, index, &look).map_err(Trouble::NoRoom)? {
+    let look = off_thread(inner, move |inner| look(inner, index, false)).await.map_err(Trouble::Broken)?;
+    let portion = look.portion(inner, look.weights);
+    while let Some(leaving) = next_to_leave(inner, index, &portion).map_err(Trouble::NoRoom)? {
         drain(inner, leaving).await;
     }
-    make(inner, index, look, false).await.map_err(Trouble::Broken)
+    make(inner, index, portion, false).await.map_err(Trouble::Broken)
 }
 
 /// Sets the memory of a model aside, or marks the next of those that leave for it as draining and gives it.
-fn next_to_leave(inner: &Inner, index: usize, look: &Look) -> Result<Option<usize>> {
+fn next_to_leave(inner: &Inner, index: usize, portion: &Portion) -> Result<Option<usize>> {
     let name = inner.name(index);
     let mut slots = inner.slots();
     let residents = inner.residents(&slots, index);
-    let leaving = make_room(inner.limit, (&name, look.need), &residents)?.into_iter().next();
+    let leaving = make_room(inner.limit, (&name, portion.need), &residents)?.into_iter().next();
     let leaving = leaving.and_then(|leaving| inner.offers.iter().position(|offer| offer.model.name == leaving));
     match leaving {
         Some(leaving) => {
@@ -133,26 +155,26 @@ fn next_to_leave(inner: &Inner, index: usize, look: &Look) -> Result<Option<usiz
         }
         None => {
             if let Some(slot) = slots.get_mut(index) {
-                slot.takes = look.need;
+                slot.takes = portion.need;
             }
         }
     }
     Ok(leaving)
 }
 
-fn set_aside(inner: &Inner, index: usize, look: &Look) {
+fn set_aside(inner: &Inner, index: usize, portion: &Portion) {
     inner.with(index, |slot| {
         slot.state = ModelState::Loading;
-        slot.takes = look.need;
+        slot.takes = portion.need;
     });
 }
 
 /// Takes a model into memory, whose part is set aside. On an error nothing of it stays.
-async fn make(inner: &Arc<Inner>, index: usize, look: Look, asks: bool) -> Result<()> {
+async fn make(inner: &Arc<Inner>, index: usize, portion: Portion, asks: bool) -> Result<()> {
     let residents = inner.residents(&inner.slots(), index);
     let others = residents.iter().fold(0_u64, |sum, other: &Resident| sum.saturating_add(other.takes.total()));
-    let most = inner.limit.map(|limit| limit.saturating_sub(others).saturating_sub(look.adapters));
-    let made = off_thread(inner, move |inner| produce(inner, index, (most, look.set_aside), asks)).await;
+    let most = inner.limit.map(|limit| limit.saturating_sub(others).saturating_sub(portion.adapters));
+    let made = off_thread(inner, move |inner| produce(inner, index, (most, portion.set_aside), asks)).await;
     let Production { line, engine, model, facts } = match made {
         Ok(production) => production,
         Err(error) => {
@@ -197,9 +219,8 @@ fn produce(inner: &Inner, index: usize, (most, set_aside): (Option<u64>, u64), a
     loaded.start(&works.context, &works.meter, Some(&works.charging), KvRoom { most, set_aside })
 }
 
-/// What the files of a model say, beside which the weights of others take so many bytes; they are fetched first where they
-/// are not here.
-fn look(inner: &Inner, (index, others): (usize, u64), asks: bool) -> Result<Look> {
+/// What the files of a model say; they are fetched first where they are not here.
+fn look(inner: &Inner, index: usize, asks: bool) -> Result<Look> {
     let context = &inner.works.context;
     let offer = inner.offers.get(index).ok_or_else(|| Error::failure("there is no such model"))?;
     let name = offer.model.name.as_str();
@@ -214,15 +235,11 @@ fn look(inner: &Inner, (index, others): (usize, u64), asks: bool) -> Result<Look
     let draft_bytes = draft.as_ref().map_or(0, |draft| draft.gguf.file_len());
     let adapters = adapters::file_bytes(inner, index);
     let weights = gguf.file_len().saturating_add(draft_bytes).saturating_add(adapters);
-    let room = inner.limit.map(|limit| limit.saturating_sub(weights).saturating_sub(others));
     // Whether it fits is asked with all others.
     let demand = KvDemand { available: None, ..KvDemand::of(name, &config, &own, &context.settings.engine)? };
     demand.budget()?;
-    let set_aside = demand.set_aside(room, inner.offers.len() as u64);
-    let block = draft.as_ref().and_then(|draft| draft.config.kv_block_bytes(demand.kv_type)).unwrap_or(0) as u64;
-    let draft_kv = (set_aside / demand.block_bytes.max(1)).saturating_mul(block);
-    let context_len = usize::try_from(demand.context_len).unwrap_or(usize::MAX);
-    Ok(Look { need: Need { weights, kv: set_aside.saturating_add(draft_kv) }, set_aside, adapters, context_len })
+    let draft_block = draft.as_ref().and_then(|draft| draft.config.kv_block_bytes(demand.kv_type)).unwrap_or(0) as u64;
+    Ok(Look { weights, adapters, demand, draft_block })
 }
 
 /// Whether the terms of a model are accepted; only at the start is there a person to be asked.
