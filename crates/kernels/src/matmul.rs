@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::avx512::{self, Pair, Place, Side, TILE_COLUMNS_MIN};
+use crate::avx512::{self, Pair, Place, Side, TILE_COLUMNS_MIN, UNPACK_COLUMNS_MIN};
 use crate::panel::LANES;
 use crate::pool::SharedSlice;
 use crate::{Activations, Isa, Matrix, ThreadPool, avx2, scalar};
@@ -16,9 +16,6 @@ const COLUMNS_PER_ITEM: usize = 64;
 /// With so few columns a piece takes a microsecond or two, and smaller ones end more evenly.
 const FEW_COLUMNS: usize = 4;
 const FEW_PANELS_PER_ITEM: usize = 4;
-/// Columns that share one unpacked block of a pair of panels.
-#[cfg(target_arch = "x86_64")]
-const PAIR_COLUMNS: usize = 8;
 /// The same for products by tiles.
 const TILE_PANELS_PER_ITEM: usize = 4;
 const TILE_COLUMNS_PER_ITEM: usize = 512;
@@ -67,14 +64,15 @@ fn run<'a>(isa: Isa, pool: &ThreadPool, products: impl Iterator<Item = GroupedPr
         assert!(columns.start <= columns.end && columns.end <= x.columns(), "columns {columns:?} of {}", x.columns());
         assert_eq!(out.len(), matrix.rows() * columns.len(), "length of the products of {matrix:?}");
         let shape = ItemShape::of(isa, columns.len(), !matrix.weight_type().is_float());
+        let codes = matrix.layout().codes;
         // Matrices that share their columns stand together.
-        if shape.tiles && sides.last().is_none_or(|side| *side.columns() != columns) {
-            sides.push(Side::new(x, columns.clone()));
+        if shape.side && sides.last().is_none_or(|side| !side.is_of(&columns, &codes)) {
+            sides.push(Side::new(pool, x, columns.clone(), &codes));
         }
         let column_items = columns.len().div_ceil(shape.columns);
         let first_item = items;
         items += matrix.panel_count().div_ceil(shape.panels) * column_items;
-        let side = shape.tiles.then(|| sides.len() - 1);
+        let side = shape.side.then(|| sides.len() - 1);
         tasks.push(Task { matrix, columns, out: SharedSlice::new(out), shape, column_items, side, first_item });
     }
     pool.for_each_index(items, |item| {
@@ -87,19 +85,22 @@ fn run<'a>(isa: Isa, pool: &ThreadPool, products: impl Iterator<Item = GroupedPr
 struct ItemShape {
     panels: usize,
     columns: usize,
-    /// By tiles of columns.
-    tiles: bool,
+    /// Enough columns to unpack weights once for all of them.
+    side: bool,
 }
 
 impl ItemShape {
     fn of(isa: Isa, columns: usize, quantized: bool) -> Self {
-        let tiles = isa == Isa::Amx && quantized && columns >= TILE_COLUMNS_MIN;
-        if tiles {
-            // A pair's codes are unpacked once for all its columns.
-            Self { panels: TILE_PANELS_PER_ITEM, columns: TILE_COLUMNS_PER_ITEM, tiles }
+        let side = match isa {
+            Isa::Amx => quantized && columns >= TILE_COLUMNS_MIN,
+            Isa::Avx512 => quantized && columns >= UNPACK_COLUMNS_MIN,
+            _ => false,
+        };
+        if side && isa == Isa::Amx {
+            Self { panels: TILE_PANELS_PER_ITEM, columns: TILE_COLUMNS_PER_ITEM, side }
         } else {
             let panels = if columns <= FEW_COLUMNS { FEW_PANELS_PER_ITEM } else { PANELS_PER_ITEM };
-            Self { panels, columns: COLUMNS_PER_ITEM, tiles }
+            Self { panels, columns: COLUMNS_PER_ITEM, side }
         }
     }
 }
@@ -132,9 +133,9 @@ impl Task<'_> {
     /// Some panels and columns.
     fn run(&self, isa: Isa, x: &Activations, side: Option<&Side>, panels: Range<usize>, columns: Range<usize>) {
         #[cfg(target_arch = "x86_64")]
-        if matches!(isa, Isa::Avx512 | Isa::Amx) && !self.matrix.weight_type().is_float() {
+        if matches!(isa, Isa::Avx512 | Isa::Amx) {
             for panel in panels.step_by(2) {
-                self.pair(x, side, panel, columns.clone());
+                self.pair(isa, x, side, panel, columns.clone());
             }
             return;
         }
@@ -156,39 +157,18 @@ impl Task<'_> {
 
     /// The products of two panels, `first` and the next (if there is one).
     #[cfg(target_arch = "x86_64")]
-    fn pair(&self, x: &Activations, side: Option<&Side>, first: usize, columns: Range<usize>) {
+    fn pair(&self, isa: Isa, x: &Activations, side: Option<&Side>, first: usize, columns: Range<usize>) {
         let second = (first + 1).min(self.matrix.panel_count() - 1);
-        let mut pair = Pair::new(self.matrix.panel(first), self.matrix.panel(second), self.matrix.layout());
+        let pair = Pair::new(self.matrix.panel(first), self.matrix.panel(second), self.matrix.layout());
         let place =
             Place { out: &self.out, row: first * LANES, rows: self.matrix.rows(), first_column: self.columns.start };
-        let Some(side) = side else {
-            for column in columns.clone().step_by(PAIR_COLUMNS) {
-                match columns.end - column {
-                    1 => self.pair_tile::<1>(&pair, x, column, &place),
-                    2 => self.pair_tile::<2>(&pair, x, column, &place),
-                    3 => self.pair_tile::<3>(&pair, x, column, &place),
-                    4 => self.pair_tile::<4>(&pair, x, column, &place),
-                    5 => self.pair_tile::<5>(&pair, x, column, &place),
-                    6 => self.pair_tile::<6>(&pair, x, column, &place),
-                    7 => self.pair_tile::<7>(&pair, x, column, &place),
-                    _ => self.pair_tile::<PAIR_COLUMNS>(&pair, x, column, &place),
-                }
-                pair.prefetched();
-            }
-            return;
-        };
-        // SAFETY: `run` checked that the processor has AMX and that the matrix fits `x`; each (panel, column) pair
-        // belongs to one item.
-        unsafe { avx512::amx_products(&pair, x, side, columns, &place) };
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn pair_tile<const N: usize>(&self, pair: &Pair, x: &Activations, first: usize, place: &Place<'_>) {
-        let columns = avx2::Columns::<N>::new(x, first, false);
-        // SAFETY: as in `pair`.
+        // SAFETY: `run` checked that the processor has what `isa` names and that the matrix fits `x`; each (panel, column)
+        // pair belongs to one item; a side is there for quantized types only.
         unsafe {
-            for (c, products) in avx512::pair_dot(pair, self.matrix.cols(), &columns).into_iter().enumerate() {
-                avx512::store(place, first + c, products);
+            match side {
+                _ if self.matrix.weight_type().is_float() => avx512::pair_float_products(&pair, x, columns, &place),
+                Some(side) if isa == Isa::Amx => avx512::amx_products(&pair, x, side, columns, &place),
+                side => avx512::pair_products(&pair, x, side, columns, &place),
             }
         }
     }

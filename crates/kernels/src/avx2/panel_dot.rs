@@ -16,7 +16,7 @@ use crate::panel::{BLOCK, Codes, LANES, Layout, Quantized, ScaleKind, with_quant
 pub(crate) struct Columns<const N: usize> {
     pub(crate) codes: [*const i8; N],
     pub(crate) blocks: [*const BlockScale; N],
-    values: [*const f32; N],
+    pub(crate) values: [*const f32; N],
     /// Bytes from a block to its like in the next panel, when that is to be asked of the memory; else 0.
     ahead: usize,
 }

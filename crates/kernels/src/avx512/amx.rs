@@ -7,17 +7,18 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
-use std::cell::RefCell;
 use std::ops::Range;
 
 use super::ROWS;
-use super::pair::{self, ColumnScale, Pair, Scales, scale_vectors};
+use super::pair::{self, ColumnScale, Pair};
+use super::side::{SIDE_COLUMNS, Side};
+use super::unpacked::{self, Unpacked};
 use crate::activations::Activations;
 use crate::panel::{BLOCK, Quantized, with_quantized};
 use crate::pool::SharedSlice;
 
 /// Columns of a tile.
-const TILE: usize = 16;
+const TILE: usize = SIDE_COLUMNS;
 /// With fewer columns than this VNNI is quicker.
 pub(crate) const TILE_COLUMNS_MIN: usize = 12;
 
@@ -67,62 +68,9 @@ pub(crate) unsafe fn peak(rounds: u64) -> u64 {
     (2 * TILE * ROWS * BLOCK * 2) as u64
 }
 
-/// The scales of activation columns in tiles: for each tile of 16 columns and each block `d`, `scaled_sum`, the sum of
-/// the codes and that of their first half, 16 of each.
-pub(crate) struct Side {
-    columns: Range<usize>,
-    tiles: Vec<[[f32; TILE]; 4]>,
-    blocks: usize,
-}
-
-impl Side {
-    /// Of these columns of `x`.
-    pub(crate) fn new(x: &Activations, columns: Range<usize>) -> Self {
-        let blocks = x.cols() / BLOCK;
-        let mut tiles = vec![[[0.0; TILE]; 4]; columns.len().div_ceil(TILE) * blocks];
-        for (i, column) in columns.clone().enumerate() {
-            let (tile, c) = (i / TILE * blocks, i % TILE);
-            for (tile, scale) in tiles[tile..tile + blocks].iter_mut().zip(x.blocks(column)) {
-                #[expect(clippy::cast_precision_loss, reason = "at most 32 * 127: exact")]
-                let [first, last] = scale.half_sums.map(|sum| sum as f32);
-                (tile[0][c], tile[1][c]) = (scale.d, scale.scaled_sum);
-                (tile[2][c], tile[3][c]) = (first + last, first);
-            }
-        }
-        Self { columns, tiles, blocks }
-    }
-
-    pub(crate) fn columns(&self) -> &Range<usize> {
-        &self.columns
-    }
-
-    /// Of the tile that begins with column `first`.
-    fn tile(&self, first: usize) -> &[[[f32; TILE]; 4]] {
-        let tile = (first - self.columns.start) / TILE * self.blocks;
-        &self.tiles[tile..tile + self.blocks]
-    }
-}
-
-/// A pair's codes, unpacked, and its scales.
-#[derive(Default)]
-struct Unpacked {
-    /// `[block][group][row][4]`
-    codes: Vec<Codes>,
-    /// As many vectors for each block as the type has scales.
-    scales: Vec<[f32; ROWS]>,
-}
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Codes([[u8; 64]; 8]);
-
 /// Dots of a tile: `[column][row]`.
 #[repr(C, align(64))]
 struct Dots([[i32; ROWS]; TILE]);
-
-thread_local! {
-    static UNPACKED: RefCell<Unpacked> = RefCell::default();
-}
 
 /// Where a product goes: `[column][rows]`, of the pair's rows those that are.
 pub(crate) struct Place<'a> {
@@ -141,7 +89,7 @@ pub(crate) struct Place<'a> {
 /// of 16 after its first.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 pub(crate) unsafe fn products(pair: &Pair, x: &Activations, side: &Side, columns: Range<usize>, place: &Place<'_>) {
-    UNPACKED.with_borrow_mut(|unpacked| {
+    unpacked::with_scratch(|unpacked| {
         // SAFETY: passed on from the caller.
         unsafe {
             with_quantized!(pair.weight_type(), T => all_tiles::<T>(pair, unpacked, x, side, columns, place));
@@ -161,7 +109,7 @@ unsafe fn all_tiles<T: Quantized>(
     let blocks = x.cols() / BLOCK;
     // SAFETY: the blocks are inside the panels, and the tiles inside `x` and `side` (`products`).
     unsafe {
-        unpack::<T>(pair, blocks, unpacked);
+        unpacked.fill::<T, true>(pair, blocks);
         let mut configured = 0;
         for first in columns.clone().step_by(TILE) {
             let n = TILE.min(columns.end - first);
@@ -176,31 +124,6 @@ unsafe fn all_tiles<T: Quantized>(
             }
         }
         asm!("tilerelease", options(nomem, nostack));
-    }
-}
-
-/// # Safety
-/// As [`Pair::codes`], for all of `blocks`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn unpack<T: Quantized>(pair: &Pair, blocks: usize, unpacked: &mut Unpacked) {
-    unpacked.codes.resize(blocks, Codes([[0; 64]; 8]));
-    let vectors = const { scale_vectors(T::LAYOUT.scales) };
-    unpacked.scales.resize(blocks * vectors, [0.0; ROWS]);
-    let scales = unpacked.scales.chunks_exact_mut(vectors);
-    for (b, (to, scales_to)) in unpacked.codes.iter_mut().zip(scales).enumerate() {
-        pair.prefetch_next(b);
-        // SAFETY: the caller's promise; each group has 64 bytes, each row of scales 16 floats.
-        unsafe {
-            for (to, codes) in to.0.iter_mut().zip(pair.codes::<T, true>(b)) {
-                _mm512_store_si512(to.as_mut_ptr().cast(), codes);
-            }
-            let Scales { d, m, small: [first, second, third, fourth] } = pair.scales::<T>(b);
-            for (i, scale) in [d, m, first, second, third, fourth].into_iter().enumerate() {
-                if i < vectors {
-                    _mm512_storeu_ps(scales_to.as_mut_ptr().add(i).cast(), scale);
-                }
-            }
-        }
     }
 }
 
@@ -268,13 +191,13 @@ unsafe fn tile<T: Quantized, const N: usize>(
     columns: Range<usize>,
     place: &Place<'_>,
 ) {
-    let (a, stride, side) = (x.codes(columns.start).as_ptr(), x.cols(), side.tile(columns.start));
+    let (a, stride, (side, _)) = (x.codes(columns.start).as_ptr(), x.cols(), side.tile(columns.start));
     let mut acc = [_mm512_setzero_ps(); N];
     let mut dots = [const { Dots([[0; ROWS]; TILE]) }; 4];
     // SAFETY: the caller's promises; block `b` is one of the unpacked ones.
     unsafe {
         let block = |b: usize, dots: &mut [Dots; 4]| {
-            let (a, codes) = (a.add(b * BLOCK), unpacked.codes[b].0.as_ptr());
+            let (a, codes) = (a.add(b * BLOCK), unpacked.codes(b).as_ptr());
             let [even, odd, even_half, odd_half] = dots;
             match (T::LAYOUT.scales.halves(), b.is_multiple_of(2)) {
                 (false, true) => multiply::<false>(a, stride, codes, even),
@@ -290,28 +213,20 @@ unsafe fn tile<T: Quantized, const N: usize>(
             }
         };
         block(0, &mut dots);
-        let vectors = const { scale_vectors(T::LAYOUT.scales) };
-        for (b, (scales, [d, scaled_sum, sum, first_sum])) in
-            unpacked.scales.chunks_exact(vectors).zip(side).enumerate()
-        {
+        for (b, of) in side.iter().enumerate() {
             if b + 1 < side.len() {
                 block(b + 1, &mut dots);
             }
-            // One by one, and not in a loop over `scales`: then they stay in registers.
-            let scale = |i: usize| match i < vectors {
-                true => _mm512_loadu_ps(scales.as_ptr().add(i).cast()),
-                false => _mm512_setzero_ps(),
-            };
-            let w = Scales { d: scale(0), m: scale(1), small: [scale(2), scale(3), scale(4), scale(5)] };
+            let w = unpacked.scales::<T>(b);
             let (first, second) = if b.is_multiple_of(2) { (&dots[0].0, &dots[2].0) } else { (&dots[1].0, &dots[3].0) };
             for c in 0..N {
                 let low = _mm512_load_si512(first[c].as_ptr().cast());
                 let up = if T::LAYOUT.scales.halves() { _mm512_load_si512(second[c].as_ptr().cast()) } else { low };
                 let scale = ColumnScale {
-                    d: _mm512_set1_ps(d[c]),
-                    scaled_sum: _mm512_set1_ps(scaled_sum[c]),
-                    sum: _mm512_set1_ps(sum[c]),
-                    first_sum: _mm512_set1_ps(first_sum[c]),
+                    d: _mm512_set1_ps(of.d[c]),
+                    scaled_sum: _mm512_set1_ps(of.scaled_sum[c]),
+                    sum: _mm512_set1_ps(of.sum[c]),
+                    first_sum: _mm512_set1_ps(of.first_sum[c]),
                 };
                 acc[c] = pair::add_block::<T>(acc[c], &w, [low, up], &scale);
             }

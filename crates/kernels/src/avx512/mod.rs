@@ -7,15 +7,23 @@ mod amx;
 mod pair;
 #[cfg(target_arch = "x86_64")]
 mod pair_dot;
+#[cfg(target_arch = "x86_64")]
+mod pair_float;
+#[cfg(target_arch = "x86_64")]
+mod side;
+#[cfg(target_arch = "x86_64")]
+mod unpacked;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use amx::{
-    Place, Side, TILE_COLUMNS_MIN, allowed as amx_allowed, peak as amx_peak, products as amx_products, store,
-};
+pub(crate) use amx::{Place, TILE_COLUMNS_MIN, allowed as amx_allowed, peak as amx_peak, products as amx_products};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use pair::Pair;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use pair_dot::pair_dot;
+pub(crate) use pair_dot::{UNPACK_COLUMNS_MIN, products as pair_products};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use pair_float::products as pair_float_products;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use side::Side;
 
 /// Rows of a pair of panels.
 #[cfg(target_arch = "x86_64")]

@@ -3,15 +3,13 @@
 use std::arch::x86_64::*;
 
 use crate::WeightType;
-use crate::panel::{Layout, Quantized, ScaleKind};
+use crate::panel::{LANES, Layout, Quantized, ScaleKind};
 
 /// Two panels of one matrix. Of the last panel of an odd number both are the same.
 #[derive(Clone, Copy)]
 pub(crate) struct Pair {
     panels: [*const u8; 2],
     layout: Layout,
-    /// Whether to ask the memory for what is read next.
-    prefetch: bool,
 }
 
 /// What turns a block's integer dots into numbers, for each row.
@@ -38,12 +36,7 @@ impl Pair {
     /// Both whole, of the same length, in `layout`.
     pub(crate) fn new(first: &[u8], second: &[u8], layout: Layout) -> Self {
         debug_assert_eq!(first.len(), second.len());
-        Self { panels: [first.as_ptr(), second.as_ptr()], layout, prefetch: true }
-    }
-
-    /// The pair after this one was asked for: its further columns need not ask again.
-    pub(crate) fn prefetched(&mut self) {
-        self.prefetch = false;
+        Self { panels: [first.as_ptr(), second.as_ptr()], layout }
     }
 
     pub(super) fn weight_type(&self) -> WeightType {
@@ -78,6 +71,30 @@ impl Pair {
         }
     }
 
+    /// The weights of column `k`, of float panels. `TYPE`: 0 = F32, 1 = F16, 2 = BF16.
+    ///
+    /// # Safety
+    /// Needs AVX-512F; the panels are of that type and have the column.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+    pub(super) unsafe fn floats<const TYPE: u8>(&self, k: usize) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match TYPE {
+                0 => _mm512_castsi512_ps(self.bytes(k * 4 * LANES)),
+                1 => self.halves(k * 2 * LANES),
+                _ => {
+                    let [first, second] = self.panels;
+                    let at = k * 2 * LANES;
+                    let (first, second) =
+                        (_mm_loadu_si128(first.add(at).cast()), _mm_loadu_si128(second.add(at).cast()));
+                    let wide = _mm512_cvtepu16_epi32(_mm256_set_m128i(second, first));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+                }
+            }
+        }
+    }
+
     /// Eight bytes of each panel.
     ///
     /// # Safety
@@ -96,9 +113,6 @@ impl Pair {
     /// runs that are too short for the processor to foresee.
     #[inline(always)]
     pub(super) fn prefetch_next(&self, b: usize) {
-        if !self.prefetch {
-            return;
-        }
         let [first, second] = self.panels;
         let (_, start) = self.layout.offsets(b);
         let step = 2 * (second.addr() - first.addr());
@@ -165,6 +179,23 @@ impl Pair {
             let offset = _mm512_set1_epi8(layout.codes.offset.cast_signed());
             for codes in &mut codes {
                 *codes = _mm512_sub_epi8(*codes, offset);
+            }
+        }
+        codes
+    }
+
+    /// The codes as a first factor without a sign: signed ones are 128 more.
+    ///
+    /// # Safety
+    /// As [`Pair::codes`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+    pub(super) unsafe fn unsigned_codes<T: Quantized>(&self, b: usize) -> [__m512i; 8] {
+        // SAFETY: the caller's promise.
+        let mut codes = unsafe { self.codes::<T, false>(b) };
+        if T::LAYOUT.codes.signed {
+            for codes in &mut codes {
+                *codes = _mm512_xor_si512(*codes, _mm512_set1_epi8(-128));
             }
         }
         codes

@@ -1,62 +1,221 @@
 //! Sixteen rows of a pair of panels times a few columns, by VNNI's dot products.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
-use super::pair::{self, ColumnScale, Pair};
-use crate::activations::BlockScale;
-use crate::avx2::Columns;
+use super::amx::{Place, store};
+use super::pair::{self, ColumnScale, Pair, Scales};
+use super::side::{SIDE_COLUMNS, Side, SideBlock, unsigned_offset};
+use super::unpacked::{self, Unpacked};
+use crate::activations::{Activations, BlockScale};
 use crate::panel::{BLOCK, Quantized, with_quantized};
 
-/// Products of a pair's sixteen rows with `N` columns.
+/// Columns that are multiplied together.
+pub(crate) const PAIR_COLUMNS: usize = 8;
+/// From so many columns on a pair is unpacked once for all of them.
+pub(crate) const UNPACK_COLUMNS_MIN: usize = 17;
+/// From so many columns on the dots of a block are one chain: the columns fill the wait, and a sum is saved.
+const ONE_CHAIN_COLUMNS: usize = 4;
+
+/// Writes the products of a pair's rows with `columns` of `x` to their places. With a `side` the pair is unpacked once for
+/// all of them.
 ///
 /// # Safety
-/// Needs AVX-512 F, BW, VL, DQ and VNNI. The panels have `cols` columns, of a quantized type; `x` holds columns of that
-/// length.
+/// Needs AVX-512 F, BW, VL, DQ and VNNI. The panels are of a quantized type and fit `x`, and nobody else writes to the same
+/// places. `side` is of columns of `x` that hold `columns`, which begin a multiple of 8 after its first, and made for the
+/// panels' codes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(crate) unsafe fn pair_dot<const N: usize>(pair: &Pair, cols: usize, x: &Columns<N>) -> [__m512; N] {
-    let blocks = cols / BLOCK;
+pub(crate) unsafe fn products(
+    pair: &Pair,
+    x: &Activations,
+    side: Option<&Side>,
+    columns: Range<usize>,
+    place: &Place<'_>,
+) {
     // SAFETY: passed on from the caller.
-    unsafe { with_quantized!(pair.weight_type(), T => dot::<T, N>(pair, blocks, x)) }
+    unsafe {
+        with_quantized!(pair.weight_type(), T => match side {
+            None => all_columns::<T, _>(&Packed { pair, x }, x, columns, place),
+            Some(side) => unpacked::with_scratch(|unpacked| {
+                unpacked.fill::<T, false>(pair, x.cols() / BLOCK);
+                all_columns::<T, _>(&Ready { unpacked, side }, x, columns, place);
+            }),
+        });
+    }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn dot<T: Quantized, const N: usize>(pair: &Pair, blocks: usize, x: &Columns<N>) -> [__m512; N] {
-    let mut acc = [_mm512_setzero_ps(); N];
-    for b in 0..blocks {
-        pair.prefetch_next(b);
-        // SAFETY: block `b` is inside the panels and the columns (`pair_dot`).
+/// Where codes and scales come from.
+trait Operands {
+    type Columns: Copy;
+
+    /// What there is of a tile of columns.
+    fn columns(&self, first: usize) -> Self::Columns;
+
+    /// The codes, without a sign, and the scales of block `b`.
+    ///
+    /// # Safety
+    /// Needs what [`products`] does; block `b` is inside the panels.
+    unsafe fn weights<T: Quantized>(&self, b: usize) -> ([__m512i; 8], Scales);
+
+    /// Where the dots of column `c` of the tile begin, and its scale.
+    ///
+    /// # Safety
+    /// Needs what [`products`] does; block `b` and column `first + c` are there.
+    unsafe fn column<T: Quantized>(columns: Self::Columns, c: usize, b: usize) -> ([__m512i; 2], ColumnScale);
+}
+
+/// As the file has them.
+struct Packed<'a> {
+    pair: &'a Pair,
+    x: &'a Activations,
+}
+
+impl Operands for Packed<'_> {
+    type Columns = (*const BlockScale, usize);
+
+    fn columns(&self, first: usize) -> Self::Columns {
+        (self.x.blocks(first).as_ptr(), self.x.cols() / BLOCK)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn weights<T: Quantized>(&self, b: usize) -> ([__m512i; 8], Scales) {
+        self.pair.prefetch_next(b);
+        // SAFETY: the caller's promise.
+        unsafe { (self.pair.unsigned_codes::<T>(b), self.pair.scales::<T>(b)) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn column<T: Quantized>((blocks, stride): Self::Columns, c: usize, b: usize) -> ([__m512i; 2], ColumnScale) {
+        // SAFETY: the caller's promise.
+        let a = unsafe { &*blocks.add(c * stride + b) };
+        (start::<T>(a), column(a))
+    }
+}
+
+/// Unpacked, and in the order of the columns.
+struct Ready<'a> {
+    unpacked: &'a Unpacked,
+    side: &'a Side,
+}
+
+impl Operands for Ready<'_> {
+    type Columns = (*const SideBlock, usize);
+
+    fn columns(&self, first: usize) -> Self::Columns {
+        let (blocks, place) = self.side.tile(first);
+        (blocks.as_ptr(), place)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn weights<T: Quantized>(&self, b: usize) -> ([__m512i; 8], Scales) {
+        let mut codes = [_mm512_setzero_si512(); 8];
+        for (codes, from) in codes.iter_mut().zip(self.unpacked.codes(b)) {
+            // SAFETY: 64 aligned bytes.
+            *codes = unsafe { _mm512_load_si512(from.as_ptr().cast()) };
+        }
+        // SAFETY: `products` unpacked a pair of this type.
+        (codes, unsafe { self.unpacked.scales::<T>(b) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn column<T: Quantized>((blocks, place): Self::Columns, c: usize, b: usize) -> ([__m512i; 2], ColumnScale) {
+        // SAFETY: the caller's promise; a tile of 8 columns is inside the 16 that stand together.
         unsafe {
-            let mut codes = pair.codes::<T, false>(b);
-            if T::LAYOUT.codes.signed {
-                // The first factor is unsigned: `w + 128`, and the start takes the excess back.
-                for codes in &mut codes {
-                    *codes = _mm512_xor_si512(*codes, _mm512_set1_epi8(-128));
-                }
-            }
-            let scales = pair.scales::<T>(b);
-            for ((acc, blocks), codes_of) in acc.iter_mut().zip(x.blocks).zip(x.codes) {
-                let a = &*blocks.add(b);
-                let codes_at = codes_of.add(b * BLOCK);
-                let mut dots = start::<T>(a);
-                for g in 0..4 {
-                    dots[0] = _mm512_dpbusd_epi32(dots[0], codes[g], broadcast(codes_at.add(4 * g)));
-                    dots[1] = _mm512_dpbusd_epi32(dots[1], codes[4 + g], broadcast(codes_at.add(16 + 4 * g)));
-                }
-                if !T::LAYOUT.scales.halves() {
-                    dots[0] = _mm512_add_epi32(dots[0], dots[1]);
-                }
-                *acc = pair::add_block::<T>(*acc, &scales, dots, &column(a));
+            let side = blocks.add(b);
+            let at = |values: *const [f32; SIDE_COLUMNS]| _mm512_set1_ps(*values.cast::<f32>().add(place + c));
+            let start = |values: *const [i32; SIDE_COLUMNS]| _mm512_set1_epi32(*values.cast::<i32>().add(place + c));
+            let starts = if unsigned_offset(&T::LAYOUT.codes) == 0 {
+                [_mm512_setzero_si512(); 2]
+            } else if T::LAYOUT.scales.halves() {
+                [start(&raw const (*side).half_starts[0]), start(&raw const (*side).half_starts[1])]
+            } else {
+                [start(&raw const (*side).start), _mm512_setzero_si512()]
+            };
+            let scale = ColumnScale {
+                d: at(&raw const (*side).d),
+                scaled_sum: at(&raw const (*side).scaled_sum),
+                sum: at(&raw const (*side).sum),
+                first_sum: at(&raw const (*side).first_sum),
+            };
+            (starts, scale)
+        }
+    }
+}
+
+/// # Safety
+/// As in [`products`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn all_columns<T: Quantized, O: Operands>(
+    operands: &O,
+    x: &Activations,
+    columns: Range<usize>,
+    place: &Place<'_>,
+) {
+    for first in columns.clone().step_by(PAIR_COLUMNS) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match columns.end - first {
+                1 => one_tile::<T, O, 1>(operands, x, first, place),
+                2 => one_tile::<T, O, 2>(operands, x, first, place),
+                3 => one_tile::<T, O, 3>(operands, x, first, place),
+                4 => one_tile::<T, O, 4>(operands, x, first, place),
+                5 => one_tile::<T, O, 5>(operands, x, first, place),
+                6 => one_tile::<T, O, 6>(operands, x, first, place),
+                7 => one_tile::<T, O, 7>(operands, x, first, place),
+                _ => one_tile::<T, O, PAIR_COLUMNS>(operands, x, first, place),
             }
         }
     }
-    acc
+}
+
+/// `N` columns from `first` on.
+///
+/// # Safety
+/// As in [`products`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn one_tile<T: Quantized, O: Operands, const N: usize>(
+    operands: &O,
+    x: &Activations,
+    first: usize,
+    place: &Place<'_>,
+) {
+    let (codes_at, stride) = (x.codes(first).as_ptr(), x.cols());
+    let columns = operands.columns(first);
+    let mut acc = [_mm512_setzero_ps(); N];
+    // SAFETY: block `b` is inside the panels and the columns (`products`).
+    unsafe {
+        for b in 0..stride / BLOCK {
+            let (codes, scales) = operands.weights::<T>(b);
+            for (c, acc) in acc.iter_mut().enumerate() {
+                let (mut dots, scale) = O::column::<T>(columns, c, b);
+                let codes_at = codes_at.add(c * stride + b * BLOCK);
+                // With both halves in one chain or each in one of its own.
+                let last = usize::from(T::LAYOUT.scales.halves() || N < ONE_CHAIN_COLUMNS);
+                for g in 0..4 {
+                    dots[0] = _mm512_dpbusd_epi32(dots[0], codes[g], broadcast(codes_at.add(4 * g)));
+                    dots[last] = _mm512_dpbusd_epi32(dots[last], codes[4 + g], broadcast(codes_at.add(16 + 4 * g)));
+                }
+                if last == 1 && !T::LAYOUT.scales.halves() {
+                    dots[0] = _mm512_add_epi32(dots[0], dots[1]);
+                }
+                *acc = pair::add_block::<T>(*acc, &scales, dots, &scale);
+            }
+        }
+        for (c, acc) in acc.into_iter().enumerate() {
+            store(place, first + c, acc);
+        }
+    }
 }
 
 /// Where the dots begin: at what the offsets of the codes take away.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn start<T: Quantized>(a: &BlockScale) -> [__m512i; 2] {
-    let offset = if T::LAYOUT.codes.signed { 128 } else { i32::from(T::LAYOUT.codes.offset) };
+    let offset = unsigned_offset(&T::LAYOUT.codes);
     let [low, up] = a.half_sums;
     if T::LAYOUT.scales.halves() {
         [_mm512_set1_epi32(-offset * low), _mm512_set1_epi32(-offset * up)]
