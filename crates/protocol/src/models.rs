@@ -23,8 +23,7 @@ pub struct Model {
     pub created: u64,
     /// Who serves it.
     pub owned_by: String,
-    /// Most tokens of prompt and answer together (vLLM's field); absent of a model that is not loaded while its file is not
-    /// here, or while this depends on the memory that is free when it is loaded.
+    /// Most tokens of prompt and answer together (vLLM's field); absent where only loading the model will tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_model_len: Option<usize>,
     /// The model that it changes, where it is an adapter (vLLM's field).
