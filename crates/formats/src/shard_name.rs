@@ -1,5 +1,8 @@
 //! The names of files that one model was split into.
 
+use crate::FormatError;
+use crate::error::shown;
+
 /// Digits of a shard's number.
 const DIGITS: usize = 5;
 
@@ -32,6 +35,28 @@ impl<'a> ShardName<'a> {
     pub fn of(&self, number: u32) -> String {
         let Self { prefix, count, extension, .. } = self;
         format!("{prefix}-{number:0DIGITS$}-of-{count:0DIGITS$}.{extension}")
+    }
+}
+
+impl ShardName<'_> {
+    /// Refuses shards of which some are `missing`, or one has the number 0, `from_zero`.
+    pub(crate) fn check_all(&self, missing: &[u32], from_zero: bool) -> Result<(), FormatError> {
+        let beside = self.of(self.number);
+        let (shard, reason) = match missing {
+            [] if !from_zero => return Ok(()),
+            [] => (self.of(0), format!("is one too many beside those from 1 to {}: shards count from 1", self.count)),
+            [first, others @ ..] => {
+                let mut reason = format!("is missing: it should be beside {}", shown(&beside));
+                if let Some(last) = others.last() {
+                    reason.push_str(&format!("; so are {} more, up to {}", others.len(), shown(&self.of(*last))));
+                }
+                if from_zero {
+                    reason.push_str(&format!("; there is {}, but shards count from 1", shown(&self.of(0))));
+                }
+                (self.of(*first), reason)
+            }
+        };
+        Err(FormatError::Shard { shard: shown(&shard), reason })
     }
 }
 

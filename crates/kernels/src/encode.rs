@@ -11,8 +11,8 @@ use std::fmt;
 
 use crate::{ThreadPool, WeightType};
 
-/// Blocks that one thread encodes at a time.
-const BLOCKS_PER_ITEM: usize = 64;
+/// Values that one thread encodes at a time; whole blocks of any type.
+const VALUES_PER_ITEM: usize = 4096;
 
 /// Why values could not be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,9 @@ type Encoder = fn(&[f32], &mut [u8]);
 /// [`EncodeError`]; `out` is unspecified then.
 pub fn encode(pool: &ThreadPool, ty: WeightType, values: &[f32], out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let encoder: Encoder = match ty {
+        WeightType::F32 => simple::f32,
+        WeightType::F16 => simple::f16,
+        WeightType::BF16 => simple::bf16,
         WeightType::Q4_0 => simple::q4_0,
         WeightType::Q4_1 => simple::q4_1,
         WeightType::Q5_0 => simple::q5_0,
@@ -75,8 +78,8 @@ pub fn encode(pool: &ThreadPool, ty: WeightType, values: &[f32], out: &mut Vec<u
     }
     out.clear();
     out.resize(values.len() / len * bytes, 0);
-    pool.for_each_chunk(out, BLOCKS_PER_ITEM * bytes, |item, out| {
-        let values = &values[item * BLOCKS_PER_ITEM * len..];
+    pool.for_each_chunk(out, VALUES_PER_ITEM / len * bytes, |item, out| {
+        let values = &values[item * VALUES_PER_ITEM..];
         for (block, values) in out.chunks_exact_mut(bytes).zip(values.chunks_exact(len)) {
             encoder(values, block);
         }

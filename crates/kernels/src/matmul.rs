@@ -438,6 +438,32 @@ mod tests {
         assert_eq!(builder.finish().err(), Some(crate::MatrixError::Rows { expected: 2, received: 1 }));
     }
 
+    #[test]
+    fn rows_that_hold_no_numbers_are_told() {
+        let pool = ThreadPool::new(2).unwrap();
+        for ty in TYPES.into_iter().filter(|ty| *ty != WeightType::MXFP4) {
+            let (rows, cols) = (21, 2 * ty.block_len());
+            let good = gguf_rows(ty, rows, cols, &mut Random(3), false);
+            let (half, float) = ([0x00, 0xfc], [0x00, 0x00, 0xc0, 0x7f]);
+            let (at, broken): (usize, &[u8]) = match ty {
+                WeightType::F32 => (0, &float),
+                WeightType::BF16 => (0, &float[2..]),
+                WeightType::Q2K => (82, &half),
+                WeightType::Q3K => (108, &half),
+                WeightType::Q6K => (208, &half),
+                _ => (0, &half),
+            };
+            let mut bytes = good;
+            for row in [20, 13] {
+                let start = row * ty.row_bytes(cols) + ty.block_bytes() + at;
+                bytes[start..start + broken.len()].copy_from_slice(broken);
+            }
+            let mut builder = MatrixBuilder::new(&mut WeightMemory::new(0), ty, rows, cols).unwrap();
+            let error = builder.push_rows(&pool, &bytes).unwrap_err();
+            assert_eq!(error, crate::MatrixError::NotFinite { row: 13 }, "{ty:?}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]

@@ -1,6 +1,7 @@
 //! Weight matrices, repacked once at load into panels of eight interleaved rows.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ThreadPool;
 use crate::memory::{Part, WeightMemory};
@@ -110,6 +111,11 @@ pub enum MatrixError {
         /// Whole rows received.
         received: usize,
     },
+    /// A weight is infinite or no number.
+    NotFinite {
+        /// Its row.
+        row: usize,
+    },
     /// The system has not enough memory.
     OutOfMemory {
         /// Bytes asked for.
@@ -126,6 +132,9 @@ impl fmt::Display for MatrixError {
                 ty.block_len()
             ),
             Self::Rows { expected, received } => write!(f, "expected {expected} whole rows, received {received}"),
+            Self::NotFinite { row } => {
+                write!(f, "row {row} (from 0) holds a weight that is infinite or not a number: the file is damaged")
+            }
             Self::OutOfMemory { bytes } => write!(f, "not enough memory for {bytes} bytes of weights"),
         }
     }
@@ -223,7 +232,7 @@ impl MatrixBuilder {
     /// Appends whole rows in GGUF block bytes, packed on the threads of `pool`.
     ///
     /// # Errors
-    /// When the bytes are not whole rows, or too many.
+    /// When the bytes are not whole rows, or too many, or a weight is not finite.
     pub fn push_rows(&mut self, pool: &ThreadPool, bytes: &[u8]) -> Result<(), MatrixError> {
         let (filled, matrix) = (self.filled, &mut self.matrix);
         let row_bytes = matrix.ty.row_bytes(matrix.cols);
@@ -233,15 +242,23 @@ impl MatrixBuilder {
         }
         let (layout, panel_bytes) = (matrix.layout, matrix.layout.panel_bytes(matrix.cols));
         let (first, end) = (filled / LANES, received.div_ceil(LANES));
+        let (ty, broken) = (matrix.ty, AtomicUsize::new(usize::MAX));
         let panels = &mut matrix.panels[first * panel_bytes..end * panel_bytes];
         pool.for_each_chunk(panels, PANELS_PER_ITEM * panel_bytes, |item, panels| {
             for (panel, place) in panels.chunks_exact_mut(panel_bytes).zip(first + item * PANELS_PER_ITEM..) {
                 for row in filled.max(place * LANES)..received.min((place + 1) * LANES) {
                     let bytes = &bytes[(row - filled) * row_bytes..][..row_bytes];
                     panel::pack_lane(layout, bytes, row % LANES, panel);
+                    if !panel::is_finite(ty, bytes) {
+                        broken.fetch_min(row, Ordering::Relaxed);
+                    }
                 }
             }
         });
+        let row = broken.into_inner();
+        if row < usize::MAX {
+            return Err(MatrixError::NotFinite { row });
+        }
         self.filled = received;
         Ok(())
     }

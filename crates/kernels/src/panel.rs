@@ -37,6 +37,7 @@ mod quantized;
 
 use half::{bf16, f16};
 
+pub(crate) use self::blocks::is_finite;
 use crate::WeightType;
 pub(crate) use quantized::{Quantized, kinds, with_quantized};
 

@@ -1,6 +1,7 @@
 //! What can be wrong with a model file or a batch.
 
 use formats::FormatError;
+use formats::gguf::Gguf;
 use kernels::MatrixError;
 
 /// Why a model file is refused.
@@ -86,14 +87,6 @@ pub enum LoadError {
         /// Why that cannot be.
         reason: String,
     },
-    /// A tensor of an adapter holds what is no number.
-    #[error("tensor \"{name}\" of the adapter holds {value}: all its weights must be finite numbers")]
-    AdapterNumber {
-        /// The tensor.
-        name: String,
-        /// What it holds.
-        value: f32,
-    },
     /// A tensor's weights cannot be taken into memory.
     #[error("tensor \"{name}\": {source}")]
     Matrix {
@@ -102,6 +95,19 @@ pub enum LoadError {
         /// The reason.
         source: MatrixError,
     },
+}
+
+impl LoadError {
+    /// Names the field of a folder's `config.json` in place of the metadata key that it became.
+    pub(crate) fn in_words_of(self, gguf: &Gguf) -> Self {
+        let (key, expected, actual) = match &self {
+            Self::InvalidKey { key, expected, actual } => (key, expected.clone(), format!("is {actual}")),
+            Self::MissingKey { key } => (key, "there".to_owned(), "is missing".to_owned()),
+            _ => return self,
+        };
+        let Some(field) = gguf.config_field(key) else { return self };
+        Self::Format(FormatError::Config { file: "config.json", field: field.to_owned(), expected, actual })
+    }
 }
 
 /// What is wrong with a batch. Nothing was computed.

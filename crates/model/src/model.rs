@@ -32,9 +32,9 @@ impl ModelConfig {
     /// Reads the sizes of a model of any known architecture; no weights are read.
     ///
     /// # Errors
-    /// What is wrong with the file's metadata, naming the key.
+    /// What is wrong with the file's metadata, naming the key, or for a folder the field of its `config.json`.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, LoadError> {
-        (Architecture::of(gguf)?.config)(gguf)
+        (Architecture::of(gguf)?.config)(gguf).map_err(|error| error.in_words_of(gguf))
     }
 
     /// Bytes of one KV block, all layers; `None` when memory could not hold it. A state is F32, whatever the type.

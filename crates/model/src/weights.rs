@@ -221,10 +221,10 @@ impl<'a> Loader<'a> {
         let a_name = format!("blk.{layer}.ssm_a");
         let a = self.table(&a_name, inner, state_size)?;
         // What is remembered would grow with every position.
-        if let Some(index) = a.iter().position(|a| !a.is_finite() || *a > 0.0) {
+        if let Some(index) = a.iter().position(|a| *a > 0.0) {
             return Err(LoadError::TensorValue {
                 name: a_name,
-                expected: "finite numbers of at most 0",
+                expected: "numbers of at most 0",
                 index,
                 actual: a[index],
             });
@@ -260,7 +260,7 @@ impl<'a> Loader<'a> {
 
     fn divisors(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let divisors = self.vector(name, len)?;
-        match divisors.iter().position(|&divisor| !(divisor > 0.0 && divisor.is_finite())) {
+        match divisors.iter().position(|&divisor| divisor <= 0.0) {
             None => Ok(divisors),
             Some(index) => Err(LoadError::TensorValue {
                 name: name.to_owned(),

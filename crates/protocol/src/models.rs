@@ -23,7 +23,7 @@ pub struct Model {
     pub created: u64,
     /// Who serves it.
     pub owned_by: String,
-    /// Most tokens of prompt and answer together (vLLM's field); absent of a model whose file is not here yet.
+    /// Most tokens of prompt and answer together (vLLM's field); absent where only loading the model will tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_model_len: Option<usize>,
     /// The model that it changes, where it is an adapter (vLLM's field).

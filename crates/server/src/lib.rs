@@ -23,6 +23,7 @@ pub mod pdf;
 mod query;
 mod request;
 mod routes;
+mod segments;
 mod serve;
 mod sse;
 mod tls;

@@ -27,7 +27,7 @@ pub use line::{
     BoxFuture, Generation, Labels, Line, LineEvent, LineStatus, Message, ModelCard, Payer, Prompt, TokenText,
 };
 pub use local::{LocalLine, LocalLineConfig};
-pub use pool::{AdapterStatus, FixedPool, Lease, ModelPool, ModelState, ModelStatus, PoolError};
+pub use pool::{AdapterStatus, Behind, FixedPool, Lease, ModelPool, ModelState, ModelStatus, PoolError};
 pub use prompt::{MAX_STOP_BYTES, MAX_STOPS};
 pub use reply::{EventSource, Reply, Withdrawal};
 

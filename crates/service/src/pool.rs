@@ -82,6 +82,15 @@ pub struct ModelStatus {
     pub adapters: Vec<AdapterStatus>,
 }
 
+/// What a model that is to be loaded waits for: models come and go one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// The other model, or an adapter as `MODEL:NAME`.
+    pub model: String,
+    /// Where it is: on its way into memory or out of it.
+    pub state: ModelState,
+}
+
 /// Why a model cannot be used, loaded or unloaded now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
@@ -116,10 +125,12 @@ pub enum PoolError {
         message: String,
     },
     /// It is not loaded yet.
-    #[error("the model `{model}` is being loaded; try again")]
+    #[error("the model `{model}` {}; try again", waits(.behind.as_ref()))]
     Loading {
         /// Its name.
         model: String,
+        /// What is loaded or unloaded before it.
+        behind: Option<Behind>,
     },
     /// As many requests as may wait for a model already do.
     #[error("{waiting} requests wait for models to be loaded; try again")]
@@ -141,6 +152,14 @@ pub enum PoolError {
     /// The plant is shutting down.
     #[error("the plant is shutting down")]
     Closed,
+}
+
+/// What is becoming of a model that is not loaded.
+fn waits(behind: Option<&Behind>) -> String {
+    match behind {
+        None => "is being loaded".to_owned(),
+        Some(Behind { model, state }) => format!("is not loaded yet: `{model}` is {} before it", state.name()),
+    }
 }
 
 /// The names of adapters, for a message.

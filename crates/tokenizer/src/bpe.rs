@@ -11,7 +11,7 @@ use crate::pretokenizer::PreTokenizer;
 use crate::text_index::PairHasher;
 use crate::vocabulary::{Vocabulary, char_of_byte};
 
-const MERGES_KEY: &str = "tokenizer.ggml.merges";
+pub(crate) const MERGES_KEY: &str = "tokenizer.ggml.merges";
 /// A symbol that is no token: a byte that the vocabulary lacks, or one merged away.
 const NO_TOKEN: u32 = u32::MAX;
 const NO_SYMBOL: u32 = u32::MAX;

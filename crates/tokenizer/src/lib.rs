@@ -22,7 +22,7 @@ mod vocabulary;
 
 pub use chat::ChatMessage;
 pub use error::{TemplateError, TokenizerError};
-pub use json::TokenizerFiles;
+pub use json::{GgufTokenizer, TokenizerFiles};
 pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, TemplateInput, TemplateRenderer};
 pub use tokenizer::Tokenizer;

@@ -4,6 +4,7 @@
 use crate::TokenizerError;
 use crate::error::shown;
 use crate::unicode::{is_capital_letter, is_letter, is_mark, is_number, is_punctuation, is_small_letter, is_symbol};
+use crate::vocabulary::char_of_byte;
 
 /// One pass over the text; a pre-tokenizer is a list of them, each cutting the pieces of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +121,19 @@ const NAMES: &[(&[&str], PreTokenizer)] = &[
     (&["deepseek-v3", "joyai-llm", "hunyuan-dense"], plain(&[Pass::NumberTriples, Pass::ChineseRuns, Pass::DeepSeek3])),
 ];
 
+/// Texts that no two pre-tokenizers cut alike.
+const PROBES: &[&str] = &[
+    "Hello world, it's THEIRS; we'LL see: I'VE 1234567 apples",
+    "  two  spaces\tand\n\nlines \r\n end  ",
+    "camelCaseHTTPServer XMLHttpRequest ABCdef aBC ÉCOLEécole ǅuro",
+    "naïve e\u{301}te\u{301} A\u{301}B \u{301}\u{301}x \u{301}ABC \u{301}1 \u{93e}\u{93e}",
+    "你好世界 3.14 こんにちは カタカナ 한국어 ใช้ 1२३४५",
+    "path/to//file.rs:12 ///\n/ <html> a_b-c +=$€^~`|\n\n",
+    "'s 't'sS 'x ' 's's don'tt can'T'RE",
+    "\u{0}\u{0}a\u{7}1\u{7}\u{200b}b\u{200d}\u{e000}c\u{2028}d \u{a0}e",
+    "½Ⅷ٣ x² 1a2b3c 12345678901234567890",
+];
+
 impl PreTokenizer {
     /// The one that a file names in `tokenizer.ggml.pre`.
     pub(crate) fn by_name(name: &str) -> Result<Self, TokenizerError> {
@@ -129,10 +143,35 @@ impl PreTokenizer {
         })
     }
 
+    /// The name of the one that cuts texts as `words` does, which spells bytes as characters, and keeps whole words or not.
+    pub(crate) fn name_of<E>(
+        whole_words: bool,
+        words: impl Fn(&str) -> Result<Vec<String>, E>,
+    ) -> Result<Option<&'static str>, E> {
+        let expected = PROBES.iter().map(|text| words(text)).collect::<Result<Vec<_>, E>>()?;
+        let is = |one: &Self| {
+            let mut all = PROBES.iter().zip(&expected);
+            one.whole_words == whole_words
+                && all.all(|(text, words)| one.words(text).into_iter().map(spelled).eq(words.iter().cloned()))
+        };
+        Ok(NAMES.iter().find(|(_, one)| is(one)).and_then(|(names, _)| names.first().copied()))
+    }
+
+    fn words<'a>(&self, text: &'a str) -> Vec<&'a str> {
+        let mut words = Vec::new();
+        self.split(text, &mut |word| words.push(word));
+        words
+    }
+
     /// Calls `word` with each word in order; together they are the text.
     pub(crate) fn split<'a>(&self, text: &'a str, word: &mut dyn FnMut(&'a str)) {
         split(self.passes, text, word);
     }
+}
+
+/// Each byte as the character that stands for it.
+fn spelled(word: &str) -> String {
+    word.bytes().map(char_of_byte).collect()
 }
 
 fn split<'a>(passes: &[Pass], text: &'a str, word: &mut dyn FnMut(&'a str)) {
@@ -415,9 +454,7 @@ mod tests {
     use super::*;
 
     fn words<'a>(name: &str, text: &'a str) -> Vec<&'a str> {
-        let mut words = Vec::new();
-        PreTokenizer::by_name(name).unwrap().split(text, &mut |word| words.push(word));
-        words
+        PreTokenizer::by_name(name).unwrap().words(text)
     }
 
     #[test]
@@ -504,19 +541,6 @@ mod tests {
         ("deepseek-v3", &[r"\p{N}{1,3}", r"[\x{4e00}-\x{9fa5}\x{3040}-\x{309f}\x{30a0}-\x{30ff}]+", DEEPSEEK3]),
     ];
 
-    const TEXTS: &[&str] = &[
-        "Hello world, it's THEIRS; we'LL see: I'VE 1234567 apples",
-        "  two  spaces\tand\n\nlines \r\n end  ",
-        "camelCaseHTTPServer XMLHttpRequest ABCdef aBC ÉCOLEécole ǅuro",
-        "naïve e\u{301}te\u{301} A\u{301}B \u{301}\u{301}x \u{301}ABC \u{301}1 \u{93e}\u{93e}",
-        "你好世界 3.14 こんにちは カタカナ 한국어 ใช้ 1२३४५",
-        "path/to//file.rs:12 ///\n/ <html> a_b-c +=$€^~`|\n\n",
-        "'s 't'sS 'x ' 's's don'tt can'T'RE",
-        "\u{0}\u{0}a\u{7}1\u{7}\u{200b}b\u{200d}\u{e000}c\u{2028}d \u{a0}e",
-        "½Ⅷ٣ x² 1a2b3c 12345678901234567890",
-        "",
-    ];
-
     fn compiled(expressions: &[&str]) -> Vec<Regex> {
         expressions.iter().map(|expression| Regex::new(expression).unwrap()).collect()
     }
@@ -529,10 +553,20 @@ mod tests {
         }
         for (name, expressions) in EXPRESSIONS {
             let expressions = compiled(expressions);
-            for text in TEXTS {
+            for text in PROBES {
                 assert_eq!(words(name, text), by_expressions(&expressions, text), "{name}: {text:?}");
             }
         }
+    }
+
+    #[test]
+    fn each_is_known_by_what_it_does() {
+        for (names, one) in NAMES {
+            let words = |text: &str| Ok::<_, ()>(one.words(text).into_iter().map(spelled).collect());
+            assert_eq!(PreTokenizer::name_of(one.whole_words, words), Ok(Some(names[0])));
+        }
+        let whole = |text: &str| Ok::<_, ()>(vec![spelled(text)]);
+        assert_eq!(PreTokenizer::name_of(false, whole), Ok(None));
     }
 
     #[test]

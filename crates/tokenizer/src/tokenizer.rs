@@ -14,8 +14,8 @@ use crate::special::{Edges, Fragment, SpecialTokens, Wanted};
 use crate::spm::Spm;
 use crate::vocabulary::{Spelling, TokenKind, Trim, Vocabulary};
 
-const MODEL_KEY: &str = "tokenizer.ggml.model";
-const PRE_KEY: &str = "tokenizer.ggml.pre";
+pub(crate) const MODEL_KEY: &str = "tokenizer.ggml.model";
+pub(crate) const PRE_KEY: &str = "tokenizer.ggml.pre";
 
 /// Text is encoded in parts of at most this size, so that positions fit in 32 bits (a space can grow to three bytes).
 const PART_BYTES_MAX: usize = 1 << 30;
@@ -273,6 +273,21 @@ impl Tokenizer {
     /// The file's chat template, if it has one.
     pub fn chat_template(&self) -> Option<&str> {
         self.chat_template.as_deref()
+    }
+
+    pub(crate) fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// What goes in front of a text and behind it.
+    pub(crate) fn around(&self) -> (&[u32], &[u32]) {
+        (&self.settings.prefix, &self.settings.suffix)
+    }
+
+    /// The ends of an answer that are not known without being named: neither the end token nor one that all models end with.
+    pub(crate) fn named_ends(&self) -> Vec<u32> {
+        let known = Settings::new(&self.vocabulary, self.bos(), self.eos(), self.eos().into_iter()).end_ids;
+        self.end_ids().iter().copied().filter(|id| !known.contains(id)).collect()
     }
 
     /// The written form of a token, for templates.

@@ -7,8 +7,8 @@ use formats::gguf::{Gguf, StringArray};
 use crate::TokenizerError;
 use crate::text_index::TextIndex;
 
-const TOKENS_KEY: &str = "tokenizer.ggml.tokens";
-const TYPES_KEY: &str = "tokenizer.ggml.token_type";
+pub(crate) const TOKENS_KEY: &str = "tokenizer.ggml.tokens";
+pub(crate) const TYPES_KEY: &str = "tokenizer.ggml.token_type";
 
 /// In front of a WordPiece token that continues a word.
 pub(crate) const CONTINUES: &str = "##";
@@ -26,6 +26,18 @@ pub(crate) enum TokenKind {
 }
 
 impl TokenKind {
+    /// As GGUF files have it.
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Self::Normal => 1,
+            Self::Unknown => 2,
+            Self::Control => 3,
+            Self::UserDefined => 4,
+            Self::Unused => 5,
+            Self::Byte => 6,
+        }
+    }
+
     fn from_number(number: i64) -> Self {
         match number {
             2 => Self::Unknown,
@@ -117,6 +129,11 @@ impl Vocabulary {
     /// Lets special tokens swallow the spaces around them, by id.
     pub(crate) fn set_trims(&mut self, trims: BTreeMap<u32, Trim>) {
         self.trims = trims;
+    }
+
+    /// Special tokens that swallow spaces.
+    pub(crate) fn trims(&self) -> &BTreeMap<u32, Trim> {
+        &self.trims
     }
 
     /// Which spaces around it a special token swallows.

@@ -98,7 +98,13 @@ pub fn thread_pool(context: &Context) -> Result<Arc<ThreadPool>> {
 /// # Errors
 /// It cannot be fetched, or is no model file.
 pub fn open(context: &Context, model: &ModelRef, consent: Consent<'_>) -> Result<Gguf> {
-    let path = context.catalogue().obtain(model, consent)?;
+    let path = context.catalogue().obtain(model, consent).map_err(|e| {
+        let own = context.settings.models.get(&model.name).filter(|own| own.source.is_some());
+        match (own, &model.source) {
+            (Some(_), Source::Path(_)) => Error { what: format!("models.{}.source: {}", model.name, e.what), ..e },
+            _ => e,
+        }
+    })?;
     let gguf = Gguf::open(&path).map_err(|e| match model.source {
         Source::Path(_) => file_error(&path, &e).hint(
             "give the path of a GGUF file, or of a folder with config.json and safetensors files, and check that it was \

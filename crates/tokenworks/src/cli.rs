@@ -80,12 +80,13 @@ pub enum Command {
         Without --prompt, --depth and --sequences: --prompt 512 --depth 0,4096 --sequences 1,8,16, as far as the model's \
         context allows. With any of them, only what is named is measured.")]
     Bench(Bench),
-    /// Write a model with smaller weights
+    /// Write a model, from a GGUF file or a folder of safetensors, as a GGUF file with smaller weights
     #[command(after_help = "Examples:\n  tokenworks quantize model-F16.gguf --to q4_k\n  \
+        tokenworks quantize ./SmolLM2-360M --to q8_0\n  \
         tokenworks quantize model-F16.gguf --to q5_0 --out small.gguf --evaluate book.txt\n\n\
         Matrices become TYPE. The output projection (and an embedding that serves as one) keeps at least 6 bits: q6_k, or \
         q8_0. Rows that are no multiple of 256 take q5_0, q5_1 or q8_0 in place of q4_k, q5_k or q6_k. Norms and routers stay \
-        as they are.")]
+        as they are (those of a folder become f32).")]
     Quantize(Quantize),
     /// Measure a model's quality
     #[command(subcommand)]
@@ -374,10 +375,10 @@ pub struct Quantize {
     /// Afterwards, compare both models on this text: perplexity, KL divergence, same likeliest token
     #[arg(long, value_name = "TEXT")]
     pub evaluate: Option<PathBuf>,
-    /// Tokens of a window of that text
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
-    pub ctx: u32,
-    /// Compare only the first N windows
+    /// Tokens of a window of that text [default: 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
+    pub ctx: Option<u32>,
+    /// Compare only the first N windows of that text
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub chunks: Option<u32>,
     /// Print as JSON
@@ -403,6 +404,12 @@ pub enum QuantizedType {
     Q5K,
     #[value(name = "q6_k")]
     Q6K,
+    #[value(name = "f16")]
+    F16,
+    #[value(name = "bf16")]
+    BF16,
+    #[value(name = "f32")]
+    F32,
 }
 
 /// `eval`

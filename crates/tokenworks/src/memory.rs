@@ -141,6 +141,16 @@ impl KvDemand {
         self.wanted.unwrap_or_else(|| self.per_context().min(share).max(self.least()))
     }
 
+    /// The longest sequence once the model is loaded, if it does not hang on what is free by then: with a cache of the size
+    /// that is configured, or where a whole context is set aside.
+    #[must_use]
+    pub fn sure_context_len(&self, set_aside: u64) -> Option<u64> {
+        match self.wanted {
+            Some(_) => Some(Self { available: None, ..self.clone() }.budget().ok()?.context_len),
+            None => (set_aside >= self.per_context()).then_some(self.context_len),
+        }
+    }
+
     /// Tokens that a block stands for.
     fn block_tokens(&self) -> u64 {
         if self.states { self.context_len.max(1) } else { BLOCK_TOKENS }
@@ -399,8 +409,12 @@ mod tests {
         assert_eq!(budget.context_len, 320);
         let told = "cut from 2,048 to 320 tokens, which the KV cache holds; for all set models.m.kv_memory to at least \"64MiB\"";
         assert_eq!(demand.cut(&budget).as_deref(), Some(told));
+        assert_eq!(demand.sure_context_len(10 * MIB), Some(320));
         let whole = KvDemand { wanted: Some(64 * MIB), ..demand };
         assert_eq!(whole.cut(&whole.budget().unwrap()), None);
+        // Without a setting it is sure only where a whole context is set aside.
+        let any = KvDemand { wanted: None, ..whole };
+        assert_eq!([64 * MIB, 64 * MIB - 1].map(|set_aside| any.sure_context_len(set_aside)), [Some(2048), None]);
     }
 
     #[test]

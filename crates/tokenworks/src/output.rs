@@ -76,6 +76,16 @@ impl Output {
         self.colour_stderr
     }
 
+    /// Reports all errors but the last, which it gives back to be reported like any other.
+    ///
+    /// # Errors
+    /// The last, if there is one.
+    pub fn all(&self, mut errors: Vec<Error>) -> Result<()> {
+        let last = errors.pop();
+        errors.iter().for_each(|error| self.error(error));
+        last.map_or(Ok(()), Err)
+    }
+
     /// Reports an error on standard error: what, cause, hint.
     pub fn error(&self, error: &Error) {
         if error.kind == Kind::OutputClosed {

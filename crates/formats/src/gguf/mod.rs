@@ -95,6 +95,29 @@ impl Gguf {
         Ok(())
     }
 
+    /// Removes a metadata key.
+    pub(crate) fn remove(&mut self, key: &str) {
+        self.metadata.remove(key);
+    }
+
+    /// Changes where the bytes of tensors are.
+    pub(crate) fn change_data(
+        &mut self,
+        mut change: impl FnMut(&TensorInfo, &mut TensorData) -> Result<(), FormatError>,
+    ) -> Result<(), FormatError> {
+        self.tensors.iter().zip(&mut self.data).try_for_each(|(tensor, data)| change(tensor, data))
+    }
+
+    /// The same model with the rows of its tensors in the order of GGUF files, as which it can be written. Only folders have
+    /// another.
+    ///
+    /// # Errors
+    /// [`FormatError::Tensor`] for queries or keys that are not whole heads.
+    pub fn into_gguf_order(mut self) -> Result<Self, FormatError> {
+        huggingface::order::in_gguf_order(&mut self)?;
+        Ok(self)
+    }
+
     /// Adds a GGUF file with all its tensors.
     fn add_shard(&mut self, file: DataFile, header: Header) -> Result<(), FormatError> {
         let file = self.add_file(file);
@@ -138,6 +161,12 @@ impl Gguf {
     /// The value of a metadata key.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.metadata.get(key)
+    }
+
+    /// The field of a folder's `config.json` that a metadata key comes from. `None` for GGUF files, and for keys that come
+    /// from no single field.
+    pub fn config_field(&self, key: &str) -> Option<&'static str> {
+        (self.origin == Origin::HuggingFace).then(|| huggingface::config::field_of(key))?
     }
 
     /// All tensors, in the order of the files.

@@ -1,7 +1,6 @@
 //! Models split into several GGUF files, as llama.cpp's gguf-split writes them: the first holds the metadata, each some of
 //! the tensors, and the keys `split.*` of each say which shard it is.
 
-use std::io;
 use std::path::Path;
 
 use super::header::Header;
@@ -68,6 +67,9 @@ pub(super) fn open(path: &Path, file: DataFile, header: Header) -> Result<Gguf, 
 fn open_others(path: &Path, opened: Shard, place: Place) -> Result<Vec<Shard>, FormatError> {
     let file_name = opened.0.name.clone();
     let name = checked_name(&file_name, place)?;
+    let exists = |number| path.with_file_name(name.of(number)).exists();
+    let missing: Vec<u32> = (1..=name.count).filter(|&number| number != name.number && !exists(number)).collect();
+    name.check_all(&missing, exists(0))?;
     let mut opened = Some(opened);
     (1..=name.count)
         .map(|number| match opened.take_if(|_| number == name.number) {
@@ -97,13 +99,7 @@ fn checked_name(file_name: &str, place: Place) -> Result<ShardName<'_>, FormatEr
 
 fn open_shard(path: &Path, name: ShardName<'_>, number: u32) -> Result<Shard, FormatError> {
     let file_name = name.of(number);
-    let file = DataFile::open(&path.with_file_name(&file_name)).map_err(|error| match error {
-        FormatError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => FormatError::Shard {
-            shard: shown(&file_name),
-            reason: format!("is missing: it should be beside {}", shown(&name.of(name.number))),
-        },
-        other => other,
-    })?;
+    let file = DataFile::open(&path.with_file_name(&file_name))?;
     let header = Header::read(file.reader(), file.len).map_err(|error| error.in_file(&file_name))?;
     Ok((file, header))
 }
@@ -240,6 +236,12 @@ mod tests {
     #[test]
     fn shards_that_are_missing_or_doubled() {
         refused(|n| (n != 3).then(|| shard(n)), &["m-00003-of-00003.gguf is missing", "beside m-00001-of-00003.gguf"]);
+        let folder = folder(|number| (number != 2).then(|| shard(number)));
+        shard(1).write(folder.path().join(name(0))).unwrap();
+        let message = Gguf::open(folder.path().join(name(1))).unwrap_err().to_string();
+        for part in ["m-00002-of-00003.gguf is missing", "there is m-00000-of-00003.gguf, but shards count from 1"] {
+            assert!(message.contains(part), "{message}");
+        }
         refused(
             second(|| shard(3)),
             &["m-00002-of-00003.gguf says that it is number 2, from 0", "stands as number 1 of 3"],

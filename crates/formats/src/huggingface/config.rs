@@ -20,6 +20,40 @@ const MAMBA_CONTEXT: u32 = 1 << 20;
 /// Longest head that is read: tables of this length are made.
 const HEAD_DIM_MAX: u32 = 1 << 16;
 
+/// Fields whose values go into a key as they are, by the key without the architecture.
+const FIELDS: [(&str, &str); 19] = [
+    ("block_count", "num_hidden_layers"),
+    ("context_length", "max_position_embeddings"),
+    ("embedding_length", "hidden_size"),
+    ("feed_forward_length", "intermediate_size"),
+    ("vocab_size", "vocab_size"),
+    ("attention.head_count", "num_attention_heads"),
+    ("attention.head_count_kv", "num_key_value_heads"),
+    ("attention.key_length", "head_dim"),
+    ("attention.value_length", "head_dim"),
+    ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
+    ("attention.sliding_window", "sliding_window"),
+    ("expert_used_count", "num_experts_per_tok"),
+    ("expert_feed_forward_length", "moe_intermediate_size"),
+    ("rope.freq_base", "rope_theta"),
+    ("rope.dimension_count", "partial_rotary_factor"),
+    ("ssm.inner_size", "intermediate_size"),
+    ("ssm.conv_kernel", "conv_kernel"),
+    ("ssm.state_size", "state_size"),
+    ("ssm.time_step_rank", "time_step_rank"),
+];
+
+/// The field of `config.json` that a metadata key comes from; `None` where none has it as it is.
+pub(crate) fn field_of(key: &str) -> Option<&'static str> {
+    let (architecture, key) = key.split_once('.')?;
+    match (architecture, key) {
+        ("mamba", "attention.layer_norm_rms_epsilon") => Some("layer_norm_epsilon"),
+        ("qwen3moe", "expert_count") => Some("num_experts"),
+        (_, "expert_count") => Some("num_local_experts"),
+        _ => FIELDS.iter().find(|(own, _)| *own == key).map(|&(_, field)| field),
+    }
+}
+
 /// What a `config.json` says.
 #[derive(Debug)]
 pub(super) struct Description {
@@ -52,6 +86,7 @@ pub(super) fn describe(config: &Fields<'_>, name: Option<String>) -> Result<Desc
         model.metadata.insert("general.name".to_owned(), name.into());
     }
     activation(config, family)?;
+    token_ids(config)?;
     if family == Family::Mamba {
         mamba(config, &mut model)?;
         return Ok(model);
@@ -161,6 +196,19 @@ fn mamba(config: &Fields<'_>, model: &mut Description) -> Result<(), FormatError
         value.as_bool() == Some(false)
     })?;
     config.only("use_conv_bias", "true", |value| value.as_bool() == Some(true))
+}
+
+/// Tokens that begin and end a text are tokens. The tokenizer's files say which count.
+fn token_ids(config: &Fields<'_>) -> Result<(), FormatError> {
+    let tokens = config.size("vocab_size")?;
+    let is_id = |value: &serde_json::Value| value.as_u64().is_some_and(|id| id < u64::from(tokens));
+    for field in ["bos_token_id", "eos_token_id"] {
+        let expected = format!("an id from 0 to {}, the last of vocab_size, or a list of such", tokens - 1);
+        config.only(field, &expected, |value| {
+            value.as_array().map_or_else(|| is_id(value), |ids| ids.iter().all(is_id))
+        })?;
+    }
+    Ok(())
 }
 
 /// The architectures have one activation each.

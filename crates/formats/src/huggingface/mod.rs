@@ -3,13 +3,14 @@
 //!
 //! Names of keys and tensors, and what becomes of their values, follow llama.cpp's converter (`convert_hf_to_gguf.py`,
 //! `gguf-py/gguf/tensor_mapping.py`), with one exception: rows of queries and keys of Llama stay in their order, and
-//! `llama.rope.order` = `halves` says so.
+//! `llama.rope.order` = `halves` says so, until a file is to be written ([`order`]).
 
 pub(crate) mod adapter;
-mod config;
+pub(crate) mod config;
 mod family;
 mod fields;
 mod names;
+pub(crate) mod order;
 mod rope;
 mod weights;
 

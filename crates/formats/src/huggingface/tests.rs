@@ -425,6 +425,49 @@ fn norms_of_gemma_have_one_added() {
 }
 
 #[test]
+fn rows_and_values_of_heads_get_the_order_of_gguf() {
+    let config = with(base(LLAMA), json!({ "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 4 }));
+    let folder = Folder::new(&config);
+    let bytes = |count: u8| (0..count).flat_map(|value| f32::from(value).to_le_bytes()).collect::<Vec<u8>>();
+    let mut writer = Writer::new();
+    let name = |part: &str| format!("model.layers.0.self_attn.{part}");
+    writer.tensor(&name("q_proj.bias"), TensorType::F32, &[8], &bytes(8)).unwrap();
+    writer.tensor(&name("k_proj.weight"), TensorType::F32, &[4, 2], &bytes(8)).unwrap();
+    writer.tensor(&name("v_proj.weight"), TensorType::F32, &[4, 2], &bytes(8)).unwrap();
+    folder.write("model.safetensors", writer.to_bytes());
+    let gguf = folder.open().unwrap().into_gguf_order().unwrap();
+    assert_eq!(gguf.get("llama.rope.order"), None);
+    assert_eq!(values(&gguf, "blk.0.attn_q.bias"), [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
+    assert_eq!(values(&gguf, "blk.0.attn_k.weight"), [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
+    assert_eq!(values(&gguf, "blk.0.attn_v.weight"), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+    folder.weights("model.safetensors", &[(&name("k_proj.weight"), &[3, 2])]);
+    let message = folder.open().unwrap().into_gguf_order().unwrap_err().to_string();
+    assert!(
+        message.contains("blk.0.attn_k.weight") && message.contains("3 rows are not whole heads of 4"),
+        "{message}"
+    );
+}
+
+#[test]
+fn tokens_at_the_ends_are_tokens() {
+    for (field, value, good) in [
+        ("eos_token_id", json!([1, 4]), true),
+        ("eos_token_id", json!(null), true),
+        ("bos_token_id", json!(5), false),
+        ("eos_token_id", json!([1, 5]), false),
+        ("eos_token_id", json!(-1), false),
+        ("eos_token_id", json!("2"), false),
+    ] {
+        let config = with(base(LLAMA), json!({ "vocab_size": 5, field: value }));
+        if good {
+            open(&config);
+        } else {
+            refused(&config, &[&format!("config.json: \"{field}\" should be an id from 0 to 4")]);
+        }
+    }
+}
+
+#[test]
 fn experts_make_up_one_tensor() {
     let name = |expert: u32| format!("model.layers.0.block_sparse_moe.experts.{expert}.w1.weight");
     let names: Vec<String> = [2, 0, 1, 3].map(name).to_vec();
@@ -501,8 +544,25 @@ fn shards_by_their_names() {
     assert!(gguf.tensor("token_embd.weight").is_some() && gguf.tensor("output_norm.weight").is_some());
     folder.weights(&name(1, 2), &[EMBEDDING, NORM]);
     folder.refused(&["\"model.norm.weight\"", "model-00001-of-00002", "model-00002-of-00002"]);
+    folder.weights(&name(1, 2), &[EMBEDDING]);
+    folder.weights(&name(0, 2), &[EMBEDDING]);
+    folder.refused(&["model-00000-of-00002.safetensors is one too many", "from 1 to 2"]);
+    std::fs::remove_file(folder.path(&name(0, 2))).unwrap();
     folder.weights(&name(1, 3), &[EMBEDDING]);
     folder.refused(&["shards of two models", "model-00001-of-00002", "model-00001-of-00003"]);
+}
+
+#[test]
+fn shards_that_are_counted_otherwise_or_have_gaps() {
+    let name = |number: u32, count: u32| format!("model-{number:05}-of-{count:05}.safetensors");
+    let folder = Folder::new(&base(LLAMA));
+    folder.weights(&name(0, 2), &[EMBEDDING]);
+    folder.refused(&["no model-00001-of-0000N.safetensors", "count from 1"]);
+    folder.weights(&name(1, 2), &[NORM]);
+    folder.refused(&["model-00002-of-00002.safetensors is missing", "there is model-00000-of-00002", "count from 1"]);
+    let folder = Folder::new(&base(LLAMA));
+    folder.weights(&name(2, 5), &[NORM]);
+    folder.refused(&["model-00001-of-00005.safetensors is missing", "3 more, up to model-00005-of-00005"]);
 }
 
 #[test]

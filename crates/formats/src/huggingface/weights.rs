@@ -101,18 +101,17 @@ fn numbered(folder: &Path) -> Result<Vec<String>, FormatError> {
         }
     }
     let Some((&(count, _), first)) = found.first_key_value() else {
-        return Err(wrong(format!("has no {SINGLE}, no {INDEX} and no model-00001-of-0000N.safetensors")));
+        return Err(wrong(format!(
+            "has no {SINGLE}, no {INDEX} and no model-00001-of-0000N.safetensors (shards count from 1)"
+        )));
     };
     if let Some((_, other)) = found.iter().find(|((other, _), _)| *other != count) {
         return Err(wrong(format!("has shards of two models: {first} and {other}")));
     }
-    let missing = (1..=count).find(|&number| !found.contains_key(&(count, number)));
-    if let (Some(number), Some(shard)) = (missing, ShardName::parse(first, "safetensors")) {
-        return Err(FormatError::Shard {
-            shard: shard.of(number),
-            reason: format!("is missing: it should be beside {first}"),
-        });
-    }
+    let Some(shard) = ShardName::parse(first, "safetensors") else { return Err(wrong("has no shards".to_owned())) };
+    let from_zero = folder.join(shard.of(0)).exists();
+    let missing: Vec<u32> = (1..=count).filter(|&number| !found.contains_key(&(count, number))).collect();
+    shard.check_all(&missing, from_zero)?;
     if found.len() > SHARDS_MAX {
         let (actual, limit) = (found.len() as u64, SHARDS_MAX as u64);
         return Err(FormatError::Limit { what: "number of shards".to_owned(), actual, limit });

@@ -1,6 +1,6 @@
-//! The types with blocks of 32 and scales of their own.
+//! Floats, and the types with blocks of 32 and scales of their own.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::fit::{affine, nearest, symmetric};
 
@@ -19,6 +19,21 @@ pub(super) fn put_f16(value: f32, out: &mut [u8]) -> f32 {
     let half = f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()));
     out.copy_from_slice(&half.to_le_bytes());
     half.to_f32()
+}
+
+/// One value as it is.
+pub(super) fn f32(x: &[f32], out: &mut [u8]) {
+    out.copy_from_slice(&x[0].to_le_bytes());
+}
+
+/// One value as half float.
+pub(super) fn f16(x: &[f32], out: &mut [u8]) {
+    put_f16(x[0], out);
+}
+
+/// One value, rounded to nearest.
+pub(super) fn bf16(x: &[f32], out: &mut [u8]) {
+    out.copy_from_slice(&bf16::from_f32(x[0]).to_le_bytes());
 }
 
 /// Writes nibbles: low halves are the first 16 codes, high halves the others.

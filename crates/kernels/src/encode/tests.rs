@@ -104,6 +104,16 @@ fn extreme_blocks_decode_to_finite_values_near_them() {
 }
 
 #[test]
+fn floats_are_the_nearest_of_their_type() {
+    let x = values(3 * 4096 + 5, 7);
+    for (ty, most) in [(WeightType::F32, 0.0), (WeightType::F16, 2_f32.powi(-11)), (WeightType::BF16, 2_f32.powi(-8))] {
+        let y = decoded(ty, &encoded(ty, &x), x.len());
+        let near = |(x, y): (&f32, &f32)| (x - y).abs() <= (x.abs() * most).max(3e-8 * most.ceil());
+        assert!(x.iter().zip(&y).all(near), "{ty:?}");
+    }
+}
+
+#[test]
 fn threads_and_places_do_not_matter() {
     let x = values(5 * 64 * 32 + 96 * 32, 3);
     let whole = encoded(WeightType::Q5_0, &x);
@@ -116,7 +126,7 @@ fn what_cannot_be_encoded_is_refused() {
     let (pool, mut out) = (pool(), Vec::new());
     let mut refused = |ty, values: &[f32]| encode(&pool, ty, values, &mut out).unwrap_err();
     assert_eq!(refused(WeightType::Q4K, &[0.0; 255]), EncodeError::Length { ty: WeightType::Q4K, values: 255 });
-    assert_eq!(refused(WeightType::F32, &[0.0]), EncodeError::Type(WeightType::F32));
+    assert_eq!(refused(WeightType::IQ4NL, &[0.0; 32]), EncodeError::Type(WeightType::IQ4NL));
     let mut values = [0.5; 64];
     values[40] = f32::NAN;
     assert_eq!(refused(WeightType::Q8_0, &values), EncodeError::NotFinite { index: 40 });

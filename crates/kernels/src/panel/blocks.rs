@@ -16,6 +16,30 @@ pub(super) fn half_scales(ty: WeightType) -> &'static [usize] {
     }
 }
 
+/// Whether all weights of a row are finite numbers: all floats, or the half floats that blocks are scaled with. Nothing ends
+/// the loops over floats early, so that they run on vectors.
+pub(crate) fn is_finite(ty: WeightType, row: &[u8]) -> bool {
+    const F16: u16 = 0x7c00;
+    const BF16: u16 = 0x7f80;
+    const F32: u32 = 0x7f80_0000;
+    // An exponent of ones alone.
+    let is_broken = |half: [u8; 2], exponent: u16| u16::from_le_bytes(half) & exponent == exponent;
+    let halves = |exponent| !row.as_chunks().0.iter().fold(false, |broken, &half| broken | is_broken(half, exponent));
+    match ty {
+        WeightType::F32 => {
+            let floats = row.as_chunks().0.iter();
+            !floats.fold(false, |broken, &float| broken | (u32::from_le_bytes(float) & F32 == F32))
+        }
+        WeightType::F16 => halves(F16),
+        WeightType::BF16 => halves(BF16),
+        _ => {
+            let scales = half_scales(ty);
+            let is_good = |block: &[u8]| scales.iter().all(|&at| !is_broken([block[at], block[at + 1]], F16));
+            row.chunks_exact(ty.block_bytes()).all(is_good)
+        }
+    }
+}
+
 /// The scales of 32 weights, the `b`th of their block, that a panel keeps as bytes.
 pub(super) fn byte_scales(ty: WeightType, src: &[u8], b: usize) -> [Option<u8>; 2] {
     match ty {

@@ -248,7 +248,10 @@ fn adapters_of_other_models_are_refused() {
     }
     for value in [f32::NAN, f32::INFINITY] {
         let message = written(&base, &with_value(&tiny, value)).unwrap_err();
-        assert!(message.contains("blk.0.ffn_down.weight.lora_b") && message.contains(&format!("{value}")), "{message}");
+        assert!(
+            message.contains("blk.0.ffn_down.weight.lora_b") && message.contains("is infinite or not a number"),
+            "{message}"
+        );
     }
     let mixture = variant("mixtral");
     let message = written(&load(&mixture, 1), &TinyAdapter::new(4, 90).writer(&tiny).unwrap()).unwrap_err();

@@ -36,6 +36,12 @@ fn a_llama_is_the_same_from_a_folder() {
                 assert!(own == found, "{}", tensor.name);
             }
         }
+        let ordered = Gguf::open(folder.path()).unwrap().into_gguf_order().unwrap();
+        assert_eq!(ModelConfig::from_gguf(&ordered).unwrap(), of_file);
+        for tensor in file.tensors() {
+            let found = ordered.tensor(&tensor.name).unwrap();
+            assert!(rows(&file, tensor) == rows(&ordered, found), "{}", tensor.name);
+        }
         let pool = Arc::new(ThreadPool::new(1).unwrap());
         let bytes = |gguf: &Gguf| Model::load(gguf, &pool).unwrap().weight_bytes();
         assert_eq!(bytes(&file), bytes(&folder));
@@ -70,6 +76,23 @@ fn a_mamba_is_the_same_from_a_folder() {
             }
         }
         Model::load(&folder, &Arc::new(ThreadPool::new(1).unwrap())).unwrap();
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_folder_is_told_in_its_own_words() {
+    let folder = tempfile::tempdir().unwrap();
+    TinyModel::llama().write_folder(folder.path()).unwrap();
+    let config = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
+    for (own, other, words) in [
+        ("\"rms_norm_eps\":1e-5", "\"rms_norm_eps\":2", "\"rms_norm_eps\" should be between 0 and 1, but is 2"),
+        ("\"num_key_value_heads\":2", "\"num_key_value_heads\":3", "\"num_key_value_heads\" should be a divisor"),
+        ("\"vocab_size\":273", "\"vocab_size\":272", "\"vocab_size\" should be 273, the rows of"),
+    ] {
+        assert!(config.contains(own), "{config}");
+        std::fs::write(folder.path().join("config.json"), config.replace(own, other)).unwrap();
+        let message = ModelConfig::from_gguf(&Gguf::open(folder.path()).unwrap()).unwrap_err().to_string();
+        assert!(message.contains(&format!("config.json: {words}")), "{message}");
     }
 }
 

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::http::Uri;
+use axum::extract::State;
 use protocol::{ErrorBody, Model, ModelList};
 use service::{ModelState, ModelStatus};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::segments::Segments;
 
 /// A model, and each of its adapters as a model of its own; those that cannot be asked for are left out.
 fn wire(model: ModelStatus) -> Vec<Model> {
@@ -52,13 +51,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
     params(("id" = String, Path, description = "The model's name")),
     responses((status = 200, body = Model, description = "The answer"), (status = 404, body = ErrorBody, description = "The model is not served here"))
 )]
-pub(crate) async fn one(
-    State(app): State<Arc<App>>,
-    uri: Uri,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Model>, ApiError> {
-    // Percent escapes that are no UTF-8 name nothing.
-    let Path(id) = id.map_err(|_rejected| ApiError::route_not_found(uri.path()))?;
+pub(crate) async fn one(State(app): State<Arc<App>>, Segments(id): Segments<String>) -> Result<Json<Model>, ApiError> {
     let named = |model: &Model| model.id == id || model.aliases.contains(&id);
     let model = app.pool.models().into_iter().flat_map(wire).find(named);
     model.map(Json).ok_or_else(|| ApiError::model_not_found(&id))

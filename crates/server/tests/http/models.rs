@@ -9,7 +9,7 @@ use economics::books::{Books, BootstrapKey};
 use metering::Meter;
 use serde_json::{Value, json};
 use server::{KeyConfig, Server, ServerConfig, hash_key};
-use service::{AdapterStatus, BoxFuture, Lease, Line, ModelPool, ModelState, ModelStatus, PoolError};
+use service::{AdapterStatus, Behind, BoxFuture, Lease, Line, ModelPool, ModelState, ModelStatus, PoolError};
 
 use crate::books::{ADMIN, Shop, open_books};
 use crate::client::{Answer, JSON, get, post, send};
@@ -195,7 +195,15 @@ async fn a_model_that_cannot_be_had_is_told_with_a_time_to_come_back() {
     let model = || "scripted".to_owned();
     for (refusal, code, part) in [
         (PoolError::NoRoom { message: "it needs 5 of 3".to_owned() }, "model_does_not_fit", "it needs 5 of 3"),
-        (PoolError::Loading { model: model() }, "model_loading", "is being loaded"),
+        (PoolError::Loading { model: model(), behind: None }, "model_loading", "`scripted` is being loaded; try"),
+        (
+            PoolError::Loading {
+                model: model(),
+                behind: Some(Behind { model: "b".into(), state: ModelState::Draining }),
+            },
+            "model_loading",
+            "`scripted` is not loaded yet: `b` is draining before it; try again",
+        ),
         (PoolError::Full { waiting: 9 }, "overloaded", "9 requests wait"),
         (PoolError::Failed { model: model(), reason: "/secret/path".to_owned() }, "model_failed", "its operator"),
         (PoolError::Closed, "shutting_down", "shutting down"),
@@ -260,6 +268,18 @@ async fn the_operator_loads_unloads_and_pins() {
     let unknown = admin(address, "POST", "/models/none/load", Value::Null).await;
     assert_eq!((unknown.status, unknown.error().code.as_deref()), (404, Some("model_not_found")));
 
+    for (method, path) in [
+        ("POST", "/models/%ff/load"),
+        ("PUT", "/models/%ff/pin"),
+        ("DELETE", "/models/scripted/adapters/%ff"),
+        ("GET", "/keys/%ff"),
+        ("GET", "/%ff"),
+        ("GET", "/organisations/%ff/standing"),
+    ] {
+        let answer = admin(address, method, path, Value::Null).await;
+        assert_eq!((answer.status, answer.error().code.as_deref()), (404, Some("not_found")), "{path}");
+        assert!(answer.error().message.contains(path), "{}", answer.text());
+    }
     let audit = admin(address, "GET", "/audit?order=desc&limit=4", Value::Null).await.json();
     let acts: Vec<_> =
         audit["data"].as_array().unwrap().iter().map(|act| (&act["actor"], &act["record"], &act["after"])).collect();

@@ -172,7 +172,7 @@ fn known<'a>(field: &str, ids: Option<&'a Ids>, vocabulary: &Vocabulary) -> Resu
         Some(id) => Err(TokenizerError::Json {
             file: GENERATION_FILE,
             field: field.to_owned(),
-            reason: format!("{id} is not an id of the {} tokens", vocabulary.len()),
+            reason: format!("{id} is not an id of the {} tokens, which count from 0", vocabulary.len()),
         }),
     }
 }

@@ -2,6 +2,7 @@
 
 mod config;
 mod file;
+mod gguf;
 mod growth;
 
 use std::fs::File;
@@ -23,6 +24,8 @@ use crate::pipeline::{Pipeline, WORD_CHARS_MAX, check_charsmap, unigram, word_pi
 use crate::tokenizer::Algorithm;
 use crate::vocabulary::{CONTINUES, Spelling, TokenKind, Vocabulary};
 use crate::{Tokenizer, TokenizerError};
+
+pub use self::gguf::GgufTokenizer;
 
 const FILE: &str = "tokenizer.json";
 
@@ -52,26 +55,7 @@ impl Tokenizer {
     /// As [`Tokenizer::from_json`]; [`TokenizerError::Read`] for a file that cannot be read, is no regular file or is too
     /// large.
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self, TokenizerError> {
-        let folder = folder.as_ref();
-        let tokenizer = read(&folder.join(FILE), TOKENIZER_BYTES_MAX)?;
-        let optional = |name: &str| {
-            let path = folder.join(name);
-            if path.exists() { read(&path, CONFIG_BYTES_MAX).map(Some) } else { Ok(None) }
-        };
-        let tokenizer_config = optional(config::FILE)?;
-        let generation_config = optional(config::GENERATION_FILE)?;
-        let chat_template = optional(config::TEMPLATE_FILE)?.map(String::from_utf8).transpose();
-        let chat_template = chat_template.map_err(|error| TokenizerError::Json {
-            file: config::TEMPLATE_FILE,
-            field: format!("byte {}", error.utf8_error().valid_up_to()),
-            reason: "it is not UTF-8".to_owned(),
-        })?;
-        Self::from_json(&TokenizerFiles {
-            tokenizer: &tokenizer,
-            tokenizer_config: tokenizer_config.as_deref(),
-            generation_config: generation_config.as_deref(),
-            chat_template: chat_template.as_deref(),
-        })
+        with_files(folder.as_ref(), Self::from_json)
     }
 
     /// Makes the tokenizer from the contents of a model folder's files. Ordinary text is encoded by the parts of the crate
@@ -94,6 +78,32 @@ impl Tokenizer {
         let pipeline = pipeline(file, kind, &vocabulary)?;
         Ok(Self::new(vocabulary, Algorithm::Pipeline(Box::new(pipeline)), settings, chat_template))
     }
+}
+
+/// Reads the files of a model folder that tell its tokenizer.
+fn with_files<T>(
+    folder: &Path,
+    work: impl FnOnce(&TokenizerFiles<'_>) -> Result<T, TokenizerError>,
+) -> Result<T, TokenizerError> {
+    let tokenizer = read(&folder.join(FILE), TOKENIZER_BYTES_MAX)?;
+    let optional = |name: &str| {
+        let path = folder.join(name);
+        if path.exists() { read(&path, CONFIG_BYTES_MAX).map(Some) } else { Ok(None) }
+    };
+    let tokenizer_config = optional(config::FILE)?;
+    let generation_config = optional(config::GENERATION_FILE)?;
+    let chat_template = optional(config::TEMPLATE_FILE)?.map(String::from_utf8).transpose();
+    let chat_template = chat_template.map_err(|error| TokenizerError::Json {
+        file: config::TEMPLATE_FILE,
+        field: format!("byte {}", error.utf8_error().valid_up_to()),
+        reason: "it is not UTF-8".to_owned(),
+    })?;
+    work(&TokenizerFiles {
+        tokenizer: &tokenizer,
+        tokenizer_config: tokenizer_config.as_deref(),
+        generation_config: generation_config.as_deref(),
+        chat_template: chat_template.as_deref(),
+    })
 }
 
 /// A fault of `tokenizer.json`.

@@ -39,8 +39,14 @@ impl ModelRef {
     /// # Errors
     /// Not a known name, not a legal `hf:` name, not a path.
     pub fn parse(name: &str, settings: &Settings) -> Result<Self> {
-        let configured = settings.models.get(name).and_then(|m| m.source.as_deref());
-        let source = parse_source(configured.unwrap_or(name), settings)?;
+        let own = settings.models.get(name);
+        let configured = own.and_then(|m| m.source.as_deref());
+        let source = parse_source(configured.unwrap_or(name), settings).map_err(|e| match (own, configured) {
+            (None, _) => e,
+            (Some(_), Some(_)) => Error { what: format!("models.{name}.source: {}", e.what), ..e },
+            (Some(_), None) => Error::usage(format!("models.{name} has no source, and no model is known by this name"))
+                .hint(format!("add source = \"hf:owner/repo/model-Q4_0.gguf\" (or a path) under [models.{name}]")),
+        })?;
         let name = match &source {
             _ if settings.models.contains_key(name) => name.to_owned(),
             Source::Builtin(builtin) => builtin.name.to_owned(),

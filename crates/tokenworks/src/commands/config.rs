@@ -114,9 +114,7 @@ pub fn check(environment: Environment, output: Output, args: &cli::Check, flags:
     } else {
         show_report(output, &report)?
     }
-    let Some(last) = problems.pop() else { return Ok(()) };
-    problems.iter().for_each(|problem| output.error(problem));
-    Err(last)
+    output.all(problems)
 }
 
 /// Whether the models that are loaded at the start fit into memory beside each other. Those that are not fetched yet are
@@ -135,18 +133,7 @@ fn check_together(context: &Context, models: &[ModelReport]) -> Result<()> {
 
 fn check_model(context: &Context, name: &str) -> Result<ModelReport> {
     let settings = &context.settings;
-    let model = ModelRef::parse(name, settings).map_err(|e| match settings.models.get(name) {
-        None => e,
-        Some(own) => {
-            let hint = match own.source {
-                Some(_) => e.hint,
-                None => {
-                    Some(format!("add source = \"hf:owner/repo/model-Q4_0.gguf\" (or a path) under [models.{name}]"))
-                }
-            };
-            Error { what: format!("models.{name}: {}", e.what), hint, ..e }
-        }
-    })?;
+    let model = ModelRef::parse(name, settings)?;
     let own = settings.models.get(&model.name).cloned().unwrap_or_default();
     if let Some(template) = &own.chat_template {
         assembly::compile_template(context, &model.name, template)?;

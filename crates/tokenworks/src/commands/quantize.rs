@@ -1,19 +1,22 @@
-//! `quantize`: a model's file written anew with smaller weights.
+//! `quantize`: a model's file, or its folder, written anew as one GGUF file with smaller weights.
 
 mod plan;
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use formats::gguf::{Gguf, Origin, TensorHead, TensorInfo, TensorType, header_bytes};
+use formats::gguf::{Gguf, Origin, TensorHead, TensorInfo, TensorType, Value, header_bytes};
 use kernels::{MatrixBuilder, ThreadPool, WeightMemory, encode};
-use model::weight_type;
+use model::{ModelConfig, weight_type};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use serde::Serialize;
 use tempfile::NamedTempFile;
+use tokenizer::GgufTokenizer;
 
 use self::plan::Planned;
 use super::Context;
@@ -55,22 +58,22 @@ struct Group {
 /// Runs `quantize`.
 ///
 /// # Errors
-/// No such model, one that is quantized already, a file that is there already, or no room for the new one.
+/// No such model, one that is quantized already, a folder whose tokenizer GGUF has no words for, a file that is there already,
+/// or no room for the new one.
 pub fn run(context: &Context, args: &cli::Quantize) -> Result<()> {
+    check_options(args)?;
     let reference = context.model(Some(&args.model))?;
     let gguf = assembly::open(context, &reference, &|builtin| consent(context, builtin, false))?;
-    if gguf.origin() == Origin::HuggingFace {
-        return Err(Error::usage(format!("{} is a folder of safetensors", gguf.path().display()))
-            .because("its tokenizer and the order of its rows are not those of GGUF")
-            .hint("give a GGUF file of this model"));
-    }
+    let path = gguf.path().to_owned();
+    let gguf = gguf.into_gguf_order().map_err(|e| file_error(&path, &e))?;
     let plan = plan::plan(&gguf, args.to, args.allow_requantize)?;
-    let out = args.out.clone().unwrap_or_else(|| default_out(gguf.path(), args.to));
+    let out = args.out.clone().unwrap_or_else(|| default_out(&gguf, args.to));
     check_out(&gguf, &out, args.force)?;
+    let keys = metadata(context, &gguf, args.to)?;
     // Whatever speaks against the comparison is told before the work.
     let windows = args.evaluate.as_deref().map(|text| Windows::read(&gguf, text, args)).transpose()?;
     let pool = assembly::thread_pool(context)?;
-    write(&gguf, &plan, args, (&out, &pool))?;
+    write(&gguf, (&plan, &keys), args, (&out, &pool))?;
     let evaluation = windows.map(|windows| divergence::measure((&gguf, &out), &windows, &pool)).transpose()?;
     let report = report(reference.name, (&gguf, &out), &plan, evaluation)?;
     if report.bytes_after >= report.bytes_before {
@@ -79,9 +82,48 @@ pub fn run(context: &Context, args: &cli::Quantize) -> Result<()> {
     if args.json { context.output.json(&report) } else { context.output.text(shown(&report)) }
 }
 
+/// Refuses options that would do nothing, or something else than was meant.
+fn check_options(args: &cli::Quantize) -> Result<()> {
+    if args.out.as_deref() == Some(Path::new("-")) {
+        return Err(Error::usage("--out - would not write to standard output: a GGUF file is written under a name")
+            .hint("name a file, such as --out model.gguf; one that is called - is ./-"));
+    }
+    let of_evaluation = [("--ctx", args.ctx), ("--chunks", args.chunks)];
+    match of_evaluation.into_iter().find(|(_, given)| given.is_some() && args.evaluate.is_none()) {
+        None => Ok(()),
+        Some((option, _)) => Err(Error::usage(format!("{option} does nothing without --evaluate"))
+            .hint(format!("add --evaluate TEXT, or leave {option} out"))),
+    }
+}
+
+/// The new file's metadata; that of a folder gets its tokenizer's.
+fn metadata(context: &Context, gguf: &Gguf, to: cli::QuantizedType) -> Result<BTreeMap<String, Value>> {
+    let mut keys = plan::metadata(gguf, to);
+    if gguf.origin() == Origin::HuggingFace {
+        // What does not fit to the weights is told first.
+        assembly::read_tokenizer(gguf)?;
+        let failed = |e: &dyn std::error::Error| file_error(gguf.path(), e);
+        let rows = ModelConfig::from_gguf(gguf).map_err(|e| failed(&e))?.vocab_size;
+        let tokenizer = GgufTokenizer::from_folder(gguf.path(), rows).map_err(|e| failed(&e))?;
+        keys.extend(tokenizer.keys);
+        for left_out in tokenizer.left_out {
+            context.output.note(format_args!("note: a GGUF file has no place for {left_out}"));
+        }
+    }
+    Ok(keys)
+}
+
 /// The model's name with the type, in the current folder: `model-F16.gguf` becomes `model-Q4_K.gguf`.
-fn default_out(source: &Path, to: cli::QuantizedType) -> PathBuf {
-    let stem = source.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+fn default_out(gguf: &Gguf, to: cli::QuantizedType) -> PathBuf {
+    match gguf.origin() {
+        Origin::Gguf { .. } => named_after(gguf.path().file_stem(), to),
+        // `.` and the like have a name only when they are followed.
+        Origin::HuggingFace => named_after(gguf.path().canonicalize().unwrap_or_default().file_name(), to),
+    }
+}
+
+fn named_after(stem: Option<&OsStr>, to: cli::QuantizedType) -> PathBuf {
+    let stem = stem.map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let is_type = |end: &str| TensorType::ALL.iter().any(|ty| end.eq_ignore_ascii_case(ty.name()));
     let stem = without_shard(&stem);
     let base = match stem.rsplit_once(['-', '.']) {
@@ -117,7 +159,12 @@ fn check_out(gguf: &Gguf, out: &Path, force: bool) -> Result<()> {
 }
 
 /// Writes the file: complete under its name, or not at all.
-fn write(gguf: &Gguf, plan: &[Planned<'_>], args: &cli::Quantize, (out, pool): (&Path, &ThreadPool)) -> Result<()> {
+fn write(
+    gguf: &Gguf,
+    (plan, keys): (&[Planned<'_>], &BTreeMap<String, Value>),
+    args: &cli::Quantize,
+    (out, pool): (&Path, &ThreadPool),
+) -> Result<()> {
     let failed = |e: io::Error| {
         Error::failure(format!("cannot write {}", out.display()))
             .because(e)
@@ -133,7 +180,6 @@ fn write(gguf: &Gguf, plan: &[Planned<'_>], args: &cli::Quantize, (out, pool): (
         .map_err(failed)?;
     remove_when_stopped(temporary.path().to_owned());
     let heads: Vec<TensorHead<'_>> = plan.iter().map(Planned::head).collect();
-    let keys = plan::metadata(gguf, args.to);
     let keys = keys.iter().map(|(key, value)| (key.as_str(), value));
     let (header, room) = header_bytes(keys, &heads)
         .and_then(|header| Ok((header, heads.iter().map(TensorHead::byte_len).sum::<std::result::Result<u64, _>>()?)))
@@ -235,7 +281,7 @@ impl<'a> Converter<'a> {
         let (cols, rows) = (size(tensor.row_len())?, size(self.read.len() as u64 / tensor.row_bytes().max(1))?);
         let mut builder = MatrixBuilder::new(&mut WeightMemory::new(0), weight_type(tensor.ty), rows, cols)
             .map_err(|e| wrong(chain(&e)))?;
-        builder.push_rows(self.pool, &self.read).map_err(|e| wrong(chain(&e)))?;
+        builder.push_rows(self.pool, &self.read).map_err(|e| wrong(format!("from row {first} on: {}", chain(&e))))?;
         let matrix = builder.finish().map_err(|e| wrong(chain(&e)))?;
         self.values.resize(rows * cols, 0.0);
         self.pool.for_each_chunk(&mut self.values, cols, |row, values| matrix.row_into(row, values));
@@ -323,7 +369,7 @@ mod tests {
             ("big-F16-00002-of-00003.gguf", "big-Q4_K.gguf"),
             ("best-of-00003.gguf", "best-of-00003-Q4_K.gguf"),
         ] {
-            assert_eq!(default_out(Path::new(source), QuantizedType::Q4K), Path::new(out), "{source}");
+            assert_eq!(named_after(Path::new(source).file_stem(), QuantizedType::Q4K), Path::new(out), "{source}");
         }
     }
 }

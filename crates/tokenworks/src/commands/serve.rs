@@ -80,13 +80,18 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
 fn offers(context: &Context, names: &[String]) -> Result<Vec<Offer>> {
     let mut offers: Vec<Offer> =
         named(context, names)?.into_iter().map(|model| Offer { model, load: LoadTime::Start }).collect();
+    let mut problems = Vec::new();
     for (name, own) in &context.settings.models {
         let Some(load) = own.load else { continue };
-        let model = context.model(Some(name))?;
-        if offers.iter().all(|offer| offer.model.name != model.name) {
-            offers.push(Offer { model, load });
+        match context.model(Some(name)) {
+            Ok(model) if offers.iter().all(|offer| offer.model.name != model.name) => {
+                offers.push(Offer { model, load })
+            }
+            Ok(_) => {}
+            Err(problem) => problems.push(problem),
         }
     }
+    context.output.all(problems)?;
     if offers.is_empty() {
         offers.push(Offer { model: context.model(None)?, load: LoadTime::Start });
     }

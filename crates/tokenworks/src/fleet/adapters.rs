@@ -85,7 +85,7 @@ impl Inner {
             (ModelState::Failed { reason }, _) => {
                 Err(PoolError::Failed { model: format!("{model}:{name}"), reason: reason.clone() })
             }
-            _ => Err(PoolError::Loading { model: format!("{model}:{name}") }),
+            _ => Err(PoolError::Loading { model: format!("{model}:{name}"), behind: None }),
         }
     }
 }
@@ -167,14 +167,14 @@ pub(super) async fn load(inner: &Arc<Inner>, index: usize, name: &str, path: &Pa
         let message = "`path` must begin at the root and go up nowhere, like /srv/adapters/legal".to_owned();
         return invalid("path", message);
     }
-    let (inner, name, path) = (Arc::clone(inner), name.to_owned(), path.to_owned());
+    let (own, own_name, path) = (Arc::clone(inner), name.to_owned(), path.to_owned());
     let model = inner.name(index);
     // Goes on by itself when who asked goes away.
-    let task = tokio::spawn(async move { load_in_turn(&inner, index, name, path).await });
+    let task = tokio::spawn(async move { load_in_turn(&own, index, own_name, path).await });
     match timeout(COMMAND_WAIT, task).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => Err(PoolError::Failed { model, reason: format!("loading broke off: {error}") }),
-        Err(_) => Err(PoolError::Loading { model }),
+        Err(_) => Err(PoolError::Loading { model: format!("{model}:{name}"), behind: inner.before(usize::MAX) }),
     }
 }
 

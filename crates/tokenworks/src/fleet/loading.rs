@@ -67,10 +67,14 @@ enum Trouble {
 /// Loads those that are to be there at the start. They must fit together before any is loaded.
 pub(super) async fn start(inner: &Arc<Inner>) -> Result<()> {
     let _turn = inner.turn.lock().await;
-    let mut looks: Vec<(usize, Look)> = Vec::new();
+    let (mut looks, mut problems): (Vec<(usize, Look)>, _) = (Vec::new(), Vec::new());
     for index in offered(inner, LoadTime::Start) {
-        looks.push((index, off_thread(inner, move |inner| look(inner, index, true)).await?));
+        match off_thread(inner, move |inner| look(inner, index, true)).await {
+            Ok(look) => looks.push((index, look)),
+            Err(problem) => problems.push(problem),
+        }
     }
+    inner.works.context.output.all(problems)?;
     let all = looks.iter().fold(0_u64, |sum, (_, look)| sum.saturating_add(look.weights));
     let portions: Vec<_> = looks.iter().map(|(index, look)| (*index, look.portion(inner, all))).collect();
     for (index, portion) in &portions {
@@ -101,9 +105,10 @@ async fn look_ahead(inner: &Arc<Inner>, index: usize) {
     }
     let found = off_thread(inner, move |inner| look(inner, index, false)).await;
     let fits = found.and_then(|look| {
-        let context_len = usize::try_from(look.demand.context_len).unwrap_or(usize::MAX);
-        inner.with(index, |slot| slot.context_len = Some(context_len));
-        make_room(inner.limit, (&inner.name(index), look.portion(inner, look.weights).need), &[])
+        let portion = look.portion(inner, look.weights);
+        let context_len = look.demand.sure_context_len(portion.set_aside).and_then(|len| usize::try_from(len).ok());
+        inner.with(index, |slot| slot.context_len = context_len);
+        make_room(inner.limit, (&inner.name(index), portion.need), &[])
     });
     if let Err(error) = fits {
         tracing::warn!(model = inner.name(index), "it will not be loaded when it is asked for: {error}");

@@ -19,7 +19,7 @@ use inference::Gauges;
 use kernels::ThreadPool;
 use metering::Meter;
 use model::Model;
-use service::{BoxFuture, Charging, Lease, Line, LocalLine, ModelPool, ModelState, ModelStatus, PoolError};
+use service::{Behind, BoxFuture, Charging, Lease, Line, LocalLine, ModelPool, ModelState, ModelStatus, PoolError};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout, timeout_at};
 
@@ -264,7 +264,7 @@ impl Fleet {
             let attempt = self.attempt(index)?;
             match timeout_at(deadline, inner.outcome(index, attempt)).await {
                 Ok(outcome) => outcome?,
-                Err(_) => return Err(PoolError::Loading { model: inner.name(index) }),
+                Err(_) => return Err(PoolError::Loading { model: inner.name(index), behind: inner.before(index) }),
             }
         }
     }
@@ -323,6 +323,14 @@ impl Inner {
             _ => None,
         });
         reason.flatten()
+    }
+
+    /// What another model waits for: the one that has its turn now.
+    fn before(&self, index: usize) -> Option<Behind> {
+        let slots = self.slots();
+        let has_turn = |slot: &Slot| matches!(slot.state, ModelState::Loading | ModelState::Draining);
+        let (other, slot) = slots.iter().enumerate().find(|(other, slot)| *other != index && has_turn(slot))?;
+        Some(Behind { model: self.name(other), state: slot.state.clone() })
     }
 
     /// Waits for the end of an attempt.

@@ -234,7 +234,12 @@ fn check_reports_every_problem_and_as_json() {
     let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(report["good"], false);
     let problems: Vec<String> = report["problems"].as_array().unwrap().iter().map(ToString::to_string).collect();
-    let expected = ["there is no file ./gone.gguf", "models.nothing: unknown model", "text.gguf", "server.keys"];
+    let expected = [
+        "models.gone.source: there is no file ./gone.gguf",
+        "models.nothing has no source",
+        "text.gguf",
+        "server.keys",
+    ];
     assert_eq!(problems.len(), expected.len(), "{problems:?}");
     for (problem, part) in problems.iter().zip(expected) {
         assert!(problem.contains(part) && !problem.contains("\"hint\":null"), "{part} in {problem}");
@@ -318,9 +323,37 @@ fn models_lists_what_there_is() {
     assert_eq!(row("mine")["bytes"], 1);
     sandbox.write("tokenworks.toml", "[models.nothing]\ncontext_len = 64\n");
     let rows = sandbox.run(&["models", "--json"]).json();
-    assert!(rows[2]["about"].as_str().unwrap().contains("cannot be used: unknown model \"nothing\""), "{rows}");
+    assert!(rows[2]["about"].as_str().unwrap().contains("cannot be used: models.nothing has no source"), "{rows}");
     let table = sandbox.run(&["models"]).good();
     assert!(table.starts_with("NAME") && table.contains("smollm2-135m"), "{table}");
+}
+
+#[test]
+fn serve_tells_all_models_that_it_cannot_load() {
+    let sandbox = Sandbox::new();
+    sandbox.write("text.gguf", "no model");
+    let start = "load = \"start\"\n";
+    let models =
+        format!("[models.gone]\nsource = \"gone.gguf\"\n{start}[models.text]\nsource = \"text.gguf\"\n{start}");
+    sandbox.write("tokenworks.toml", &models);
+    let error = sandbox.run(&["serve", "--port", "0"]).bad(1);
+    for part in ["models.gone.source: there is no file ./gone.gguf", "./text.gguf", "not a GGUF file"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    sandbox.write(
+        "tokenworks.toml",
+        format!("[models.a]\n{start}[models.b]\n{start}[models.c]\nsource = \"hf:x\"\n{start}"),
+    );
+    let error = sandbox.run(&["serve", "--port", "0"]).bad(2);
+    for part in ["models.a has no source", "models.b has no source", "models.c.source: \"hf:x\" is no model on the hub"]
+    {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    let example = "add source = \"hf:owner/repo/model-Q4_0.gguf\" (or a path) under [models.a]";
+    for command in [vec!["serve", "a"], vec!["run", "hi", "-m", "a"]] {
+        let error = sandbox.run(&command).bad(2);
+        assert!(error.contains("models.a has no source") && error.contains(example), "{error}");
+    }
 }
 
 #[test]

@@ -181,6 +181,26 @@ fn an_idle_model_is_unloaded_and_comes_back() {
 }
 
 #[test]
+fn the_context_is_the_same_before_a_model_is_loaded_and_after() {
+    let sandbox = sandbox(ON_DEMAND);
+    // A cache of less than the context of 8192 tokens.
+    let file = std::fs::read_to_string(sandbox.path("tokenworks.toml")).unwrap();
+    sandbox.write("tokenworks.toml", file.replace("kv_memory = \"32MiB\"", "kv_memory = \"1MiB\""));
+    let serving = Serving::start(&sandbox, &[]);
+    let told = |serving: &Serving| {
+        let answer = serving.request("GET /v1/models/a", "");
+        let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        body["max_model_len"].as_u64().unwrap()
+    };
+    let before = told(&serving);
+    assert!(before < 8192, "{before}");
+    served(&serving, "a");
+    assert_eq!(told(&serving), before);
+    sandbox.run(&["models", "unload", "a"]).good();
+    assert_eq!(told(&serving), before);
+}
+
+#[test]
 fn a_broken_model_fails_alone() {
     let sandbox = sandbox(ON_DEMAND);
     let whole = std::fs::read(sandbox.path("a.gguf")).unwrap();

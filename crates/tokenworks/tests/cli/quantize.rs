@@ -1,6 +1,9 @@
 //! `quantize`: files that work as models, figures that say what was lost, and nothing half done.
 
+use std::collections::BTreeMap;
+
 use formats::gguf::{Gguf, TensorType};
+use serde_json::{Map, Value, json};
 use test_support::TinyModel;
 
 use crate::support::{Sandbox, ended, text};
@@ -84,7 +87,14 @@ fn what_is_wrong_is_told_before_anything_is_written() {
         (&["tiny.gguf", "--to", "q8_0", "--out", "there.gguf"], 2, "there.gguf is there already"),
         (&["tiny.gguf", "--to", "q8_0", "--out", "twin.gguf", "--force"], 2, "twin.gguf is a file of the model itself"),
         (&["tiny.gguf", "--to", "q8_0", "--out", ".", "--force"], 2, "no regular file"),
-        (&["tiny.gguf", "--to", "q9_0"], 2, "[possible values: q8_0, q5_0, q4_0, q4_1, q4_k, q5_k, q6_k]"),
+        (
+            &["tiny.gguf", "--to", "q9_0"],
+            2,
+            "[possible values: q8_0, q5_0, q4_0, q4_1, q4_k, q5_k, q6_k, f16, bf16, f32]",
+        ),
+        (&["tiny.gguf", "--to", "q8_0", "--out", "-"], 2, "--out - would not write to standard output"),
+        (&["tiny.gguf", "--to", "q8_0", "--ctx", "64"], 2, "--ctx does nothing without --evaluate"),
+        (&["tiny.gguf", "--to", "q8_0", "--chunks", "1"], 2, "--chunks does nothing without --evaluate"),
         (&["tiny.gguf", "--to", "q8_0", "--evaluate", "gone.txt", "--ctx", "64"], 2, "cannot read the text gone.txt"),
         (&["tiny.gguf", "--to", "q8_0", "--evaluate", "short.txt"], 2, "the model has a context of 256"),
         (&["tiny.gguf", "--to", "q8_0", "--evaluate", "short.txt", "--ctx", "64"], 2, "fewer than one window of 64"),
@@ -123,6 +133,161 @@ fn files(sandbox: &Sandbox) -> usize {
     std::fs::read_dir(sandbox.folder.path()).unwrap().filter(|e| e.as_ref().unwrap().path().is_file()).count()
 }
 
+/// The files of a folder that tell the same tokenizer as the file does.
+fn write_tokenizer(sandbox: &Sandbox, gguf: &Gguf, folder: &str) {
+    let strings = |key| Vec::from_iter(gguf.get_str_array(key).unwrap().unwrap().iter());
+    let tokens = strings("tokenizer.ggml.tokens");
+    let types = gguf.get_u32_array("tokenizer.ggml.token_type").unwrap().unwrap();
+    let (mut vocab, mut added) = (Map::new(), Vec::new());
+    for ((id, token), ty) in (0..).zip(&tokens).zip(types) {
+        if ty == 1 {
+            vocab.insert((*token).to_owned(), json!(id));
+        } else {
+            added.push(json!({"id": id, "content": token, "special": ty == 3}));
+        }
+    }
+    let words = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let digits = json!({"type": "Digits", "individual_digits": true});
+    let file = json!({
+        "added_tokens": added,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [digits, words]},
+        "decoder": words,
+        "model": {"type": "BPE", "vocab": vocab, "merges": strings("tokenizer.ggml.merges")},
+    });
+    sandbox.write(&format!("{folder}/tokenizer.json"), file.to_string());
+    let config = json!({
+        "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "add_bos_token": false,
+        "chat_template": gguf.get_str("tokenizer.chat_template").unwrap(),
+    });
+    sandbox.write(&format!("{folder}/tokenizer_config.json"), config.to_string());
+}
+
+/// A sandbox with the same model as `tiny.gguf` and as the folder `tiny`.
+fn twins(ty: TensorType) -> Sandbox {
+    let sandbox = Sandbox::new();
+    model(ty).write(sandbox.path("tiny.gguf")).unwrap();
+    std::fs::create_dir(sandbox.path("tiny")).unwrap();
+    model(ty).write_folder(sandbox.path("tiny")).unwrap();
+    write_tokenizer(&sandbox, &Gguf::open(sandbox.path("tiny.gguf")).unwrap(), "tiny");
+    sandbox
+}
+
+/// Tensors and tokenizer keys of two files are the same.
+#[track_caller]
+fn assert_same(a: &Gguf, b: &Gguf) {
+    let sorted = |gguf: &Gguf| {
+        let bytes = |tensor| {
+            let mut bytes = Vec::new();
+            gguf.read_tensor(tensor, 0..tensor.rows(), &mut bytes).unwrap();
+            bytes
+        };
+        let tensors = gguf.tensors().iter().map(|t| (t.name.clone(), (t.ty, t.dims.clone(), bytes(t))));
+        tensors.collect::<BTreeMap<_, _>>()
+    };
+    let (a_tensors, b_tensors) = (sorted(a), sorted(b));
+    assert!(a_tensors.keys().eq(b_tensors.keys()));
+    for (name, tensor) in &a_tensors {
+        assert!(*tensor == b_tensors[name], "{name}");
+    }
+    for (key, value) in a.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
+        assert_eq!(b.get(key), Some(value), "{key}");
+    }
+}
+
+#[test]
+fn a_folder_becomes_the_file_of_the_same_model() {
+    let sandbox = twins(TensorType::F32);
+    let original = Gguf::open(sandbox.path("tiny.gguf")).unwrap();
+    sandbox.run(&["quantize", "./tiny", "--to", "f32"]).good();
+    let whole = Gguf::open(sandbox.path("tiny-F32.gguf")).unwrap();
+    assert_same(&original, &whole);
+    assert_eq!(whole.get("llama.rope.order"), None);
+    for key in ["llama.context_length", "llama.attention.head_count_kv", "llama.rope.freq_base", "general.architecture"]
+    {
+        assert_eq!(original.get(key), whole.get(key), "{key}");
+    }
+    sandbox.run(&["quantize", "./tiny", "--to", "q5_0", "--out", "of-folder.gguf"]).good();
+    sandbox.run(&["quantize", "tiny.gguf", "--to", "q5_0", "--out", "of-file.gguf"]).good();
+    let [of_file, of_folder] = ["of-file.gguf", "of-folder.gguf"].map(|name| Gguf::open(sandbox.path(name)).unwrap());
+    assert_same(&of_file, &of_folder);
+    for (command, more) in [("tokenize", &[][..]), ("run", &["--raw", "--max-tokens", "8", "--temperature", "0"])] {
+        let said =
+            |model| sandbox.run(&[&[command, "hello the world 123 <|im_end|>", "-m", model], more].concat()).good();
+        assert_eq!(said("./tiny"), said("./tiny-F32.gguf"), "{command}");
+    }
+    sandbox.write("book.txt", "The plant makes tokens. It meters every one, and prices them. ".repeat(40));
+    let evaluate = ["quantize", "./tiny", "--to", "f32", "--force", "--evaluate", "book.txt", "--ctx", "64", "--json"];
+    let report = sandbox.run(&evaluate).json();
+    assert_eq!(report["evaluation"]["kl_divergence_max"], 0.0, "{report}");
+}
+
+#[test]
+fn small_tensors_of_a_folder_become_f32() {
+    let sandbox = twins(TensorType::BF16);
+    let path = sandbox.path("tiny/model.safetensors");
+    // Norms as BF16, as real folders have them: the upper halves of the floats.
+    let bytes = std::fs::read(&path).unwrap();
+    let (header, data) =
+        bytes[8..].split_at(usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap());
+    let header: Map<String, Value> = serde_json::from_slice(header).unwrap();
+    let mut writer = formats::safetensors::Writer::new();
+    for (name, tensor) in &header {
+        let at = |i: usize| usize::try_from(tensor["data_offsets"][i].as_u64().unwrap()).unwrap();
+        let shape: Vec<u64> = tensor["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+        let mut own = data[at(0)..at(1)].to_vec();
+        if tensor["dtype"] == "F32" {
+            own = own.as_chunks::<4>().0.iter().flat_map(|float| [float[2], float[3]]).collect();
+        }
+        writer.tensor(name, TensorType::BF16, &shape, &own).unwrap();
+    }
+    std::fs::write(&path, writer.to_bytes()).unwrap();
+    sandbox.run(&["quantize", "./tiny", "--to", "bf16"]).good();
+    let gguf = Gguf::open(sandbox.path("tiny-BF16.gguf")).unwrap();
+    let norm = gguf.tensor("blk.1.ffn_norm.weight").unwrap();
+    assert_eq!(norm.ty, TensorType::F32);
+    let mut bytes = Vec::new();
+    gguf.read_tensor(norm, 0..1, &mut bytes).unwrap();
+    let name = "model.layers.1.post_attention_layernorm.weight";
+    let start = usize::try_from(header[name]["data_offsets"][0].as_u64().unwrap()).unwrap();
+    assert_eq!((&bytes[..2], &bytes[2..4]), (&[0, 0][..], &data[start + 2..start + 4]));
+    assert_eq!(gguf.tensor("blk.1.ffn_up.weight").unwrap().ty, TensorType::BF16);
+}
+
+#[test]
+fn tokenizers_that_gguf_has_no_words_for_are_named() {
+    let sandbox = twins(TensorType::F32);
+    let good: Value = serde_json::from_slice(&std::fs::read(sandbox.path("tiny/tokenizer.json")).unwrap()).unwrap();
+    let quantize = ["quantize", "./tiny", "--to", "q8_0", "--out", "out.gguf", "--force"];
+    for (pointer, value, words) in [
+        ("/normalizer", json!({"type": "Lowercase"}), "normalizer: \"Lowercase\" cannot be written"),
+        ("/pre_tokenizer", json!({"type": "WhitespaceSplit"}), "pre_tokenizer: GGUF has no name"),
+        ("/decoder", json!({"type": "ByteFallback"}), "model.type: BPE that is not byte-level"),
+        ("/model/ignore_merges", json!(true), "with model.ignore_merges"),
+    ] {
+        let mut file = good.clone();
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        file.pointer_mut(parent).unwrap()[name] = value;
+        sandbox.write("tiny/tokenizer.json", file.to_string());
+        let error = sandbox.run(&quantize).bad(1);
+        assert!(error.contains("tokenizer.json: ") && error.contains(words), "{error}");
+    }
+    let model = json!({"type": "WordPiece", "unk_token": "a", "vocab": {"a": 0, "<|im_start|>": 1, "<|im_end|>": 2}});
+    sandbox.write("tiny/tokenizer.json", json!({ "model": model }).to_string());
+    assert!(sandbox.run(&quantize).bad(1).contains("WordPiece cannot be written into a GGUF file"));
+    std::fs::remove_file(sandbox.path("tiny/tokenizer.json")).unwrap();
+    assert!(sandbox.run(&quantize).bad(1).contains("tokenizer.json"));
+    assert!(!sandbox.path("out.gguf").exists());
+    let mut file = good;
+    file["normalizer"] = json!({"type": "NFC"});
+    file["added_tokens"][1]["rstrip"] = json!(true);
+    sandbox.write("tiny/tokenizer.json", file.to_string());
+    let ended = sandbox.run(&quantize);
+    for part in ["no place for the normalizer NFC", "tokens such as \"<|im_start|>\" swallow"] {
+        assert!(ended.stderr.contains(part), "{ended:?}");
+    }
+    ended.good();
+}
+
 #[test]
 fn a_weight_that_is_no_number_is_named() {
     let sandbox = sandbox();
@@ -135,7 +300,10 @@ fn a_weight_that_is_no_number_is_named() {
     bytes[at + 8..at + 12].copy_from_slice(&f32::NAN.to_le_bytes());
     let broken = sandbox.write("broken.gguf", bytes);
     let error = sandbox.run(&["quantize", text(&broken), "--to", "q8_0", "--out", "out.gguf"]).bad(1);
-    assert!(error.contains("cannot quantize tensor \"blk.0.attn_k.weight\"") && error.contains("value 2 "), "{error}");
+    assert!(
+        error.contains("cannot quantize tensor \"blk.0.attn_k.weight\"") && error.contains("row 0 (from 0) holds"),
+        "{error}"
+    );
     assert!(!sandbox.path("out.gguf").exists());
 }
 

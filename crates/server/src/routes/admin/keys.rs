@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::HeaderMap;
 use economics::directory::key::{KeyHash, secret_text, shown_prefix};
 use economics::directory::record::{Key, Kind, Record};
@@ -19,6 +19,7 @@ use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::routes::read;
+use crate::segments::Segments;
 
 /// Fields of a key's record that nobody writes.
 const OWN_FIELDS: [&str; 4] = ["prefix", "hash", "previous", "revoked"];
@@ -140,7 +141,7 @@ impl Admin {
         (status = 412, body = protocol::ErrorBody, description = "`If-Match` does not hold; nothing is changed")
     )
 )]
-pub(crate) async fn rotate(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Answer {
+pub(crate) async fn rotate(State(app): State<Arc<App>>, Segments(id): Segments<String>, request: Request) -> Answer {
     let condition = Condition::of(request.headers());
     let (_ticket, caller, mut fields) = read(&app, request).await?;
     let condition = condition?;
@@ -184,7 +185,7 @@ pub(crate) async fn rotate(State(app): State<Arc<App>>, Path(id): Path<String>, 
 pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Segments(id): Segments<String>,
     headers: HeaderMap,
 ) -> Answer {
     let admin = Admin::of(&app, &caller)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Request, State};
 use serde_json::{Value, json};
 use service::{AdapterStatus, ModelState, ModelStatus, PoolError};
 
@@ -13,6 +13,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::fields::missing;
 use crate::routes::read;
+use crate::segments::Segments;
 
 /// A model as administrators see it.
 fn shown(model: &ModelStatus) -> Value {
@@ -108,7 +109,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extensi
 pub(crate) async fn load(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
+    Segments(name): Segments<String>,
 ) -> Answer {
     let admin = Admin::of_plant(&app, &caller)?;
     let name = note(&app, admin, &name, json!({"command": "load"})).await?;
@@ -130,7 +131,7 @@ pub(crate) async fn load(
 pub(crate) async fn unload(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
+    Segments(name): Segments<String>,
 ) -> Answer {
     let admin = Admin::of_plant(&app, &caller)?;
     let name = note(&app, admin, &name, json!({"command": "unload"})).await?;
@@ -151,7 +152,7 @@ pub(crate) async fn unload(
         (status = 404, body = protocol::ErrorBody, description = "No such model is offered")
     )
 )]
-pub(crate) async fn pin(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
+pub(crate) async fn pin(State(app): State<Arc<App>>, Segments(name): Segments<String>, request: Request) -> Answer {
     let (_ticket, caller, mut fields) = read(&app, request).await?;
     let admin = Admin::of_plant(&app, &caller)?;
     let pinned = fields.boolean("pinned")?.ok_or_else(|| missing("pinned", "a boolean"))?;
@@ -175,7 +176,7 @@ pub(crate) async fn pin(State(app): State<Arc<App>>, Path(name): Path<String>, r
 pub(crate) async fn adapters(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
+    Segments(name): Segments<String>,
 ) -> Answer {
     Admin::of_plant(&app, &caller)?;
     let data: Vec<Value> = find(&app, &name)?.adapters.iter().map(shown_adapter).collect();
@@ -197,7 +198,11 @@ pub(crate) async fn adapters(
         (status = 503, body = protocol::ErrorBody, description = "It does not fit into memory (the message shows the arithmetic), or cannot be loaded for this model")
     )
 )]
-pub(crate) async fn load_adapter(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Answer {
+pub(crate) async fn load_adapter(
+    State(app): State<Arc<App>>,
+    Segments(name): Segments<String>,
+    request: Request,
+) -> Answer {
     let (_ticket, caller, mut fields) = read(&app, request).await?;
     let admin = Admin::of_plant(&app, &caller)?;
     let adapter = fields.string("name")?.ok_or_else(|| missing("name", "a string"))?;
@@ -226,7 +231,7 @@ pub(crate) async fn load_adapter(State(app): State<Arc<App>>, Path(name): Path<S
 pub(crate) async fn unload_adapter(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Path((name, adapter)): Path<(String, String)>,
+    Segments((name, adapter)): Segments<(String, String)>,
 ) -> Answer {
     let admin = Admin::of_plant(&app, &caller)?;
     let name = note(&app, admin, &name, json!({"command": "unload adapter", "adapter": adapter})).await?;

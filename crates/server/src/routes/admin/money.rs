@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ::ledger::EntryId;
 use axum::Json;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Request, State};
 use economics::directory::record::Kind;
 use economics::{Invalid, Nano};
 use serde_json::json;
@@ -16,6 +16,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::fields::{Fields, missing};
 use crate::routes::read;
+use crate::segments::Segments;
 
 const REFERENCE: &str = "a string that names this act; the same one again changes nothing";
 
@@ -92,7 +93,7 @@ pub(crate) async fn credit(State(app): State<Arc<App>>, request: Request) -> Ans
 pub(crate) async fn standing(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Segments(id): Segments<String>,
 ) -> Answer {
     let admin = Admin::of(&app, &caller)?;
     admin.known(Kind::Organisation, &id)?;

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::Uri;
 use economics::books::ChangeError;
 use economics::directory::record::{Kind, Record};
@@ -16,6 +15,7 @@ use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::routes::read;
+use crate::segments::Segments;
 
 /// Kinds of records by their word in the path.
 const KINDS: [(&str, Kind); 8] = [
@@ -63,9 +63,8 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     uri: Uri,
-    word: Result<Path<String>, PathRejection>,
+    Segments(word): Segments<String>,
 ) -> Answer {
-    let word = word.map(|Path(word)| word).unwrap_or_default();
     all(&app, &caller, kind_of(&uri, &word)?)
 }
 
@@ -103,9 +102,8 @@ pub(crate) async fn one(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     uri: Uri,
-    path: Result<Path<(String, String)>, PathRejection>,
+    Segments((word, id)): Segments<(String, String)>,
 ) -> Tagged {
-    let Ok(Path((word, id))) = path else { return Err(ApiError::route_not_found(uri.path())) };
     let kind = kind_of(&uri, &word)?;
     let admin = reader(&app, &caller, kind)?;
     admin.shown(kind, &id)
@@ -115,7 +113,7 @@ pub(crate) async fn one(
 pub(crate) async fn key(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Segments(id): Segments<String>,
 ) -> Tagged {
     Admin::of(&app, &caller)?.shown(Kind::Key, &id)
 }
@@ -166,10 +164,9 @@ impl Admin {
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
     uri: Uri,
-    word: Result<Path<String>, PathRejection>,
+    Segments(word): Segments<String>,
     request: Request,
 ) -> Tagged {
-    let word = word.map(|Path(word)| word).unwrap_or_default();
     let kind = kind_of(&uri, &word)?;
     let condition = Condition::of(request.headers());
     let (_ticket, caller, fields) = read(&app, request).await?;

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, State};
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use economics::invoice::{Item, Line, Product, State as InvoiceState};
 use economics::price::STANDARD_LIST;
@@ -17,6 +16,7 @@ use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::pdf::{self, InvoiceDocument};
+use crate::segments::Segments;
 
 const JSON: &str = "application/json";
 const PDF: &str = "application/pdf";
@@ -55,10 +55,8 @@ pub(crate) async fn list(
 pub(crate) async fn list_of(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    uri: Uri,
-    id: Result<Path<String>, PathRejection>,
+    Segments(id): Segments<String>,
 ) -> Result<Json<InvoiceList>, ApiError> {
-    let Path(id) = id.map_err(|_rejected| ApiError::route_not_found(uri.path()))?;
     answer_list(Reader::of(&app, &caller, id)?).await
 }
 
@@ -78,11 +76,9 @@ pub(crate) async fn list_of(
 pub(crate) async fn one(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    uri: Uri,
     headers: HeaderMap,
-    id: Result<Path<String>, PathRejection>,
+    Segments(id): Segments<String>,
 ) -> Result<Response, ApiError> {
-    let Path(id) = id.map_err(|_rejected| ApiError::route_not_found(uri.path()))?;
     answer_one(&app, Reader::own(&app, &caller)?, &id, &headers).await
 }
 
@@ -105,11 +101,9 @@ pub(crate) async fn one(
 pub(crate) async fn one_of(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    uri: Uri,
     headers: HeaderMap,
-    path: Result<Path<(String, String)>, PathRejection>,
+    Segments((id, label)): Segments<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let Path((id, label)) = path.map_err(|_rejected| ApiError::route_not_found(uri.path()))?;
     answer_one(&app, Reader::of(&app, &caller, id)?, &label, &headers).await
 }
 

@@ -23,6 +23,8 @@ use crate::error::{Error, Result};
 use crate::output::grouped;
 use crate::progress::Bar;
 
+/// Tokens of a window when nothing is said.
+const DEFAULT_CTX: u32 = 512;
 /// Columns of a forward pass: the logits of so many positions are in memory for both models.
 const COLUMNS: usize = 32;
 
@@ -40,7 +42,7 @@ impl Windows {
     /// It cannot be read or is shorter than a window; the model has no tokenizer or a shorter context.
     pub(super) fn read(gguf: &Gguf, file: &Path, args: &cli::Quantize) -> Result<Self> {
         let config = model::ModelConfig::from_gguf(gguf).map_err(|e| file_error(gguf.path(), &e))?;
-        let ctx = args.ctx as usize;
+        let ctx = args.ctx.unwrap_or(DEFAULT_CTX) as usize;
         if ctx > config.context_len {
             return Err(Error::usage(format!("--ctx is {ctx}, but the model has a context of {}", config.context_len))
                 .hint("give a smaller --ctx"));

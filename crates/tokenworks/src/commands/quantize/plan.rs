@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use formats::gguf::{Gguf, TensorHead, TensorInfo, TensorType, Value};
+use formats::gguf::{Gguf, Origin, TensorHead, TensorInfo, TensorType, Value};
 
 use crate::cli::QuantizedType;
 use crate::error::{Error, Result};
@@ -43,27 +43,38 @@ pub(super) fn tensor_type(to: QuantizedType) -> TensorType {
         QuantizedType::Q4K => TensorType::Q4_K,
         QuantizedType::Q5K => TensorType::Q5_K,
         QuantizedType::Q6K => TensorType::Q6_K,
+        QuantizedType::F16 => TensorType::F16,
+        QuantizedType::BF16 => TensorType::BF16,
+        QuantizedType::F32 => TensorType::F32,
     }
 }
 
 /// What each tensor becomes, in the file's order.
 ///
 /// # Errors
-/// A tensor that would change is quantized already (unless `allow_requantize`); nothing would change.
+/// A tensor that would change is quantized already (unless `allow_requantize`); nothing of a GGUF file would change.
 pub(super) fn plan(gguf: &Gguf, to: QuantizedType, allow_requantize: bool) -> Result<Vec<Planned<'_>>> {
     let head = HEADS.into_iter().find(|name| gguf.tensor(name).is_some());
+    let is_folder = gguf.origin() == Origin::HuggingFace;
     let plan: Vec<Planned<'_>> = gguf
         .tensors()
         .iter()
         .map(|tensor| {
             let is_head = head == Some(tensor.name.as_str());
-            let to = if changes(tensor) { target(to, is_head, tensor.row_len()) } else { None };
-            Planned { tensor, to: to.unwrap_or(tensor.ty) }
+            let to = if changes(tensor) {
+                target(to, is_head, tensor.row_len()).unwrap_or(tensor.ty)
+            } else if is_folder {
+                // Other readers of GGUF want them so; those of a GGUF file are so already, or do as they are.
+                TensorType::F32
+            } else {
+                tensor.ty
+            };
+            Planned { tensor, to }
         })
         .collect();
     let path = gguf.path().display();
     let mut changed = plan.iter().filter(|planned| planned.to != planned.tensor.ty).peekable();
-    if changed.peek().is_none() {
+    if changed.peek().is_none() && !is_folder {
         return Err(Error::usage(format!("nothing to do: {path} has these types already")));
     }
     match changed.find(|planned| planned.tensor.ty.block_len() > 1) {
@@ -86,7 +97,7 @@ fn changes(tensor: &TensorInfo) -> bool {
 fn target(to: QuantizedType, is_head: bool, row_len: u64) -> Option<TensorType> {
     let whole = row_len.is_multiple_of(SUPER_BLOCK);
     let ty = match (tensor_type(to), is_head) {
-        (TensorType::Q8_0, _) => TensorType::Q8_0,
+        (ty @ (TensorType::Q8_0 | TensorType::F16 | TensorType::BF16 | TensorType::F32), _) => ty,
         (_, true) => TensorType::Q6_K,
         (ty, false) => ty,
     };
@@ -112,6 +123,8 @@ pub(super) fn metadata(gguf: &Gguf, to: QuantizedType) -> BTreeMap<String, Value
 /// The number that stands for "mostly this type" in a file.
 fn file_type(to: QuantizedType) -> u32 {
     match to {
+        QuantizedType::F32 => 0,
+        QuantizedType::F16 => 1,
         QuantizedType::Q4_0 => 2,
         QuantizedType::Q4_1 => 3,
         QuantizedType::Q8_0 => 7,
@@ -119,6 +132,7 @@ fn file_type(to: QuantizedType) -> u32 {
         QuantizedType::Q4K => 14,
         QuantizedType::Q5K => 16,
         QuantizedType::Q6K => 18,
+        QuantizedType::BF16 => 32,
     }
 }
 
@@ -138,6 +152,7 @@ mod tests {
             (QuantizedType::Q5K, false, 576, Some(TensorType::Q5_1)),
             (QuantizedType::Q6K, false, 576, Some(TensorType::Q8_0)),
             (QuantizedType::Q6K, false, 24, None),
+            (QuantizedType::F16, true, 24, Some(TensorType::F16)),
         ] {
             assert_eq!(target(to, is_head, row_len), expected, "{to:?} {is_head} {row_len}");
         }
