@@ -131,6 +131,11 @@ impl CostModel {
         ns
     }
 
+    /// What `load` adds to a step's time, in ns: the line without its fixed part. By it a step is shared over what it does.
+    pub(crate) fn weight(&self, load: &Load) -> f64 {
+        dot(&self.line, &features(load)) - self.line[0]
+    }
+
     /// How many prompt columns from position `start` on may come on top of `load`, up to `most`, for the step to end
     /// within `limit_ns`.
     pub(crate) fn columns_within(&self, load: &Load, start: usize, most: usize, limit_ns: u64) -> usize {

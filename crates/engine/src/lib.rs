@@ -23,6 +23,7 @@ mod simulated;
 mod stats;
 mod step;
 mod turns;
+mod work;
 
 pub use config::{EngineConfig, StartError, context_within};
 pub use local::LocalEngine;

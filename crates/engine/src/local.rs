@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use inference::{Counters, Engine, EngineLimits, Gauges, Request, RequestFailure, SubmitError};
+use inference::{Counters, Engine, EngineLimits, Gauges, Request, RequestFailure, SubmitError, Work};
 
 use crate::config::{EngineConfig, StartError, check_draft, check_request};
 use crate::inbox::Inbox;
@@ -13,6 +13,7 @@ use crate::output::panic_message;
 use crate::runner::Runner;
 use crate::stats::{self, Stats};
 use crate::step::{Clock, Core, Shared};
+use crate::work::WorkLog;
 
 /// How long the thread rests when all its work waits for more allowance.
 const STARVED_PAUSE: Duration = Duration::from_millis(1);
@@ -23,6 +24,8 @@ const STARVED_PAUSE: Duration = Duration::from_millis(1);
 pub struct LocalEngine {
     inbox: Arc<Inbox>,
     stats: Arc<Stats>,
+    work: Arc<WorkLog>,
+    clock: MonotonicClock,
     limits: EngineLimits,
     /// The model's own; the limits' is what fits the KV pool too.
     context_len: usize,
@@ -56,13 +59,14 @@ impl LocalEngine {
         let inbox = Arc::new(Inbox::new(config.max_waiting));
         let stats = Arc::new(Stats::default());
         let name = config.thread_name.clone();
-        let shared = Shared { stats: Arc::clone(&stats), inbox: Arc::clone(&inbox) };
+        let work = Arc::new(WorkLog::default());
+        let shared = Shared { stats: Arc::clone(&stats), inbox: Arc::clone(&inbox), work: Arc::clone(&work) };
+        let clock = MonotonicClock(Instant::now());
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let clock = MonotonicClock(Instant::now());
             let core = Core::new(runner, draft, &config, limits, shared.clone(), Box::new(clock));
             run(core, &shared.inbox, clock);
         })?;
-        Ok(Self { inbox, stats, limits, context_len: shape.context_len, thread: Mutex::new(Some(thread)) })
+        Ok(Self { inbox, stats, work, clock, limits, context_len: shape.context_len, thread: Mutex::new(Some(thread)) })
     }
 
     /// Refuses new requests, lets those accepted go on until `deadline`, then fails what is left with
@@ -102,6 +106,10 @@ impl Engine for LocalEngine {
 
     fn counters(&self) -> Counters {
         self.stats.counters()
+    }
+
+    fn take_work(&self) -> Work {
+        self.work.take(self.clock.now_ns())
     }
 
     fn close(&self) {

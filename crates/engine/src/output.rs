@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use inference::{
-    Adapter, Allowance, CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, Request, RequestFailure,
-    RequestId, SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
+    Adapter, Allowance, CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, MachineTime, Request,
+    RequestFailure, RequestId, SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
 };
 
 use crate::draft::{self, Drafter, Guess, Lookup, Prospect, Usual};
@@ -47,6 +47,8 @@ pub(crate) enum Made {
 /// A request in the engine. Times are nanoseconds of the engine's clock.
 pub(crate) struct Output {
     id: RequestId,
+    /// By which the engine knows it.
+    pub(crate) arrival: u64,
     pub(crate) priority: i32,
     pub(crate) client: Option<u64>,
     pub(crate) turn: u64,
@@ -78,7 +80,7 @@ pub(crate) struct Output {
 
 impl Output {
     /// `seed` is used when the request brings none.
-    pub(crate) fn new(request: Request, received_ns: u64, seed: u64) -> Self {
+    pub(crate) fn new(request: Request, arrival: u64, received_ns: u64, seed: u64) -> Self {
         let mut controls = request.controls.into_iter();
         let counts = TokenCounts::new(&request.prompt, &request.sampling);
         let candidates = (0..request.candidates)
@@ -93,6 +95,7 @@ impl Output {
             .collect();
         Self {
             id: request.id,
+            arrival,
             priority: request.priority,
             client: request.client,
             turn: 0,
@@ -266,6 +269,15 @@ impl Output {
         let candidate = self.candidates.get_mut(index as usize);
         let drafter = candidate.and_then(|candidate| candidate.drafter.as_mut());
         drafter.map_or(0, |drafter| drafter.spent(accepted, rejected))
+    }
+
+    /// How many guessed tokens came so far.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.usage.draft_accepted_tokens
+    }
+
+    pub(crate) fn count_machine_time(&mut self, time: &MachineTime) {
+        self.usage.machine.add(time);
     }
 
     pub(crate) fn count_block_ns(&mut self, ns: u64) {

@@ -1,6 +1,7 @@
 //! The production line: one step from schedule to events.
 
 mod speculation;
+mod time;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +25,7 @@ use crate::scheduler::{Plan, Scheduler, SchedulerConfig, Work};
 use crate::sequence::{Rank, Sequence};
 use crate::stats::{self, Stats};
 use crate::turns::Turns;
+use crate::work::WorkLog;
 
 /// Most prompt positions of a step whose log-probabilities are reported; bounds the rows of logits.
 const SCORED_ROWS: usize = 32;
@@ -67,6 +69,7 @@ pub(crate) struct Core {
 pub(crate) struct Shared {
     pub(crate) stats: Arc<Stats>,
     pub(crate) inbox: Arc<Inbox>,
+    pub(crate) work: Arc<WorkLog>,
 }
 
 /// Rows of logits that a piece of work asked for.
@@ -132,7 +135,9 @@ impl Core {
 
     /// Takes a checked request.
     pub(crate) fn submit(&mut self, request: Request, received_ns: u64) {
-        let mut output = Output::new(request, received_ns, self.seeds.next_u64());
+        let arrival = self.arrivals;
+        self.arrivals += 1;
+        let mut output = Output::new(request, arrival, received_ns, self.seeds.next_u64());
         let kv = self.scheduler.kv();
         let (needed_blocks, pool_blocks) = (kv.blocks_for(output.most_positions()), kv.total());
         if needed_blocks > pool_blocks {
@@ -145,13 +150,12 @@ impl Core {
             self.turns.clear();
         }
         output.turn = self.turns.take(output.client, count(output.prompt.len()));
-        let rank = output.rank(self.arrivals, 0);
+        let rank = output.rank(arrival, 0);
         let cache_limit = if output.prompt_logprobs.is_some() { 0 } else { usize::MAX };
         let slots = output.candidates() as usize;
         let sequence = Sequence::new(output.prompt.clone(), slots, cache_limit).with_adapter(output.adapter.clone());
         self.scheduler.add(rank, sequence);
-        self.requests.insert(self.arrivals, output);
-        self.arrivals += 1;
+        self.requests.insert(arrival, output);
     }
 
     /// One step: schedule, run, sample, emit.
@@ -166,11 +170,15 @@ impl Core {
         self.starved = plan.work.is_empty();
         self.publish();
         self.note_plan(&plan, start);
-        let ran = self.run(&plan);
+        let rows = self.rows(&plan);
+        if !rows.is_empty() {
+            self.shared.work.begin(start);
+        }
+        let ran = self.run(&plan, &rows);
         let step_ns = self.clock.now_ns().saturating_sub(start);
-        self.measure(&plan, start, step_ns);
+        let parts = self.measure(&rows, start, step_ns);
         match ran {
-            Ok(rows) => {
+            Ok(()) => {
                 let load = load(&rows);
                 self.emit(&rows);
                 if load.columns > 0 {
@@ -184,6 +192,7 @@ impl Core {
         if let Some(draft) = &mut self.draft {
             draft.settle(step_ns, drafted_ns);
         }
+        self.share(parts, start, step_ns);
         stats::add(&self.shared.stats.busy_ns, step_ns);
         stats::add(&self.shared.stats.draft_ns, drafted_ns);
     }
@@ -260,8 +269,7 @@ impl Core {
     }
 
     /// Copies blocks and runs the batch; the logits are in `self.logits` then, row after row.
-    fn run(&mut self, plan: &Plan) -> Result<Vec<Rows>, Fault> {
-        let rows = self.rows(plan);
+    fn run(&mut self, plan: &Plan, rows: &[Rows]) -> Result<(), Fault> {
         let wanted = rows.iter().map(|rows| rows.scored + rows.samples).sum::<usize>();
         self.logits.resize(wanted * self.vocab_size, 0.0);
         let (runner, scheduler, logits) = (&mut self.runner, &self.scheduler, &mut self.logits);
@@ -269,10 +277,10 @@ impl Core {
             for copy in &plan.copies {
                 runner.copy_block(copy.from, copy.to, copy.tokens);
             }
-            if plan.work.is_empty() { Ok(()) } else { forward(runner.as_mut(), scheduler, &rows, logits) }
+            if plan.work.is_empty() { Ok(()) } else { forward(runner.as_mut(), scheduler, rows, logits) }
         }));
         match result {
-            Ok(Ok(())) => Ok(rows),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Fault { message: format!("the forward pass failed: {error}"), trusted: true }),
             Err(panic) => {
                 let message = format!("the forward pass panicked: {}", panic_message(panic.as_ref()));
@@ -295,50 +303,6 @@ impl Core {
             Some(Rows { work: *work, scored_from, scored, samples })
         };
         plan.work.iter().filter_map(rows).collect()
-    }
-
-    /// Adds the step's time and columns to the requests and the plant's counters.
-    fn measure(&mut self, plan: &Plan, start: u64, step_ns: u64) {
-        let requests = &mut self.requests;
-        let (mut prefill_columns, mut decode_columns, mut guessed_columns) = (0, 0, 0);
-        let mut parts: BTreeMap<u64, (u64, u64, u64)> = BTreeMap::new();
-        for work in &plan.work {
-            let Some(sequence) = self.scheduler.running().get(&work.rank) else { continue };
-            let end = work.start + work.columns - work.guessed;
-            let decode = usize::from(end > sequence.peak.max(sequence.prompt_len)) + work.guessed;
-            prefill_columns += work.columns - decode;
-            decode_columns += decode;
-            guessed_columns += work.guessed;
-            let part = parts.entry(work.rank.arrival).or_default();
-            part.0 += count(work.columns - decode);
-            part.1 += count(decode);
-            part.2 += count(work.guessed);
-        }
-        for (arrival, (prefill, decode, guessed)) in parts {
-            if let Some(output) = requests.get_mut(&arrival) {
-                output.count_columns(prefill, decode, step_ns);
-                output.count_guessed(guessed);
-                self.turns.charge(output.client, decode);
-            }
-        }
-        let named: BTreeSet<u64> = requests.values().filter_map(|output| output.client).collect();
-        let unnamed = requests.values().filter(|output| output.client.is_none()).count();
-        self.turns.advance(count(prefill_columns + decode_columns), count(named.len() + unnamed));
-        let end = start + step_ns;
-        let held_ns = end.saturating_sub(self.charged_ns);
-        self.charged_ns = end;
-        let block_ns = self.scheduler.charge_blocks(held_ns, |rank, ns| {
-            if let Some(output) = requests.get_mut(&rank.arrival) {
-                output.count_block_ns(ns);
-            }
-        });
-        stats::add(&self.shared.stats.kv_block_ns, block_ns);
-        if prefill_columns + decode_columns > 0 {
-            stats::add(&self.shared.stats.steps, 1);
-            stats::add(&self.shared.stats.prefill_columns, count(prefill_columns));
-            stats::add(&self.shared.stats.decode_columns, count(decode_columns));
-            stats::add(&self.shared.stats.guessed_columns, count(guessed_columns));
-        }
     }
 
     /// Samples from the rows and pushes what came of it.
@@ -485,7 +449,7 @@ impl Core {
 
     /// Shows the others how many run and wait and how many blocks are taken.
     fn publish(&self) {
-        let Shared { stats, inbox } = &self.shared;
+        let Shared { stats, inbox, .. } = &self.shared;
         let kv = self.scheduler.kv();
         stats.running.store(self.scheduler.running().len(), Ordering::Release);
         stats.kv_blocks_used.store(kv.used(), Ordering::Release);
@@ -502,6 +466,7 @@ impl Core {
             draft.retain(|rank| running.get(rank).map(|sequence| sequence.tokens.len()));
         }
         self.publish();
+        self.shared.work.rest();
         let now = self.clock.now_ns();
         for (output, failure) in self.ended.drain(..) {
             output.end(failure, now);

@@ -1,6 +1,6 @@
 //! The engine seen from outside.
 
-use crate::Request;
+use crate::{Request, Work};
 
 /// Fixed facts of an engine, for checks before a request is submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,10 @@ pub trait Engine: Send + Sync {
 
     /// A snapshot of the counters.
     fn counters(&self) -> Counters;
+
+    /// What it did since this was last called; from the first call on it keeps account. Call it every few seconds then: what
+    /// is kept grows with the requests worked on.
+    fn take_work(&self) -> Work;
 
     /// Refuses new requests from now on; those accepted go on to their end.
     fn close(&self);

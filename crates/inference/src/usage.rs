@@ -1,5 +1,7 @@
 //! What one request used, measured where it happened.
 
+use crate::MachineTime;
+
 /// Upper bounds, in nanoseconds, of the buckets of [`Usage::gap_buckets`]; one more bucket holds the rest.
 pub const GAP_BOUNDS_NS: [u64; 11] = [
     5_000_000,
@@ -57,4 +59,6 @@ pub struct Usage {
     pub kv_block_ns: u64,
     /// How often the request was preempted.
     pub preemptions: u32,
+    /// Its share of the steps that worked for it.
+    pub machine: MachineTime,
 }

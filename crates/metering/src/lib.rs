@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 
 mod histogram;
+pub mod intervals;
 mod journal;
 mod meter;
 mod record;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
-use inference::{Event, Gauges, RequestId, TokenId, TokenLogprobs, Usage};
+use inference::{Event, Gauges, MachineTime, Purpose, RequestId, TokenId, TokenLogprobs, Usage};
 
 use super::super::*;
 use crate::runner::{RunnerError, RunnerShape};
@@ -182,7 +182,8 @@ impl Plant {
         let limits = config.limits(runner.shape()).unwrap();
         let stats = Arc::new(Stats::default());
         let inbox = Arc::new(Inbox::new(config.max_waiting));
-        let shared = Shared { stats: Arc::clone(&stats), inbox: Arc::clone(&inbox) };
+        let work = Arc::default();
+        let shared = Shared { stats: Arc::clone(&stats), inbox: Arc::clone(&inbox), work };
         let core = Core::new(Box::new(runner), draft, config, limits, shared, Box::new(clock.clone()));
         Self { core, clock, stats, inbox, fault, batches, price, draft: draft_watch, next: 0 }
     }
@@ -253,14 +254,18 @@ pub(super) fn assert_same_answers(plain: &[(Log, u32)], drafted: &[(Log, u32)], 
     }
 }
 
-/// What all requests used is what the plant counted.
+/// What all requests used is what the plant counted, machine time to the nanosecond.
 pub(super) fn assert_adds_up<'a>(logs: impl Iterator<Item = &'a Log>, counters: &inference::Counters) {
     let (mut accepted, mut rejected, mut columns) = (0, 0, 0);
+    let mut machine = MachineTime::default();
     for usage in logs.map(Log::usage) {
+        machine.add(&usage.machine);
+        assert_eq!(usage.machine.get(Purpose::Rejected) > 0, usage.draft_rejected_tokens > 0, "{usage:?}");
         accepted += usage.draft_accepted_tokens;
         rejected += usage.draft_rejected_tokens;
         columns += usage.decode_columns;
     }
     assert_eq!((accepted, rejected), (counters.draft_accepted_tokens, counters.draft_rejected_tokens));
     assert_eq!(columns, counters.decode_columns);
+    assert_eq!(machine.total(), counters.busy_ns);
 }

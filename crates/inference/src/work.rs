@@ -1,0 +1,71 @@
+//! Machine time: what requests took of the plant's compute threads.
+
+use crate::RequestId;
+
+/// What machine time was spent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Prompt columns, computed for the first time.
+    Prefill,
+    /// Columns of tokens that were made.
+    Decode,
+    /// Columns of guessed tokens that were not made.
+    Rejected,
+    /// Columns computed again after a preemption.
+    Recomputed,
+}
+
+impl Purpose {
+    /// All of them, in the order of [`MachineTime`].
+    pub const ALL: [Self; 4] = [Self::Prefill, Self::Decode, Self::Rejected, Self::Recomputed];
+}
+
+/// Nanoseconds of machine time by [`Purpose`]. A step's time is shared over the requests in it, so that the shares of all
+/// requests add up to the time of all steps that worked for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MachineTime(pub [u64; Purpose::ALL.len()]);
+
+impl MachineTime {
+    /// The time for one purpose.
+    #[must_use]
+    pub fn get(&self, purpose: Purpose) -> u64 {
+        self.0[purpose as usize]
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().fold(0, |sum, ns| sum.saturating_add(*ns))
+    }
+
+    /// Adds `more` to it.
+    pub fn add(&mut self, more: &Self) {
+        for (ns, more) in self.0.iter_mut().zip(more.0) {
+            *ns = ns.saturating_add(more);
+        }
+    }
+}
+
+/// One step, and who it worked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepWork {
+    /// When it began, in nanoseconds of the engine's clock.
+    pub start_ns: u64,
+    /// When it ended.
+    pub end_ns: u64,
+    /// The shares; they add up to its length.
+    pub shares: Vec<(RequestId, MachineTime)>,
+}
+
+/// What an engine did since it was last asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// The engine's clock now, in nanoseconds.
+    pub now_ns: u64,
+    /// When the step that is under way began, if one is.
+    pub step_since_ns: Option<u64>,
+    /// The first step that ended; it may have begun before the engine was last asked.
+    pub first: Option<StepWork>,
+    /// The shares of all steps after it, together.
+    pub others: Vec<(RequestId, MachineTime)>,
+}
