@@ -16,9 +16,13 @@ pub mod entry_kind {
     pub const CREDITED: u16 = 2;
     /// A payment of a customer.
     pub const PAID: u16 = 3;
+    /// What the plant cost in an interval.
+    pub const ACCRUED: u16 = 4;
+    /// What a request cost; its id is made of the request's.
+    pub const COSTED: u16 = 5;
 }
 
-const FORM: u8 = 1;
+pub(super) const FORM: u8 = 1;
 /// Credit notes with a window of their own.
 const DATED_FORM: u8 = 2;
 
@@ -85,12 +89,12 @@ pub struct Context {
 }
 
 impl Context {
-    fn pack(&self, pack: &mut Pack) {
+    pub(super) fn pack(&self, pack: &mut Pack) {
         pack.text(&self.organisation).text(&self.project).text(&self.key).text(&self.list).text(&self.model);
         pack.u64(self.price_version.into()).i64(self.window_ms).text(&self.tag).text(&self.user);
     }
 
-    fn unpack(from: &mut Unpack<'_>) -> Option<Self> {
+    pub(super) fn unpack(from: &mut Unpack<'_>) -> Option<Self> {
         Some(Self {
             organisation: from.text()?,
             project: from.text()?,
