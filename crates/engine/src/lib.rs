@@ -10,6 +10,7 @@ mod config;
 
 mod cost;
 mod draft;
+mod duty;
 mod inbox;
 mod kv_cache;
 mod local;
@@ -25,6 +26,7 @@ mod step;
 mod turns;
 
 pub use config::{EngineConfig, StartError, context_within};
+pub use duty::DutyLimit;
 pub use local::LocalEngine;
 pub use model_runner::ModelRunner;
 pub use runner::{Runner, RunnerError, RunnerShape};
