@@ -5,10 +5,11 @@ use std::time::Duration;
 use inference::{EngineLimits, Request, SamplingParams, SubmitError};
 use model::Adapter;
 
+use crate::duty::DutyLimit;
 use crate::runner::RunnerShape;
 
 /// Settings of a [`LocalEngine`](crate::LocalEngine).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct EngineConfig {
     /// Most requests that may wait (accepted but not running); more are refused at once.
     pub max_waiting: usize,
@@ -16,7 +17,8 @@ pub struct EngineConfig {
     pub max_running: usize,
     /// Most prompt columns in one step.
     pub prefill_chunk: usize,
-    /// How long streams should wait for their next token at most: prompt columns of others fill a step up to this.
+    /// How long streams should wait for their next token at most: prompt columns of others fill a step up to this. The rest
+    /// that a duty limit asks for after a step comes on top.
     pub itl_goal: Duration,
     /// KV blocks to use; 0 = all the runner has.
     pub kv_blocks: usize,
@@ -28,6 +30,8 @@ pub struct EngineConfig {
     pub speculation: bool,
     /// Seed of the random numbers of requests that bring none; `None` = from the operating system.
     pub seed: Option<u64>,
+    /// For how much of the time it may compute, together with all engines that hold the same limit.
+    pub duty: DutyLimit,
     /// Name of the engine's thread.
     pub thread_name: String,
 }
@@ -44,6 +48,7 @@ impl Default for EngineConfig {
             prefix_cache: true,
             speculation: true,
             seed: None,
+            duty: DutyLimit::default(),
             thread_name: "engine".to_owned(),
         }
     }

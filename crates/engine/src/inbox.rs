@@ -85,6 +85,15 @@ impl Inbox {
         Delivery { requests: std::mem::take(&mut state.queue), deadline: state.deadline }
     }
 
+    /// Sleeps so long at most; less when there is a new request, when an end is asked for, and when that has come.
+    pub(crate) fn rest(&self, patience: Duration) {
+        let state = self.lock();
+        let deadline = state.deadline;
+        let until_end = deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        let nothing = |state: &mut State| state.queue.is_empty() && state.deadline == deadline;
+        drop(self.changed.wait_timeout_while(state, patience.min(until_end), nothing));
+    }
+
     /// Notes how many requests wait in the scheduler.
     pub(crate) fn hold(&self, held: usize) {
         self.lock().held = held;

@@ -10,6 +10,7 @@ mod config;
 
 mod cost;
 mod draft;
+mod duty;
 mod inbox;
 mod kv_cache;
 mod local;
@@ -26,6 +27,7 @@ mod turns;
 mod work;
 
 pub use config::{EngineConfig, StartError, context_within};
+pub use duty::DutyLimit;
 pub use local::LocalEngine;
 pub use model_runner::ModelRunner;
 pub use runner::{Runner, RunnerError, RunnerShape};

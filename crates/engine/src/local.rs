@@ -17,6 +17,8 @@ use crate::work::WorkLog;
 
 /// How long the thread rests when all its work waits for more allowance.
 const STARVED_PAUSE: Duration = Duration::from_millis(1);
+/// While the thread rests for a duty limit, so often it looks for requests that were cancelled and for a changed limit.
+const REST_PAUSE: Duration = Duration::from_millis(10);
 
 /// An engine in this process: one thread that owns the runner and steps as long as there is work.
 ///
@@ -61,7 +63,7 @@ impl LocalEngine {
         let name = config.thread_name.clone();
         let work = Arc::new(WorkLog::default());
         let shared = Shared { stats: Arc::clone(&stats), inbox: Arc::clone(&inbox), work: Arc::clone(&work) };
-        let clock = MonotonicClock(Instant::now());
+        let clock = MonotonicClock(config.duty.epoch());
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let core = Core::new(runner, draft, &config, limits, shared.clone(), Box::new(clock));
             run(core, &shared.inbox, clock);
@@ -117,12 +119,12 @@ impl Engine for LocalEngine {
     }
 }
 
-/// Nanoseconds since the engine started.
+/// Nanoseconds since the duty limit's epoch, which engines that share one have in common.
 #[derive(Clone, Copy)]
 struct MonotonicClock(Instant);
 
 impl MonotonicClock {
-    /// An instant before the start counts as the start.
+    /// An instant before it counts as the epoch.
     fn ns_of(self, instant: Instant) -> u64 {
         u64::try_from(instant.saturating_duration_since(self.0).as_nanos()).unwrap_or(u64::MAX)
     }
@@ -151,6 +153,13 @@ fn run(mut core: Core, inbox: &Inbox, clock: MonotonicClock) {
             core.fail_all(&RequestFailure::Shutdown);
             core.settle();
             return;
+        }
+        let rest = Duration::from_nanos(core.rest_ns());
+        if !rest.is_zero() {
+            core.drop_cancelled();
+            core.settle();
+            inbox.rest(rest.min(REST_PAUSE));
+            continue;
         }
         // A fault of the engine itself must not leave readers waiting for ever, nor end the service.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| core.step())) {

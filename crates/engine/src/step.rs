@@ -17,6 +17,7 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::config::EngineConfig;
 use crate::cost::{CostModel, Load};
 use crate::draft::DraftModel;
+use crate::duty::DutyLimit;
 use crate::inbox::Inbox;
 use crate::output::{Made, Output, panic_message};
 use crate::runner::Runner;
@@ -51,6 +52,7 @@ pub(crate) struct Core {
     sampler: Sampler,
     cost: CostModel,
     turns: Turns,
+    duty: DutyLimit,
     speculation: bool,
     logits: Vec<f32>,
     vocab_size: usize,
@@ -112,6 +114,7 @@ impl Core {
             sampler: Sampler::default(),
             cost: CostModel::default(),
             turns: Turns::default(),
+            duty: config.duty.clone(),
             speculation: config.speculation && !shape.states,
             logits: Vec::new(),
             vocab_size: limits.vocab_size,
@@ -131,6 +134,11 @@ impl Core {
     /// Whether there is work, but none that may be done now.
     pub(crate) fn is_starved(&self) -> bool {
         self.starved && !self.is_idle()
+    }
+
+    /// How long to rest before the next step, in nanoseconds; 0 without work. Rest is no time of any step, nor of its requests.
+    pub(crate) fn rest_ns(&self) -> u64 {
+        if self.is_idle() { 0 } else { self.duty.rest_ns(self.clock.now_ns()) }
     }
 
     /// Takes a checked request.
@@ -193,12 +201,13 @@ impl Core {
             draft.settle(step_ns, drafted_ns);
         }
         self.share(parts, start, step_ns);
+        self.duty.charge(start, step_ns);
         stats::add(&self.shared.stats.busy_ns, step_ns);
         stats::add(&self.shared.stats.draft_ns, drafted_ns);
     }
 
     /// Ends requests whose cancel token is set, in whatever phase they are.
-    fn drop_cancelled(&mut self) {
+    pub(crate) fn drop_cancelled(&mut self) {
         let cancelled: Vec<u64> =
             self.requests.iter().filter(|(_, output)| output.is_cancelled()).map(|(arrival, _)| *arrival).collect();
         for arrival in cancelled {

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use engine::{EngineConfig, LocalEngine, Runner, RunnerError, RunnerShape, SimulatedConfig, SimulatedRunner};
-use inference::{Engine, Event, FinishReason, Request, RequestFailure, RequestId, SubmitError, TokenId};
+use engine::{
+    DutyLimit, EngineConfig, LocalEngine, Runner, RunnerError, RunnerShape, SimulatedConfig, SimulatedRunner,
+};
+use inference::{CancelToken, Engine, Event, FinishReason, Request, RequestFailure, RequestId, SubmitError, TokenId};
 use model::{Batch, BlockId};
 
 /// Longest wait for something that must come.
@@ -253,6 +255,53 @@ fn shutdown_fails_what_is_left_at_its_deadline() {
         assert!(matches!(events.iter().last(), Some(Event::Failed(RequestFailure::Shutdown, _))));
     }
     assert_eq!(engine.gauges().kv_blocks_used, 0);
+}
+
+/// An engine that rests for a minute after the step that has just made the first token of its request.
+fn resting() -> (LocalEngine, DutyLimit, CancelToken, Receiver<Event>) {
+    let slow = SimulatedConfig { step_cost: Duration::from_millis(100), ..SimulatedConfig::default() };
+    let config = EngineConfig { duty: DutyLimit::new(1), ..EngineConfig::default() };
+    let duty = config.duty.clone();
+    let engine = LocalEngine::start(Box::new(SimulatedRunner::new(slow)), config).unwrap();
+    let (request, events) = ask(vec![1; 10], 2000);
+    let cancel = request.cancel.clone();
+    engine.submit(request).unwrap();
+    assert!(matches!(events.recv_timeout(LIMIT), Ok(Event::Prefilled { .. })));
+    assert!(matches!(events.recv_timeout(LIMIT), Ok(Event::Token { .. })));
+    (engine, duty, cancel, events)
+}
+
+#[test]
+fn an_engine_that_rests_takes_requests_and_cancellations() {
+    let start = Instant::now();
+    let (engine, duty, first_cancel, first_events) = resting();
+    let (second, second_events) = ask(vec![2; 10], 2);
+    let cancel = second.cancel.clone();
+    engine.submit(second).unwrap();
+    for (cancel, events) in [(first_cancel, first_events), (cancel, second_events)] {
+        cancel.cancel();
+        let events = read(&events);
+        assert!(events.contains(&Event::Finished { candidate: 0, reason: FinishReason::Cancelled, dropped: 0 }));
+    }
+    assert_eq!(engine.gauges().kv_blocks_used, 0);
+    let (third, third_events) = ask(vec![3; 10], 3);
+    engine.submit(third).unwrap();
+    assert!(third_events.recv_timeout(Duration::from_millis(50)).is_err(), "the rest is not over");
+    duty.set(DutyLimit::NO_LIMIT);
+    assert_eq!(tokens(&read(&third_events)).len(), 3, "a limit that is lifted ends the rest");
+    assert!(start.elapsed() < LIMIT, "the rest was not waited for");
+}
+
+#[test]
+fn an_engine_that_rests_ends_at_once() {
+    let start = Instant::now();
+    let (engine, _, _, events) = resting();
+    engine.shutdown(Instant::now());
+    assert!(matches!(events.iter().last(), Some(Event::Failed(RequestFailure::Shutdown, _))));
+    let (engine, _, _, events) = resting();
+    engine.shutdown(Instant::now() + Duration::from_millis(100));
+    assert!(matches!(events.iter().last(), Some(Event::Failed(RequestFailure::Shutdown, _))));
+    assert!(start.elapsed() < LIMIT, "neither rest was waited for");
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Quantities per request: usage records, their journal, roll-ups and their Prometheus text. No money.
+//! Quantities per request: usage records, their journal, roll-ups and their Prometheus text; the plant's energy. No money.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod energy;
 mod histogram;
 pub mod intervals;
 mod journal;

@@ -9,6 +9,7 @@ use crate::{SimulatedConfig, SimulatedRunner};
 
 mod allowance;
 mod draft_model;
+mod duty;
 mod pace;
 mod plant;
 mod speculation;
