@@ -1,5 +1,7 @@
 //! 2,000 A/A experiments each, looked at after every unit: no more than alpha raise a false alarm.
 
+#![expect(clippy::unwrap_used, reason = "a test's own function may fail the test")]
+
 use analysis::simulation::{Shape, Trial, false_alarms};
 
 const EXPERIMENTS: u32 = 2000;
@@ -27,11 +29,6 @@ fn value_grows_with_tokens() {
 #[test]
 fn pareto_tail() {
     holds(Shape::ParetoTail, Trial::EVERY_UNIT);
-}
-
-#[test]
-fn fixed_rate() {
-    holds(Shape::FixedRate, Trial::EVERY_UNIT);
 }
 
 #[test]

@@ -18,7 +18,8 @@ pub struct Incremental {
     pub held_out_value: f64,
     /// Mean tokens per treated unit.
     pub treated_tokens: f64,
-    /// (treated value - held-out value) / treated tokens, with its interval; `clusters` are the units of both sides.
+    /// (treated value - held-out value) / treated tokens, with its interval; `clusters` are the units of both sides,
+    /// `effective_clusters` those of the treated.
     pub tfp: Estimate,
 }
 
@@ -37,8 +38,8 @@ pub fn incremental(treated: &Moments, held_out: &Moments, level: f64) -> Result<
     let (treated_value, held_out_value) = (treated.mean().numerator, held_out.mean().numerator);
     let treated_tokens = invalid::positive("tokens of the treated", treated.mean().denominator)?;
     let estimate = (treated_value - held_out_value) / treated_tokens;
-    let clusters = treated.clusters() + held_out.clusters();
-    let mut tfp = Estimate { estimate, standard_error: None, interval: None, method: None, clusters, reason: None };
+    let mut tfp = treated.without_interval(estimate, None);
+    tfp.clusters += held_out.clusters();
     if let (Some(one), Some(other)) = (treated.residual_variance(estimate), held_out.residual_variance(0.0)) {
         let error = (one + other).sqrt() / treated_tokens;
         tfp.standard_error = Some(error);

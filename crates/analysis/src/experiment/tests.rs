@@ -25,7 +25,8 @@ fn a_unit_keeps_its_arm_and_another_salt_draws_anew() {
     let weights = [1.0, 1.0];
     // Fixed for good, since a change would move units of running experiments; computed apart from this code with Python's
     // hashlib: int.from_bytes(sha256(b"".join(len(x).to_bytes(8, "big") + x for x in ids)).digest()[:8], "big") >> 63.
-    let arms: Vec<usize> = (0..12).map(|unit| assign("exp", "s1", &format!("u{unit}"), &weights).unwrap().arm).collect();
+    let arms: Vec<usize> =
+        (0..12).map(|unit| assign("exp", "s1", &format!("u{unit}"), &weights).unwrap().arm).collect();
     assert_eq!(arms, [1, 1, 0, 1, 0, 1, 1, 0, 1, 1, 1, 0]);
     let moved = (0..1000).filter(|unit| {
         let unit = unit.to_string();
@@ -114,9 +115,8 @@ fn too_few_units_or_no_spread_say_so() {
 
 #[test]
 fn a_wrong_sample_ratio_is_seen() {
-    let check = |units: [u64; 2]| {
-        sample_ratio(&[Stretch { weights: vec![1.0, 1.0], units: units.to_vec() }], 0.05).unwrap()
-    };
+    let check =
+        |units: [u64; 2]| sample_ratio(&[Stretch { weights: vec![1.0, 1.0], units: units.to_vec() }], 0.05).unwrap();
     let fair = check([5050, 4950]);
     assert!(!fair.mismatch && fair.p_value > 0.5, "{fair:?}");
     assert_eq!(fair.expected, [5000.0, 5000.0]);

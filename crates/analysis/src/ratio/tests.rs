@@ -23,6 +23,7 @@ fn three_clusters_by_hand() {
     let interval = found.interval.unwrap();
     assert!((interval.high - 2.0 - 4.302_65 * found.standard_error.unwrap()).abs() < 1e-5);
     assert_eq!(found.method, Some(Method::LinearisedT));
+    assert!((found.effective_clusters.unwrap() - 144.0 / 54.0).abs() < 1e-12);
     let million = found.per_million();
     assert!((million.estimate - 2e6).abs() < 1e-6 && million.clusters == 3);
     assert!((million.interval.unwrap().low - interval.low * 1e6).abs() < 1e-6);
@@ -57,16 +58,28 @@ fn few_clusters_take_the_bootstrap_and_repeat_with_the_seed() {
 }
 
 #[test]
+fn many_clusters_of_which_few_have_value_take_the_bootstrap_too() {
+    let mut all = vec![Cluster { numerator: 0.0, denominator: 1.0 }; 2000];
+    all.iter_mut().step_by(200).for_each(|cluster| cluster.numerator = 5.0);
+    let found = estimate(&all, 0.95, 1).unwrap();
+    assert!((found.effective_clusters.unwrap() - 10.0).abs() < 1e-9);
+    assert_eq!(found.method, Some(Method::BootstrapT));
+    all.resize(BOOTSTRAP_CLUSTERS + 1, all[1]);
+    assert_eq!(estimate(&all, 0.95, 1).unwrap().method, Some(Method::LinearisedT));
+}
+
+#[test]
 fn no_interval_without_spread() {
     let one = estimate(&[Cluster { numerator: 5.0, denominator: 2.0 }], 0.95, 1).unwrap();
     assert_eq!((one.estimate, one.interval, one.standard_error), (2.5, None, None));
     assert!(one.reason.unwrap().contains("fewer than 2"));
     let none_accepted = estimate(&[Cluster { numerator: 0.0, denominator: 9.0 }; 40], 0.95, 1).unwrap();
-    assert_eq!((none_accepted.estimate, none_accepted.interval), (0.0, None));
+    assert_eq!((none_accepted.estimate, none_accepted.interval, none_accepted.effective_clusters), (0.0, None, None));
     // One of ten has value: a third of the samples have none at all.
     let mut rare = [Cluster { numerator: 0.0, denominator: 9.0 }; 10];
     rare[4].numerator = 100.0;
     let rare = estimate(&rare, 0.95, 1).unwrap();
+    assert!((rare.effective_clusters.unwrap() - 1.0).abs() < 1e-12);
     assert!(rare.interval.is_none() && rare.standard_error.is_some());
     assert!(rare.reason.unwrap().contains("too few clusters"));
 }

@@ -16,7 +16,7 @@ pub struct Coverage {
     pub shape: &'static str,
     /// Clusters in each data set.
     pub clusters: usize,
-    /// How the intervals were found.
+    /// How the intervals were found (the last one, where sets differ in it).
     pub method: Method,
     /// Data sets drawn.
     pub sets: u32,
@@ -27,32 +27,31 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Share of the given intervals that held the truth.
+    /// Share of the given intervals that held the truth; none where none was given.
     #[must_use]
-    pub fn share(&self) -> f64 {
-        f64::from(self.covered) / f64::from(self.sets - self.without)
+    pub fn share(&self) -> Option<f64> {
+        let given = self.sets - self.without;
+        (given > 0).then(|| f64::from(self.covered) / f64::from(given))
+    }
+
+    /// The share as the tables print it.
+    fn percent(&self) -> String {
+        self.share().map_or_else(|| "–".to_owned(), |share| format!("{:.1} %", 100.0 * share))
     }
 }
 
 /// Draws `sets` data sets of `clusters` each, and counts the 95 % intervals that hold the truth: those that
-/// [`ratio::estimate`] chooses, or always Student's t where `method` asks for it.
+/// [`ratio::estimate`] chooses, or always Student's t where `plain` asks for it.
 ///
 /// # Errors
 /// As [`ratio::estimate`], e.g. with no clusters.
-pub fn coverage(
-    shape: Shape,
-    clusters: usize,
-    method: Option<Method>,
-    sets: u32,
-    seed: u64,
-) -> Result<Coverage, Invalid> {
-    let chosen = if clusters < ratio::FEW_CLUSTERS { Method::BootstrapT } else { Method::LinearisedT };
-    let method = method.unwrap_or(chosen);
+pub fn coverage(shape: Shape, clusters: usize, plain: bool, sets: u32, seed: u64) -> Result<Coverage, Invalid> {
     let mut random = Random::new(seed);
-    let mut found = Coverage { shape: shape.name(), clusters, method, sets, covered: 0, without: 0 };
+    let mut found =
+        Coverage { shape: shape.name(), clusters, method: Method::BootstrapT, sets, covered: 0, without: 0 };
     for set in 0..sets {
         let drawn: Vec<Cluster> = (0..clusters).map(|_| shape.draw(&mut random)).collect();
-        let estimate = if method == Method::LinearisedT {
+        let estimate = if plain {
             let mut moments = Moments::default();
             drawn.iter().try_for_each(|cluster| moments.push(*cluster))?;
             moments.estimate(0.95)?
@@ -61,7 +60,10 @@ pub fn coverage(
         };
         match estimate.interval {
             None => found.without += 1,
-            Some(interval) => found.covered += u32::from(interval.contains(shape.truth())),
+            Some(interval) => {
+                found.covered += u32::from(interval.contains(shape.truth()));
+                found.method = estimate.method.unwrap_or(found.method);
+            }
         }
     }
     Ok(found)
@@ -72,18 +74,19 @@ pub fn coverage(
 /// # Errors
 /// As [`coverage`].
 pub fn coverage_table(sets: u32, seed: u64) -> Result<String, Invalid> {
-    let mut text = format!("Share of 95 % intervals that hold the true ratio, over {sets} data sets each (seed {seed}).\n\n");
+    let mut text =
+        format!("Share of 95 % intervals that hold the true ratio, over {sets} data sets each (seed {seed}).\n\n");
     text += "| shape | clusters | chosen method | no interval | Student's t |\n|---|---:|---:|---:|---:|\n";
     for shape in Shape::HELD.into_iter().chain(Shape::NOT_HELD) {
         for clusters in [10, 30, 200, 1000] {
-            let chosen = coverage(shape, clusters, None, sets, seed)?;
-            let plain = coverage(shape, clusters, Some(Method::LinearisedT), sets, seed)?;
+            let chosen = coverage(shape, clusters, false, sets, seed)?;
+            let plain = coverage(shape, clusters, true, sets, seed)?;
             let method = if chosen.method == Method::BootstrapT { "bootstrap-t" } else { "t" };
             let without = 100.0 * f64::from(chosen.without) / f64::from(sets);
-            let (share, plain) = (100.0 * chosen.share(), 100.0 * plain.share());
+            let (share, plain) = (chosen.percent(), plain.percent());
             let name = shape.name();
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "| {name} | {clusters} | {share:.1} % ({method}) | {without:.1} % | {plain:.1} % |");
+            let _ = writeln!(text, "| {name} | {clusters} | {share} ({method}) | {without:.1} % | {plain} |");
         }
     }
     Ok(text)

@@ -30,14 +30,16 @@ pub struct Trial {
 
 impl Trial {
     /// Looks after every unit, up to 2,000 units, two arms alike, alpha 5 %.
-    pub const EVERY_UNIT: Self =
-        Self { alpha: 0.05, units: 2000, look_every: 1, control_weight: 0.5, adaptive: false };
+    pub const EVERY_UNIT: Self = Self { alpha: 0.05, units: 2000, look_every: 1, control_weight: 0.5, adaptive: false };
 
     /// What the tables call it.
     fn name(self) -> String {
         let percent = 100.0 * self.control_weight;
-        let weights =
-            if self.adaptive { "Thompson's weights".to_owned() } else { format!("{percent:.0} : {:.0}", 100.0 - percent) };
+        let weights = if self.adaptive {
+            "Thompson's weights".to_owned()
+        } else {
+            format!("{percent:.0} : {:.0}", 100.0 - percent)
+        };
         match self.look_every {
             1 => format!("every unit, {weights}"),
             units => format!("every {units} units, {weights}"),
@@ -70,7 +72,9 @@ pub fn false_alarms(shape: Shape, trial: Trial, experiments: u32, seed: u64) -> 
     for number in 0..experiments {
         let alarms = run(shape, trial, &format!("{seed}/{number}"), &mut random)?;
         for (count, alarm) in
-            [&mut found.difference, &mut found.lift, &mut found.sample_ratio, &mut found.single_look_test].into_iter().zip(alarms)
+            [&mut found.difference, &mut found.lift, &mut found.sample_ratio, &mut found.single_look_test]
+                .into_iter()
+                .zip(alarms)
         {
             *count += u32::from(alarm);
         }
@@ -92,16 +96,19 @@ fn run(shape: Shape, trial: Trial, id: &str, random: &mut Random) -> Result<[boo
         stretch.units[given.arm] += 1;
         let cluster: Cluster = shape.draw(random);
         let moments = &mut arms[given.arm].moments;
-        if trial.adaptive { moments.push_weighted(cluster, given.propensity)? } else { moments.push(cluster)? }
+        if trial.adaptive {
+            moments.push_weighted(cluster, given.propensity)?
+        } else {
+            moments.push(cluster)?
+        }
         if unit.is_multiple_of(trial.look_every) {
             alarms[2] |= experiment::sample_ratio(&stretches, trial.alpha)?.mismatch;
             for found in experiment::compare(&arms, looking)? {
                 alarms[0] |= found.decided;
                 alarms[1] |= found.lift.is_some_and(|lift| !lift.interval.contains(0.0));
                 let errors = arms.each_ref().map(|arm| arm.moments.standard_error().unwrap_or(f64::INFINITY));
-                alarms[3] |= found
-                    .difference
-                    .is_some_and(|found| found.estimate.abs() > one_look * errors[0].hypot(errors[1]));
+                alarms[3] |=
+                    found.difference.is_some_and(|found| found.estimate.abs() > one_look * errors[0].hypot(errors[1]));
             }
         }
         if trial.adaptive && unit.is_multiple_of(RENEWED_UNITS) {
