@@ -2,10 +2,10 @@
 //!
 //! What a period costs is, over its classes of work (a model and kind of token, say),
 //! `tokens x sum of mix x (busy seconds per token x price of a plant second / utilisation + units per token x unit price)`,
-//! and its revenue is `tokens x sum of mix x price asked`. The change is shared out by **Shapley's** value (the mean over all orders in
-//! which the factors may change; Shorrocks, J. Econ. Inequal. 11, 2013). It is exact; it takes zeros and losses, where the logarithmic
-//! means of LMDI need positive terms; and it is linear, so that the parts of a margin are those of revenue less those of
-//! cost.
+//! and its revenue is `tokens x sum of mix x price asked`. The change is shared out by **Shapley's** value (the mean over all
+//! orders in which the factors may change; Shorrocks, J. Econ. Inequal. 11, 2013). It is exact; it takes zeros and losses, where
+//! the logarithmic means of LMDI need positive terms; and it is linear, so that the parts of a margin are those of revenue
+//! less those of cost.
 //!
 //! A class that only one period has takes its figures per token from that one, so that all it does counts as mix.
 

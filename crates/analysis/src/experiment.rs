@@ -19,7 +19,7 @@ mod thompson;
 
 use serde::Serialize;
 
-use crate::invalid::Invalid;
+use crate::invalid::{self, Invalid};
 use crate::ratio::Moments;
 
 pub use assignment::{Assignment, MAX_ID_BYTES, assign};
@@ -55,12 +55,13 @@ fn check_arms(field: &str, arms: usize) -> Result<(), Invalid> {
 /// `weights` as shares of their sum.
 fn shares(field: &str, weights: &[f64]) -> Result<Vec<f64>, Invalid> {
     check_arms(field, weights.len())?;
-    if let Some(arm) = weights.iter().position(|weight| !(weight.is_finite() && *weight >= 0.0)) {
-        crate::invalid::not_negative(&format!("{field}[{arm}]"), weights[arm])?;
+    // The name of a field is made only when it is needed: this runs for every unit.
+    if let Some(arm) = weights.iter().position(|weight| invalid::not_negative("", *weight).is_err()) {
+        invalid::not_negative(&format!("{field}[{arm}]"), weights[arm])?;
     }
-    let sum: f64 = weights.iter().sum();
-    if !(sum > 0.0 && sum.is_finite()) {
-        return Err(Invalid::new(field, format!("their sum is {sum}"), "give at least one arm a weight above 0"));
+    let sum = weights.iter().sum();
+    if invalid::positive(field, sum).is_err() {
+        return Err(Invalid::new(field, "no arm has any", "give at least one arm a weight above 0"));
     }
     Ok(weights.iter().map(|weight| weight / sum).collect())
 }

@@ -119,8 +119,8 @@ pub struct Plan {
     pub marginal_cost_per_million: f64,
     /// Where it breaks even; none where a token costs more than it brings.
     pub break_even: Option<BreakEven>,
-    /// Economies of scale: the fixed cost spread over volumes from a tenth to ten times the planned, each with as many machines as
-    /// it needs.
+    /// Economies of scale: the fixed cost spread over volumes from a tenth to ten times the planned, each with as many
+    /// machines as it needs.
     pub scale: Vec<Month>,
     /// The same demand with one more machine.
     pub one_more_machine: Month,
@@ -287,15 +287,18 @@ fn machines_for(demand: f64, per_machine: f64) -> u32 {
 }
 
 /// The rent per hour that a price pays for: price per token x tokens per second x 3,600.
-#[must_use]
-pub fn rent_per_hour(price_per_token: f64, tokens_per_second: f64) -> f64 {
-    price_per_token * tokens_per_second * 3600.0
+///
+/// # Errors
+/// Names a price that is negative or a speed that is not positive.
+pub fn rent_per_hour(price_per_token: f64, tokens_per_second: f64) -> Result<f64, Invalid> {
+    let price = invalid::not_negative("price_per_token", price_per_token)?;
+    Ok(price * invalid::positive("tokens_per_second", tokens_per_second)? * 3600.0)
 }
 
 /// Value per dollar of price, from a year's value and a month's price.
 ///
 /// # Errors
-/// Names a price that is not positive or a value that is not finite.
+/// Names a price that is not positive or a value that is negative.
 pub fn return_per_dollar(value_per_year: f64, price_per_month: f64) -> Result<f64, Invalid> {
     let price = invalid::positive("price_per_month", price_per_month)?;
     Ok(invalid::not_negative("value_per_year", value_per_year)? / 12.0 / price)
@@ -304,7 +307,7 @@ pub fn return_per_dollar(value_per_year: f64, price_per_month: f64) -> Result<f6
 /// Value per 1M tokens, from a year's value and a month's tokens.
 ///
 /// # Errors
-/// Names tokens that are not positive or a value that is not finite.
+/// Names tokens that are not positive or a value that is negative.
 pub fn value_per_million(value_per_year: f64, tokens_per_month: f64) -> Result<f64, Invalid> {
     let tokens = invalid::positive("tokens_per_month", tokens_per_month)?;
     Ok(invalid::not_negative("value_per_year", value_per_year)? / 12.0 / tokens * 1e6)

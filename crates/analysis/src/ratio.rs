@@ -21,7 +21,7 @@ mod bootstrap;
 use serde::Serialize;
 
 use crate::distribution;
-use crate::invalid::Invalid;
+use crate::invalid::{self, Invalid};
 
 /// Below this many clusters the interval comes from the bootstrap. At 200 clusters of skewed value t still covers up to 1 %
 /// too little; at 1,000 both cover alike, and a bootstrap would cost a million draws.
@@ -91,7 +91,8 @@ pub struct Estimate {
     /// Clusters it stands on.
     pub clusters: u64,
     /// How many clusters alike would carry the sum of numerators as unevenly (Kish): `sum^2 / sum of squares`. None where all
-    /// are 0. Below some 10, few clusters decide, and the interval may hold less often than it says.
+    /// are 0. For numerators of one sign: below some 10, few clusters decide, and the interval may hold less often than it
+    /// says.
     pub effective_clusters: Option<f64>,
     /// Why there is no interval.
     pub reason: Option<&'static str>,
@@ -136,13 +137,10 @@ impl Moments {
     /// Adds one cluster.
     ///
     /// # Errors
-    /// Names a numerator that is not finite or a denominator that is not finite or negative.
+    /// Names a numerator that is no number, or a denominator that is none or negative.
     pub fn push(&mut self, cluster: Cluster) -> Result<(), Invalid> {
-        if !cluster.numerator.is_finite() {
-            let problem = format!("{} is not a number", cluster.numerator);
-            return Err(Invalid::new("numerator", problem, "give a finite number"));
-        }
-        crate::invalid::not_negative("denominator", cluster.denominator)?;
+        invalid::finite("numerator", cluster.numerator)?;
+        invalid::not_negative("denominator", cluster.denominator)?;
         self.merge(&Self { clusters: 1, mean: cluster, ..Self::default() });
         Ok(())
     }
@@ -202,7 +200,7 @@ impl Moments {
     }
 
     /// See [`Estimate::effective_clusters`].
-    fn effective_clusters(&self) -> Option<f64> {
+    pub(crate) fn effective_clusters(&self) -> Option<f64> {
         let clusters = self.clusters as f64;
         let square = self.mean.numerator * self.mean.numerator * clusters;
         let squares = square + self.numerator_squares;
@@ -212,9 +210,13 @@ impl Moments {
     /// Variance of the mean residual `numerator - ratio x denominator`, for the ratio of the data or any other; none with
     /// fewer than 2 clusters.
     pub(crate) fn residual_variance(&self, ratio: f64) -> Option<f64> {
-        let squares = self.numerator_squares - 2.0 * ratio * self.products + ratio * ratio * self.denominator_squares;
+        let spread = self.numerator_squares + ratio * ratio * self.denominator_squares;
+        let squares = spread - 2.0 * ratio * self.products;
         let clusters = self.clusters as f64;
-        (self.clusters >= 2).then(|| squares.max(0.0) / (clusters - 1.0) / clusters)
+        // What rounding leaves where all clusters have the same ratio is no spread.
+        let rounding = 8.0 * f64::EPSILON * (spread + f64::EPSILON * clusters * self.mean.numerator.powi(2));
+        let squares = if squares > rounding { squares } else { 0.0 };
+        (self.clusters >= 2).then(|| squares / (clusters - 1.0) / clusters)
     }
 
     /// `estimate` over these clusters, its interval still open.
@@ -244,7 +246,7 @@ impl Moments {
         let mut found = self.without_interval(ratio, standard_error);
         match standard_error {
             None => found.reason = Some("fewer than 2 clusters show no spread"),
-            Some(error) if error <= ratio.abs() * f64::EPSILON * 16.0 => {
+            Some(error) if error <= 0.0 => {
                 found.reason = Some("all clusters have the same ratio, which shows no spread");
             }
             Some(error) => {

@@ -1,4 +1,4 @@
-//! Retention by cohort: of the units (users, customers) first seen in a period, which share is seen again 1, 2, ... periods later.
+//! Retention by cohort: of the units (users, customers) first seen in a period, which share is seen again in later ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,8 +35,8 @@ pub struct Cohort {
     pub ages: Vec<Retained>,
 }
 
-/// The table of cohorts that have units, the oldest first. `activity` names units and the periods, 0 to `periods` - 1, in which they were
-/// active, in any order, as often as it may be. A unit that was active before period 0 counts as new where it is first seen.
+/// The table of cohorts that have units, the oldest first. `activity` names units and the periods, 0 to `periods` - 1, in
+/// which they were active, in any order, as often as it may be. A unit that was active before period 0 counts as new where it is first seen.
 ///
 /// # Errors
 /// Names a period outside the table, too many periods or entries, or a level that cannot be.

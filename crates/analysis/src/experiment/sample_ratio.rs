@@ -50,10 +50,10 @@ pub fn sample_ratio(stretches: &[Stretch], alpha: f64) -> Result<SampleRatio, In
             let problem = format!("{} weights and {} counts", shares.len(), stretch.units.len());
             return Err(inside(Invalid::new("units", problem, format!("give {arms} of each, one per arm"))));
         }
-        let total: u64 = stretch.units.iter().sum();
+        let total = total(&stretch.units);
         for (arm, (share, units)) in shares.iter().zip(&stretch.units).enumerate() {
-            found.units[arm] += units;
-            found.expected[arm] += share * total as f64;
+            found.units[arm] = found.units[arm].saturating_add(*units);
+            found.expected[arm] += share * total;
         }
         log_factor += log_bayes_factor(&shares, &stretch.units);
     }
@@ -62,9 +62,13 @@ pub fn sample_ratio(stretches: &[Stretch], alpha: f64) -> Result<SampleRatio, In
     Ok(found)
 }
 
+fn total(units: &[u64]) -> f64 {
+    units.iter().map(|units| *units as f64).sum()
+}
+
 /// Logarithm of (probability of the counts under the mixture / under the shares), in any one order of the units.
 fn log_bayes_factor(shares: &[f64], units: &[u64]) -> f64 {
-    let total = units.iter().sum::<u64>() as f64;
+    let total = total(units);
     let arms = shares.iter().zip(units).filter(|(_, units)| **units > 0).map(|(share, units)| {
         // An arm of weight 0 that got units: no chance explains it.
         if *share <= 0.0 {

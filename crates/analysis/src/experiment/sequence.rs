@@ -8,6 +8,10 @@ use super::{Arm, MINIMUM_UNITS, check_arms};
 use crate::invalid::{self, Invalid};
 use crate::ratio::Interval;
 
+/// Effective units ([`crate::ratio::Estimate::effective_clusters`]) that a metric needs before a lift is given: with fewer its
+/// standard error is a third of it and more, and its logarithm is far from normal.
+const LIFT_EFFECTIVE_UNITS: f64 = 10.0;
+
 /// How the data are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Looking {
@@ -70,7 +74,7 @@ pub struct Comparison {
     pub control_metric: Option<f64>,
     /// Arm - control, in the metric's unit; if there is none, `reason` says why.
     pub difference: Option<Change>,
-    /// Arm / control - 1; only where both metrics are positive.
+    /// Arm / control - 1; only where both metrics are positive and rest on enough units.
     pub lift: Option<Change>,
     /// Whether the interval of the difference leaves out 0: the arms differ.
     pub decided: bool,
@@ -122,7 +126,8 @@ fn one(control: &Arm, arm: &Arm, looking: Looking, comparisons: usize) -> Compar
     let interval = Interval::around(metric - base, factor * error.hypot(base_error), level);
     found.difference = Some(Change { estimate: metric - base, interval });
     found.decided = !interval.contains(0.0);
-    if base > 0.0 && metric > 0.0 {
+    let steady = |arm: &Arm| arm.moments.effective_clusters().is_some_and(|units| units >= LIFT_EFFECTIVE_UNITS);
+    if base > 0.0 && metric > 0.0 && steady(control) && steady(arm) {
         // The logarithm of the lift is the difference of logarithms (delta method).
         let log = (metric / base).ln();
         let half = factor * (error / metric).hypot(base_error / base);

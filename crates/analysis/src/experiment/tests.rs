@@ -106,6 +106,14 @@ fn too_few_units_or_no_spread_say_so() {
     let flat = Arm { name: "flat".to_owned(), moments: moments(200, still) };
     let found = &compare(&[few[0].clone(), flat], Looking::new(0.05, 8000)).unwrap()[0];
     assert!(found.reason.as_deref().unwrap().contains("no spread"));
+    let mut unit = 0;
+    let rare = moments(1000, || {
+        unit += 1;
+        Cluster { numerator: f64::from(u8::from(unit % 200 == 0)), denominator: 1.0 }
+    });
+    let found = &compare(&[few[0].clone(), Arm { name: "rare".to_owned(), moments: rare }], Looking::new(0.05, 8000))
+        .unwrap()[0];
+    assert!(found.difference.is_some() && found.lift.is_none(), "five units of a thousand are no ground for a lift");
     let field = |looking| compare(&few, looking).unwrap_err().field;
     assert_eq!(field(Looking::new(1.0, 8000)), "alpha");
     assert_eq!(field(Looking::new(0.05, 10)), "planned_units");

@@ -45,8 +45,9 @@ fn the_source_s_speed_exceeds_the_peak() {
 
 #[test]
 fn the_source_s_price_implies_a_rent() {
-    near(rent_per_hour(0.0001, 1000.0), 360.0);
-    assert!((rent_per_hour(0.0001, 312e12 / 350e9) - 320.91).abs() < 0.01, "at the peak");
+    near(rent_per_hour(0.0001, 1000.0).unwrap(), 360.0);
+    assert!((rent_per_hour(0.0001, 312e12 / 350e9).unwrap() - 320.91).abs() < 0.01, "at the peak");
+    assert_eq!(rent_per_hour(0.0001, -1.0).unwrap_err().field, "tokens_per_second");
 }
 
 #[test]

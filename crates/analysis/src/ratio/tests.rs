@@ -75,6 +75,8 @@ fn no_interval_without_spread() {
     assert!(one.reason.unwrap().contains("fewer than 2"));
     let none_accepted = estimate(&[Cluster { numerator: 0.0, denominator: 9.0 }; 40], 0.95, 1).unwrap();
     assert_eq!((none_accepted.estimate, none_accepted.interval, none_accepted.effective_clusters), (0.0, None, None));
+    let same: Vec<Cluster> = clusters(40, 7).iter().map(|c| Cluster { numerator: 0.1 * c.denominator, ..*c }).collect();
+    assert_eq!(estimate(&same, 0.95, 1).unwrap().standard_error, Some(0.0));
     // One of ten has value: a third of the samples have none at all.
     let mut rare = [Cluster { numerator: 0.0, denominator: 9.0 }; 10];
     rare[4].numerator = 100.0;

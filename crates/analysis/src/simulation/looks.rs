@@ -8,7 +8,7 @@ use super::Shape;
 use crate::experiment::{self, Arm, Goal, Looking, Stretch};
 use crate::invalid::Invalid;
 use crate::random::Random;
-use crate::ratio::{Cluster, Moments};
+use crate::ratio::Moments;
 
 /// Units between two changes of Thompson's weights.
 const RENEWED_UNITS: u32 = 500;
@@ -94,7 +94,7 @@ fn run(shape: Shape, trial: Trial, id: &str, random: &mut Random) -> Result<[boo
         let Some(stretch) = stretches.last_mut() else { break };
         let given = experiment::assign(id, "a/a", &unit.to_string(), &stretch.weights)?;
         stretch.units[given.arm] += 1;
-        let cluster: Cluster = shape.draw(random);
+        let cluster = shape.draw(random);
         let moments = &mut arms[given.arm].moments;
         if trial.adaptive {
             moments.push_weighted(cluster, given.propensity)?
@@ -134,8 +134,8 @@ pub fn false_alarms_table(experiments: u32, seed: u64) -> Result<String, Invalid
     ];
     let (minimum, units, percent) = (experiment::MINIMUM_UNITS, every.units, 100.0 * every.alpha);
     let mut text = format!(
-        "Share of {experiments} A/A experiments of {units} units that ever raised an alarm (seed {seed}), looked at from {minimum} \
-         units per arm on; at most {percent:.0} % is promised.\n\n\
+        "Share of {experiments} A/A experiments of {units} units that ever raised an alarm (seed {seed}), looked at \
+         from {minimum} units per arm on; at most {percent:.0} % is promised.\n\n\
          | metric: value per token | looks, weights | difference | lift | sample ratio | test for one look |\n\
          |---|---|---:|---:|---:|---:|\n"
     );
