@@ -47,6 +47,26 @@ Examples:
 
 It takes some minutes. Let nothing else run on the machine.")]
     Speculation(Box<SpeculationArgs>),
+    /// How often 95 % intervals hold the truth, and how often experiments without a difference raise an alarm; two tables in
+    /// Markdown, over simulated data
+    #[command(after_help = "\
+Examples:
+  tokenworks-bench statistics
+  tokenworks-bench statistics --sets 500 --seed 7
+
+It needs no server, and takes some minutes with the default.")]
+    Statistics(StatisticsArgs),
+}
+
+/// Settings of the simulations.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct StatisticsArgs {
+    /// Data sets, and experiments, for each row
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub sets: u32,
+    /// Seed of all draws; the same seed gives the same tables
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
 }
 
 /// Settings of a load test.

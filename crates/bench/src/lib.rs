@@ -6,7 +6,8 @@
 //! -> [`load`] (clients over [`http`] and [`sse`]) -> [`settle`] (nothing leaked) -> [`report`].
 //!
 //! `tokenworks-bench compare` measures tokenworks and llama.cpp side by side: [`compare`]; `tokenworks-bench speculation`
-//! measures tokenworks with and without guesses: [`speculation`].
+//! measures tokenworks with and without guesses: [`speculation`]. `tokenworks-bench statistics` needs no server: it prints what
+//! [`analysis::simulation`] finds.
 
 #![forbid(unsafe_code)]
 

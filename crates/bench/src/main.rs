@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use bench::args::{Cli, Command};
+use analysis::simulation;
+use bench::args::{Cli, Command, StatisticsArgs};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error.to_string()),
             };
         }
+        Command::Statistics(args) => return statistics(args),
     };
     let json = args.json;
     match runtime.block_on(bench::load::run(*args)) {
@@ -45,6 +47,18 @@ fn main() -> ExitCode {
         }
         Err(error) => fail(&error.to_string()),
     }
+}
+
+/// Prints each table as soon as it is there.
+fn statistics(args: StatisticsArgs) -> ExitCode {
+    for table in [simulation::coverage_table, simulation::false_alarms_table] {
+        match table(args.sets, args.seed) {
+            Ok(text) if writeln!(std::io::stdout().lock(), "{text}").is_ok() => {}
+            Ok(_) => return ExitCode::from(2),
+            Err(error) => return fail(&error.to_string()),
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// Says why nothing was measured; 2 tells this apart from a violation found by a finished run (1).

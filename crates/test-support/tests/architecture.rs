@@ -20,12 +20,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metering", &[]),
     ("ledger", &[]),
     ("economics", &["ledger", "metering"]),
+    ("analysis", &[]),
     ("service", &["economics", "inference", "ledger", "metering", "tokenizer"]),
     // Of inference and metering the server uses plain data only (sampling parameters, gauges, the usage record).
     ("server", &["economics", "inference", "ledger", "metering", "protocol", "service"]),
     (
         "tokenworks",
         &[
+            "analysis",
             "economics",
             "engine",
             "formats",
@@ -39,7 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tokenizer",
         ],
     ),
-    ("bench", &[]),
+    ("bench", &["analysis"]),
     ("fuzz-targets", &["formats", "kernels", "model", "tokenizer"]),
     ("test-support", &["formats"]),
 ];
@@ -54,6 +56,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("libc", &["kernels"]),
     ("postgres", &["ledger", "test-support"]),
     ("rusqlite", &["ledger", "server"]),
+    ("statrs", &["analysis"]),
 ];
 
 /// Nothing of these may reach the engine or what it stands on: no async, no HTTP, no JSON but the headers of model files.
