@@ -2,6 +2,7 @@
 //! window and line for invoices.
 
 mod acts;
+mod costs;
 mod keys;
 mod statement;
 mod usage;
@@ -10,6 +11,7 @@ use ledger::{Entry, Summary, Tally};
 use serde::Serialize;
 
 use crate::books::ALERT_KIND;
+use crate::books::cost_detail::{PlantInterval, RequestCost};
 use crate::books::detail::{Context, CreditNote, Settlement};
 use crate::{Meter, Nano, Quantities};
 
@@ -17,6 +19,7 @@ use acts::{act_subject, alert_key};
 use keys::{CREDITS, DAYS, INVOICE, Key, USAGE};
 
 pub(crate) use acts::{ActSubject, acts_of, last_alerts};
+pub use costs::{CostRow, CostSums, PlantSums, cost_days, cost_hours, plant_hours};
 pub use statement::{Credit, InvoiceLine, InvoiceModel, Statement, credits, statement, windows};
 pub use usage::{GroupBy, MAX_REPORT_DAYS, MAX_REPORT_ROWS, UsageRow, grouped_report, report, usage};
 
@@ -103,7 +106,7 @@ impl Sums {
 
 impl Summary for Rollup {
     fn version(&self) -> u32 {
-        5
+        6
     }
 
     fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
@@ -129,6 +132,10 @@ impl Summary for Rollup {
             let Context { organisation, window_ms, .. } = &context;
             let key = Key::new(CREDITS).text(organisation).number(*window_ms).number(entry.seq.cast_signed());
             add(&key.0, &[note.amount.0]);
+        } else if let Some(cost) = RequestCost::read(entry) {
+            costs::tally_request(&cost, entry.at_ms, add);
+        } else if let Some(interval) = PlantInterval::read(entry) {
+            costs::tally_interval(&interval, add);
         }
         if let Some(own) = act_subject(entry) {
             add(&ActSubject::All.key(entry.seq), &[1]);

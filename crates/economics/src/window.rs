@@ -32,7 +32,7 @@ pub struct Calendar {
     pub anchor_day: u8,
 }
 
-fn utc() -> String {
+pub(crate) fn utc() -> String {
     "UTC".to_owned()
 }
 
@@ -84,8 +84,7 @@ impl Calendar {
     }
 
     fn time_zone(&self) -> Result<TimeZone, Invalid> {
-        TimeZone::get(&self.zone)
-            .map_err(|error| Invalid::new("zone", error.to_string(), "use an IANA name such as Europe/Berlin or UTC"))
+        time_zone(&self.zone)
     }
 
     /// The window of `period` that holds `at_ms`.
@@ -134,13 +133,19 @@ impl Calendar {
     }
 }
 
+/// The time zone of an IANA name in a field `zone`.
+pub(crate) fn time_zone(name: &str) -> Result<TimeZone, Invalid> {
+    TimeZone::get(name)
+        .map_err(|error| Invalid::new("zone", error.to_string(), "use an IANA name such as Europe/Berlin or UTC"))
+}
+
 /// The instant at which `date` begins in `zone`; a midnight that the clocks skip begins when they have been set.
 fn begin(date: Date, zone: &TimeZone) -> Result<i64, Invalid> {
     Ok(date.to_zoned(zone.clone()).map_err(out_of_range)?.timestamp().as_millisecond())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as an argument of map_err")]
-fn out_of_range(error: jiff::Error) -> Invalid {
+pub(crate) fn out_of_range(error: jiff::Error) -> Invalid {
     Invalid::new("time", error.to_string(), "check the machine's clock")
 }
 

@@ -9,20 +9,24 @@ mod worker;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use economics::Quantities;
+use economics::books::costs::Finished;
+use economics::books::detail::Context;
 use economics::books::{Admission, AdmitError, Books};
 use economics::limits::Standings;
-use inference::Allowance;
+use inference::{Allowance, Engine};
 use ledger::EntryId;
+use metering::intervals::Holder;
 use metering::{Journal, UsageRecord};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::LineError;
 use crate::account::{Made, Parcel};
+use crate::costing::{Costing, LineNumber};
 use open::Open;
 use settling::{Reader, Settling, end_of, quantities};
 use worker::{Job, Worker};
@@ -57,6 +61,8 @@ pub struct Charging {
     thread: Option<JoinHandle<()>>,
     /// Shared by all holds that are looked for.
     doubts: Arc<()>,
+    /// Keeps what requests cost the plant, if that is kept.
+    costing: Option<Arc<Costing>>,
 }
 
 impl Charging {
@@ -77,7 +83,21 @@ impl Charging {
         let journal = Arc::new(journal);
         let worker = Worker::new(Arc::clone(&books), Arc::clone(&journal), queue, waits);
         let thread = std::thread::Builder::new().name("books".to_owned()).spawn(move || worker.run())?;
-        Ok(Self { books, journal, jobs: Some(jobs), thread: Some(thread), doubts: Arc::new(()) })
+        Ok(Self { books, journal, jobs: Some(jobs), thread: Some(thread), doubts: Arc::new(()), costing: None })
+    }
+
+    /// The same, with what requests cost the plant kept too.
+    #[must_use]
+    pub fn costed(self, costing: Costing) -> Self {
+        // A part of it cannot be taken out of what has a `Drop`.
+        let mut charging = self;
+        charging.costing = Some(Arc::new(costing));
+        charging
+    }
+
+    /// Counts the work of a line's engine, if costs are kept.
+    pub(crate) fn register(&self, engine: &Arc<dyn Engine>) -> Option<Arc<LineNumber>> {
+        self.costing.as_ref().map(|costing| Arc::new(costing.register(Arc::clone(engine))))
     }
 
     /// The books themselves.
@@ -110,6 +130,12 @@ impl Charging {
             LineError::Payment(error)
         })?;
         let (start, granted, standings) = (ticket.page(), ticket.allowance(), ticket.standings());
+        let costed = self.costing.as_ref().map(|costing| Costed {
+            costing: Arc::clone(costing),
+            id: admission.id,
+            context: ticket.context().clone(),
+            holder: OnceLock::new(),
+        });
         let bill = Bill {
             open: Arc::new(Open::new(ticket, streamed, admission.max_output)),
             standings,
@@ -118,6 +144,7 @@ impl Charging {
             input_tokens: admission.input,
             jobs,
             handed: AtomicBool::new(false),
+            costed,
         };
         // If this fails the bill's end releases the hold.
         let page = self.journal.begin(admission.id.0, &start).map_err(|error| books_closed(&error))?;
@@ -165,9 +192,28 @@ pub(crate) struct Bill {
     jobs: Sender<Job>,
     /// The thread has it to settle.
     handed: AtomicBool,
+    /// What tells its cost, if costs are kept.
+    costed: Option<Costed>,
+}
+
+/// A request whose cost is kept.
+struct Costed {
+    costing: Arc<Costing>,
+    id: EntryId,
+    context: Context,
+    /// By which its engine knows it.
+    holder: OnceLock<Holder>,
 }
 
 impl Bill {
+    /// An engine is about to take it.
+    pub(crate) fn held_by(&self, holder: Holder) {
+        if let Some(costed) = &self.costed {
+            // It goes to one engine, once.
+            let _ = costed.holder.set(holder);
+        }
+    }
+
     pub(crate) fn allowance(&self) -> Allowance {
         self.open.allowance().clone()
     }
@@ -233,6 +279,11 @@ impl Bill {
         sender: Option<UnboundedSender<Parcel>>,
     ) {
         self.handed.store(true, Ordering::Release);
+        if let Some((costed, holder)) = self.costed.as_ref().and_then(|costed| Some((costed, *costed.holder.get()?))) {
+            let Costed { costing, id, context, .. } = costed;
+            let finished = Finished { holder, id: *id, context: context.clone(), quantities: quantities(&record) };
+            costing.finished(finished);
+        }
         let due = self.open.due(quantities(&record), end_of(&record), failure.as_ref());
         let reader = Reader { sender, record, failure };
         let settling = Box::new(Settling { open: Arc::clone(&self.open), due, reader: Some(reader) });

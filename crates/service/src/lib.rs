@@ -10,6 +10,7 @@
 mod account;
 mod assembly;
 mod charging;
+mod costing;
 mod delivery;
 mod error;
 mod line;
@@ -21,6 +22,7 @@ mod reply;
 mod stop;
 
 pub use charging::{Charging, Waits, entry_id};
+pub use costing::{Costing, CostingConfig};
 pub use economics::Charge;
 pub use error::{ErrorKind, LineError};
 pub use line::{

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use economics::books::{Admission, AdmitError};
 use inference::{Adapter, CancelToken, Control, Engine, Request, RequestId, SubmitError, TokenId};
 use ledger::EntryId;
+use metering::intervals::Holder;
 use metering::{Meter, Rejection, UsageRecord};
 use tokenizer::{TemplateRenderer, Tokenizer};
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -18,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::account::{Account, Opening};
 use crate::assembly::{Assembly, Echo, Plan};
 use crate::charging::{Bill, Charging, entry_id, now_ms};
+use crate::costing::LineNumber;
 use crate::pieces::Pieces;
 use crate::prompt;
 use crate::stop::{StopControl, StopSet};
@@ -62,6 +64,8 @@ pub struct LocalLine {
     texts_waiting: Arc<Semaphore>,
     in_place: Arc<Semaphore>,
     charging: Option<Arc<Charging>>,
+    /// Under which its engine's work is counted; shared with the lines of adapters.
+    number: Option<Arc<LineNumber>>,
     /// What its requests change the model by.
     adapter: Option<Adapter>,
 }
@@ -99,6 +103,7 @@ impl LocalLine {
             texts_waiting: Arc::new(Semaphore::new(limits.max_waiting.min(Semaphore::MAX_PERMITS))),
             in_place: Arc::new(Semaphore::new(ADMISSIONS_IN_PLACE)),
             charging: None,
+            number: None,
             adapter: None,
         }
     }
@@ -106,7 +111,8 @@ impl LocalLine {
     /// The same line, with every request charged in these books.
     #[must_use]
     pub fn charged(self, charging: Arc<Charging>) -> Self {
-        Self { charging: Some(charging), ..self }
+        let number = charging.register(&self.engine);
+        Self { charging: Some(charging), number, ..self }
     }
 
     /// A line of its own for an adapter of this line's model, over the same engine; its requests take part in the bounds of
@@ -128,6 +134,7 @@ impl LocalLine {
             texts_waiting: Arc::clone(&self.texts_waiting),
             in_place: Arc::clone(&self.in_place),
             charging: self.charging.clone(),
+            number: self.number.clone(),
             adapter: Some(adapter),
         }
     }
@@ -160,8 +167,12 @@ impl LocalLine {
         // Made before the request is handed over: if this future is dropped from here on, the work stops.
         let reply = Reply::new(Box::new(Assembly::new(plan, parcels)), cancel.clone()).charged(bill.clone());
         let candidates = generation.candidates;
+        let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        if let (Some(bill), Some(number)) = (&bill, &self.number) {
+            bill.held_by(Holder { line: number.number, request: id.0 });
+        }
         let request = Request {
-            id: RequestId(self.next_id.fetch_add(1, Ordering::Relaxed)),
+            id,
             prompt: ids,
             adapter: self.adapter.clone(),
             max_tokens,

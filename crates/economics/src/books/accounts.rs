@@ -32,6 +32,8 @@ pub mod unit {
     pub const BUDGET: Unit = Unit(2);
     /// Tokens, counted for volume tiers.
     pub const VOLUME: Unit = Unit(3);
+    /// Microjoules.
+    pub const ENERGY: Unit = Unit(4);
 }
 
 /// The plant's own accounts.

@@ -112,6 +112,12 @@ impl Ticket {
         self.id
     }
 
+    /// Who asked for what.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.opening.context
+    }
+
     /// How many answer tokens are paid for, all candidates together.
     #[must_use]
     pub fn allowance(&self) -> u64 {

@@ -13,6 +13,11 @@ pub(super) const ACTS: u8 = b'a';
 pub(super) const CREDITS: u8 = b'c';
 /// The alerts that were raised, each by its entry.
 pub(super) const ALERTS: u8 = b'w';
+/// What requests cost, by hour and by day.
+pub(super) const COSTS: u8 = b'k';
+pub(super) const COST_DAYS: u8 = b'K';
+/// What the plant cost, by hour.
+pub(super) const PLANT: u8 = b'p';
 
 /// A key whose byte order is the order of its parts.
 pub(super) struct Key(pub(super) Vec<u8>);

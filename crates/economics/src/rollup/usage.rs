@@ -116,6 +116,6 @@ pub fn grouped_report(
 }
 
 /// The first multiple's number at or after `ms`.
-fn ceil(ms: i64, step: i64) -> i64 {
+pub(super) fn ceil(ms: i64, step: i64) -> i64 {
     ms.div_euclid(step).saturating_add(i64::from(ms.rem_euclid(step) != 0))
 }
