@@ -57,6 +57,8 @@ pub(crate) const CURRENCY_KIND: u16 = 100;
 pub(crate) const SECRET_KIND: u16 = 102;
 /// The document of a command on a model: loaded, unloaded, pinned.
 pub(crate) const MODEL_KIND: u16 = 103;
+/// The document of the plant's sheet.
+pub(crate) const SHEET_KIND: u16 = 104;
 /// How long an act of administration waits for the disk.
 const DURABLE_WAIT: Duration = Duration::from_secs(30);
 

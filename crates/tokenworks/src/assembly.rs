@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use engine::{EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, RunnerShape};
+use engine::{DutyLimit, EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, RunnerShape};
 use formats::gguf::{Gguf, Origin};
 use kernels::ThreadPool;
 use metering::Meter;
@@ -282,8 +282,8 @@ impl LoadedModel {
         self.model.weight_bytes().saturating_add(draft) as u64
     }
 
-    /// Starts the engine and the line. `meter` counts what they do; `charging`: their requests are charged; `room` bounds
-    /// the KV cache.
+    /// Starts the engine and the line. `meter` counts what they do; `plant`: their requests are charged, and the engine
+    /// keeps to a limit that it shares with others; `room` bounds the KV cache.
     ///
     /// # Errors
     /// The KV cache does not fit, or the engine cannot start.
@@ -291,7 +291,7 @@ impl LoadedModel {
         self,
         context: &Context,
         meter: &Arc<Meter>,
-        charging: Option<&Arc<Charging>>,
+        plant: Option<(&Arc<Charging>, &DutyLimit)>,
         room: KvRoom,
     ) -> Result<Production> {
         let settings = &context.settings.engine;
@@ -316,6 +316,7 @@ impl LoadedModel {
                 itl_goal: settings.itl_goal,
                 speculation: settings.speculation,
                 thread_name: format!("engine-{}", self.name),
+                duty: plant.map(|(_, duty)| duty.clone()).unwrap_or_default(),
                 ..EngineConfig::default()
             },
         )
@@ -337,8 +338,8 @@ impl LoadedModel {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let config = LocalLineConfig { id: self.name, aliases: self.settings.aliases, created };
         let line = LocalLine::new(config, self.tokenizer, self.template, Arc::clone(&engine) as _, Arc::clone(meter));
-        let line = match charging {
-            Some(charging) => line.charged(Arc::clone(charging)),
+        let line = match plant {
+            Some((charging, _)) => line.charged(Arc::clone(charging)),
             None => line,
         };
         Ok(Production { line: Arc::new(line), engine, model: self.model, facts })

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use economics::books::{Books, BooksError, BootstrapKey, Settings, Steps};
 use economics::directory::key::KeyHash;
+use engine::DutyLimit;
 use ledger::{OpenError, StoreError, StoreSpec};
 use metering::Journal;
 use service::Charging;
@@ -13,16 +14,18 @@ use service::Charging;
 use crate::commands::{Context, keys};
 use crate::error::{Error, Result, chain};
 use crate::output::grouped;
+use crate::plant;
 use crate::secret_file::make_folder;
 
 /// What a power loss may take of the journal, in the customers' favour.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Opens the books for a server: charges what a crash left open, and makes sure that the house may use `models`.
+/// Opens the books for a server: charges what a crash left open, makes sure that the house may use `models`, and begins to
+/// keep costs. Gives also the limit that holds the plant's power below its cap.
 ///
 /// # Errors
 /// As [`open`]; the journal cannot be used.
-pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<Charging>> {
+pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<(Arc<Charging>, DutyLimit)> {
     let folder = context.settings.data_dir.join("journal");
     let (store, settings) = settings(context, secret)?;
     let books = Books::open(settings, now_ms()).map_err(|e| books_error(&store, &e))?;
@@ -31,9 +34,10 @@ pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<Arc<
     books.serve_models(models, now_ms()).map_err(|e| {
         Error::failure("the books take no prices for the models").because(chain(&e)).hint("see the cause above")
     })?;
+    let (costing, duty) = plant::cost(context, &books)?;
     let charging = Charging::start(books, journal)
         .map_err(|e| Error::failure("cannot start the thread of the books").because(e))?;
-    Ok(Arc::new(charging))
+    Ok((Arc::new(charging.costed(costing)), duty))
 }
 
 /// Opens the books of the data folder, as a crash may have left them, for one command: all of them are recomputed first.

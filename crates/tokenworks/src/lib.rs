@@ -18,6 +18,7 @@ pub mod fleet;
 pub mod logs;
 pub mod memory;
 pub mod output;
+pub mod plant;
 mod progress;
 pub mod renderer;
 pub mod secret_file;

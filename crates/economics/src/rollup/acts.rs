@@ -4,7 +4,7 @@ use ledger::{Entry, Ledger, StoreError, Tally};
 
 use super::keys::{ACTS, ALERTS, Key, PAGE, Parts};
 use crate::books::detail::{CreditNote, Payment};
-use crate::books::{MODEL_KIND, SECRET_KIND};
+use crate::books::{MODEL_KIND, SECRET_KIND, SHEET_KIND};
 use crate::directory::record::Kind;
 
 pub(super) fn alert_key(seq: i64) -> Vec<u8> {
@@ -54,7 +54,7 @@ pub(super) fn act_subject(entry: &Entry) -> Option<ActSubject> {
         // The first came with the books.
         return (document.version > 1).then_some(ActSubject::All);
     }
-    if document.kind == MODEL_KIND {
+    if matches!(document.kind, MODEL_KIND | SHEET_KIND) {
         return Some(ActSubject::All);
     }
     let field = |name: &str| {

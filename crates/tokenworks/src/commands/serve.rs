@@ -36,13 +36,14 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     probe(&config)?;
     let meter = Arc::new(Meter::new());
     let names: Vec<String> = offers.iter().map(|offer| offer.model.name.clone()).collect();
-    let charging = books::start(context, &key_secret, &names)?;
+    let (charging, duty) = books::start(context, &key_secret, &names)?;
     let _webhook = webhook::start(context, charging.books())?;
     let works = Works {
         context: context.clone(),
         threads: assembly::thread_pool(context)?,
         meter: Arc::clone(&meter),
         charging: Arc::clone(&charging),
+        duty,
         accept_license: args.accept_license,
     };
     let fleet = Fleet::new(works, offers);

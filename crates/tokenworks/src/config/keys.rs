@@ -93,6 +93,8 @@ pub const KEYS: &[Key] = &[
     set("books.seller", Kind::Text, "\"Tokenworks plant\"", "who issues the invoices"),
     unset("books.webhook_url", Kind::Text, "\"https://hooks.example.com/tokenworks\"", "where budget alerts are sent; http only to loopback (default: they are logged and listed only)"),
     unset("books.webhook_secret_file", Kind::Path, "\"/srv/tokenworks/webhook-secret\"", "file with the secret webhooks are signed with (default: in data_dir; made when missing)"),
+    unset("plant.sheet_file", Kind::Path, "\"/srv/tokenworks/plant.toml\"", "file with the plant sheet: equipment, power, tariff, staff (default: an example sheet, labelled as one)"),
+    set("plant.powercap_root", Kind::Path, "\"/sys/class/powercap\"", "folder of the processors' energy counters; where they cannot be read, energy is estimated from the sheet's watts"),
     set("log.level", Kind::Filter, "\"info\"", "off, error, warn, info, debug or trace, also for single parts: info,server=debug"),
     set("log.format", Kind::Choice(&["text", "json"]), "\"text\"", "how logs are written to standard error"),
 ];

@@ -31,6 +31,8 @@ pub struct Settings {
     pub engine: EngineSettings,
     /// The books.
     pub books: BooksSettings,
+    /// The plant.
+    pub plant: PlantSettings,
     /// Logs.
     pub log: LogSettings,
     /// Settings of single models, by the name used on the command line.
@@ -115,6 +117,15 @@ pub struct BooksSettings {
     pub webhook_url: Option<String>,
     /// File with the secret that webhooks are signed with.
     pub webhook_secret_file: PathBuf,
+}
+
+/// The plant.
+#[derive(Clone, Debug)]
+pub struct PlantSettings {
+    /// The file of its sheet; `None` = an example.
+    pub sheet_file: Option<PathBuf>,
+    /// Where energy counters are.
+    pub powercap_root: PathBuf,
 }
 
 /// Logs.
@@ -207,6 +218,10 @@ impl Settings {
                 .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
             server: server_settings(&table, layers, &data_dir)?,
             books: books_settings(&table, &data_dir)?,
+            plant: PlantSettings {
+                sheet_file: table.path("plant.sheet_file")?,
+                powercap_root: table.path("plant.powercap_root")?.unwrap_or_default(),
+            },
             data_dir,
             engine: EngineSettings {
                 memory: table.bytes("engine.memory")?,

@@ -221,7 +221,7 @@ fn produce(inner: &Inner, index: usize, (most, set_aside): (Option<u64>, u64), a
     let consent = |builtin: &Builtin| consents(inner, builtin, asks);
     let loaded = assembly::load(&works.context, &offer.model, &works.threads, &consent, Drafts::Loaded)?;
     let most = most.map(|most| most.saturating_sub(loaded.weight_bytes()));
-    loaded.start(&works.context, &works.meter, Some(&works.charging), KvRoom { most, set_aside })
+    loaded.start(&works.context, &works.meter, Some((&works.charging, &works.duty)), KvRoom { most, set_aside })
 }
 
 /// What the files of a model say; they are fetched first where they are not here.

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use engine::DutyLimit;
 use engine::LocalEngine;
 use inference::Gauges;
 use kernels::ThreadPool;
@@ -51,6 +52,8 @@ pub struct Works {
     pub meter: Arc<Meter>,
     /// Charges their requests.
     pub charging: Arc<Charging>,
+    /// Holds the plant's power below its cap.
+    pub duty: DutyLimit,
     /// Whether the terms of models that must be fetched are accepted.
     pub accept_license: bool,
 }
