@@ -17,6 +17,7 @@ pub mod meters;
 pub mod money;
 mod pack;
 pub mod plan;
+pub mod plant;
 pub mod price;
 pub mod rollup;
 pub mod terms;

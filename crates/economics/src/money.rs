@@ -181,6 +181,7 @@ impl FromStr for Rate {
     }
 }
 
+/// Serde for types that are text outside: by `Display` and `FromStr`.
 macro_rules! serde_as_text {
     ($name:ident, $expecting:literal) => {
         impl Serialize for $name {
@@ -197,6 +198,7 @@ macro_rules! serde_as_text {
         }
     };
 }
+pub(crate) use serde_as_text;
 serde_as_text!(Nano, "amount");
 serde_as_text!(Rate, "price");
 
@@ -223,7 +225,7 @@ impl Currency {
     }
 
     /// Nano-units in a minor unit.
-    fn minor_unit(&self) -> i128 {
+    pub(crate) fn minor_unit(&self) -> i128 {
         10_i128.pow(NANO_DIGITS - u32::from(self.minor_digits).min(NANO_DIGITS))
     }
 }
@@ -245,7 +247,7 @@ pub(crate) fn decimal(value: i128, digits: u32, least: u32) -> String {
 }
 
 /// Decimal text times `10^digits`; more decimals than that (other than zeros) are refused, not rounded.
-fn parse_decimal(text: &str, digits: u32) -> Result<i128, Invalid> {
+pub(crate) fn parse_decimal(text: &str, digits: u32) -> Result<i128, Invalid> {
     let text = text.trim();
     let wrong =
         |problem: &str| Invalid::new("", format!("`{text}` {problem}"), "write a plain decimal number like 12.50");

@@ -32,7 +32,7 @@ pub struct Calendar {
     pub anchor_day: u8,
 }
 
-fn utc() -> String {
+pub(crate) fn utc() -> String {
     "UTC".to_owned()
 }
 
@@ -76,16 +76,11 @@ impl Calendar {
     /// # Errors
     /// Names the field and the fix.
     pub fn check(&self) -> Result<(), Invalid> {
-        self.time_zone()?;
+        time_zone(&self.zone)?;
         if !(1..=31).contains(&self.anchor_day) {
             return Err(Invalid::new("anchor_day", format!("{} is no day of a month", self.anchor_day), "use 1 to 31"));
         }
         Ok(())
-    }
-
-    fn time_zone(&self) -> Result<TimeZone, Invalid> {
-        TimeZone::get(&self.zone)
-            .map_err(|error| Invalid::new("zone", error.to_string(), "use an IANA name such as Europe/Berlin or UTC"))
     }
 
     /// The window of `period` that holds `at_ms`.
@@ -104,7 +99,7 @@ impl Calendar {
         if period == Period::Forever {
             return Ok(named(i64::MIN, i64::MAX, "all".to_owned()));
         }
-        let zone = self.time_zone()?;
+        let zone = time_zone(&self.zone)?;
         let today = Timestamp::from_millisecond(at_ms).map_err(out_of_range)?.to_zoned(zone.clone()).date();
         // The local date alone does not tell: clocks set back over midnight repeat a date. The borders decide.
         let mut first = match period {
@@ -134,13 +129,19 @@ impl Calendar {
     }
 }
 
+/// The time zone of an IANA name in a field `zone`.
+pub(crate) fn time_zone(name: &str) -> Result<TimeZone, Invalid> {
+    TimeZone::get(name)
+        .map_err(|error| Invalid::new("zone", error.to_string(), "use an IANA name such as Europe/Berlin or UTC"))
+}
+
 /// The instant at which `date` begins in `zone`; a midnight that the clocks skip begins when they have been set.
 fn begin(date: Date, zone: &TimeZone) -> Result<i64, Invalid> {
     Ok(date.to_zoned(zone.clone()).map_err(out_of_range)?.timestamp().as_millisecond())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as an argument of map_err")]
-fn out_of_range(error: jiff::Error) -> Invalid {
+pub(crate) fn out_of_range(error: jiff::Error) -> Invalid {
     Invalid::new("time", error.to_string(), "check the machine's clock")
 }
 
