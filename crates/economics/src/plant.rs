@@ -1,7 +1,9 @@
-//! What the plant costs: the operator's sheet and its rates at an instant.
+//! What the plant costs: the operator's sheet, its rates at an instant, what accrues in an interval, and who bears it.
 //!
 //! [`PlantSheet`] is what is written down, [`Plant`] the same checked and ready for use, [`Rates`] what it says at an
-//! instant. Integers only.
+//! instant, [`Accrual`] what an interval cost by [`Source`], [`Sharing`] which part of that each holder bears. Integers
+//! only: what does not make a whole nano-unit or microjoule is carried to the next interval or goes to the largest
+//! remainder, so that sums stay exact.
 //!
 //! # Cost of a request
 //!
@@ -20,13 +22,19 @@
 
 use serde::{Deserialize, Serialize};
 
+mod accrual;
 mod milli;
 mod rates;
+mod share;
+mod sharing;
 mod sheet;
 mod tariff;
 
+pub use accrual::{Accrual, Amounts, Footprint, Interval};
 pub use milli::Milli;
 pub use rates::{Plant, Rates};
+pub use share::largest_remainder;
+pub use sharing::{HolderShare, IdleShare, Sharing};
 pub use sheet::{Equipment, FixedCost, Network, Operations, PlantSheet};
 pub use tariff::{Days, Hours, TariffRate};
 
