@@ -76,15 +76,11 @@ impl Calendar {
     /// # Errors
     /// Names the field and the fix.
     pub fn check(&self) -> Result<(), Invalid> {
-        self.time_zone()?;
+        time_zone(&self.zone)?;
         if !(1..=31).contains(&self.anchor_day) {
             return Err(Invalid::new("anchor_day", format!("{} is no day of a month", self.anchor_day), "use 1 to 31"));
         }
         Ok(())
-    }
-
-    fn time_zone(&self) -> Result<TimeZone, Invalid> {
-        time_zone(&self.zone)
     }
 
     /// The window of `period` that holds `at_ms`.
@@ -103,7 +99,7 @@ impl Calendar {
         if period == Period::Forever {
             return Ok(named(i64::MIN, i64::MAX, "all".to_owned()));
         }
-        let zone = self.time_zone()?;
+        let zone = time_zone(&self.zone)?;
         let today = Timestamp::from_millisecond(at_ms).map_err(out_of_range)?.to_zoned(zone.clone()).date();
         // The local date alone does not tell: clocks set back over midnight repeat a date. The borders decide.
         let mut first = match period {

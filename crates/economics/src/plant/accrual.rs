@@ -22,7 +22,7 @@ pub struct Interval {
 }
 
 /// Energy at the site's meter (equipment × PUE), and what it put into the air.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Microjoules.
     pub energy_uj: u64,
@@ -31,7 +31,7 @@ pub struct Footprint {
 }
 
 /// What an interval cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amounts {
     /// Standing cost; that of [`Source::Power`] is idle power.
     standing: BySource<Nano>,

@@ -8,8 +8,8 @@ use super::{BySource, Equipment, HOUR_S, MONTH_S, Milli, PlantSheet, Source, YEA
 use crate::money::divide_half_even;
 use crate::{Invalid, Nano, window};
 
-/// Atto-units (10⁻¹⁸ of a unit of the currency) in a nano-unit. Rates per second and per token are rounded to whole
-/// atto-units, which is half a nano-unit in thirty years; pico-units would lose as much in a second.
+/// Atto-units (10⁻¹⁸ of a unit of the currency) in a nano-unit. Rates per second and per token are rounded down
+/// to whole atto-units, which loses a nano-unit in thirty years at most; with pico-units it would be a quarter of an hour.
 pub(super) const ATTO_PER_NANO: u64 = 1_000_000_000;
 const BYTES_PER_GB: i128 = 1_000_000_000;
 /// Most that a plant costs a year under full load, in nano-units: an amount of 64 bits holds two such years.
