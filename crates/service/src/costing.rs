@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use economics::books::Books;
 use economics::books::costs::{Accountant, Finished, Interval};
 use inference::{Engine, Work};
-use ledger::Batch;
+use ledger::{Batch, Refusal, Refused};
 use metering::energy::{Energy, PowerCap, Sampler};
 use metering::intervals::{Intervals, LineWork, PURPOSES, Step, Usage};
 
@@ -233,9 +233,14 @@ impl Keeper {
     /// Posts what is left to post; gives whether all is posted.
     fn post(&mut self) -> bool {
         while let Some(batch) = self.unposted.first() {
-            if let Err(refused) = self.books.ledger().submit(batch) {
-                tracing::warn!("the ledger does not take the costs of an interval yet: {refused}");
-                return false;
+            match self.books.ledger().submit(batch) {
+                Err(Refused { refusal: Refusal::Unavailable { reason }, .. }) => {
+                    tracing::warn!("the ledger does not take the costs of an interval yet: {reason}");
+                    return false;
+                }
+                // Waiting would not help, and no further interval could be closed.
+                Err(refused) => tracing::error!("the ledger refuses the costs of an interval: {refused}"),
+                Ok(_) => {}
             }
             self.unposted.remove(0);
         }

@@ -63,6 +63,8 @@ pub struct Interval {
 pub struct Accountant {
     accounts: Accounts,
     writer: u32,
+    /// Tells the entries of this start from others: entries that the ledger had then, and how many intervals there were since.
+    run: (u64, u64),
     /// The plant as its sheet has it, and the sheet's version.
     plant: Plant,
     sheet: u64,
@@ -85,6 +87,7 @@ impl Accountant {
         let accountant = Self {
             accounts,
             writer: books.writer,
+            run: (books.ledger.last_seq()?, 0),
             rates: plant.rates(now_ms)?,
             accrual: Accrual::default(),
             plant,
@@ -122,8 +125,7 @@ impl Accountant {
         let lost = CostLine { energy_uj: uj.try_into().unwrap_or(0), standing: Nano(nano), ..CostLine::default() };
         let detail =
             PlantInterval { from_ms: now_ms, to_ms: now_ms, sheet: self.sheet, lost, ..PlantInterval::default() };
-        let seq = books.ledger.last_seq()?;
-        let id = id_of(&["written off", &self.writer.to_string(), &seq.to_string()]);
+        let id = id_of(&["written off", &self.writer.to_string(), &self.run.0.to_string()]);
         let post = Command::Post { id, kind: entry_kind::ACCRUED, legs: legs.concat(), detail: detail.pack() };
         let receipt = books.ledger.submit(&Batch { at_ms: now_ms, commands: vec![post] })?;
         Ok(receipt.wait_durable(DURABLE_WAIT)?)
@@ -179,8 +181,9 @@ impl Accountant {
             lost,
         };
         let legs = self.accounts.accrued(&detail);
-        let id =
-            id_of(&["accrued", &self.writer.to_string(), &interval.from_ms.to_string(), &interval.to_ms.to_string()]);
+        let (run, number) = self.run;
+        self.run.1 = number.saturating_add(1);
+        let id = id_of(&["accrued", &self.writer.to_string(), &run.to_string(), &number.to_string()]);
         Command::Post { id, kind: entry_kind::ACCRUED, legs, detail: detail.pack() }
     }
 

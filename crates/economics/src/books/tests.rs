@@ -5,6 +5,7 @@ mod alerts;
 mod audit;
 mod bounds;
 mod contention;
+mod costs;
 mod crash;
 mod focus;
 mod fresh;

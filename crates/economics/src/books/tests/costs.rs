@@ -1,0 +1,236 @@
+//! Costs: what the plant cost is idle, in progress or attributed, to the nano-unit and the microjoule.
+
+use ledger::{AccountKind, EntryId};
+use metering::energy::{Energy, EnergySource};
+use metering::intervals::{Ended, Holder, Taker, Usage};
+use proptest::prelude::*;
+
+use super::*;
+use crate::books::cost_detail::{CostLine, PlantInterval, RequestCost};
+use crate::books::costs::{Accountant, Finished, Interval, cost_id};
+use crate::books::detail::Context;
+use crate::plant::{Plant as PlantRates, PlantSheet};
+use crate::rollup;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn accountant(books: &Books) -> Accountant {
+    let sheet = PlantSheet::example(&Currency::of("USD").unwrap());
+    let version = books.take_plant_sheet(&sheet, NOW).unwrap();
+    Accountant::open(books, (PlantRates::new(sheet).unwrap(), version), NOW).unwrap()
+}
+
+fn energy(busy_ns: u64) -> Energy {
+    // 8 W idle, 28 W when all of the second was busy.
+    let active_uj = busy_ns.min(SECOND) / 50;
+    Energy {
+        total_uj: 8_000_000 + active_uj,
+        idle_uj: 8_000_000,
+        active_uj,
+        interval_ns: SECOND,
+        busy_ns,
+        source: EnergySource::Estimated,
+    }
+}
+
+fn holder(request: u64) -> Holder {
+    Holder { line: 0, request }
+}
+
+fn finished(request: u64) -> Finished {
+    let context = Context {
+        organisation: format!("org{}", request % 3),
+        project: "web".to_owned(),
+        model: MODEL.to_owned(),
+        tag: "t".to_owned(),
+        ..Context::default()
+    };
+    let quantities = Quantities { in_uncached: 100, out_visible: 20, ..Quantities::default() };
+    Finished { holder: holder(request), id: request_id(request), context, quantities }
+}
+
+fn request_id(request: u64) -> EntryId {
+    let mut id = [7; 16];
+    id[..8].copy_from_slice(&request.to_be_bytes());
+    EntryId(id)
+}
+
+fn interval(second: i64, usage: Usage, finished: Vec<Finished>) -> Interval {
+    let energy = energy(usage.busy_ns());
+    Interval { from_ms: NOW + second * 1000, to_ms: NOW + (second + 1) * 1000, energy, usage, finished }
+}
+
+fn post(books: &Books, accountant: &mut Accountant, interval: Interval) {
+    for batch in accountant.close(interval) {
+        books.ledger().submit(&batch).unwrap();
+    }
+}
+
+fn balances(books: &Books, kind: AccountKind) -> i64 {
+    let ledger = books.ledger();
+    let mut sum = 0;
+    for name in
+        ["idle", "in-progress/0", "attributed", "power", "depreciation", "rent", "network", "operations", "fixed"]
+    {
+        let id = ledger.account(&format!("plant/cost/{name}")).unwrap().unwrap();
+        if ledger.account_spec(id).unwrap().unwrap().kind == kind {
+            sum += ledger.balance(id).unwrap().unwrap().posted;
+        }
+    }
+    sum
+}
+
+#[test]
+fn a_request_bears_its_busy_time_and_the_rest_is_idle() {
+    let plant = plant(Bounds::default());
+    let books = &plant.books;
+    let mut accountant = accountant(books);
+    // A quarter of the first second by one request; then one alone, for all of the second.
+    let quarter = Usage { busy: vec![(Taker::Request(holder(1), 0), SECOND / 4)], ended: Vec::new() };
+    post(books, &mut accountant, interval(0, quarter, vec![finished(1)]));
+    let whole = Usage { busy: vec![(Taker::Request(holder(2), 1), SECOND)], ended: Vec::new() };
+    post(books, &mut accountant, interval(1, whole, vec![finished(2)]));
+    books.ledger().flush(DURABLE_WAIT).unwrap();
+    let cost = |request| RequestCost::read(&books.ledger().entry_by_id(cost_id(request_id(request))).unwrap().unwrap());
+    let (first, second) = (cost(1).unwrap(), cost(2).unwrap());
+    let entries = books.ledger().entries(1, 1000).unwrap();
+    let intervals: Vec<PlantInterval> = entries.iter().filter_map(PlantInterval::read).collect();
+    assert_eq!(first.lines[0].energy_uj, 8_000_000 / 4 + 5_000_000);
+    assert_eq!(intervals[0].idle.energy_uj, 8_000_000 / 4 * 3);
+    assert_eq!(first.attributed().0 + intervals[0].idle.attributed().0, intervals[0].total().0);
+    assert_eq!((second.lines[1].energy_uj, intervals[1].idle.energy_uj), (28_000_000, 0));
+    assert_eq!(second.attributed(), intervals[1].total());
+    // 20 W for a quarter of a second at 0.15 a kWh: 5 J x 0.15 / 3.6e6 J = 208 nano-units.
+    assert_eq!(first.sum().marginal, Nano(208));
+    assert_eq!(first.context.organisation, "org1");
+    let report = verify_costs(books.ledger()).unwrap();
+    assert_eq!((report.intervals, report.requests, report.in_progress), (2, 2, Nano::ZERO));
+    assert_eq!(balances(books, AccountKind::Contra), -report.plant.0);
+    books.ledger().verify().unwrap();
+    let days = rollup::cost_days(books.ledger(), NOW - 86_400_000, NOW + 86_400_000).unwrap();
+    assert_eq!(days.iter().map(|row| row.sums.attributed().0).sum::<i64>(), report.attributed.0);
+    let hours = rollup::plant_hours(books.ledger(), NOW - 3_600_000, NOW + 3_600_000).unwrap();
+    let hour = hours.values().next().unwrap();
+    assert_eq!((hour.total(), hour.idle_cost(), hour.busy_ns), (report.plant, report.idle, SECOND / 4 * 5));
+}
+
+#[test]
+fn a_step_over_the_border_is_borne_by_those_it_worked_for() {
+    let plant = plant(Bounds::default());
+    let books = &plant.books;
+    let mut accountant = accountant(books);
+    let under_way = Usage { busy: vec![(Taker::UnderWay(0), SECOND / 2)], ended: Vec::new() };
+    post(books, &mut accountant, interval(0, under_way, Vec::new()));
+    let takers = vec![(holder(1), 0, 300), (holder(2), 3, 100)];
+    let ended = Usage { busy: Vec::new(), ended: vec![Ended { line: 0, takers }] };
+    post(books, &mut accountant, interval(1, ended, vec![finished(1), finished(2)]));
+    // One that came to nothing.
+    let under_way = Usage { busy: vec![(Taker::UnderWay(0), SECOND / 2)], ended: Vec::new() };
+    post(books, &mut accountant, interval(2, under_way, Vec::new()));
+    let nothing = Usage { busy: Vec::new(), ended: vec![Ended { line: 0, takers: Vec::new() }] };
+    post(books, &mut accountant, interval(3, nothing, Vec::new()));
+    books.ledger().flush(DURABLE_WAIT).unwrap();
+    let cost = |request| RequestCost::read(&books.ledger().entry_by_id(cost_id(request_id(request))).unwrap().unwrap());
+    let (first, second) = (cost(1).unwrap(), cost(2).unwrap());
+    assert!(first.sum().machine_ns == SECOND / 8 * 3 && second.sum().machine_ns == SECOND / 8);
+    assert_eq!(second.wasted(), second.attributed(), "computed again");
+    let report = verify_costs(books.ledger()).unwrap();
+    assert_eq!((report.requests, report.in_progress, report.in_progress_uj), (2, Nano::ZERO, 0));
+}
+
+#[test]
+fn what_a_crash_leaves_in_progress_is_idle() {
+    let plant = plant(Bounds::default());
+    let books = &plant.books;
+    let mut first = accountant(books);
+    let usage = Usage { busy: vec![(Taker::Request(holder(1), 0), SECOND / 4)], ended: Vec::new() };
+    post(books, &mut first, interval(0, usage, Vec::new()));
+    books.ledger().flush(DURABLE_WAIT).unwrap();
+    assert!(verify_costs(books.ledger()).unwrap().in_progress > Nano::ZERO);
+    drop(first);
+    let _ = accountant(books);
+    let report = verify_costs(books.ledger()).unwrap();
+    assert_eq!((report.in_progress, report.in_progress_uj), (Nano::ZERO, 0));
+    assert_eq!(report.idle, report.plant);
+    books.ledger().verify().unwrap();
+}
+
+#[test]
+fn a_sheet_is_a_version_when_it_changes() {
+    let plant = plant(Bounds::default());
+    let mut sheet = PlantSheet::example(&Currency::of("USD").unwrap());
+    assert_eq!(plant.books.take_plant_sheet(&sheet, NOW).unwrap(), 1);
+    assert_eq!(plant.books.take_plant_sheet(&sheet, NOW + 1).unwrap(), 1);
+    sheet.idle_watts = crate::plant::Milli(9_000);
+    assert_eq!(plant.books.take_plant_sheet(&sheet, NOW + 2).unwrap(), 2);
+}
+
+#[test]
+fn a_cost_that_was_tampered_with_is_found() {
+    // Another amount in the detail than in the legs.
+    let detail = PlantInterval {
+        from_ms: NOW,
+        to_ms: NOW + 1000,
+        idle: CostLine { standing: Nano(5), ..CostLine::default() },
+        ..PlantInterval::default()
+    };
+    let plant = plant(Bounds::default());
+    let mut accountant = accountant(&plant.books);
+    post(&plant.books, &mut accountant, interval(0, Usage::default(), Vec::new()));
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    let entries = plant.books.ledger().entries(1, 1000).unwrap();
+    let legs = entries.iter().rev().find_map(|entry| PlantInterval::read(entry).map(|_| entry.legs.clone())).unwrap();
+    let post = Command::Post { id: request_id(9), kind: detail::entry_kind::ACCRUED, legs, detail: detail.pack() };
+    plant.books.ledger().submit(&Batch { at_ms: NOW, commands: vec![post] }).unwrap();
+    plant.books.ledger().flush(DURABLE_WAIT).unwrap();
+    assert!(
+        matches!(verify_costs(plant.books.ledger()), Err(CostFault::Entry { what, .. }) if what.contains("idle and used"))
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Intervals with any use: the whole adds up in the entries, in the balances and in the roll-ups.
+    #[test]
+    fn costs_add_up_whatever_happens(
+        seconds in proptest::collection::vec(
+            (proptest::collection::vec((0..6_u64, 0..4_usize, 0..400_000_000_u64), 0..8), 0..3_u8, any::<bool>()), 1..20,
+        ),
+    ) {
+        let plant = plant(Bounds::default());
+        let books = &plant.books;
+        let mut accountant = accountant(books);
+        let (mut under_way, mut next) = (false, 0);
+        for (second, (busy, open, ends)) in (0..).zip(seconds) {
+            let mut usage = Usage::default();
+            if under_way {
+                let takers = if ends { vec![(holder(next), 1, 3), (holder(next + 1), 2, 4)] } else { Vec::new() };
+                usage.ended.push(Ended { line: 0, takers });
+            }
+            for (request, purpose, ns) in busy {
+                usage.busy.push((Taker::Request(holder(next + request), purpose), ns));
+            }
+            under_way = open > 0;
+            if under_way {
+                usage.busy.push((Taker::UnderWay(0), u64::from(open) * 1_000_000));
+            }
+            let done = if ends { (next..next + 3).map(finished).collect() } else { Vec::new() };
+            next += if ends { 3 } else { 0 };
+            post(books, &mut accountant, interval(second, usage, done));
+        }
+        books.ledger().flush(DURABLE_WAIT).unwrap();
+        let report = verify_costs(books.ledger()).unwrap();
+        prop_assert_eq!(report.plant.0, report.idle.0 + report.attributed.0 + report.in_progress.0);
+        prop_assert_eq!(report.plant_uj, report.idle_uj + report.attributed_uj + report.in_progress_uj);
+        prop_assert_eq!(balances(books, AccountKind::Contra), -report.plant.0);
+        prop_assert_eq!(balances(books, AccountKind::Idle), report.idle.0);
+        prop_assert_eq!(balances(books, AccountKind::Cost), report.attributed.0 + report.in_progress.0);
+        let hours = rollup::plant_hours(books.ledger(), 0, NOW * 2).unwrap();
+        prop_assert_eq!(hours.values().map(|sums| sums.total().0).sum::<i64>(), report.plant.0);
+        let days = rollup::cost_days(books.ledger(), 0, NOW * 2).unwrap();
+        prop_assert_eq!(days.iter().map(|row| row.sums.attributed().0).sum::<i64>(), report.attributed.0);
+        let hourly = rollup::cost_hours(books.ledger(), 0, NOW * 2).unwrap();
+        prop_assert_eq!(hourly.iter().map(|row| row.sums.sum().energy_uj.cast_signed()).sum::<i64>(), report.attributed_uj);
+        books.ledger().verify().unwrap();
+    }
+}
