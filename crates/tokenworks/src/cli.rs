@@ -109,6 +109,9 @@ pub enum Command {
     /// Tokens by kind and revenue, by customer, model and tag
     #[command(after_help = "Example:\n  tokenworks report --from 2026-11-01 --to 2026-11-30 --by customer,model")]
     Report(books::Report),
+    /// Show the plant sheet, by which costs are reckoned
+    #[command(subcommand)]
+    Plant(books::Plant),
     /// Verify, export, back up and restore the ledger
     #[command(subcommand)]
     Ledger(books::Ledger),

@@ -1,15 +1,12 @@
 //! Whether costs add up: every interval's cost is idle or in progress, every request's cost comes out of what is in progress,
 //! and at the end all that the plant cost is idle, in progress or attributed.
 
-use ledger::{Entry, Ledger, StoreError};
+use ledger::{Entry, StoreError, StoreSpec};
 use serde::Serialize;
 
 use super::cost_detail::{CostLine, PlantInterval, RequestCost};
 use super::detail::entry_kind;
 use crate::Nano;
-
-/// Entries read at a time.
-const PAGE: u32 = 1_000;
 
 /// What was found right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -62,23 +59,14 @@ pub enum CostFault {
     },
 }
 
-/// Checks the costs of all entries, each against what it posts, and the whole.
+/// Checks the costs of all entries of a store, each against what it posts, and the whole. A server may have it in use.
 ///
 /// # Errors
 /// The first fault.
-pub fn verify_costs(ledger: &Ledger) -> Result<CostReport, CostFault> {
+pub fn verify_costs(store: &StoreSpec) -> Result<CostReport, CostFault> {
     let mut audit = Audit::default();
-    let mut from = 1;
-    loop {
-        let page = ledger.entries(from, PAGE)?;
-        for entry in &page {
-            audit.entry(entry)?;
-        }
-        match page.last() {
-            Some(last) => from = last.seq.saturating_add(1),
-            None => return audit.end(),
-        }
-    }
+    ledger::each_entry(store, |entry| audit.entry(entry))?;
+    audit.end()
 }
 
 #[derive(Default)]

@@ -39,6 +39,12 @@ pub(super) struct Plant {
     folder: TempDir,
 }
 
+impl Plant {
+    fn store(&self) -> StoreSpec {
+        StoreSpec::Sqlite(self.folder.path().join("books.db"))
+    }
+}
+
 fn settings(path: &Path) -> Settings {
     Settings {
         store: StoreSpec::Sqlite(path.to_owned()),

@@ -411,10 +411,14 @@ pub enum By {
 #[derive(Debug, Subcommand)]
 pub enum Ledger {
     /// Recompute the chain of hashes, all balances, roll-ups, and that debits equal credits
-    #[command(after_help = "Examples:\n  tokenworks ledger verify\n  tokenworks ledger verify backup.db --json")]
+    #[command(after_help = "Examples:\n  tokenworks ledger verify\n  tokenworks ledger verify --costs\n  \
+        tokenworks ledger verify backup.db --json")]
     Verify {
         /// A backup [default: the ledger of this data folder, which a server may have in use]
         file: Option<PathBuf>,
+        /// Also that all that the plant cost is idle, in progress or attributed to requests, to the nano-unit and microjoule
+        #[arg(long)]
+        costs: bool,
         /// Print as JSON
         #[arg(long)]
         json: bool,
@@ -434,6 +438,21 @@ pub enum Ledger {
     Restore {
         /// The backup
         from: PathBuf,
+    },
+}
+
+/// `plant`
+#[derive(Subcommand, Debug)]
+pub enum Plant {
+    /// Print an example sheet, to be changed and named by plant.sheet_file
+    #[command(after_help = "Example:\n  tokenworks plant example > plant.toml")]
+    Example,
+    /// Check the configured sheet and print what the plant costs by it
+    #[command(after_help = "Example:\n  tokenworks plant show")]
+    Show {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 

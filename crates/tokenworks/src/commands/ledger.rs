@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use ::ledger::{Fault, Format, Report, StoreError, StoreSpec};
+use economics::books::{CostFault, CostReport, verify_costs};
 use economics::focus::{self, ExportError, Selection};
 use economics::rollup::Rollup;
 use economics::window::from_rfc3339;
@@ -22,21 +23,31 @@ use crate::output::grouped;
 /// What is wrong with the ledger, or why it cannot be read or written.
 pub fn run(context: &Context, command: &Ledger) -> Result<()> {
     match command {
-        Ledger::Verify { file, json } => verify(context, file.as_deref(), *json),
+        Ledger::Verify { file, costs, json } => verify(context, file.as_deref(), (*costs, *json)),
         Ledger::Export(args) => export(context, args),
         Ledger::Backup { to } => backup(context, to),
         Ledger::Restore { from } => restore(context, from),
     }
 }
 
-fn verify(context: &Context, file: Option<&Path>, json: bool) -> Result<()> {
+fn verify(context: &Context, file: Option<&Path>, (costs, json): (bool, bool)) -> Result<()> {
     let spec = match file {
         Some(file) if file.is_file() => StoreSpec::Sqlite(file.to_owned()),
         Some(file) => return Err(Error::failure(format!("there is no file {}", file.display()))),
         None => books::existing(context)?,
     };
     let report = ::ledger::verify(&spec, Some(&Rollup)).map_err(|fault| faulty(&fault))?;
-    show(context, &report, json)
+    let costs = if costs { Some(verify_costs(&spec).map_err(wrong_costs)?) } else { None };
+    show(context, &report, costs.as_ref(), json)
+}
+
+fn wrong_costs(fault: CostFault) -> Error {
+    match fault {
+        CostFault::Store(error) => Error::failure("the ledger cannot be read").because(error),
+        fault => Error::failure("the costs in the ledger do not add up")
+            .because(fault)
+            .hint("the ledger itself is right: what was posted is what was meant; tell its makers which entry it is"),
+    }
 }
 
 fn faulty(fault: &Fault) -> Error {
@@ -61,14 +72,14 @@ fn faulty(fault: &Fault) -> Error {
     )
 }
 
-fn show(context: &Context, report: &Report, json: bool) -> Result<()> {
+fn show(context: &Context, report: &Report, costs: Option<&CostReport>, json: bool) -> Result<()> {
     let Report { entries, accounts, holds, documents, tallies, heads } = report;
     let hex = |hash: &[u8; 32]| crate::catalogue::hex(hash);
     if json {
         let heads: Vec<_> = heads.iter().map(|(writer, hash)| json!({"writer": writer, "hash": hex(hash)})).collect();
         return context.output.json(&json!({
             "entries": entries, "accounts": accounts, "holds": holds, "documents": documents, "tallies": tallies,
-            "heads": heads,
+            "heads": heads, "costs": costs,
         }));
     }
     context.output.line(
@@ -85,7 +96,28 @@ fn show(context: &Context, report: &Report, json: bool) -> Result<()> {
         context.output.line(format_args!("  {name:<11} {}", grouped(*count)))?;
     }
     // Who keeps these can show later that nothing before was changed.
-    heads.iter().try_for_each(|(writer, hash)| context.output.line(format_args!("  head {writer:<6} {}", hex(hash))))
+    heads
+        .iter()
+        .try_for_each(|(writer, hash)| context.output.line(format_args!("  head {writer:<6} {}", hex(hash))))?;
+    costs.map_or(Ok(()), |costs| show_costs(context, costs))
+}
+
+/// Costs and energy, and that their parts are the whole.
+fn show_costs(context: &Context, costs: &CostReport) -> Result<()> {
+    let CostReport { intervals, requests, plant, idle, attributed, in_progress, .. } = costs;
+    let counts = format!("{} intervals, {} requests", grouped(*intervals), grouped(*requests));
+    context.output.line(format_args!("The costs are right ({counts}): attributed + in progress + idle = plant."))?;
+    let joules = |uj: i64| format!("{}.{:06} J", uj / 1_000_000, uj.rem_euclid(1_000_000));
+    for (name, money, uj) in [
+        ("attributed", attributed, costs.attributed_uj),
+        ("in progress", in_progress, costs.in_progress_uj),
+        ("idle", idle, costs.idle_uj),
+        ("plant", plant, costs.plant_uj),
+    ] {
+        let money = money.to_string();
+        context.output.line(format_args!("  {name:<11} {money:>18} {:>24}", joules(uj)))?;
+    }
+    Ok(())
 }
 
 fn export(context: &Context, args: &Export) -> Result<()> {

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod ledger;
 pub mod perplexity;
 pub mod plans;
+pub mod plant;
 pub mod prices;
 pub mod pull;
 pub mod quantize;

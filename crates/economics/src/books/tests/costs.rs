@@ -103,7 +103,7 @@ fn a_request_bears_its_busy_time_and_the_rest_is_idle() {
     // 20 W for a quarter of a second at 0.15 a kWh: 5 J x 0.15 / 3.6e6 J = 208 nano-units.
     assert_eq!(first.sum().marginal, Nano(208));
     assert_eq!(first.context.organisation, "org1");
-    let report = verify_costs(books.ledger()).unwrap();
+    let report = verify_costs(&plant.store()).unwrap();
     assert_eq!((report.intervals, report.requests, report.in_progress), (2, 2, Nano::ZERO));
     assert_eq!(balances(books, AccountKind::Contra), -report.plant.0);
     books.ledger().verify().unwrap();
@@ -134,7 +134,7 @@ fn a_step_over_the_border_is_borne_by_those_it_worked_for() {
     let (first, second) = (cost(1).unwrap(), cost(2).unwrap());
     assert!(first.sum().machine_ns == SECOND / 8 * 3 && second.sum().machine_ns == SECOND / 8);
     assert_eq!(second.wasted(), second.attributed(), "computed again");
-    let report = verify_costs(books.ledger()).unwrap();
+    let report = verify_costs(&plant.store()).unwrap();
     assert_eq!((report.requests, report.in_progress, report.in_progress_uj), (2, Nano::ZERO, 0));
 }
 
@@ -146,10 +146,10 @@ fn what_a_crash_leaves_in_progress_is_idle() {
     let usage = Usage { busy: vec![(Taker::Request(holder(1), 0), SECOND / 4)], ended: Vec::new() };
     post(books, &mut first, interval(0, usage, Vec::new()));
     books.ledger().flush(DURABLE_WAIT).unwrap();
-    assert!(verify_costs(books.ledger()).unwrap().in_progress > Nano::ZERO);
+    assert!(verify_costs(&plant.store()).unwrap().in_progress > Nano::ZERO);
     drop(first);
     let _ = accountant(books);
-    let report = verify_costs(books.ledger()).unwrap();
+    let report = verify_costs(&plant.store()).unwrap();
     assert_eq!((report.in_progress, report.in_progress_uj), (Nano::ZERO, 0));
     assert_eq!(report.idle, report.plant);
     books.ledger().verify().unwrap();
@@ -184,7 +184,7 @@ fn a_cost_that_was_tampered_with_is_found() {
     plant.books.ledger().submit(&Batch { at_ms: NOW, commands: vec![post] }).unwrap();
     plant.books.ledger().flush(DURABLE_WAIT).unwrap();
     assert!(
-        matches!(verify_costs(plant.books.ledger()), Err(CostFault::Entry { what, .. }) if what.contains("idle and used"))
+        matches!(verify_costs(&plant.store()), Err(CostFault::Entry { what, .. }) if what.contains("idle and used"))
     );
 }
 
@@ -219,7 +219,7 @@ proptest! {
             post(books, &mut accountant, interval(second, usage, done));
         }
         books.ledger().flush(DURABLE_WAIT).unwrap();
-        let report = verify_costs(books.ledger()).unwrap();
+        let report = verify_costs(&plant.store()).unwrap();
         prop_assert_eq!(report.plant.0, report.idle.0 + report.attributed.0 + report.in_progress.0);
         prop_assert_eq!(report.plant_uj, report.idle_uj + report.attributed_uj + report.in_progress_uj);
         prop_assert_eq!(balances(books, AccountKind::Contra), -report.plant.0);

@@ -1,0 +1,75 @@
+//! `plant`: the sheet by which costs are reckoned.
+
+use economics::plant::{Plant as Rates, PlantSheet, Source};
+use serde_json::json;
+
+use super::Context;
+use crate::books::now_ms;
+use crate::cli::books::Plant;
+use crate::error::{Error, Result};
+use crate::output::table;
+use crate::plant;
+
+/// Atto-units per second in one unit of the currency per hour.
+const ATTO_PER_SECOND: u128 = 1_000_000_000_000_000_000 / 3_600;
+
+/// Runs `plant`.
+///
+/// # Errors
+/// The configured sheet cannot be used.
+pub fn run(context: &Context, command: &Plant) -> Result<()> {
+    match command {
+        Plant::Example => example(context),
+        Plant::Show { json } => show(context, *json),
+    }
+}
+
+fn example(context: &Context) -> Result<()> {
+    let sheet = PlantSheet::example(&context.settings.books.currency);
+    let text = toml::to_string(&sheet).map_err(|e| Error::failure("the example cannot be written").because(e))?;
+    context.output.text(format!(
+        "# Plant sheet for tokenworks. Every figure is an example: put your own in.\n\
+         # Amounts are in {}; a server takes the sheet that plant.sheet_file names when it starts.\n{text}",
+        context.settings.books.currency.code
+    ))
+}
+
+fn show(context: &Context, as_json: bool) -> Result<()> {
+    let sheet = plant::sheet(context)?;
+    let wrong = |e: economics::Invalid| Error::usage("the plant sheet cannot be used").because(e);
+    let rates = Rates::new(sheet.clone()).map_err(wrong)?.rates(now_ms()).map_err(wrong)?;
+    let standing = Source::ALL.into_iter().filter(|source| *source != Source::Power);
+    let per_hour: Vec<(Source, String)> =
+        standing.map(|source| (source, hourly(rates.atto_per_second(source)))).collect();
+    if as_json {
+        let standing: serde_json::Map<_, _> =
+            per_hour.iter().map(|(source, text)| (source.as_str().to_owned(), json!(text))).collect();
+        return context.output.json(&json!({
+            "example": sheet.is_example(), "sheet": sheet, "standing_per_hour": standing, "per_kwh": rates.per_kwh,
+        }));
+    }
+    let mut rows = vec![vec!["SOURCE".to_owned(), "PER HOUR".to_owned()]];
+    rows.extend(per_hour.into_iter().map(|(source, text)| vec![source.as_str().to_owned(), text]));
+    if sheet.is_example() {
+        context.output.line(
+            "These are example figures: `tokenworks plant example > plant.toml`, put your own in, and name the",
+        )?;
+        context.output.line("file by plant.sheet_file.")?;
+    }
+    context.output.text(format!(
+        "{}power: {} W idle to {} W, PUE {}, {} a kWh now, {} g CO2e a kWh; amounts in {}\n",
+        table(&rows),
+        sheet.idle_watts,
+        sheet.full_watts,
+        sheet.pue,
+        rates.per_kwh,
+        sheet.carbon_g_per_kwh,
+        context.settings.books.currency.code
+    ))
+}
+
+/// Six decimals, rounded to the nearest.
+fn hourly(atto_per_second: u128) -> String {
+    let micro = (atto_per_second.saturating_mul(1_000_000) + ATTO_PER_SECOND / 2) / ATTO_PER_SECOND;
+    format!("{}.{:06}", micro / 1_000_000, micro % 1_000_000)
+}
