@@ -32,8 +32,16 @@ pub struct CostingConfig {
     pub sampler: Sampler,
     /// The clock at which the sampler was made: nanoseconds count from there.
     pub started: Instant,
-    /// What holds power below a cap, and what tells the engines of it.
-    pub cap: Option<(PowerCap, Box<dyn Fn(u32) + Send>)>,
+    /// What holds power below a cap.
+    pub cap: Option<Cap>,
+}
+
+/// A cap of the plant's power.
+pub struct Cap {
+    /// What corrects the limit.
+    pub cap: PowerCap,
+    /// Tells the engines of it: for how many thousandths of the time they may compute.
+    pub tell: Box<dyn Fn(u32) + Send>,
 }
 
 /// Keeps costs until it is dropped.
@@ -126,7 +134,7 @@ struct Keeper {
     accountant: Accountant,
     sampler: Sampler,
     started: Instant,
-    cap: Option<(PowerCap, Box<dyn Fn(u32) + Send>)>,
+    cap: Option<Cap>,
     intervals: Intervals,
     /// The end of the last interval, by the calendar.
     last_ms: i64,
@@ -168,7 +176,7 @@ impl Keeper {
         let usage = self.usage();
         let now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let energy = self.sampler.sample(now_ns, usage.busy_ns()).unwrap_or_else(|| nothing(&self.sampler));
-        if let Some((cap, tell)) = &mut self.cap {
+        if let Some(Cap { cap, tell }) = &mut self.cap {
             tell(cap.correct(&energy));
         }
         let from_ms = self.last_ms;

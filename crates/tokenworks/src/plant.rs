@@ -9,7 +9,7 @@ use economics::books::costs::Accountant;
 use economics::plant::{Plant, PlantSheet};
 use engine::DutyLimit;
 use metering::energy::{PowerCap, PowerRange, Sampler};
-use service::{Costing, CostingConfig};
+use service::{Cap, Costing, CostingConfig};
 
 use crate::books::now_ms;
 use crate::commands::Context;
@@ -69,7 +69,7 @@ pub fn cost(context: &Context, books: &Arc<Books>) -> Result<(Costing, DutyLimit
     let cap = cap.transpose().map_err(|e| wrong(e.to_string()))?.map(|cap| {
         duty.set(cap.permille());
         let duty = duty.clone();
-        (cap, Box::new(move |permille| duty.set(permille)) as Box<dyn Fn(u32) + Send>)
+        Cap { cap, tell: Box::new(move |permille| duty.set(permille)) }
     });
     let plant = Plant::new(sheet).map_err(|e| wrong(e.to_string()))?;
     let accountant = Accountant::open(books, (plant, version), now_ms()).map_err(|e| untaken(chain(&e)))?;
