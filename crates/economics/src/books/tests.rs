@@ -8,6 +8,7 @@ mod contention;
 mod crash;
 mod focus;
 mod fresh;
+mod income;
 mod invoices;
 #[cfg(unix)]
 mod several;
