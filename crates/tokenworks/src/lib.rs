@@ -81,6 +81,7 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
         Command::Keys(command) => commands::keys::run(&context, command),
         Command::Plans(command) => commands::plans::run(&context, command),
         Command::Prices(command) => commands::prices::run(&context, command),
+        Command::Plan(args) => commands::plan::run(&context, args),
         Command::Report(args) => commands::report::run(&context, args),
         Command::Ledger(command) => commands::ledger::run(&context, command),
         Command::Serve(args) => commands::serve::serve(&context, args),

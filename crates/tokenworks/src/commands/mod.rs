@@ -10,6 +10,7 @@ pub mod input;
 pub mod keys;
 pub mod ledger;
 pub mod perplexity;
+pub mod plan;
 pub mod plans;
 pub mod prices;
 pub mod pull;
@@ -17,6 +18,7 @@ pub mod quantize;
 pub mod report;
 pub mod run;
 pub mod serve;
+pub mod statement;
 pub mod tokenize;
 
 use crate::catalogue::{Catalogue, ModelRef};
