@@ -10,6 +10,7 @@
 pub mod books;
 pub mod directory;
 pub mod focus;
+pub mod income;
 pub mod invalid;
 pub mod invoice;
 pub mod limits;

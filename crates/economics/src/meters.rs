@@ -78,6 +78,14 @@ impl Quantities {
         }
     }
 
+    /// Adds `more` to it, meter by meter.
+    pub fn add(&mut self, more: &Self) {
+        for meter in Meter::ALL {
+            let count = self.get_mut(meter);
+            *count = count.saturating_add(more.get(meter));
+        }
+    }
+
     /// All prompt tokens.
     #[must_use]
     pub fn input(&self) -> u64 {

@@ -4,6 +4,7 @@
 mod acts;
 mod costs;
 mod keys;
+mod margins;
 mod statement;
 mod usage;
 
@@ -20,6 +21,7 @@ use keys::{CREDITS, DAYS, INVOICE, Key, USAGE};
 
 pub(crate) use acts::{ActSubject, acts_of, last_alerts};
 pub use costs::{CostRow, CostSums, PlantSums, cost_days, cost_hours, plant_hours};
+pub use margins::{CostGroups, MarginRow, grouped_costs};
 pub use statement::{Credit, InvoiceLine, InvoiceModel, Statement, credits, statement, windows};
 pub use usage::{GroupBy, MAX_REPORT_DAYS, MAX_REPORT_ROWS, UsageRow, grouped_report, report, usage};
 

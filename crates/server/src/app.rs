@@ -197,12 +197,13 @@ pub(crate) fn unix_seconds() -> u64 {
 
 /// Administration.
 fn admin() -> Router<Arc<App>> {
-    use routes::admin::{alerts, audit, keys, ledger, models, money, records, report};
+    use routes::admin::{alerts, audit, keys, ledger, models, money, records, report, statement};
     Router::new()
         .route("/alerts", get(alerts::list))
         .route("/webhook/test", post(alerts::test))
         .route("/audit", get(audit::audit))
         .route("/report", get(report::report))
+        .route("/statement", get(statement::statement))
         .route("/verify", get(ledger::verify))
         .route("/export", get(ledger::export))
         .route("/backup", post(ledger::backup))
@@ -230,6 +231,9 @@ pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
         .route("/v1/models", get(routes::models::list))
         .route("/v1/models/{*id}", get(routes::models::one))
         .merge(routes::billing::routes())
+        .route("/v1/costs", get(routes::admin::costs::costs))
+        .route("/v1/costs/{id}", get(routes::admin::costs::cost))
+        .route("/v1/margins", get(routes::admin::costs::margins))
         .nest("/admin/v1", admin())
         .route("/admin/claim/{token}", get(routes::claim::page).post(routes::claim::take))
         .route("/tokenize", post(routes::tokenize::tokenize))

@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod books;
+pub mod plan;
 
 use std::path::PathBuf;
 
@@ -106,12 +107,20 @@ pub enum Command {
     /// Prices of models
     #[command(subcommand)]
     Prices(books::Prices),
-    /// Tokens by kind and revenue, by customer, model and tag
-    #[command(after_help = "Example:\n  tokenworks report --from 2026-11-01 --to 2026-11-30 --by customer,model")]
+    /// Tokens by kind and revenue, by customer, model and tag; the plant's income statement
+    #[command(after_help = "Examples:\n  tokenworks report --from 2026-11-01 --to 2026-11-30 --by customer,model\n  \
+        tokenworks report --statement --from 2026-11-01 --to 2026-11-30 --compare-from 2026-10-01 --compare-to 2026-10-31")]
     Report(books::Report),
     /// Show the plant sheet, by which costs are reckoned
     #[command(subcommand)]
     Plant(books::Plant),
+    /// What tokens cost and bring at a load, mix, price and utilisation; break-even, scale, one more machine
+    #[command(
+        after_help = "Examples:\n  tokenworks plan --tokens-per-second 60 --input \"0.50 per 1M\" --output \"1.50 per 1M\"\n  \
+        tokenworks plan --gflop-per-token 350 --peak-tflops 312 --share 0.4 --price \"10 per 1M\" --rent-per-hour 2.50 --load 200\n\n\
+        Figures of the plant that are not given come from the sheet in --plant, or from an example, which the output says."
+    )]
+    Plan(Box<plan::Plan>),
     /// Verify, export, back up and restore the ledger
     #[command(subcommand)]
     Ledger(books::Ledger),

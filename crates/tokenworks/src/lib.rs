@@ -82,6 +82,7 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
         Command::Keys(command) => commands::keys::run(&context, command),
         Command::Plans(command) => commands::plans::run(&context, command),
         Command::Prices(command) => commands::prices::run(&context, command),
+        Command::Plan(args) => commands::plan::run(&context, args),
         Command::Report(args) => commands::report::run(&context, args),
         Command::Plant(command) => commands::plant::run(&context, command),
         Command::Ledger(command) => commands::ledger::run(&context, command),

@@ -9,6 +9,7 @@ mod costs;
 mod crash;
 mod focus;
 mod fresh;
+mod income;
 mod invoices;
 #[cfg(unix)]
 mod several;

@@ -84,10 +84,7 @@ impl CostSums {
     /// Adds `other` to it.
     pub fn add(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
-        for meter in Meter::ALL {
-            let sum = self.quantities.get_mut(meter);
-            *sum = sum.saturating_add(other.quantities.get(meter));
-        }
+        self.quantities.add(&other.quantities);
         for (line, more) in self.lines.iter_mut().zip(&other.lines) {
             line.add(more);
         }

@@ -9,6 +9,7 @@ mod books;
 mod claim;
 mod client;
 mod conditions;
+mod costs;
 mod desk;
 mod fields;
 mod idempotency;

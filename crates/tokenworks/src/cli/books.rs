@@ -389,6 +389,15 @@ pub struct Report {
     /// What gets rows of its own
     #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "customer,model,tag")]
     pub by: Vec<By>,
+    /// The plant's income statement: revenue, cost by source, idle, margin, per 1M tokens, energy, utilisation
+    #[arg(long, conflicts_with = "by")]
+    pub statement: bool,
+    /// Also tell where the change from another period came from, whose first day this is
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "statement", requires = "compare_to")]
+    pub compare_from: Option<String>,
+    /// Last day of that period
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "compare_from")]
+    pub compare_to: Option<String>,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,

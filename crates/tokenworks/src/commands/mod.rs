@@ -10,6 +10,7 @@ pub mod input;
 pub mod keys;
 pub mod ledger;
 pub mod perplexity;
+pub mod plan;
 pub mod plans;
 pub mod plant;
 pub mod prices;
@@ -18,6 +19,7 @@ pub mod quantize;
 pub mod report;
 pub mod run;
 pub mod serve;
+pub mod statement;
 pub mod tokenize;
 
 use crate::catalogue::{Catalogue, ModelRef};

@@ -4,7 +4,7 @@ use economics::rollup::MAX_REPORT_DAYS;
 use economics::window::from_rfc3339;
 use serde_json::Value;
 
-use super::Context;
+use super::{Context, statement};
 use crate::books::now_ms;
 use crate::cli::books::{By, Report};
 use crate::desk::Books;
@@ -18,25 +18,31 @@ const DAY_S: i64 = 86_400;
 /// # Errors
 /// The books' refusal.
 pub fn run(context: &Context, args: &Report) -> Result<()> {
-    let mut query = span(args.from.as_deref(), args.to.as_deref())?;
+    if args.statement {
+        return statement::run(context, args);
+    }
+    let mut query = span(("--from", args.from.as_deref()), ("--to", args.to.as_deref()))?;
     query.push(format!("group_by={}", args.by.iter().copied().map(field).collect::<Vec<_>>().join(",")));
     let answer = Books::open(context, false)?.get(&format!("/report?{}", query.join("&")))?;
     if args.json { context.output.json(&answer) } else { context.output.text(shown(&answer, &args.by)) }
 }
 
-/// The parameters of the span from the first day to the last one.
-fn span(from: Option<&str>, to: Option<&str>) -> Result<Vec<String>> {
-    let start_s = from.map(|day| seconds("--from", day)).transpose()?;
-    let end_s = to.map(|day| seconds("--to", day)).transpose()?.map(|start_s| start_s.saturating_add(DAY_S));
+/// The parameters of the span from the first day to the last one, each with the option that names it.
+pub(super) fn span(
+    (from_option, from): (&str, Option<&str>),
+    (to_option, to): (&str, Option<&str>),
+) -> Result<Vec<String>> {
+    let start_s = from.map(|day| seconds(from_option, day)).transpose()?;
+    let end_s = to.map(|day| seconds(to_option, day)).transpose()?.map(|start_s| start_s.saturating_add(DAY_S));
     if let (Some(from), Some(start_s)) = (from, start_s) {
         let days = end_s.unwrap_or(now_ms() / 1000).saturating_sub(start_s).div_euclid(DAY_S);
         if days < 0 || end_s == Some(start_s) {
-            return Err(Error::usage(format!("--from {from} is after --to {}", to.unwrap_or("(today)")))
-                .hint("name the first day by --from and the last one by --to"));
+            return Err(Error::usage(format!("{from_option} {from} is after {to_option} {}", to.unwrap_or("(today)")))
+                .hint(format!("name the first day by {from_option} and the last one by {to_option}")));
         }
         if days > MAX_REPORT_DAYS {
-            return Err(Error::usage(format!("--from {from} is more than {MAX_REPORT_DAYS} days before the last day"))
-                .hint("begin later, or name an earlier last day by --to"));
+            let problem = format!("{from_option} {from} is more than {MAX_REPORT_DAYS} days before the last day");
+            return Err(Error::usage(problem).hint(format!("begin later, or name an earlier last day by {to_option}")));
         }
     }
     let start = start_s.map(|start_s| format!("start_time={start_s}"));
@@ -104,6 +110,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_option_and_the_fix() {
+        let span = |from, to| span(("--from", from), ("--to", to));
         assert_eq!(span(Some("1970-01-02"), Some("1970-01-02")).unwrap(), ["start_time=86400", "end_time=172800"]);
         assert_eq!(span(None, None).unwrap(), [""; 0]);
         for (from, to, part) in [

@@ -11,6 +11,7 @@ mod files;
 mod fleet;
 #[cfg(unix)]
 mod journal;
+mod plan;
 mod quantize;
 mod serving;
 mod state_space;

@@ -7,12 +7,14 @@
 pub(crate) mod alerts;
 pub(crate) mod audit;
 mod condition;
+pub(crate) mod costs;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod models;
 pub(crate) mod money;
 pub(crate) mod records;
 pub(crate) mod report;
+pub(crate) mod statement;
 
 use std::sync::Arc;
 

@@ -66,7 +66,7 @@ pub(crate) async fn report(State(app): State<Arc<App>>, Extension(caller): Exten
 }
 
 /// Whole days, in Unix seconds.
-fn span(query: &mut Query) -> Result<(i64, i64), ApiError> {
+pub(super) fn span(query: &mut Query) -> Result<(i64, i64), ApiError> {
     let expected = "Unix seconds";
     let end: Option<i64> = query.integer("end_time", expected, 0..=LATEST_S)?;
     let end = end.unwrap_or_else(|| unix_ms() / 1000 + 1);
@@ -81,12 +81,15 @@ fn span(query: &mut Query) -> Result<(i64, i64), ApiError> {
     Ok((from, to))
 }
 
+/// The date of a time in UTC.
+pub(super) fn date(at_ms: i64) -> String {
+    to_rfc3339(at_ms).chars().take_while(|c| *c != 'T').collect()
+}
+
 fn row_json(row: &UsageRow, by: GroupBy) -> Result<Value, ApiError> {
     let mut fields = Map::new();
     if by.day {
-        // The date of a time in UTC.
-        let day: String = to_rfc3339(row.from_ms).chars().take_while(|c| *c != 'T').collect();
-        fields.insert("day".into(), day.into());
+        fields.insert("day".into(), date(row.from_ms).into());
     }
     let names = [
         ("organisation", by.organisation, &row.organisation),
