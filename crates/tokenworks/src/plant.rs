@@ -26,22 +26,34 @@ pub fn sheet(context: &Context) -> Result<PlantSheet> {
     let Some(file) = &context.settings.plant.sheet_file else {
         return Ok(PlantSheet::example(&context.settings.books.currency));
     };
-    let wrong =
-        |cause: String| Error::usage(format!("the plant sheet {} cannot be used", file.display())).because(cause);
-    let text = read(file).map_err(|e| {
-        Error::usage(format!("cannot read {}", file.display()))
-            .because(e)
-            .hint("plant.sheet_file names a file that `tokenworks plant example` shows the form of")
-    })?;
-    let table: toml::Table = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-    let value = serde_json::to_value(table).map_err(|e| wrong(e.to_string()))?;
-    let sheet = PlantSheet::read(value)
-        .map_err(|e| wrong(e.to_string()).hint("`tokenworks plant example` shows a whole sheet"))?;
+    let sheet = read_sheet(file)?;
     if sheet.from > now_ms() {
-        return Err(wrong("plant.from lies in the future".to_owned())
+        return Err(unusable(file)
+            .because("plant.from lies in the future")
             .hint("keep the sheet that is in force until then; a server takes its sheet when it starts"));
     }
     Ok(sheet)
+}
+
+/// The sheet in a file, whose fields stand at its top or in a table `[plant]`.
+///
+/// # Errors
+/// The file cannot be read, or the sheet has a field that cannot be.
+pub fn read_sheet(file: &Path) -> Result<PlantSheet> {
+    let text = read(file).map_err(|e| {
+        Error::usage(format!("cannot read {}", file.display()))
+            .because(e)
+            .hint("name a file of the form that `tokenworks plant example` shows")
+    })?;
+    let mut table: toml::Table = toml::from_str(&text).map_err(|e| unusable(file).because(e))?;
+    let fields = table.remove("plant").unwrap_or(toml::Value::Table(table));
+    let value = serde_json::to_value(fields).map_err(|e| unusable(file).because(e))?;
+    PlantSheet::read(value)
+        .map_err(|e| unusable(file).because(e).hint("`tokenworks plant example` shows a whole sheet"))
+}
+
+fn unusable(file: &Path) -> Error {
+    Error::usage(format!("the plant sheet {} cannot be used", file.display()))
 }
 
 fn read(file: &Path) -> std::io::Result<String> {

@@ -84,7 +84,7 @@ pub struct Price {
 /// What the plant costs, where it is not as its sheet says. Options that take its place are named as it names its fields.
 #[derive(Args, Debug)]
 pub struct Plant {
-    /// File with a table [plant], of which each machine is one [default: an example]
+    /// File with a plant sheet, of which each machine is one [default: that of plant.sheet_file, or an example]
     #[arg(long, value_name = "FILE")]
     pub plant: Option<PathBuf>,
     /// Rent of a machine, in place of the sheet's equipment

@@ -45,7 +45,8 @@ struct ImpliedRent {
 /// An option that cannot be, by its name; a plant sheet that cannot be read.
 pub fn run(context: &Context, args: &cli::Plan) -> Result<()> {
     let currency = &context.settings.books.currency;
-    let plant = PlantCost::of(currency, &args.plant)?;
+    let sheet = args.plant.plant.as_deref().map_or_else(|| crate::plant::sheet(context), crate::plant::read_sheet)?;
+    let plant = PlantCost::of(sheet, &args.plant)?;
     let answer = answer(currency.code.clone(), plant, args)?;
     if args.json { context.output.json(&answer) } else { context.output.text(shown::text(&answer)) }
 }

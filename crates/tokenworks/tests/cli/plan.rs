@@ -106,7 +106,7 @@ fn wrong_words_name_the_option_and_the_fix() {
         ("--per-kwh", "cheap", "'--per-kwh <AMOUNT>'"),
         ("--bytes-per-token", "-1", "--bytes-per-token: -"),
         ("--plant", "nowhere.toml", "cannot read nowhere.toml"),
-        ("--plant", "none.toml", "there is no plant in none.toml"),
+        ("--plant", "none.toml", "the plant sheet none.toml cannot be used"),
         ("--plant", "bad.toml", "plant.equipment[0].life_years"),
     ] {
         let mut arguments = vec!["plan", option, value, "--price", "1 per 1M"];

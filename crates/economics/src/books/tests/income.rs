@@ -116,7 +116,7 @@ fn the_statement_adds_up_and_is_what_was_worked_out() {
     let [model] = found.models.as_slice() else { panic!("{:?}", found.models) };
     assert_eq!((model.model.as_str(), model.quantities.total(), model.costed_tokens), (MODEL, 10, 10));
     assert_eq!((model.machine_ns, model.energy_uj, model.revenue), (SECOND_NS / 2, 1_000_000, Nano(revenue)));
-    verify_costs(plant.books.ledger()).unwrap();
+    verify_costs(&plant.store()).unwrap();
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! What the plant costs, as its sheet says and as the command line corrects it.
 
-use std::path::Path;
-
 use economics::plant::{Days, Equipment, Hours, Plant, PlantSheet, Rates, Source, TariffRate};
-use economics::{Currency, Invalid, Nano};
+use economics::{Invalid, Nano};
 use serde::Serialize;
 
 use crate::books::now_ms;
@@ -33,12 +31,8 @@ pub(super) struct PlantCost {
 }
 
 impl PlantCost {
-    /// By the sheet in the named file or by the example, with what the command line says in place of it.
-    pub(super) fn of(currency: &Currency, args: &cli::Plant) -> Result<Self> {
-        let mut sheet = match &args.plant {
-            Some(file) => read(file)?,
-            None => PlantSheet::example(currency),
-        };
+    /// By a sheet, with what the command line says in place of it.
+    pub(super) fn of(mut sheet: PlantSheet, args: &cli::Plant) -> Result<Self> {
         replace(&mut sheet, args);
         let (idle, full, pue) = (milli(sheet.idle_watts.0), milli(sheet.full_watts.0), milli(sheet.pue.0));
         let (example, per_gb) = (sheet.is_example(), units(sheet.network.per_gb));
@@ -59,18 +53,6 @@ impl PlantCost {
             per_kwh,
         })
     }
-}
-
-/// The table `plant` of a file, checked.
-fn read(file: &Path) -> Result<PlantSheet> {
-    let at = |what: &str| Error::usage(format!("{what} {}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|e| at("cannot read").because(e).hint("--plant names a file"))?;
-    let mut table: toml::Table = text.parse().map_err(|e| at("this is no TOML:").because(e))?;
-    let sheet = table.remove("plant").ok_or_else(|| {
-        at("there is no plant in").hint("write its figures into a table [plant], or leave --plant out for an example")
-    })?;
-    let value = serde_json::to_value(sheet).map_err(|e| at("cannot use").because(e))?;
-    PlantSheet::read(value).map_err(|e| Error::usage(format!("{}: {}", e.field, e.problem)).hint(e.fix))
 }
 
 /// Puts what the command line says in place of what the sheet says.
@@ -134,6 +116,7 @@ fn wrong(error: &Invalid) -> Error {
 #[cfg(test)]
 mod tests {
     use analysis::plan::SECONDS_PER_MONTH;
+    use economics::Currency;
 
     use super::*;
 
@@ -153,7 +136,7 @@ mod tests {
     #[test]
     fn the_example_and_what_replaces_it() {
         let currency = Currency::of("USD").unwrap();
-        let example = PlantCost::of(&currency, &none()).unwrap();
+        let example = PlantCost::of(PlantSheet::example(&currency), &none()).unwrap();
         // 540 over four years, 2 a month, 8 W at 0.15 a kWh; 1 a month and 120 over four years; 20 W more under load.
         let year = 31_557_600.0;
         let near = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}");
@@ -170,7 +153,7 @@ mod tests {
             bytes_per_token: Some(200.0),
             ..none()
         };
-        let cost = PlantCost::of(&currency, &rented).unwrap();
+        let cost = PlantCost::of(PlantSheet::example(&currency), &rented).unwrap();
         near(cost.machine_per_second, 0.001);
         near(cost.fixed_per_second * SECONDS_PER_MONTH + cost.fixed_per_month, 73.0 + 12.0 / year * SECONDS_PER_MONTH);
         near(cost.per_busy_second, 28.0 * 0.30 / 3.6e6);
