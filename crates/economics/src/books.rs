@@ -16,6 +16,8 @@ mod funds;
 mod invoices;
 mod memory;
 mod opening;
+pub mod outcome_detail;
+mod outcomes;
 mod recover;
 mod ticket;
 mod undo;
@@ -45,6 +47,7 @@ pub use alert::{Alert, Delivery, Notifier, Raised};
 pub use cost_audit::{CostFault, CostReport, verify_costs};
 pub use detail::{End, Work};
 pub use opening::MAX_NEW_END_USERS;
+pub use outcomes::{OutcomeError, Told};
 pub use recover::{RecoverError, Recovered};
 pub use ticket::{Extension, SettleError, Settled, Ticket, progress};
 pub use undo::Cost;
@@ -141,6 +144,7 @@ pub struct Books {
     changes: Arc<opening::AccountChanges>,
     limiter: Arc<Limiter>,
     known_alerts: KnownAlerts,
+    outcomes: outcomes::OutcomeDesk,
     notifier: OnceLock<Arc<dyn Notifier>>,
 }
 
@@ -194,6 +198,7 @@ impl Books {
             changes: Arc::default(),
             limiter: Arc::new(Limiter::default()),
             known_alerts: KnownAlerts::default(),
+            outcomes: outcomes::OutcomeDesk::default(),
             notifier: OnceLock::new(),
         }))
     }

@@ -114,9 +114,7 @@ impl RequestCost {
         }
         let form = from.byte().filter(|form| matches!(*form, FORM | WORK_FORM))?;
         let context = Context::unpack(&mut from, form)?;
-        let (request, rest) = from.0.split_first_chunk()?;
-        from.0 = rest;
-        let (request, quantities, per_token) = (*request, from.quantities()?, Nano(from.i64()?));
+        let (request, quantities, per_token) = (from.id()?, from.quantities()?, Nano(from.i64()?));
         let mut lines = [CostLine::default(); PURPOSES];
         for line in &mut lines {
             *line = CostLine::unpack(&mut from)?;

@@ -20,6 +20,10 @@ pub mod entry_kind {
     pub const ACCRUED: u16 = 4;
     /// What a request cost; its id is made of the request's.
     pub const COSTED: u16 = 5;
+    /// An outcome that is counted.
+    pub const VALUED: u16 = 6;
+    /// An outcome that is kept aside until its requests are in the books.
+    pub const ASIDE: u16 = 7;
 }
 
 pub(super) const FORM: u8 = 1;
@@ -310,9 +314,7 @@ impl CreditNote {
             DATED_FORM | WORK_FORM => from.i64()?,
             _ => return None,
         };
-        let (request, rest) = from.0.split_first_chunk()?;
-        from.0 = rest;
-        let (request, amount) = (*request, Nano(from.i64()?));
+        let (request, amount) = (from.id()?, Nano(from.i64()?));
         let note = Self { context, window_ms, request, amount, reason: from.text()?, actor: from.text()? };
         from.end(note)
     }

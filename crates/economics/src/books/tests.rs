@@ -9,6 +9,7 @@ mod crash;
 mod focus;
 mod fresh;
 mod invoices;
+mod outcomes;
 #[cfg(unix)]
 mod several;
 mod simulation;
