@@ -109,6 +109,9 @@ pub enum Command {
     /// Tokens by kind and revenue, by customer, model and tag
     #[command(after_help = "Example:\n  tokenworks report --from 2026-11-01 --to 2026-11-30 --by customer,model")]
     Report(books::Report),
+    /// Value of outcomes per 1M tokens (TFP), with its interval, by what requests were for
+    #[command(after_help = "Example:\n  tokenworks tfp --from 2026-11-01 --by prompt_version --denominator output")]
+    Tfp(books::Tfp),
     /// Verify, export, back up and restore the ledger
     #[command(subcommand)]
     Ledger(books::Ledger),

@@ -82,6 +82,7 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
         Command::Plans(command) => commands::plans::run(&context, command),
         Command::Prices(command) => commands::prices::run(&context, command),
         Command::Report(args) => commands::report::run(&context, args),
+        Command::Tfp(args) => commands::tfp::run(&context, args),
         Command::Ledger(command) => commands::ledger::run(&context, command),
         Command::Serve(args) => commands::serve::serve(&context, args),
         Command::Run(args) => commands::run::run(&context, args),

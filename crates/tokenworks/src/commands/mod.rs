@@ -17,6 +17,7 @@ pub mod quantize;
 pub mod report;
 pub mod run;
 pub mod serve;
+pub mod tfp;
 pub mod tokenize;
 
 use crate::catalogue::{Catalogue, ModelRef};

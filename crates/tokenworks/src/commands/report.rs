@@ -25,7 +25,7 @@ pub fn run(context: &Context, args: &Report) -> Result<()> {
 }
 
 /// The parameters of the span from the first day to the last one.
-fn span(from: Option<&str>, to: Option<&str>) -> Result<Vec<String>> {
+pub(super) fn span(from: Option<&str>, to: Option<&str>) -> Result<Vec<String>> {
     let start_s = from.map(|day| seconds("--from", day)).transpose()?;
     let end_s = to.map(|day| seconds("--to", day)).transpose()?.map(|start_s| start_s.saturating_add(DAY_S));
     if let (Some(from), Some(start_s)) = (from, start_s) {
