@@ -16,6 +16,8 @@ mod funds;
 mod invoices;
 mod memory;
 mod opening;
+pub mod outcome_detail;
+mod outcomes;
 mod recover;
 mod ticket;
 mod undo;
@@ -39,12 +41,13 @@ pub use accounts::unit;
 pub use acts::{Act, ActsAfter};
 pub(crate) use admin::unknown;
 pub use admin::{ChangeError, Expected, PostError, Standing};
-pub use admit::{Admission, AdmitError, USER_BYTES};
+pub use admit::{Admission, AdmitError, USER_BYTES, WORK_BYTES};
 pub(crate) use alert::ALERT_KIND;
 pub use alert::{Alert, Delivery, Notifier, Raised};
 pub use cost_audit::{CostFault, CostReport, verify_costs};
-pub use detail::End;
+pub use detail::{End, Work};
 pub use opening::MAX_NEW_END_USERS;
+pub use outcomes::{OutcomeError, Told};
 pub use recover::{RecoverError, Recovered};
 pub use ticket::{Extension, SettleError, Settled, Ticket, progress};
 pub use undo::Cost;
@@ -143,6 +146,7 @@ pub struct Books {
     changes: Arc<opening::AccountChanges>,
     limiter: Arc<Limiter>,
     known_alerts: KnownAlerts,
+    outcomes: outcomes::OutcomeDesk,
     notifier: OnceLock<Arc<dyn Notifier>>,
 }
 
@@ -196,6 +200,7 @@ impl Books {
             changes: Arc::default(),
             limiter: Arc::new(Limiter::default()),
             known_alerts: KnownAlerts::default(),
+            outcomes: outcomes::OutcomeDesk::default(),
             notifier: OnceLock::new(),
         }))
     }

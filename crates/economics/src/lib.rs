@@ -16,6 +16,7 @@ pub mod invoice;
 pub mod limits;
 pub mod meters;
 pub mod money;
+pub mod outcome;
 mod pack;
 pub mod plan;
 pub mod plant;

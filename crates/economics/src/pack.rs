@@ -77,6 +77,13 @@ impl Unpack<'_> {
         Some(std::str::from_utf8(text).ok()?.to_owned())
     }
 
+    /// An id of the ledger.
+    pub(crate) fn id(&mut self) -> Option<[u8; 16]> {
+        let (id, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*id)
+    }
+
     pub(crate) fn quantities(&mut self) -> Option<Quantities> {
         let mut quantities = Quantities::default();
         for meter in Meter::ALL {

@@ -6,7 +6,9 @@ mod costs;
 mod keys;
 mod margins;
 mod statement;
+mod tfp;
 mod usage;
+mod value;
 
 use ledger::{Entry, Summary, Tally};
 use serde::Serialize;
@@ -14,6 +16,7 @@ use serde::Serialize;
 use crate::books::ALERT_KIND;
 use crate::books::cost_detail::{PlantInterval, RequestCost};
 use crate::books::detail::{Context, CreditNote, Settlement};
+use crate::books::outcome_detail::{Aside, Valued};
 use crate::{Meter, Nano, Quantities};
 
 use acts::{act_subject, alert_key};
@@ -23,7 +26,10 @@ pub(crate) use acts::{ActSubject, acts_of, last_alerts};
 pub use costs::{CostRow, CostSums, PlantSums, cost_days, cost_hours, plant_hours};
 pub use margins::{CostGroups, MarginRow, grouped_costs};
 pub use statement::{Credit, InvoiceLine, InvoiceModel, Statement, credits, statement, windows};
+pub use tfp::{MAX_TFP_ROWS, TfpBy, TfpRow, tfp};
 pub use usage::{GroupBy, MAX_REPORT_DAYS, MAX_REPORT_ROWS, UsageRow, grouped_report, report, usage};
+pub use value::{BUCKETS, ValueRow, ValueSums, maturity_days, outcomes, value_rows};
+pub(crate) use value::{bucket, day_of, episode, last_asides, outcomes_of};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -77,10 +83,7 @@ impl Sums {
     }
 
     fn read(tally: &Tally) -> Self {
-        let column = |index: usize| {
-            let sum = tally.sums.get(index).copied().unwrap_or(0);
-            i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
-        };
+        let column = |index| column(tally, index);
         let tokens = |index| u64::try_from(column(index)).unwrap_or(0);
         Self {
             requests: column(0),
@@ -106,9 +109,15 @@ impl Sums {
     }
 }
 
+/// A sum of a key, or the nearest end of the range.
+fn column(tally: &Tally, index: usize) -> i64 {
+    let sum = tally.sums.get(index).copied().unwrap_or(0);
+    i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
+}
+
 impl Summary for Rollup {
     fn version(&self) -> u32 {
-        6
+        7
     }
 
     fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
@@ -123,6 +132,7 @@ impl Summary for Rollup {
                 credited: Nano::ZERO,
             };
             tally(&settled.context, entry.at_ms, &sums, add);
+            value::tally_request(&settled, entry, add);
             for line in &settled.lines {
                 let tokens = i64::try_from(line.tokens).unwrap_or(i64::MAX);
                 add(&invoice_key(&settled.context, Some((line.meter, line.tier))), &[tokens, line.nano.0]);
@@ -134,10 +144,15 @@ impl Summary for Rollup {
             let Context { organisation, window_ms, .. } = &context;
             let key = Key::new(CREDITS).text(organisation).number(*window_ms).number(entry.seq.cast_signed());
             add(&key.0, &[note.amount.0]);
+            value::tally_credit(&note, entry.at_ms, add);
         } else if let Some(cost) = RequestCost::read(entry) {
             costs::tally_request(&cost, entry.at_ms, add);
         } else if let Some(interval) = PlantInterval::read(entry) {
             costs::tally_interval(&interval, add);
+        } else if let Some(valued) = Valued::read(entry) {
+            value::tally_outcome(&valued, entry.seq, add);
+        } else if let Some(aside) = Aside::read(entry) {
+            value::tally_aside(&aside, entry.seq, add);
         }
         if let Some(own) = act_subject(entry) {
             add(&ActSubject::All.key(entry.seq), &[1]);

@@ -88,6 +88,8 @@ account_kinds! {
     Cost = 9 "cost",
     /// The other side of grants and counters.
     Contra = 10 "contra",
+    /// What work was worth.
+    Value = 11 "value",
 }
 
 /// An account as asked for in [`Command::Open`].

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use economics::books::Work;
 use economics::directory::Identity;
 use inference::{FinishReason, SamplingParams, TokenId};
 use metering::UsageRecord;
@@ -70,6 +71,8 @@ pub struct Payer {
     pub identity: Arc<Identity>,
     /// A word of the caller that reports are broken down by.
     pub tag: Option<String>,
+    /// What the request is for.
+    pub work: Work,
     /// Whether parts of the answer leave before its end.
     pub streamed: bool,
 }

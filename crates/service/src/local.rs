@@ -222,6 +222,7 @@ impl LocalLine {
                 max_output,
                 tag: payer.tag.as_deref().unwrap_or_default(),
                 user: &user,
+                work: &payer.work,
                 now_ms: now_ms(),
             };
             charging.admit(admission, payer.streamed)

@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("analysis", &[]),
     ("service", &["economics", "inference", "ledger", "metering", "tokenizer"]),
     // Of inference and metering the server uses plain data only (sampling parameters, gauges, the usage record).
-    ("server", &["economics", "inference", "ledger", "metering", "protocol", "service"]),
+    ("server", &["analysis", "economics", "inference", "ledger", "metering", "protocol", "service"]),
     (
         "tokenworks",
         &[

@@ -122,6 +122,9 @@ pub enum Command {
         configuration, or an example, which the output says."
     )]
     Plan(Box<plan::Plan>),
+    /// Value of outcomes per 1M tokens (TFP), with its interval, by what requests were for
+    #[command(after_help = "Example:\n  tokenworks tfp --from 2026-11-01 --by prompt_version --denominator output")]
+    Tfp(books::Tfp),
     /// Verify, export, back up and restore the ledger
     #[command(subcommand)]
     Ledger(books::Ledger),

@@ -34,6 +34,10 @@ pub mod unit {
     pub const VOLUME: Unit = Unit(3);
     /// Microjoules.
     pub const ENERGY: Unit = Unit(4);
+    /// Nano-units of the book currency that work was worth to those it was done for.
+    pub const VALUE: Unit = Unit(5);
+    /// Outcomes, each of their revisions.
+    pub const OUTCOMES: Unit = Unit(6);
 }
 
 /// The plant's own accounts.

@@ -4,7 +4,7 @@ use ledger::Entry;
 use metering::intervals::PURPOSES;
 use serde::Serialize;
 
-use super::detail::{Context, FORM, entry_kind};
+use super::detail::{Context, FORM, WORK_FORM, entry_kind};
 use crate::pack::{Pack, Unpack};
 use crate::plant::Source;
 use crate::{Nano, Quantities};
@@ -95,7 +95,7 @@ impl RequestCost {
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.byte(FORM);
+        pack.byte(self.context.form(FORM));
         self.context.pack(&mut pack);
         pack.0.extend_from_slice(&self.request);
         pack.quantities(&self.quantities).i64(self.per_token.0);
@@ -109,13 +109,12 @@ impl RequestCost {
     #[must_use]
     pub fn read(entry: &Entry) -> Option<Self> {
         let mut from = Unpack(&entry.detail);
-        if entry.kind != entry_kind::COSTED || from.byte()? != FORM {
+        if entry.kind != entry_kind::COSTED {
             return None;
         }
-        let context = Context::unpack(&mut from)?;
-        let (request, rest) = from.0.split_first_chunk()?;
-        from.0 = rest;
-        let (request, quantities, per_token) = (*request, from.quantities()?, Nano(from.i64()?));
+        let form = from.byte().filter(|form| matches!(*form, FORM | WORK_FORM))?;
+        let context = Context::unpack(&mut from, form)?;
+        let (request, quantities, per_token) = (from.id()?, from.quantities()?, Nano(from.i64()?));
         let mut lines = [CostLine::default(); PURPOSES];
         for line in &mut lines {
             *line = CostLine::unpack(&mut from)?;

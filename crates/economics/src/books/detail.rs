@@ -20,11 +20,17 @@ pub mod entry_kind {
     pub const ACCRUED: u16 = 4;
     /// What a request cost; its id is made of the request's.
     pub const COSTED: u16 = 5;
+    /// An outcome that is counted.
+    pub const VALUED: u16 = 6;
+    /// An outcome that is kept aside until its requests are in the books.
+    pub const ASIDE: u16 = 7;
 }
 
 pub(super) const FORM: u8 = 1;
 /// Credit notes with a window of their own.
 const DATED_FORM: u8 = 2;
+/// Any of them, of a context that says what its request was for.
+pub(super) const WORK_FORM: u8 = 3;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +71,29 @@ impl End {
     }
 }
 
+/// What a request is for, in its caller's words (`metadata`): TFP is told apart by it. Each may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// The kind of work.
+    pub task: String,
+    /// The version of the prompt that it was asked with.
+    pub prompt_version: String,
+    /// The piece of work that it belongs to, together with other requests.
+    pub episode: String,
+}
+
+impl Work {
+    /// Nothing is said.
+    pub const NONE: &'static Self =
+        &Self { task: String::new(), prompt_version: String::new(), episode: String::new() };
+
+    /// Its words with what they are called.
+    #[must_use]
+    pub fn words(&self) -> [(&'static str, &str); 3] {
+        [("task", &self.task), ("prompt_version", &self.prompt_version), ("episode", &self.episode)]
+    }
+}
+
 /// Who asked for what, under which price.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
@@ -86,16 +115,27 @@ pub struct Context {
     pub tag: String,
     /// The request's end user; may be empty.
     pub user: String,
+    /// What it was for.
+    pub work: Work,
 }
 
 impl Context {
+    /// The form of a detail with this context: `plain`, if it could be read before there was more to say.
+    pub(super) fn form(&self, plain: u8) -> u8 {
+        if self.work == *Work::NONE { plain } else { WORK_FORM }
+    }
+
     pub(super) fn pack(&self, pack: &mut Pack) {
         pack.text(&self.organisation).text(&self.project).text(&self.key).text(&self.list).text(&self.model);
         pack.u64(self.price_version.into()).i64(self.window_ms).text(&self.tag).text(&self.user);
+        if self.work != *Work::NONE {
+            self.work.words().into_iter().fold(pack, |pack, (_, word)| pack.text(word));
+        }
     }
 
-    pub(super) fn unpack(from: &mut Unpack<'_>) -> Option<Self> {
-        Some(Self {
+    /// From a detail of the form `form`.
+    pub(super) fn unpack(from: &mut Unpack<'_>, form: u8) -> Option<Self> {
+        let mut context = Self {
             organisation: from.text()?,
             project: from.text()?,
             key: from.text()?,
@@ -105,7 +145,12 @@ impl Context {
             window_ms: from.i64()?,
             tag: from.text()?,
             user: from.text()?,
-        })
+            work: Work::default(),
+        };
+        if form == WORK_FORM {
+            context.work = Work { task: from.text()?, prompt_version: from.text()?, episode: from.text()? };
+        }
+        Some(context)
     }
 }
 
@@ -189,7 +234,7 @@ impl Settlement {
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.byte(FORM).byte(self.end.code());
+        pack.byte(self.context.form(FORM)).byte(self.end.code());
         self.context.pack(&mut pack);
         pack.quantities(&self.quantities).byte(u8::from(self.is_pooled()));
         if self.is_pooled() {
@@ -211,11 +256,9 @@ impl Settlement {
 
     fn unpack(bytes: &[u8]) -> Option<Self> {
         let mut from = Unpack(bytes);
-        if from.byte()? != FORM {
-            return None;
-        }
+        let form = from.byte().filter(|form| matches!(*form, FORM | WORK_FORM))?;
         let end = *End::ALL.get(usize::from(from.byte()?))?;
-        let context = Context::unpack(&mut from)?;
+        let context = Context::unpack(&mut from, form)?;
         let quantities = from.quantities()?;
         let (pool_units, pooled) = match from.byte()? {
             0 => (0, Quantities::default()),
@@ -253,7 +296,7 @@ impl CreditNote {
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.byte(DATED_FORM);
+        pack.byte(self.context.form(DATED_FORM));
         self.context.pack(&mut pack);
         pack.i64(self.window_ms).0.extend_from_slice(&self.request);
         pack.i64(self.amount.0).text(&self.reason).text(&self.actor);
@@ -265,15 +308,13 @@ impl CreditNote {
     pub fn read(entry: &Entry) -> Option<Self> {
         let mut from = Unpack(&entry.detail);
         let form = (entry.kind == entry_kind::CREDITED).then(|| from.byte()).flatten()?;
-        let context = Context::unpack(&mut from)?;
+        let context = Context::unpack(&mut from, form)?;
         let window_ms = match form {
             FORM => context.window_ms,
-            DATED_FORM => from.i64()?,
+            DATED_FORM | WORK_FORM => from.i64()?,
             _ => return None,
         };
-        let (request, rest) = from.0.split_first_chunk()?;
-        from.0 = rest;
-        let (request, amount) = (*request, Nano(from.i64()?));
+        let (request, amount) = (from.id()?, Nano(from.i64()?));
         let note = Self { context, window_ms, request, amount, reason: from.text()?, actor: from.text()? };
         from.end(note)
     }
@@ -365,7 +406,7 @@ impl<A> Accounts<A> {
 impl Opening {
     pub(super) fn pack(&self) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.byte(FORM).u64(self.writer.into());
+        pack.byte(self.context.form(FORM)).u64(self.writer.into());
         self.context.pack(&mut pack);
         pack.u64(self.input).u64(self.discount_permille.into());
         match &self.pool {
@@ -387,10 +428,8 @@ impl Opening {
 
     pub(super) fn unpack(bytes: &[u8]) -> Option<Self> {
         let mut from = Unpack(bytes);
-        if from.byte()? != FORM {
-            return None;
-        }
-        let (writer, context) = (from.u32()?, Context::unpack(&mut from)?);
+        let form = from.byte().filter(|form| matches!(*form, FORM | WORK_FORM))?;
+        let (writer, context) = (from.u32()?, Context::unpack(&mut from, form)?);
         let (input, discount_permille) = (from.u64()?, u16::try_from(from.u64()?).ok()?);
         let pool = match from.byte()? {
             0 => None,

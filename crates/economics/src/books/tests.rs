@@ -11,6 +11,7 @@ mod focus;
 mod fresh;
 mod income;
 mod invoices;
+mod outcomes;
 #[cfg(unix)]
 mod several;
 mod simulation;
@@ -153,7 +154,18 @@ impl Plant {
     ) -> Result<Ticket, AdmitError> {
         let identity = self.books.identify(key, "", now_ms).unwrap();
         let (id, identity, tag) = (next_id(), &identity, "test");
-        self.books.admit(Admission { id, identity, model: MODEL, base: None, input, max_output, tag, user, now_ms })
+        self.books.admit(Admission {
+            id,
+            identity,
+            model: MODEL,
+            base: None,
+            input,
+            max_output,
+            tag,
+            user,
+            work: Work::NONE,
+            now_ms,
+        })
     }
 
     fn balance(&self, name: &str) -> ledger::Balance {

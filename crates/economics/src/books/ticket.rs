@@ -290,7 +290,10 @@ impl Books {
             let settle = Command::Settle { id, kind: entry_kind::SETTLED, legs: self.legs(accounts, &charge), detail };
             let commands = expect.into_iter().chain(place.hold.clone()).chain([settle]).collect();
             match self.submit_over(&lifted, commands, now_ms)? {
-                Ok(receipt) => return Ok(Settled { charge, alerts: Vec::new(), receipt }),
+                Ok(receipt) => {
+                    self.outcomes.settled(request);
+                    return Ok(Settled { charge, alerts: Vec::new(), receipt });
+                }
                 // A quicker settlement means progress, so this ends.
                 Err(Refused { refusal: Refusal::Changed { .. }, .. }) => {}
                 // It has become hard since: what was never reserved refuses no settlement.

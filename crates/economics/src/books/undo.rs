@@ -97,7 +97,8 @@ impl Books {
         Ok(self.charging_entry(request)?.map(|(_, settled)| settled))
     }
 
-    fn charging_entry(&self, request: EntryId) -> Result<Option<(Entry, Settlement)>, StoreError> {
+    /// With its entry.
+    pub(super) fn charging_entry(&self, request: EntryId) -> Result<Option<(Entry, Settlement)>, StoreError> {
         for id in [request, late_id(request)] {
             if let Some(entry) = self.ledger.entry_by_id(id)?
                 && let Some(settled) = Settlement::read(&entry)

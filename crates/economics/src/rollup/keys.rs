@@ -18,6 +18,17 @@ pub(super) const COSTS: u8 = b'k';
 pub(super) const COST_DAYS: u8 = b'K';
 /// What the plant cost, by hour.
 pub(super) const PLANT: u8 = b'p';
+/// Tokens and value, by day, what TFP is told apart by, and group of clusters.
+pub(super) const VALUE: u8 = b'v';
+/// The requests of an episode, in the order in which they ended.
+pub(super) const EPISODES: u8 = b'e';
+/// How many outcomes a request has.
+pub(super) const OUTCOMES_OF: u8 = b'r';
+/// The outcomes, each by its entry, and those kept aside.
+pub(super) const OUTCOMES: u8 = b'o';
+pub(super) const ASIDES: u8 = b'O';
+/// In which time outcomes of a kind come.
+pub(super) const MATURITY: u8 = b'm';
 
 /// A key whose byte order is the order of its parts.
 pub(super) struct Key(pub(super) Vec<u8>);
@@ -60,19 +71,35 @@ impl Parts<'_> {
 /// Reads a range of tallies page by page.
 pub(super) fn collect<T>(
     ledger: &Ledger,
-    mut from: Vec<u8>,
+    from: Vec<u8>,
     to: &[u8],
     read: impl Fn(&Tally) -> Option<T>,
 ) -> Result<Vec<T>, StoreError> {
     let mut rows = Vec::new();
+    visit(ledger, from, to, |tally| {
+        rows.push(read(tally)?);
+        Some(true)
+    })?;
+    Ok(rows)
+}
+
+/// Shows `each` a range of tallies page by page, until it gives `false`; `None`: the tally cannot be read.
+pub(super) fn visit(
+    ledger: &Ledger,
+    mut from: Vec<u8>,
+    to: &[u8],
+    mut each: impl FnMut(&Tally) -> Option<bool>,
+) -> Result<(), StoreError> {
     loop {
         let page = ledger.tallies(&from, to, PAGE)?;
         for tally in &page {
-            rows.push(read(tally).ok_or_else(|| StoreError::Damaged("a tally cannot be read".to_owned()))?);
+            if !each(tally).ok_or_else(|| StoreError::Damaged("a tally cannot be read".to_owned()))? {
+                return Ok(());
+            }
         }
         match page.last() {
             Some(last) if page.len() == PAGE as usize => from = [last.key.as_slice(), &[0]].concat(),
-            _ => return Ok(rows),
+            _ => return Ok(()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use economics::books::USER_BYTES;
+use economics::books::{USER_BYTES, WORK_BYTES, Work};
 use inference::{SamplingParams, TokenId};
 use serde_json::{Map, Value};
 use service::{Generation, Labels, MAX_STOP_BYTES, MAX_STOPS, ModelCard, Payer, Prompt};
@@ -42,8 +42,8 @@ pub(super) fn options(
         labels: Labels { key: context.caller.key.clone(), user: user(fields)?, route: context.route },
     };
     let (stream, include_usage) = streaming(fields)?;
-    let tag = tag(fields)?;
-    let payer = context.caller.identity.clone().map(|identity| Payer { identity, tag, streamed: stream });
+    let (tag, work) = metadata(fields)?;
+    let payer = context.caller.identity.clone().map(|identity| Payer { identity, tag, work, streamed: stream });
     let generation = Generation { payer, ..generation };
     let token_ids = fields.boolean("return_tokens_as_token_ids")?.unwrap_or(false);
     // Accepted; they do not change the answer.
@@ -114,13 +114,22 @@ fn stop(value: Value, at: &str) -> Result<String, ApiError> {
     }
 }
 
-/// `metadata.tag`, by which reports can be broken down; the rest of `metadata` is accepted and not kept.
-fn tag(fields: &mut Fields) -> Result<Option<String>, ApiError> {
-    let tag = fields.object("metadata")?.and_then(|mut metadata| metadata.remove("tag"));
-    match tag {
+/// The words of `metadata` by which reports and TFP can be broken down; its others are accepted and not kept.
+fn metadata(fields: &mut Fields) -> Result<(Option<String>, Work), ApiError> {
+    let mut metadata = fields.object("metadata")?.unwrap_or_default();
+    let tag = word(&mut metadata, "tag", MAX_TAG_BYTES)?;
+    let mut work = |name| word(&mut metadata, name, WORK_BYTES).map(Option::unwrap_or_default);
+    Ok((tag, Work { task: work("task")?, prompt_version: work("prompt_version")?, episode: work("episode")? }))
+}
+
+fn word(metadata: &mut Map<String, Value>, name: &str, most: usize) -> Result<Option<String>, ApiError> {
+    match metadata.remove(name) {
         None => Ok(None),
-        Some(Value::String(tag)) if is_word(&tag, MAX_TAG_BYTES) => Ok(Some(tag)),
-        Some(other) => Err(wrong("metadata.tag", "a string of at most 64 bytes without control characters", &other)),
+        Some(Value::String(word)) if is_word(&word, most) => Ok(Some(word)),
+        Some(other) => {
+            let expected = format!("a string of at most {most} bytes without control characters");
+            Err(wrong(&format!("metadata.{name}"), &expected, &other))
+        }
     }
 }
 

@@ -7,7 +7,9 @@ pub(crate) mod chat;
 pub(crate) mod claim;
 pub(crate) mod completions;
 pub(crate) mod models;
+pub(crate) mod outcomes;
 pub(crate) mod state;
+pub(crate) mod tfp;
 pub(crate) mod tokenize;
 mod tokens;
 

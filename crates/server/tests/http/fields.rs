@@ -122,6 +122,12 @@ async fn errors_say_what_is_there_and_what_should_be() {
             json!({"tag": "\u{7f}"}),
             "`metadata.tag` must be a string of at most 64 bytes without control characters; got the string \"\\u{7f}\"",
         ),
+        (
+            COMPLETIONS,
+            "metadata",
+            json!({"task": 5}),
+            "`metadata.task` must be a string of at most 120 bytes without control characters; got the number 5",
+        ),
         (CHAT, "logprobs", json!(3), "`logprobs` must be a boolean; got the number 3"),
         (
             CHAT,

@@ -17,6 +17,7 @@ mod invoices;
 mod life;
 mod local;
 mod models;
+mod outcomes;
 mod plant;
 mod refusals;
 mod replies;

@@ -20,6 +20,7 @@ pub mod report;
 pub mod run;
 pub mod serve;
 pub mod statement;
+pub mod tfp;
 pub mod tokenize;
 
 use crate::catalogue::{Catalogue, ModelRef};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 
-use economics::books::{Admission, BootstrapKey, Delivery, End, Settings, Steps};
+use economics::books::{Admission, BootstrapKey, Delivery, End, Settings, Steps, Work};
 use economics::directory::record::{Bounds, Organisation, Record};
 use economics::plan::Budget;
 use economics::price::PriceSpec;
@@ -144,8 +144,18 @@ fn spend(books: &Arc<Books>, tokens: u64) {
     OsRng.try_fill_bytes(&mut random).unwrap();
     let identity = books.identify_house("").unwrap();
     let (id, identity, now_ms) = (EntryId(random), &identity, now_ms());
-    let admission =
-        Admission { id, identity, model: "m", base: None, input: 0, max_output: tokens, tag: "", user: "", now_ms };
+    let admission = Admission {
+        id,
+        identity,
+        model: "m",
+        base: None,
+        input: 0,
+        max_output: tokens,
+        tag: "",
+        user: "",
+        work: Work::NONE,
+        now_ms,
+    };
     let used = Quantities { out_visible: tokens, ..Quantities::default() };
     books.admit(admission).unwrap().settle(&used, End::Stop, now_ms).unwrap();
 }

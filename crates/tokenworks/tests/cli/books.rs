@@ -53,6 +53,7 @@ fn commands_keep_the_books_beside_a_server_and_without_one() {
     );
     assert_eq!(report["totals"]["revenue"], json!(charged));
     assert!(sandbox.run(&["report"]).good().contains("amounts in USD"));
+    assert!(sandbox.run(&["tfp", "--by", "task,day"]).good().contains("TFP in USD per 1M tokens (total)"));
 
     let next = sandbox.run(&["keys", "rotate", "web-1"]).good().trim().to_owned();
     assert!(complete(&serving, &key).starts_with("HTTP/1.1 401"), "the old text works on");

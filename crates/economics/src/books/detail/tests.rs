@@ -15,7 +15,14 @@ fn context() -> Context {
         window_ms: 1_790_000_000_000,
         tag: "search".into(),
         user: "user-4711".into(),
+        work: Work::default(),
     }
+}
+
+/// That says what its request is for.
+fn told() -> Context {
+    let work = Work { task: "triage".into(), prompt_version: "v7".into(), episode: "ticket 4711".into() };
+    Context { work, ..context() }
 }
 
 fn settlement() -> Settlement {
@@ -51,6 +58,19 @@ fn a_settlement_is_short_and_read_again() {
     assert_eq!(Settlement::read(&entry(entry_kind::SETTLED, free.pack())).unwrap(), free);
     let plain = Settlement { pooled: Quantities::default(), pool_units: 0, lines: Vec::new(), ..full };
     assert_eq!(Settlement::read(&entry(entry_kind::SETTLED, plain.pack())).unwrap(), plain);
+}
+
+#[test]
+fn what_a_request_is_for_is_read_again_and_costs_nothing_where_it_is_not_said() {
+    let settled = Settlement { context: told(), ..settlement() };
+    let packed = settled.pack();
+    assert_eq!((packed[0], settlement().pack()[0]), (WORK_FORM, FORM));
+    assert_eq!(Settlement::read(&entry(entry_kind::SETTLED, packed.clone())).unwrap(), settled);
+    assert!((0..packed.len()).all(|to| Settlement::read(&entry(entry_kind::SETTLED, packed[..to].to_vec())).is_none()));
+    let note = CreditNote { context: told(), window_ms: 5, amount: Nano(5), ..CreditNote::default() };
+    assert_eq!(CreditNote::read(&entry(entry_kind::CREDITED, note.pack())).unwrap(), note);
+    let opening = Opening { context: told(), input: 77, ..Opening::default() };
+    assert_eq!(Opening::unpack(&opening.pack()).unwrap(), opening);
 }
 
 #[test]

@@ -54,8 +54,18 @@ fn an_adapter_pays_its_own_price_or_its_bases() {
     let identity = plant.books.identify("tw_one", "", NOW).unwrap();
     let admit = |model, base| {
         let (identity, tag, user) = (&identity, "", "");
-        let admission =
-            Admission { id: next_id(), identity, model, base, input: 10, max_output: 1, tag, user, now_ms: NOW };
+        let admission = Admission {
+            id: next_id(),
+            identity,
+            model,
+            base,
+            input: 10,
+            max_output: 1,
+            tag,
+            user,
+            work: Work::NONE,
+            now_ms: NOW,
+        };
         plant.books.admit(admission)
     };
     assert!(matches!(admit("gpt-4-turbo:plain", None).map(drop), Err(AdmitError::UnknownPrice(_))));
@@ -94,6 +104,7 @@ fn what_cannot_run_is_refused_by_name_and_holds_nothing() {
         max_output: 1,
         tag: "",
         user: "",
+        work: Work::NONE,
         now_ms: NOW,
     };
     let refuse = |admission: Admission<'_>| plant.books.admit(admission).map(drop).unwrap_err();
@@ -232,6 +243,7 @@ fn the_house_and_the_configuration_s_keys_ask_for_nothing() {
             max_output: 500,
             tag: "",
             user: "",
+            work: Work::NONE,
             now_ms: NOW,
         };
         let mut ticket = plant.books.admit(admission).unwrap();

@@ -93,7 +93,18 @@ impl Plant {
         let (model, tag, user) = (MODEL, "night \"run\"", "u,1");
         let mut ticket = self
             .books
-            .admit(Admission { id, identity, model, base: None, input, max_output, tag, user, now_ms })
+            .admit(Admission {
+                id,
+                identity,
+                model,
+                base: None,
+                input,
+                max_output,
+                tag,
+                user,
+                work: Work::NONE,
+                now_ms,
+            })
             .unwrap();
         while let Extension::Granted(_) = ticket.extend(now_ms) {}
         ticket.settle(quantities, End::Stop, now_ms).unwrap();

@@ -23,6 +23,7 @@ fn a_request_begun_under_an_older_budget_never_brings_it_back() {
         max_output: 8,
         tag: "",
         user: "",
+        work: Work::NONE,
         now_ms: NOW,
     };
     let mut ticket = plant.books.admit(admission).unwrap();
@@ -115,8 +116,18 @@ fn a_suspended_house_locks_no_administrator_out() {
     assert_eq!((admin.key.as_deref(), &admin.scopes), (Some("admin"), &after.scopes));
     for identity in [&before, &after, &admin] {
         let (id, tag, user) = (next_id(), "", "");
-        let admission =
-            Admission { id, identity, model: "tiny", base: None, input: 1, max_output: 1, tag, user, now_ms: NOW };
+        let admission = Admission {
+            id,
+            identity,
+            model: "tiny",
+            base: None,
+            input: 1,
+            max_output: 1,
+            tag,
+            user,
+            work: Work::NONE,
+            now_ms: NOW,
+        };
         assert_eq!(plant.books.admit(admission).map(drop), Err(AdmitError::Forbidden));
     }
 }

@@ -20,7 +20,18 @@ impl Plant {
         let identity = &self.books.identify("tw_one", "", now_ms).unwrap();
         let (id, tag, user) = (next_id(), "", "");
         self.books
-            .admit(Admission { id, identity, model: MODEL, base: None, input, max_output: 8, tag, user, now_ms })
+            .admit(Admission {
+                id,
+                identity,
+                model: MODEL,
+                base: None,
+                input,
+                max_output: 8,
+                tag,
+                user,
+                work: Work::NONE,
+                now_ms,
+            })
             .unwrap()
     }
 

@@ -208,8 +208,18 @@ impl Simulation {
         let (input, max_output) = (self.random.below(40), self.random.below(80));
         let (id, identity) = (next_id(), &identity);
         let user = END_USERS[usize::try_from(self.random.below(3)).unwrap()];
-        let admission =
-            Admission { id, identity, model, base: None, input, max_output, tag: "", user, now_ms: self.now_ms };
+        let admission = Admission {
+            id,
+            identity,
+            model,
+            base: None,
+            input,
+            max_output,
+            tag: "",
+            user,
+            work: Work::NONE,
+            now_ms: self.now_ms,
+        };
         match self.plant.books.admit(admission) {
             Ok(ticket) => {
                 self.pages.insert(id.0, Unfinished { id: id.0, start: ticket.page(), progress: None });
@@ -273,6 +283,7 @@ impl Simulation {
             max_output: 1,
             tag: "",
             user: "",
+            work: Work::NONE,
             now_ms: self.now_ms,
         };
         // When a limit is reached or the money is spent, that is said first.

@@ -86,7 +86,7 @@ impl Admin {
 }
 
 /// 400 that names the field.
-fn invalid(error: &Invalid) -> ApiError {
+pub(crate) fn invalid(error: &Invalid) -> ApiError {
     let answer = ApiError::bad_request(error.to_string());
     if error.field.is_empty() { answer } else { answer.with_param(error.field.clone()) }
 }

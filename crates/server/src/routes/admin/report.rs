@@ -66,7 +66,7 @@ pub(crate) async fn report(State(app): State<Arc<App>>, Extension(caller): Exten
 }
 
 /// Whole days, in Unix seconds.
-pub(super) fn span(query: &mut Query) -> Result<(i64, i64), ApiError> {
+pub(crate) fn span(query: &mut Query) -> Result<(i64, i64), ApiError> {
     let expected = "Unix seconds";
     let end: Option<i64> = query.integer("end_time", expected, 0..=LATEST_S)?;
     let end = end.unwrap_or_else(|| unix_ms() / 1000 + 1);
