@@ -20,7 +20,7 @@ const UTILISATION: f64 = 0.5;
 #[derive(Debug, Serialize)]
 struct Answer {
     currency: String,
-    /// Whose figures those are that were not given.
+    /// What the plant costs; `example` where figures that were not given are those of an example.
     plant: PlantCost,
     scenario: Scenario,
     #[serde(flatten)]

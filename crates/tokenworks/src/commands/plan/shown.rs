@@ -11,7 +11,7 @@ pub(super) fn text(answer: &Answer) -> String {
     let machines = scenario.machines;
     let noun = if machines == 1 { "machine" } else { "machines" };
     let mut text = format!(
-        "{machines} {noun}, {:.4} tokens/s each at full load; amounts in {currency}, a month is 730 hours\n",
+        "{machines} {noun}, {:.2} tokens/s each at full load; amounts in {currency}, a month is 730 hours\n",
         plan.tokens_per_second
     );
     if plant.example {
