@@ -118,8 +118,8 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  tokenworks plan --tokens-per-second 60 --input \"0.50 per 1M\" --output \"1.50 per 1M\"\n  \
         tokenworks plan --gflop-per-token 350 --peak-tflops 312 --share 0.4 --price \"10 per 1M\" --rent-per-hour 2.50 --load 200\n\n\
-        Figures of the plant that are not given come from the sheet in --plant, that of the\n\
-        configuration, or an example, which the output says."
+        Without a speed it is the one that these books measured in the last 30 days. Figures of the plant that are\n\
+        not given come from the sheet in --plant, that of the configuration, or an example, which the output says."
     )]
     Plan(Box<plan::Plan>),
     /// Value of outcomes per 1M tokens (TFP), with its interval, by what requests were for

@@ -9,7 +9,9 @@ use economics::Rate;
 use serde::Serialize;
 
 use super::Context;
+use super::statement::measured_speed;
 use crate::cli::plan::{self as cli, Demand, Line, Price};
+use crate::desk::Books;
 use crate::error::{Error, Result};
 use plant::PlantCost;
 
@@ -20,8 +22,10 @@ const UTILISATION: f64 = 0.5;
 #[derive(Debug, Serialize)]
 struct Answer {
     currency: String,
-    /// Whose figures those are that were not given.
+    /// What the plant costs; `example` where figures that were not given are those of an example.
     plant: PlantCost,
+    /// Whether the speed of the line is the one that the books measured.
+    measured: bool,
     scenario: Scenario,
     #[serde(flatten)]
     plan: Plan,
@@ -47,15 +51,35 @@ pub fn run(context: &Context, args: &cli::Plan) -> Result<()> {
     let currency = &context.settings.books.currency;
     let sheet = args.plant.plant.as_deref().map_or_else(|| crate::plant::sheet(context), crate::plant::read_sheet)?;
     let plant = PlantCost::of(sheet, &args.plant)?;
-    let answer = answer(currency.code.clone(), plant, args)?;
+    let mut line = line(&args.line);
+    let measured = line.tokens_per_second.is_none() && line.gflop_per_token.is_none();
+    if measured {
+        line.tokens_per_second = Some(measured_line(context)?);
+    }
+    let answer = answer(currency.code.clone(), plant, (line, measured), args)?;
     if args.json { context.output.json(&answer) } else { context.output.text(shown::text(&answer)) }
 }
 
-fn answer(currency: String, plant: PlantCost, args: &cli::Plan) -> Result<Answer> {
+/// Tokens per second of this plant at full load, over the last 30 days.
+fn measured_line(context: &Context) -> Result<f64> {
+    let missing = || {
+        Error::usage("no speed is given, and these books have none measured")
+            .hint("give --tokens-per-second, or --gflop-per-token and --peak-tflops")
+    };
+    let statement = Books::open(context, false).and_then(|books| books.get("/statement"));
+    measured_speed(&statement.map_err(|error| missing().because(error))?)?.ok_or_else(missing)
+}
+
+fn answer(
+    currency: String,
+    plant: PlantCost,
+    (line, measured): (LineProfile, bool),
+    args: &cli::Plan,
+) -> Result<Answer> {
     let (input_price_per_million, output_price_per_million) = prices(&args.price);
     let scenario = Scenario {
         machines: args.machines,
-        line: line(&args.line),
+        line,
         fixed_cost_per_month: plant.fixed_per_second * SECONDS_PER_MONTH + plant.fixed_per_month,
         machine_cost_per_month: plant.machine_per_second * SECONDS_PER_MONTH,
         cost_per_busy_second: plant.per_busy_second,
@@ -71,7 +95,7 @@ fn answer(currency: String, plant: PlantCost, args: &cli::Plan) -> Result<Answer
         as_claimed: scenario.line.tokens_per_second.map(rent).transpose()?,
         as_planned: rent(plan.tokens_per_second)?,
     };
-    Ok(Answer { currency, plant, scenario, plan, implied_rent })
+    Ok(Answer { currency, plant, measured, scenario, plan, implied_rent })
 }
 
 fn line(args: &Line) -> LineProfile {

@@ -41,6 +41,14 @@ pub fn run(context: &Context, args: &Report) -> Result<()> {
     context.output.text(format!("{}\n{}", statement_text(&later), changes_text(&changes, &earlier)))
 }
 
+/// Tokens per second of machine time, of the requests whose cost is known: what the plant does at full load with their mix.
+pub(super) fn measured_speed(statement: &Value) -> Result<Option<f64>> {
+    let models = statement["models"].as_array().ok_or_else(|| unclear("models"))?;
+    let sum = |field| models.iter().map(|model| number(model, field)).sum::<Result<f64>>();
+    let (tokens, seconds) = (sum("costed_tokens")?, sum("machine_ns")? / NS_PER_SECOND);
+    Ok((tokens > 0.0 && seconds > 0.0).then(|| tokens / seconds))
+}
+
 /// Where the change of each measure came from.
 fn changes(earlier: &Value, later: &Value) -> Result<Vec<Change>> {
     let (earlier, later) = (period(earlier)?, period(later)?);
@@ -118,6 +126,8 @@ mod tests {
     fn a_statement_is_a_period_with_the_same_cost() {
         let period = period(&statement("3.00", "4.00")).unwrap();
         assert_eq!((period.standing_cost, period.plant_seconds, period.unit_price), (2.5, 100.0, 0.5));
+        assert_eq!(measured_speed(&statement("3.00", "4.00")).unwrap(), Some(7.0 / 25.0));
+        assert_eq!(measured_speed(&json!({"models": []})).unwrap(), None);
         let class = &period.classes[0];
         assert_eq!((class.tokens, class.busy_seconds, class.units, class.revenue), (1e6, 25.0, 1.0, 4.0));
     }

@@ -54,6 +54,15 @@ fn commands_keep_the_books_beside_a_server_and_without_one() {
     assert_eq!(report["totals"]["revenue"], json!(charged));
     assert!(sandbox.run(&["report"]).good().contains("amounts in USD"));
     assert!(sandbox.run(&["tfp", "--by", "task,day"]).good().contains("TFP in USD per 1M tokens (total)"));
+    let statement = sandbox.run(&["report", "--statement", "--json"]).json();
+    assert_eq!((&statement["revenue"], &statement["sold"]["requests"]), (&json!(charged), &json!(1)));
+    let shown = sandbox.run(&["report", "--statement"]).good();
+    for part in ["Income statement", &charged, "60-80 %", "  in progress", "per 1M tokens: full cost", "utilisation"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let past = ["report", "--statement", "--compare-from", "2020-01-01", "--compare-to", "2020-01-31"];
+    let error = sandbox.run(&past).bad(1);
+    assert!(error.contains("these periods cannot be compared: earlier."), "{error}");
 
     let next = sandbox.run(&["keys", "rotate", "web-1"]).good().trim().to_owned();
     assert!(complete(&serving, &key).starts_with("HTTP/1.1 401"), "the old text works on");
@@ -121,6 +130,13 @@ fn wrong_words_name_the_field_and_the_fix() {
         (&["keys", "add", "k", "--project", "none"], "there is no `none`"),
         (&["report", "--from", "yesterday"], "--from yesterday is no day"),
         (&["report", "--from", "0001-01-01"], "--from 0001-01-01 is before 1970"),
+        (&["report", "--statement", "--compare-from", "2026-01-01"], "--compare-to"),
+        (&["report", "--compare-from", "2026-01-01", "--compare-to", "2026-01-02"], "--statement"),
+        (&["report", "--statement", "--by", "model"], "--by"),
+        (
+            &["report", "--statement", "--compare-from", "yesterday", "--compare-to", "2026-01-02"],
+            "--compare-from yesterday is no day",
+        ),
         (&["ledger", "export", "--customer", "acme"], "--format focus"),
         (
             &["ledger", "export", "--format", "focus", "--customer", "nobody", "--output", "x.csv"],

@@ -79,7 +79,8 @@ fn wrong_words_name_the_option_and_the_fix() {
          equipment = [{ name = \"node\", price = \"2\", life_years = 0 }]\n",
     );
     for (arguments, part) in [
-        (&["plan", "--price", "1 per 1M"][..], "--tokens-per-second"),
+        (&["plan", "--price", "1 per 1M"][..], "no speed is given, and these books have none measured"),
+        (&["plan", "--price", "1 per 1M"], "give --tokens-per-second, or --gflop-per-token and --peak-tflops"),
         (&["plan", "--tokens-per-second", "9"], "--price"),
         (&["plan", "--gflop-per-token", "350", "--price", "0"], "--peak-tflops"),
         (&["plan", "--tokens-per-second", "9", "--input", "1 per 1M"], "--output"),

@@ -11,9 +11,14 @@ pub(super) fn text(answer: &Answer) -> String {
     let machines = scenario.machines;
     let noun = if machines == 1 { "machine" } else { "machines" };
     let mut text = format!(
-        "{machines} {noun}, {:.4} tokens/s each at full load; amounts in {currency}, a month is 730 hours\n",
+        "{machines} {noun}, {:.2} tokens/s each at full load; amounts in {currency}, a month is 730 hours\n",
         plan.tokens_per_second
     );
+    if answer.measured {
+        text.push_str(
+            "The speed is the one that these books measured in the last 30 days, with the tokens' mix of then.\n",
+        );
+    }
     if plant.example {
         text.push_str(
             "EXAMPLE: costs that the command line does not give are those of an example plant, not of yours; name its \
