@@ -200,6 +200,8 @@ impl Books {
 
     /// Posts it, unless it was told before; again where others were posted meanwhile.
     fn decide(&self, accounts: &Accounts, posting: &Posting<'_>) -> Result<Told, OutcomeError> {
+        // The roll-ups that it is decided on know only what is on the disk.
+        self.ledger.flush(DURABLE_WAIT).map_err(PostError::from)?;
         for _ in 0..TRIES {
             if let Some(told) = self.told_before(posting)? {
                 return Ok(told);

@@ -96,6 +96,13 @@ fn an_outcome_is_counted_once_and_a_revision_takes_its_place() {
     assert_eq!((sums.requests, sums.tokens(), sums.output, sums.covered), (2, 190, 40, 2));
     assert_eq!((sums.of(Valuation::Measured), sums.outcomes_milli, sums.adopted_output), (Nano(10), 1000, 40));
     assert_eq!(sums.price, Nano(150 * IN + 40 * OUT));
+    let by = TfpBy { prompt_version: true, ..TfpBy::default() };
+    for (days, matured) in [(7, 0), (8, 2)] {
+        let (span, now_ms) = ((NOW - NOW % DAY_MS, NOW + DAY_MS), NOW + days * DAY_MS);
+        let rows = rollup::tfp(plant.books.ledger(), &["acme".to_owned()], span, (by, now_ms)).unwrap().unwrap();
+        assert_eq!((rows.len(), rows[0].subject.prompt_version.as_str(), rows[0].matured), (1, "v2", matured));
+        assert_eq!((rows[0].subject.task.as_str(), rows[0].sums()), ("", sums), "what is not told apart is empty");
+    }
 
     // Of another kind of value, and only of the second request; not accepted.
     let corrected = Outcome {
