@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod books;
+pub mod tfp;
 
 use std::path::PathBuf;
 
@@ -111,7 +112,7 @@ pub enum Command {
     Report(books::Report),
     /// Value of outcomes per 1M tokens (TFP), with its interval, by what requests were for
     #[command(after_help = "Example:\n  tokenworks tfp --from 2026-11-01 --by prompt_version --denominator output")]
-    Tfp(books::Tfp),
+    Tfp(tfp::Tfp),
     /// Verify, export, back up and restore the ledger
     #[command(subcommand)]
     Ledger(books::Ledger),

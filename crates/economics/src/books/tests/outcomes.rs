@@ -250,3 +250,24 @@ fn the_sources_user_gets_41_7_dollars_per_dollar_and_4_90_per_million_tokens() {
     assert_eq!((tenths_per_dollar, cents_per_million), (417, 490));
     plant.check();
 }
+
+#[test]
+fn an_outcome_that_cannot_be_counted_is_in_nobodys_way() {
+    let plant = plant(Bounds::default());
+    let ids: Vec<EntryId> = (0..50).map(|_| next_id()).collect();
+    let attribution = Attribution::Requests(ids.iter().map(|id| (*id, 20)).collect());
+    let remarks = Remarks { comment: "x".repeat(4096), ..Remarks::default() };
+    let wide = Outcome { attribution, remarks, ..outcome("wide", ids[0], 5) };
+    assert!(plant.tell(&wide).unwrap().aside);
+    // Each is for something else: together more than fits into an entry.
+    for (id, n) in ids.iter().zip(0..) {
+        let (task, prompt_version) = (format!("{n:0120}"), format!("v{n:0119}"));
+        plant.ended(*id, &Work { task, prompt_version, episode: String::new() }, (1, 1), NOW);
+    }
+    assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 0);
+    plant.tell(&outcome("small", ids[0], 1)).unwrap();
+    assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 0);
+    let aside = plant.books.outcomes(None, (true, 0), 10).unwrap();
+    assert_eq!((aside.len(), plant.value_of("measured")), (1, 1_000_000_000));
+    plant.check();
+}
