@@ -2,6 +2,7 @@
 
 pub mod books;
 pub mod plan;
+pub mod tfp;
 
 use std::path::PathBuf;
 
@@ -124,7 +125,7 @@ pub enum Command {
     Plan(Box<plan::Plan>),
     /// Value of outcomes per 1M tokens (TFP), with its interval, by what requests were for
     #[command(after_help = "Example:\n  tokenworks tfp --from 2026-11-01 --by prompt_version --denominator output")]
-    Tfp(books::Tfp),
+    Tfp(tfp::Tfp),
     /// Verify, export, back up and restore the ledger
     #[command(subcommand)]
     Ledger(books::Ledger),

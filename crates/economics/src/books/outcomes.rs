@@ -1,7 +1,9 @@
 //! Outcomes: told, attributed to the requests that brought them about, counted, corrected by revisions; kept aside while
 //! their requests are not in the books.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod waiting;
+
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,8 +21,8 @@ use crate::plant::largest_remainder;
 use crate::rollup;
 use crate::{Invalid, Nano};
 
-/// Outcomes kept aside that are looked for when a request ends; of more, the oldest stay aside.
-const MAX_WAITING: usize = 10_000;
+use waiting::{MAX_WAITING, Waiting};
+
 /// Of those that other servers' requests may have answered, how many are looked at each time.
 const LOOKED_AT: usize = 100;
 /// How often an outcome is tried while others are posted.
@@ -88,45 +90,6 @@ struct Accounts {
     /// Counts outcomes, so that no two are decided on the same state.
     outcomes: AccountId,
     outcomes_contra: AccountId,
-}
-
-/// Outcomes kept aside by their entries, and the requests they wait for.
-#[derive(Default)]
-struct Waiting {
-    loaded: bool,
-    entries: BTreeMap<u64, Vec<EntryId>>,
-    by_request: HashMap<EntryId, BTreeSet<u64>>,
-    /// Those to be looked at.
-    due: BTreeSet<u64>,
-    /// Where looking for other servers' requests has come to.
-    looked_at: u64,
-}
-
-impl Waiting {
-    fn insert(&mut self, entry: u64, requests: Vec<EntryId>) {
-        for request in &requests {
-            self.by_request.entry(*request).or_default().insert(entry);
-        }
-        self.entries.insert(entry, requests);
-        // Its requests may have ended while it was posted.
-        self.due.insert(entry);
-        while self.entries.len() > MAX_WAITING {
-            let Some(oldest) = self.entries.keys().next().copied() else { break };
-            self.remove(oldest);
-        }
-    }
-
-    fn remove(&mut self, entry: u64) {
-        for request in self.entries.remove(&entry).unwrap_or_default() {
-            if let Some(waiting) = self.by_request.get_mut(&request) {
-                waiting.remove(&entry);
-                if waiting.is_empty() {
-                    self.by_request.remove(&request);
-                }
-            }
-        }
-        self.due.remove(&entry);
-    }
 }
 
 impl OutcomeDesk {
@@ -200,6 +163,8 @@ impl Books {
 
     /// Posts it, unless it was told before; again where others were posted meanwhile.
     fn decide(&self, accounts: &Accounts, posting: &Posting<'_>) -> Result<Told, OutcomeError> {
+        // The roll-ups that it is decided on know only what is on the disk.
+        self.ledger.flush(DURABLE_WAIT).map_err(PostError::from)?;
         for _ in 0..TRIES {
             if let Some(told) = self.told_before(posting)? {
                 return Ok(told);
@@ -229,9 +194,14 @@ impl Books {
             match self.match_one(seq, now_ms) {
                 Ok(true) => matched += 1,
                 Ok(false) => {}
-                Err(error) => {
+                Err(OutcomeError::Post(error)) if error.is_temporary() => {
                     self.outcomes.waiting().due.insert(seq);
-                    return Err(error);
+                    return Err(error.into());
+                }
+                // It must not be in the way of others: it stays aside.
+                Err(error) => {
+                    tracing::warn!("the outcome of entry {seq} stays aside: {error}");
+                    self.outcomes.change_waiting(|waiting| waiting.remove(seq));
                 }
             }
         }

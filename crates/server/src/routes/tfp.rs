@@ -185,3 +185,44 @@ fn nano(amount: Nano) -> f64 {
 fn whole(number: i64) -> f64 {
     number as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use economics::books::outcome_detail::Subject;
+    use economics::rollup::BUCKETS;
+
+    use super::*;
+
+    fn row(group: impl Fn(i64) -> ValueSums) -> TfpRow {
+        TfpRow { day: 0, subject: Subject::default(), groups: (0..BUCKETS as i64).map(group).collect(), matured: 16 }
+    }
+
+    #[test]
+    fn the_interval_holds_the_ratio_and_proxies_stand_apart() {
+        let group = |n: i64| ValueSums {
+            requests: 1,
+            in_uncached: 600,
+            in_cached: 100,
+            output: 300,
+            value: [Nano((n % 7) * 1_000_000), Nano::ZERO, Nano(1_000_000), Nano(5_000_000_000)],
+            covered: i64::from(n < 32),
+            ..ValueSums::default()
+        };
+        let shown = row_json(&row(group), TfpBy::default(), "computed");
+        let number = |place: &str| shown.pointer(place).and_then(Value::as_f64).unwrap();
+        // 189 + 64 thousandths of a dollar for 64 times 900 tokens.
+        let expected = 0.253 / (64.0 * 900.0) * 1e6;
+        assert!((number("/tfp/per_million") - expected).abs() < 1e-9, "{shown}");
+        assert!(number("/tfp/low") < expected && expected < number("/tfp/high"), "{shown}");
+        assert_eq!((number("/tfp/level"), number("/tfp/groups")), (LEVEL, 64.0));
+        assert_eq!((&shown["value"]["total"], &shown["proxy"]), (&json!("0.253"), &json!("320.00")));
+        assert_eq!((number("/coverage"), number("/matured")), (0.5, 0.25));
+        assert_eq!((&shown["value_per_price"], &shown["tokens_per_accepted_outcome"]), (&Value::Null, &Value::Null));
+    }
+
+    #[test]
+    fn without_tokens_there_is_no_ratio() {
+        let shown = row_json(&row(|_| ValueSums::default()), TfpBy::default(), "total");
+        assert_eq!((&shown["tfp"], &shown["coverage"]), (&Value::Null, &Value::Null));
+    }
+}

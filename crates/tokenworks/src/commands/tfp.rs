@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Context;
 use super::report::span;
-use crate::cli::books::Tfp;
+use crate::cli::tfp::Tfp;
 use crate::desk::Books;
 use crate::error::Result;
 use crate::output::{grouped, table};

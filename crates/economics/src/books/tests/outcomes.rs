@@ -96,6 +96,13 @@ fn an_outcome_is_counted_once_and_a_revision_takes_its_place() {
     assert_eq!((sums.requests, sums.tokens(), sums.output, sums.covered), (2, 190, 40, 2));
     assert_eq!((sums.of(Valuation::Measured), sums.outcomes_milli, sums.adopted_output), (Nano(10), 1000, 40));
     assert_eq!(sums.price, Nano(150 * IN + 40 * OUT));
+    let by = TfpBy { prompt_version: true, ..TfpBy::default() };
+    for (days, matured) in [(7, 0), (8, 2)] {
+        let (span, now_ms) = ((NOW - NOW % DAY_MS, NOW + DAY_MS), NOW + days * DAY_MS);
+        let rows = rollup::tfp(plant.books.ledger(), &["acme".to_owned()], span, (by, now_ms)).unwrap().unwrap();
+        assert_eq!((rows.len(), rows[0].subject.prompt_version.as_str(), rows[0].matured), (1, "v2", matured));
+        assert_eq!((rows[0].subject.task.as_str(), rows[0].sums()), ("", sums), "what is not told apart is empty");
+    }
 
     // Of another kind of value, and only of the second request; not accepted.
     let corrected = Outcome {
@@ -241,5 +248,26 @@ fn the_sources_user_gets_41_7_dollars_per_dollar_and_4_90_per_million_tokens() {
     let tenths_per_dollar = crate::money::divide_half_even(value * 10, i128::from(sums.price.0));
     let cents_per_million = crate::money::divide_half_even(value * 1_000_000, i128::from(sums.tokens()) * cent);
     assert_eq!((tenths_per_dollar, cents_per_million), (417, 490));
+    plant.check();
+}
+
+#[test]
+fn an_outcome_that_cannot_be_counted_is_in_nobodys_way() {
+    let plant = plant(Bounds::default());
+    let ids: Vec<EntryId> = (0..50).map(|_| next_id()).collect();
+    let attribution = Attribution::Requests(ids.iter().map(|id| (*id, 20)).collect());
+    let remarks = Remarks { comment: "x".repeat(4096), ..Remarks::default() };
+    let wide = Outcome { attribution, remarks, ..outcome("wide", ids[0], 5) };
+    assert!(plant.tell(&wide).unwrap().aside);
+    // Each is for something else: together more than fits into an entry.
+    for (id, n) in ids.iter().zip(0..) {
+        let (task, prompt_version) = (format!("{n:0120}"), format!("v{n:0119}"));
+        plant.ended(*id, &Work { task, prompt_version, episode: String::new() }, (1, 1), NOW);
+    }
+    assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 0);
+    plant.tell(&outcome("small", ids[0], 1)).unwrap();
+    assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 0);
+    let aside = plant.books.outcomes(None, (true, 0), 10).unwrap();
+    assert_eq!((aside.len(), plant.value_of("measured")), (1, 1_000_000_000));
     plant.check();
 }
