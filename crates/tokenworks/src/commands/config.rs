@@ -21,6 +21,7 @@ use crate::error::{Error, Result, chain};
 use crate::fleet::policy::{Resident, make_room};
 use crate::memory::{self, KvDemand, Need};
 use crate::output::{Output, bytes, grouped, table};
+use crate::plant;
 
 /// As `config check --json` prints it.
 #[derive(Default, Serialize)]
@@ -101,6 +102,7 @@ pub fn check(environment: Environment, output: Output, args: &cli::Check, flags:
                 Err(problem) => problems.push(problem),
             }
             problems.extend(books::check(&context).err());
+            problems.extend(plant::sheet(&context).err());
         }
         Err(found) => problems = found,
     }

@@ -367,3 +367,15 @@ fn unknown_models_and_missing_files() {
     let error = sandbox.run(&["tokenize", "x", "--model", "text.gguf"]).bad(1);
     assert!(error.contains("text.gguf") && error.contains("cause:") && !error.contains("panicked"), "{error}");
 }
+
+#[test]
+fn check_looks_at_the_plant_sheet() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tokenworks.toml", "[plant]\nsheet_file = \"plant.toml\"\n");
+    assert!(sandbox.run(&["config", "check"]).bad(2).contains("cannot read"));
+    let example = sandbox.run(&["plant", "example"]).good();
+    sandbox.write("plant.toml", example.replace("life_years = \"4\"", "life_years = \"0\""));
+    assert!(sandbox.run(&["config", "check"]).bad(2).contains("plant.equipment[0].life_years"));
+    sandbox.write("plant.toml", &example);
+    sandbox.run(&["config", "check"]).good();
+}
