@@ -154,6 +154,11 @@ impl App {
         let _ = self.requests.acquire_many(self.limits.max_requests).await;
     }
 
+    /// The books; 403 without any.
+    pub(crate) fn books(&self) -> Result<Arc<Books>, ApiError> {
+        self.books.clone().ok_or_else(|| ApiError::forbidden("this server keeps no books", "no_books"))
+    }
+
     /// How many requests are under way.
     pub(crate) fn under_way(&self) -> usize {
         (self.limits.max_requests as usize).saturating_sub(self.requests.available_permits())

@@ -1,5 +1,5 @@
 //! Whether costs add up: every interval's cost is idle or in progress, every request's cost comes out of what is in progress,
-//! and at the end all that the plant cost is idle, in progress or attributed.
+//! each posted to the last unit. So all that the plant cost is idle, in progress or attributed.
 
 use ledger::{Entry, StoreError, StoreSpec};
 use serde::Serialize;
@@ -47,15 +47,13 @@ pub enum CostFault {
         /// What does not fit.
         what: &'static str,
     },
-    /// The whole does not add up.
-    #[error("{what}: {plant} in all, {parts} in its parts")]
-    Whole {
+    /// Requests were told more cost than was in progress.
+    #[error("requests cost more than was in progress: {in_progress} of {what} is left of it")]
+    Overdrawn {
         /// Money or energy.
         what: &'static str,
-        /// What the plant took.
-        plant: i64,
-        /// Idle, in progress and attributed.
-        parts: i64,
+        /// What is left.
+        in_progress: i64,
     },
 }
 
@@ -109,47 +107,48 @@ impl Audit {
         report.plant_uj = report.plant_uj.saturating_add(idle_uj).saturating_add(used_uj);
         report.idle_uj = report.idle_uj.saturating_add(idle_uj).saturating_add(lost_uj);
         report.in_progress_uj = report.in_progress_uj.saturating_add(used_uj).saturating_sub(lost_uj);
-        posted(entry, interval.total().0, idle_uj.saturating_add(used_uj))
+        let moved = [idle_nano.saturating_add(lost_nano).0, idle_uj.saturating_add(lost_uj)];
+        let progress = [used_nano.saturating_sub(lost_nano).0, used_uj.saturating_sub(lost_uj)];
+        // What a crash left is moved only, no source is asked.
+        let written_off = [progress, moved].concat();
+        let sources = interval.sources.iter().map(|nano| nano.0.saturating_neg());
+        let energy = idle_uj.saturating_add(used_uj).saturating_neg();
+        let accrued: Vec<i64> = sources.chain([energy]).chain(moved).chain(progress).collect();
+        let is_right = posts(entry, &accrued) || (interval.length_ns == 0 && posts(entry, &written_off));
+        if is_right { Ok(()) } else { Err("the interval's cost is not what was posted") }
     }
 
     fn request(&mut self, entry: &Entry, cost: &RequestCost) -> Result<(), &'static str> {
-        let (sum, report) = (cost.sum(), &mut self.report);
+        let (sum, report) = (cost.costs.sum(), &mut self.report);
+        let (nano, attributed, uj) = (sum.attributed(), cost.costs.attributed(), sum.energy_uj.cast_signed());
         report.requests = report.requests.saturating_add(1);
-        report.plant = report.plant.saturating_add(cost.per_token);
-        report.attributed = report.attributed.saturating_add(cost.attributed());
-        report.in_progress = report.in_progress.saturating_sub(sum.attributed());
-        let uj = sum.energy_uj.cast_signed();
+        report.plant = report.plant.saturating_add(cost.costs.per_token);
+        report.attributed = report.attributed.saturating_add(attributed);
+        report.in_progress = report.in_progress.saturating_sub(nano);
         report.attributed_uj = report.attributed_uj.saturating_add(uj);
         report.in_progress_uj = report.in_progress_uj.saturating_sub(uj);
-        let legs = [cost.attributed().0, uj];
-        let found = |wanted: i64| wanted == 0 || entry.legs.iter().any(|leg| leg.amount == wanted);
-        if legs.into_iter().all(found) { Ok(()) } else { Err("the request's lines are not what was posted") }
+        let mut expected = vec![nano.0.saturating_neg(), uj.saturating_neg(), attributed.0, uj];
+        if cost.costs.per_token != Nano::ZERO {
+            expected.push(cost.costs.per_token.0.saturating_neg());
+        }
+        if posts(entry, &expected) { Ok(()) } else { Err("the request's lines are not what was posted") }
     }
 
     fn end(self) -> Result<CostReport, CostFault> {
         let report = self.report;
-        let sum = |a: i64, b: i64, c: i64| a.saturating_add(b).saturating_add(c);
-        let money = sum(report.idle.0, report.attributed.0, report.in_progress.0);
-        let energy = sum(report.idle_uj, report.attributed_uj, report.in_progress_uj);
-        for (what, plant, parts) in
-            [("cost in nano-units", report.plant.0, money), ("energy in microjoules", report.plant_uj, energy)]
+        for (what, in_progress) in
+            [("cost in nano-units", report.in_progress.0), ("energy in microjoules", report.in_progress_uj)]
         {
-            if plant != parts {
-                return Err(CostFault::Whole { what, plant, parts });
+            if in_progress < 0 {
+                return Err(CostFault::Overdrawn { what, in_progress });
             }
         }
         Ok(report)
     }
 }
 
-/// What leaves the accounts of the sources, and the energy that leaves its account.
-fn posted(entry: &Entry, nano: i64, uj: i64) -> Result<(), &'static str> {
-    let sources = crate::plant::Source::ALL.len();
-    let Some((legs, rest)) = entry.legs.split_at_checked(sources) else {
-        // What a crash left is moved, no source is asked.
-        return if nano == 0 && uj == 0 { Ok(()) } else { Err("the interval posts too few legs") };
-    };
-    let cost = legs.iter().fold(0_i64, |sum, leg| sum.saturating_sub(leg.amount));
-    let energy = rest.first().map_or(0, |leg| leg.amount.saturating_neg());
-    if cost == nano && energy == uj { Ok(()) } else { Err("the interval's cost is not what was posted") }
+/// Whether an entry's legs are of these amounts, in this order. That they sum to zero is the ledger's own rule, so the whole
+/// adds up when every entry is right.
+fn posts(entry: &Entry, amounts: &[i64]) -> bool {
+    entry.legs.iter().map(|leg| leg.amount).eq(amounts.iter().copied())
 }

@@ -53,23 +53,17 @@ impl CostLine {
 /// What machine time was spent for; in the order of the engine's.
 pub const PURPOSE_WORDS: [&str; PURPOSES] = ["prefill", "decode", "rejected", "recomputed"];
 
-/// Detail of what a request cost.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestCost {
-    /// Who asked for what.
-    pub context: Context,
-    /// The id of the request.
-    pub request: [u8; 16],
-    /// All its tokens.
-    pub quantities: Quantities,
+/// What a request cost, or several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Costs {
     /// By purpose, as [`PURPOSE_WORDS`].
     pub lines: [CostLine; PURPOSES],
-    /// Its share of fixed cost that is spread over tokens.
+    /// Fixed cost that is spread over tokens.
     pub per_token: Nano,
 }
 
-impl RequestCost {
-    /// Its lines together.
+impl Costs {
+    /// The lines together.
     #[must_use]
     pub fn sum(&self) -> CostLine {
         self.lines.iter().fold(CostLine::default(), |mut sum, line| {
@@ -78,7 +72,7 @@ impl RequestCost {
         })
     }
 
-    /// All that is attributed to it.
+    /// All that is attributed.
     #[must_use]
     pub fn attributed(&self) -> Nano {
         self.sum().attributed().saturating_add(self.per_token)
@@ -91,6 +85,29 @@ impl RequestCost {
         rejected.attributed().saturating_add(recomputed.attributed())
     }
 
+    /// Adds `more` to it.
+    pub fn add(&mut self, more: &Self) {
+        for (line, more) in self.lines.iter_mut().zip(&more.lines) {
+            line.add(more);
+        }
+        self.per_token = self.per_token.saturating_add(more.per_token);
+    }
+}
+
+/// Detail of what a request cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestCost {
+    /// Who asked for what.
+    pub context: Context,
+    /// The id of the request.
+    pub request: [u8; 16],
+    /// All its tokens.
+    pub quantities: Quantities,
+    /// What it cost.
+    pub costs: Costs,
+}
+
+impl RequestCost {
     /// The bytes of it.
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
@@ -98,8 +115,8 @@ impl RequestCost {
         pack.byte(self.context.form(FORM));
         self.context.pack(&mut pack);
         pack.0.extend_from_slice(&self.request);
-        pack.quantities(&self.quantities).i64(self.per_token.0);
-        for line in &self.lines {
+        pack.quantities(&self.quantities).i64(self.costs.per_token.0);
+        for line in &self.costs.lines {
             line.pack(&mut pack);
         }
         pack.0
@@ -119,9 +136,12 @@ impl RequestCost {
         for line in &mut lines {
             *line = CostLine::unpack(&mut from)?;
         }
-        from.end(Self { context, request, quantities, lines, per_token })
+        from.end(Self { context, request, quantities, costs: Costs { lines, per_token } })
     }
 }
+
+/// The code of energy that was estimated.
+pub(crate) const ESTIMATED: u8 = 0;
 
 /// Detail of what the plant cost in an interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

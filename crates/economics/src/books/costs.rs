@@ -8,7 +8,7 @@ use metering::energy::{Energy, EnergySource};
 use metering::intervals::{Holder, PURPOSES, Taker, Usage};
 
 use super::accounts::unit;
-use super::cost_detail::{CostLine, PlantInterval, RequestCost};
+use super::cost_detail::{CostLine, Costs, ESTIMATED, PlantInterval, RequestCost};
 use super::detail::{Context, entry_kind};
 use super::{Books, BooksError, DURABLE_WAIT, id_of};
 use crate::plant::{self, Accrual, HolderShare, IdleShare, Plant, Rates, Sharing, Source, largest_remainder};
@@ -210,7 +210,7 @@ impl Accountant {
         let Finished { holder, id, context, quantities } = finished;
         let lines = self.in_progress.remove(&holder)?;
         let per_token = self.rates(at_ms).fixed(quantities.total());
-        let cost = RequestCost { context, request: id.0, quantities, lines, per_token };
+        let cost = RequestCost { context, request: id.0, quantities, costs: Costs { lines, per_token } };
         let (legs, detail) = (self.accounts.costed(&cost), cost.pack());
         Some(Command::Post { id: cost_id(id), kind: entry_kind::COSTED, legs, detail })
     }
@@ -235,7 +235,7 @@ fn joules(uj: u64) -> i64 {
 /// How a source of energy is kept.
 fn source_code(source: &EnergySource) -> u8 {
     match source {
-        EnergySource::Estimated => 0,
+        EnergySource::Estimated => ESTIMATED,
         EnergySource::Counter { .. } => 1,
         EnergySource::Nvml => 2,
     }
@@ -325,12 +325,13 @@ impl Accounts {
     }
 
     fn costed(&self, cost: &RequestCost) -> Vec<Leg> {
-        let sum = cost.sum().amounts();
+        let Costs { per_token, .. } = cost.costs;
+        let sum = cost.costs.sum().amounts();
         let mut legs = moved(self.in_progress, sum.map(i64::saturating_neg));
-        legs.extend(moved(self.attributed, [sum[0].saturating_add(cost.per_token.0), sum[1]]));
-        if cost.per_token != Nano::ZERO {
+        legs.extend(moved(self.attributed, [sum[0].saturating_add(per_token.0), sum[1]]));
+        if per_token != Nano::ZERO {
             let fixed = Source::ALL.iter().zip(self.sources).find(|(source, _)| **source == Source::Fixed);
-            legs.extend(fixed.map(|(_, account)| Leg { account, amount: cost.per_token.0.saturating_neg() }));
+            legs.extend(fixed.map(|(_, account)| Leg { account, amount: per_token.0.saturating_neg() }));
         }
         legs
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::keys::{COST_DAYS, COSTS, Key, PLANT, Parts, collect};
 use super::usage::ceil;
 use super::{DAY_MS, HOUR_MS};
-use crate::books::cost_detail::{CostLine, PlantInterval, RequestCost};
+use crate::books::cost_detail::{CostLine, Costs, ESTIMATED, PlantInterval, RequestCost};
 use crate::books::detail::Context;
 use crate::plant::Source;
 use crate::{Meter, Nano, Quantities};
@@ -20,10 +20,9 @@ pub struct CostSums {
     pub requests: i64,
     /// All tokens.
     pub quantities: Quantities,
-    /// By purpose, as [`PURPOSE_WORDS`](crate::books::cost_detail::PURPOSE_WORDS).
-    pub lines: [CostLine; 4],
-    /// Fixed cost that is spread over tokens.
-    pub per_token: Nano,
+    /// What they cost.
+    #[serde(flatten)]
+    pub costs: Costs,
 }
 
 const COLUMNS: usize = 26;
@@ -31,36 +30,14 @@ const COLUMNS: usize = 26;
 impl CostSums {
     /// Of one request.
     pub(super) fn of(cost: &RequestCost) -> Self {
-        Self { requests: 1, quantities: cost.quantities, lines: cost.lines, per_token: cost.per_token }
-    }
-
-    /// All lines together.
-    #[must_use]
-    pub fn sum(&self) -> CostLine {
-        self.lines.iter().fold(CostLine::default(), |mut sum, line| {
-            sum.add(line);
-            sum
-        })
-    }
-
-    /// All that is attributed.
-    #[must_use]
-    pub fn attributed(&self) -> Nano {
-        self.sum().attributed().saturating_add(self.per_token)
-    }
-
-    /// What was spent on guesses that were not made and on what was computed again.
-    #[must_use]
-    pub fn wasted(&self) -> Nano {
-        let [_, _, rejected, recomputed] = &self.lines;
-        rejected.attributed().saturating_add(recomputed.attributed())
+        Self { requests: 1, quantities: cost.quantities, costs: cost.costs }
     }
 
     pub(super) fn columns(&self) -> [i64; COLUMNS] {
         let mut columns = [0; COLUMNS];
         let tokens = Meter::ALL.map(|meter| whole(self.quantities.get(meter)));
-        let lines = self.lines.iter().flat_map(line_columns);
-        let all = [self.requests].into_iter().chain(tokens).chain(lines).chain([self.per_token.0]);
+        let lines = self.costs.lines.iter().flat_map(line_columns);
+        let all = [self.requests].into_iter().chain(tokens).chain(lines).chain([self.costs.per_token.0]);
         for (column, value) in columns.iter_mut().zip(all) {
             *column = value;
         }
@@ -78,17 +55,14 @@ impl CostSums {
         for line in &mut lines {
             *line = columns.line();
         }
-        Self { requests, quantities, lines, per_token: Nano(columns.next()) }
+        Self { requests, quantities, costs: Costs { lines, per_token: Nano(columns.next()) } }
     }
 
     /// Adds `other` to it.
     pub fn add(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
         self.quantities.add(&other.quantities);
-        for (line, more) in self.lines.iter_mut().zip(&other.lines) {
-            line.add(more);
-        }
-        self.per_token = self.per_token.saturating_add(other.per_token);
+        self.costs.add(&other.costs);
     }
 }
 
@@ -134,7 +108,7 @@ impl PlantSums {
 
     /// Of one interval.
     pub(super) fn of(interval: &PlantInterval) -> Self {
-        let estimated = interval.energy_source == 0;
+        let estimated = interval.energy_source == ESTIMATED;
         Self {
             intervals: 1,
             length_ns: interval.length_ns,

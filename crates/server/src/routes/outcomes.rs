@@ -151,7 +151,7 @@ struct Teller {
 
 impl Teller {
     fn of(app: &App, caller: &Caller) -> Result<Self, ApiError> {
-        let books = app.books.clone().ok_or_else(|| ApiError::forbidden("this server keeps no books", "no_books"))?;
+        let books = app.books()?;
         let may = |scope| caller.identity.as_ref().filter(|identity| identity.scopes.contains(&scope));
         let identity = may(Scope::Inference).or_else(|| may(Scope::Plant)).ok_or_else(|| {
             let message = "outcomes need a key with the scope `inference`, of the project that asked";

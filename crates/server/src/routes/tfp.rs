@@ -11,10 +11,9 @@ use economics::books::Books;
 use economics::directory::record::{Kind, Scope};
 use economics::outcome::Valuation;
 use economics::rollup::{self, MAX_TFP_ROWS, TfpBy, TfpRow, ValueSums};
-use economics::window::to_rfc3339;
 use serde_json::{Map, Value, json};
 
-use super::admin::report::span;
+use super::admin::report::{date, span};
 use super::outcomes::refused;
 use crate::app::{App, in_turn, unix_ms};
 use crate::auth::Caller;
@@ -82,7 +81,7 @@ pub(crate) async fn tfp(
 
 /// The books, and the only organisation that may be read; `None`: all.
 fn reader(app: &App, caller: &Caller) -> Result<(Arc<Books>, Option<String>), ApiError> {
-    let books = app.books.clone().ok_or_else(|| ApiError::forbidden("this server keeps no books", "no_books"))?;
+    let books = app.books()?;
     let may = |scope| caller.identity.as_ref().filter(|identity| identity.scopes.contains(&scope));
     if may(Scope::Plant).is_some() {
         return Ok((books, None));
@@ -100,8 +99,7 @@ fn row_json(row: &TfpRow, by: TfpBy, denominator: &str) -> Value {
     let sums = row.sums();
     let mut fields = Map::new();
     if by.day {
-        let day: String = to_rfc3339(row.day.saturating_mul(DAY_MS)).chars().take_while(|c| *c != 'T').collect();
-        fields.insert("day".into(), day.into());
+        fields.insert("day".into(), date(row.day.saturating_mul(DAY_MS)).into());
     }
     let subject = &row.subject;
     for (name, told, text) in [

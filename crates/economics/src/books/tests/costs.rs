@@ -95,20 +95,20 @@ fn a_request_bears_its_busy_time_and_the_rest_is_idle() {
     let (first, second) = (cost(1).unwrap(), cost(2).unwrap());
     let entries = books.ledger().entries(1, 1000).unwrap();
     let intervals: Vec<PlantInterval> = entries.iter().filter_map(PlantInterval::read).collect();
-    assert_eq!(first.lines[0].energy_uj, 8_000_000 / 4 + 5_000_000);
+    assert_eq!(first.costs.lines[0].energy_uj, 8_000_000 / 4 + 5_000_000);
     assert_eq!(intervals[0].idle.energy_uj, 8_000_000 / 4 * 3);
-    assert_eq!(first.attributed().0 + intervals[0].idle.attributed().0, intervals[0].total().0);
-    assert_eq!((second.lines[1].energy_uj, intervals[1].idle.energy_uj), (28_000_000, 0));
-    assert_eq!(second.attributed(), intervals[1].total());
+    assert_eq!(first.costs.attributed().0 + intervals[0].idle.attributed().0, intervals[0].total().0);
+    assert_eq!((second.costs.lines[1].energy_uj, intervals[1].idle.energy_uj), (28_000_000, 0));
+    assert_eq!(second.costs.attributed(), intervals[1].total());
     // 20 W for a quarter of a second at 0.15 a kWh: 5 J x 0.15 / 3.6e6 J = 208 nano-units.
-    assert_eq!(first.sum().marginal, Nano(208));
+    assert_eq!(first.costs.sum().marginal, Nano(208));
     assert_eq!(first.context.organisation, "org1");
     let report = verify_costs(&plant.store()).unwrap();
     assert_eq!((report.intervals, report.requests, report.in_progress), (2, 2, Nano::ZERO));
     assert_eq!(balances(books, AccountKind::Contra), -report.plant.0);
     books.ledger().verify().unwrap();
     let days = rollup::cost_days(books.ledger(), NOW - 86_400_000, NOW + 86_400_000).unwrap();
-    assert_eq!(days.iter().map(|row| row.sums.attributed().0).sum::<i64>(), report.attributed.0);
+    assert_eq!(days.iter().map(|row| row.sums.costs.attributed().0).sum::<i64>(), report.attributed.0);
     let hours = rollup::plant_hours(books.ledger(), NOW - 3_600_000, NOW + 3_600_000).unwrap();
     let hour = hours.values().next().unwrap();
     assert_eq!((hour.total(), hour.idle_cost(), hour.busy_ns), (report.plant, report.idle, SECOND / 4 * 5));
@@ -132,8 +132,8 @@ fn a_step_over_the_border_is_borne_by_those_it_worked_for() {
     books.ledger().flush(DURABLE_WAIT).unwrap();
     let cost = |request| RequestCost::read(&books.ledger().entry_by_id(cost_id(request_id(request))).unwrap().unwrap());
     let (first, second) = (cost(1).unwrap(), cost(2).unwrap());
-    assert!(first.sum().machine_ns == SECOND / 8 * 3 && second.sum().machine_ns == SECOND / 8);
-    assert_eq!(second.wasted(), second.attributed(), "computed again");
+    assert!(first.costs.sum().machine_ns == SECOND / 8 * 3 && second.costs.sum().machine_ns == SECOND / 8);
+    assert_eq!(second.costs.wasted(), second.costs.attributed(), "computed again");
     let report = verify_costs(&plant.store()).unwrap();
     assert_eq!((report.requests, report.in_progress, report.in_progress_uj), (2, Nano::ZERO, 0));
 }
@@ -228,9 +228,9 @@ proptest! {
         let hours = rollup::plant_hours(books.ledger(), 0, NOW * 2).unwrap();
         prop_assert_eq!(hours.values().map(|sums| sums.total().0).sum::<i64>(), report.plant.0);
         let days = rollup::cost_days(books.ledger(), 0, NOW * 2).unwrap();
-        prop_assert_eq!(days.iter().map(|row| row.sums.attributed().0).sum::<i64>(), report.attributed.0);
+        prop_assert_eq!(days.iter().map(|row| row.sums.costs.attributed().0).sum::<i64>(), report.attributed.0);
         let hourly = rollup::cost_hours(books.ledger(), 0, NOW * 2).unwrap();
-        prop_assert_eq!(hourly.iter().map(|row| row.sums.sum().energy_uj.cast_signed()).sum::<i64>(), report.attributed_uj);
+        prop_assert_eq!(hourly.iter().map(|row| row.sums.costs.sum().energy_uj.cast_signed()).sum::<i64>(), report.attributed_uj);
         books.ledger().verify().unwrap();
     }
 }

@@ -137,7 +137,7 @@ fn costs_and_margins_are_told_apart_as_asked() {
     let all = grouped_costs(ledger, span, CostGroups::default(), true).unwrap().unwrap();
     let [row] = all.as_slice() else { panic!("{all:?}") };
     assert_eq!((row.from_ms, row.organisation.as_str(), row.cost.requests, row.sold.requests), (TODAY, "", 1, 1));
-    assert_eq!((row.cost.attributed(), row.cost.wasted()), (Nano(20_501_000), Nano(100_200)));
+    assert_eq!((row.cost.costs.attributed(), row.cost.costs.wasted()), (Nano(20_501_000), Nano(100_200)));
     for by in [
         CostGroups { hour: true, organisation: true, ..CostGroups::default() },
         CostGroups { day: true, project: true, key: true, ..CostGroups::default() },

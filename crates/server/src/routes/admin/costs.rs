@@ -115,15 +115,15 @@ fn row_json(row: &MarginRow, by: CostGroups, margins: bool) -> Result<Value, Api
     if margins {
         let billed = row.sold.total();
         fields.insert("billed".into(), shown(billed)?);
-        fields.insert("margin".into(), shown(billed.saturating_sub(row.cost.attributed()))?);
+        fields.insert("margin".into(), shown(billed.saturating_sub(row.cost.costs.attributed()))?);
     }
     Ok(Value::Object(fields))
 }
 
 fn sums_json(sums: &CostSums) -> Result<Map<String, Value>, ApiError> {
     let machine =
-        PURPOSE_WORDS.iter().zip(&sums.lines).map(|(word, line)| ((*word).to_owned(), line.machine_ns.into()));
-    let CostLine { energy_uj, co2_ug, marginal, standing, machine_ns: _ } = sums.sum();
+        PURPOSE_WORDS.iter().zip(&sums.costs.lines).map(|(word, line)| ((*word).to_owned(), line.machine_ns.into()));
+    let CostLine { energy_uj, co2_ug, marginal, standing, machine_ns: _ } = sums.costs.sum();
     let mut fields = Map::new();
     fields.insert("requests".into(), sums.requests.into());
     fields.insert("tokens".into(), shown(sums.quantities)?);
@@ -133,9 +133,9 @@ fn sums_json(sums: &CostSums) -> Result<Map<String, Value>, ApiError> {
     let amounts: [(&str, Nano); 5] = [
         ("marginal", marginal),
         ("standing", standing),
-        ("per_token", sums.per_token),
-        ("attributed", sums.attributed()),
-        ("wasted", sums.wasted()),
+        ("per_token", sums.costs.per_token),
+        ("attributed", sums.costs.attributed()),
+        ("wasted", sums.costs.wasted()),
     ];
     for (name, amount) in amounts {
         fields.insert(name.into(), shown(amount)?);
@@ -183,7 +183,7 @@ pub(crate) async fn cost(
         };
         return Err(ApiError::not_found(message));
     };
-    let lines = PURPOSE_WORDS.iter().zip(&cost.lines).map(|(word, line)| {
+    let lines = PURPOSE_WORDS.iter().zip(&cost.costs.lines).map(|(word, line)| {
         let mut value = shown(line)?;
         value["purpose"] = (*word).into();
         value["attributed"] = shown(line.attributed())?;
@@ -194,6 +194,6 @@ pub(crate) async fn cost(
         "object": "cost", "id": id, "currency": currency, "organisation": context.organisation,
         "project": context.project, "key": context.key, "model": context.model, "tag": context.tag,
         "tokens": shown(cost.quantities)?, "lines": lines.collect::<Result<Vec<Value>, ApiError>>()?,
-        "per_token": shown(cost.per_token)?, "attributed": shown(cost.attributed())?, "wasted": shown(cost.wasted())?,
+        "per_token": shown(cost.costs.per_token)?, "attributed": shown(cost.costs.attributed())?, "wasted": shown(cost.costs.wasted())?,
     })))
 }

@@ -44,7 +44,7 @@ struct Admin {
 impl Admin {
     /// A caller who may administer something.
     fn of(app: &App, caller: &Caller) -> Result<Self, ApiError> {
-        let books = app.books.clone().ok_or_else(|| ApiError::forbidden("this server keeps no books", "no_books"))?;
+        let books = app.books()?;
         let identity = caller.identity.clone().filter(|identity| Authority::of(identity).is_some());
         let identity = identity.ok_or_else(|| {
             let message = "administration needs a key with the scope `plant` (those of the configuration have it: \

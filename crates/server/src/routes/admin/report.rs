@@ -82,7 +82,7 @@ pub(crate) fn span(query: &mut Query) -> Result<(i64, i64), ApiError> {
 }
 
 /// The date of a time in UTC.
-pub(super) fn date(at_ms: i64) -> String {
+pub(crate) fn date(at_ms: i64) -> String {
     to_rfc3339(at_ms).chars().take_while(|c| *c != 'T').collect()
 }
 

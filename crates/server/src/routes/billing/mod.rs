@@ -57,7 +57,7 @@ impl Reader {
             let message = "this key may not read usage, costs and invoices: that needs the scope `usage`";
             ApiError::forbidden(message, "not_allowed")
         };
-        let books = books(app)?;
+        let books = app.books()?;
         let identity = caller.identity.as_ref().filter(|identity| identity.scopes.contains(&Scope::Usage));
         let organisation = identity.ok_or_else(denied)?.organisation.id.clone();
         Ok(Self { books, organisation, turns: Arc::clone(&app.books_turns) })
@@ -65,7 +65,7 @@ impl Reader {
 
     /// Any organisation, for administrators of the plant.
     fn of(app: &App, caller: &Caller, organisation: String) -> Result<Self, ApiError> {
-        let books = books(app)?;
+        let books = app.books()?;
         if !caller.identity.as_ref().is_some_and(|identity| identity.scopes.contains(&Scope::Plant)) {
             let message = "this key may not read what other organisations owe (scope `plant`)";
             return Err(ApiError::forbidden(message, "not_allowed"));
@@ -84,10 +84,6 @@ impl Reader {
     ) -> Result<T, ApiError> {
         in_turn(Arc::clone(&self.turns), move || read(&self.books, &self.organisation)).await
     }
-}
-
-fn books(app: &App) -> Result<Arc<Books>, ApiError> {
-    app.books.clone().ok_or_else(|| ApiError::forbidden("this server keeps no books", "no_books"))
 }
 
 /// 500 for what does not fit the books.
