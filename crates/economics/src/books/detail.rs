@@ -30,7 +30,7 @@ pub(super) const FORM: u8 = 1;
 /// Credit notes with a window of their own.
 const DATED_FORM: u8 = 2;
 /// Any of them, of a context that says what its request was for.
-pub(super) const WORK_FORM: u8 = 3;
+pub(super) const METADATA_FORM: u8 = 3;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl End {
 
 /// What a request is for, in its caller's words (`metadata`): TFP is told apart by it. Each may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Work {
+pub struct Metadata {
     /// The kind of work.
     pub task: String,
     /// The version of the prompt that it was asked with.
@@ -82,7 +82,7 @@ pub struct Work {
     pub episode: String,
 }
 
-impl Work {
+impl Metadata {
     /// Nothing is said.
     pub const NONE: &'static Self =
         &Self { task: String::new(), prompt_version: String::new(), episode: String::new() };
@@ -116,20 +116,20 @@ pub struct Context {
     /// The request's end user; may be empty.
     pub user: String,
     /// What it was for.
-    pub work: Work,
+    pub metadata: Metadata,
 }
 
 impl Context {
     /// The form of a detail with this context: `plain`, if it could be read before there was more to say.
     pub(super) fn form(&self, plain: u8) -> u8 {
-        if self.work == *Work::NONE { plain } else { WORK_FORM }
+        if self.metadata == *Metadata::NONE { plain } else { METADATA_FORM }
     }
 
     pub(super) fn pack(&self, pack: &mut Pack) {
         pack.text(&self.organisation).text(&self.project).text(&self.key).text(&self.list).text(&self.model);
         pack.u64(self.price_version.into()).i64(self.window_ms).text(&self.tag).text(&self.user);
-        if self.work != *Work::NONE {
-            self.work.words().into_iter().fold(pack, |pack, (_, word)| pack.text(word));
+        if self.metadata != *Metadata::NONE {
+            self.metadata.words().into_iter().fold(pack, |pack, (_, word)| pack.text(word));
         }
     }
 
@@ -145,10 +145,10 @@ impl Context {
             window_ms: from.i64()?,
             tag: from.text()?,
             user: from.text()?,
-            work: Work::default(),
+            metadata: Metadata::default(),
         };
-        if form == WORK_FORM {
-            context.work = Work { task: from.text()?, prompt_version: from.text()?, episode: from.text()? };
+        if form == METADATA_FORM {
+            context.metadata = Metadata { task: from.text()?, prompt_version: from.text()?, episode: from.text()? };
         }
         Some(context)
     }
@@ -256,7 +256,7 @@ impl Settlement {
 
     fn unpack(bytes: &[u8]) -> Option<Self> {
         let mut from = Unpack(bytes);
-        let form = from.byte().filter(|form| matches!(*form, FORM | WORK_FORM))?;
+        let form = from.byte().filter(|form| matches!(*form, FORM | METADATA_FORM))?;
         let end = *End::ALL.get(usize::from(from.byte()?))?;
         let context = Context::unpack(&mut from, form)?;
         let quantities = from.quantities()?;
@@ -311,7 +311,7 @@ impl CreditNote {
         let context = Context::unpack(&mut from, form)?;
         let window_ms = match form {
             FORM => context.window_ms,
-            DATED_FORM | WORK_FORM => from.i64()?,
+            DATED_FORM | METADATA_FORM => from.i64()?,
             _ => return None,
         };
         let (request, amount) = (from.id()?, Nano(from.i64()?));
@@ -428,7 +428,7 @@ impl Opening {
 
     pub(super) fn unpack(bytes: &[u8]) -> Option<Self> {
         let mut from = Unpack(bytes);
-        let form = from.byte().filter(|form| matches!(*form, FORM | WORK_FORM))?;
+        let form = from.byte().filter(|form| matches!(*form, FORM | METADATA_FORM))?;
         let (writer, context) = (from.u32()?, Context::unpack(&mut from, form)?);
         let (input, discount_permille) = (from.u64()?, u16::try_from(from.u64()?).ok()?);
         let pool = match from.byte()? {

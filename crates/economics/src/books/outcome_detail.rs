@@ -55,13 +55,13 @@ impl Subject {
     /// Of a request.
     #[must_use]
     pub fn of(context: &Context) -> Self {
-        let Context { organisation, project, model, tag, work, .. } = context;
+        let Context { organisation, project, model, tag, metadata, .. } = context;
         Self {
             organisation: organisation.clone(),
             project: project.clone(),
             model: model.clone(),
-            task: work.task.clone(),
-            prompt_version: work.prompt_version.clone(),
+            task: metadata.task.clone(),
+            prompt_version: metadata.prompt_version.clone(),
             tag: tag.clone(),
         }
     }

@@ -163,7 +163,7 @@ impl Plant {
             max_output,
             tag,
             user,
-            work: Work::NONE,
+            metadata: Metadata::NONE,
             now_ms,
         })
     }

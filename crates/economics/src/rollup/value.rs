@@ -116,9 +116,9 @@ const REQUEST_COLUMNS: usize = 5;
 
 /// The group of a request's cluster. `request` is the entry of its charge.
 pub(crate) fn bucket(context: &Context, request: EntryId) -> u8 {
-    let Context { organisation, project, user, work, .. } = context;
+    let Context { organisation, project, user, metadata, .. } = context;
     let request = request.to_string();
-    let (kind, cluster) = match (work.episode.as_str(), user.as_str()) {
+    let (kind, cluster) = match (metadata.episode.as_str(), user.as_str()) {
         ("", "") => ("request", request.as_str()),
         ("", user) => ("user", user),
         (episode, _) => ("episode", episode),
@@ -160,8 +160,9 @@ pub(super) fn tally_request(settled: &Settlement, entry: &Entry, add: &mut dyn F
     };
     let key = value_key(&Subject::of(context), day_of(entry.at_ms), bucket(context, id));
     add(&key, &sums.columns()[..REQUEST_COLUMNS]);
-    if !context.work.episode.is_empty() {
-        let mut key = episode_key(&context.organisation, &context.project, &context.work.episode).number(entry.at_ms);
+    if !context.metadata.episode.is_empty() {
+        let mut key =
+            episode_key(&context.organisation, &context.project, &context.metadata.episode).number(entry.at_ms);
         key.0.extend(id.0);
         add(&key.0, &[1]);
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use economics::books::{AdmitError, Books, Settings, Steps, Work};
+use economics::books::{AdmitError, Books, Metadata, Settings, Steps};
 use economics::directory::key::KeyHash;
 use economics::directory::record::{Bounds, Key, Organisation, Project, Record, Scope};
 use economics::plan::{Budget, Plan};
@@ -125,7 +125,7 @@ impl Charged {
 
     pub(crate) fn asked(&self, number: u32, max_tokens: u32, streamed: bool) -> Generation {
         let identity = Arc::new(self.charging.books().identify("tw_one", "", now_ms()).unwrap());
-        let payer = Some(Payer { identity, tag: Some("t".to_owned()), work: Work::default(), streamed });
+        let payer = Some(Payer { identity, tag: Some("t".to_owned()), metadata: Metadata::default(), streamed });
         Generation { id: format!("cmpl-{number:032x}"), payer, ..generation(max_tokens) }
     }
 

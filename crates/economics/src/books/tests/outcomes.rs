@@ -31,11 +31,11 @@ fn outcome(id: &str, request: EntryId, units: i64) -> Outcome {
 
 impl Plant {
     /// A request that has ended.
-    fn ended(&self, id: EntryId, work: &Work, (input, output): (u64, u64), now_ms: i64) {
+    fn ended(&self, id: EntryId, metadata: &Metadata, (input, output): (u64, u64), now_ms: i64) {
         let identity = self.books.identify("tw_one", "", now_ms).unwrap();
         let (identity, max_output) = (&identity, output);
         let (model, base, tag, user) = (MODEL, None, "", "");
-        let admission = Admission { id, identity, model, base, input, max_output, tag, user, work, now_ms };
+        let admission = Admission { id, identity, model, base, input, max_output, tag, user, metadata, now_ms };
         let mut ticket = self.books.admit(admission).unwrap();
         while ticket.allowance() < output {
             assert!(matches!(ticket.extend(now_ms), Extension::Granted(_)));
@@ -79,10 +79,10 @@ fn invalid(result: Result<Told, OutcomeError>) -> String {
 #[test]
 fn an_outcome_is_counted_once_and_a_revision_takes_its_place() {
     let plant = plant(Bounds::default());
-    let work = Work { task: "triage".into(), prompt_version: "v2".into(), episode: String::new() };
+    let metadata = Metadata { task: "triage".into(), prompt_version: "v2".into(), episode: String::new() };
     let (first, second) = (next_id(), next_id());
-    plant.ended(first, &work, (100, 10), NOW);
-    plant.ended(second, &work, (50, 30), NOW);
+    plant.ended(first, &metadata, (100, 10), NOW);
+    plant.ended(second, &metadata, (50, 30), NOW);
     let split = Outcome {
         attribution: Attribution::Requests(vec![(first, 333), (second, 667)]),
         value: Nano(10),
@@ -136,7 +136,7 @@ fn an_outcome_is_counted_once_and_a_revision_takes_its_place() {
 fn what_makes_no_sense_is_refused_by_its_field() {
     let plant = plant(Bounds::default());
     let id = next_id();
-    plant.ended(id, Work::NONE, (1, 1), NOW);
+    plant.ended(id, Metadata::NONE, (1, 1), NOW);
     let good = outcome("o", id, 1);
     let weights = |weights: &[(EntryId, u16)]| Attribution::Requests(weights.to_vec());
     for (field, bad) in [
@@ -171,7 +171,7 @@ fn an_outcome_of_an_unknown_request_waits_for_it_within_its_maturity() {
     assert!(plant.tell(&outcome("late", late, 5)).unwrap().replayed);
     assert!(plant.tell(&outcome("never", never, 5)).unwrap().aside);
     let other = Owner { project: "other".into(), ..owner() };
-    plant.ended(foreign, Work::NONE, (1, 1), NOW);
+    plant.ended(foreign, Metadata::NONE, (1, 1), NOW);
     let theirs = plant.books.tell_outcome(&other, &outcome("o", foreign, 5), NOW).unwrap();
     assert!(theirs.aside, "a request of another project is not known");
     let correction = Outcome { revision: 2, ..outcome("late", late, 6) };
@@ -183,14 +183,14 @@ fn an_outcome_of_an_unknown_request_waits_for_it_within_its_maturity() {
     };
     assert_eq!(aside(&plant), ["late", "never"]);
 
-    plant.ended(late, Work::NONE, (10, 5), NOW);
+    plant.ended(late, Metadata::NONE, (10, 5), NOW);
     assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 1);
     assert_eq!((aside(&plant), plant.value_of("measured")), (vec!["never".to_owned()], 5_000_000_000));
     assert!(!plant.tell(&outcome("late", late, 5)).unwrap().aside, "the same again is the counted one");
     plant.tell(&correction).unwrap();
 
     // After a start they are looked for again, and too late they stay aside.
-    plant.ended(never, Work::NONE, (10, 5), NOW + 8 * DAY_MS);
+    plant.ended(never, Metadata::NONE, (10, 5), NOW + 8 * DAY_MS);
     let Plant { books, folder } = plant;
     drop(books);
     let books = Books::open(settings(&folder.path().join("books.db")), NOW).unwrap();
@@ -205,10 +205,10 @@ fn an_outcome_of_an_unknown_request_waits_for_it_within_its_maturity() {
 #[test]
 fn an_episode_is_attributed_by_rule_and_its_requests_are_one_cluster() {
     let plant = plant(Bounds::default());
-    let work = Work { episode: "ticket 7".into(), ..Work::default() };
+    let metadata = Metadata { episode: "ticket 7".into(), ..Metadata::default() };
     let ids = [next_id(), next_id(), next_id()];
     for (id, minute) in ids.iter().zip(0..) {
-        plant.ended(*id, &work, (10, 1), NOW + minute * 60_000);
+        plant.ended(*id, &metadata, (10, 1), NOW + minute * 60_000);
     }
     for (rule, weights) in [(Rule::Even, vec![334, 333, 333]), (Rule::First, vec![1000]), (Rule::Last, vec![1000])] {
         let attribution = Attribution::Episode { episode: "ticket 7".into(), rule };
@@ -237,7 +237,7 @@ fn the_sources_user_gets_41_7_dollars_per_dollar_and_4_90_per_million_tokens() {
     // Of the tokens 1.55e9 are prompts, at $0.1 a million, the others answers, at $0.3: $155 + $45.
     let ids: Vec<EntryId> = (0..10).map(|_| next_id()).collect();
     for id in &ids {
-        plant.ended(*id, Work::NONE, (155_000_000, 15_000_000), NOW);
+        plant.ended(*id, Metadata::NONE, (155_000_000, 15_000_000), NOW);
     }
     let attribution = Attribution::Requests(ids.iter().map(|id| (*id, 100)).collect());
     let month = Outcome { value: "8333.333333333".parse().unwrap(), attribution, ..outcome("salary", ids[0], 0) };
@@ -262,7 +262,7 @@ fn an_outcome_that_cannot_be_counted_is_in_nobodys_way() {
     // Each is for something else: together more than fits into an entry.
     for (id, n) in ids.iter().zip(0..) {
         let (task, prompt_version) = (format!("{n:0120}"), format!("v{n:0119}"));
-        plant.ended(*id, &Work { task, prompt_version, episode: String::new() }, (1, 1), NOW);
+        plant.ended(*id, &Metadata { task, prompt_version, episode: String::new() }, (1, 1), NOW);
     }
     assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 0);
     plant.tell(&outcome("small", ids[0], 1)).unwrap();
