@@ -45,7 +45,7 @@ pub use admit::{Admission, AdmitError, METADATA_BYTES, USER_BYTES};
 pub(crate) use alert::ALERT_KIND;
 pub use alert::{Alert, Delivery, Notifier, Raised};
 pub use cost_audit::{CostFault, CostReport, verify_costs};
-pub use detail::{End, Metadata};
+pub use detail::{End, Metadata, Service};
 pub use opening::MAX_NEW_END_USERS;
 pub use outcomes::{OutcomeError, Told};
 pub use recover::{RecoverError, Recovered};

@@ -71,6 +71,24 @@ impl End {
     }
 }
 
+/// Whether a request met the objectives that were stated for it, all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Service {
+    /// None were stated.
+    #[default]
+    Unstated,
+    /// Not all, or it was not completed.
+    Missed,
+    /// All.
+    Met,
+}
+
+impl Service {
+    const ALL: [Self; 3] = [Self::Unstated, Self::Missed, Self::Met];
+    /// It stands above the code of [`End`] in one byte.
+    const STEP: u8 = 16;
+}
+
 /// What a request is for, in its caller's words (`metadata`): TFP is told apart by it. Each may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
@@ -174,6 +192,8 @@ pub struct Settlement {
     pub context: Context,
     /// How it ended.
     pub end: End,
+    /// Whether it met its objectives.
+    pub service: Service,
     /// All tokens.
     pub quantities: Quantities,
     /// Those the pool paid.
@@ -187,7 +207,7 @@ pub struct Settlement {
 }
 
 impl Settlement {
-    pub(super) fn new(context: Context, end: End, charge: &Charge) -> Self {
+    pub(super) fn new(context: Context, (end, service): (End, Service), charge: &Charge) -> Self {
         let line = |line: &ChargeLine| {
             let ChargeLine { meter, tier, tokens, nano, .. } = *line;
             SettledLine { meter, tier, tokens, nano }
@@ -195,6 +215,7 @@ impl Settlement {
         Self {
             context,
             end,
+            service,
             quantities: charge.quantities,
             pooled: charge.pooled,
             pool_units: charge.pool_units,
@@ -234,7 +255,7 @@ impl Settlement {
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.byte(self.context.form(FORM)).byte(self.end.code());
+        pack.byte(self.context.form(FORM)).byte(self.end.code() + Service::STEP * self.service as u8);
         self.context.pack(&mut pack);
         pack.quantities(&self.quantities).byte(u8::from(self.is_pooled()));
         if self.is_pooled() {
@@ -257,7 +278,9 @@ impl Settlement {
     fn unpack(bytes: &[u8]) -> Option<Self> {
         let mut from = Unpack(bytes);
         let form = from.byte().filter(|form| matches!(*form, FORM | METADATA_FORM))?;
-        let end = *End::ALL.get(usize::from(from.byte()?))?;
+        let ended = from.byte()?;
+        let end = *End::ALL.get(usize::from(ended % Service::STEP))?;
+        let service = *Service::ALL.get(usize::from(ended / Service::STEP))?;
         let context = Context::unpack(&mut from, form)?;
         let quantities = from.quantities()?;
         let (pool_units, pooled) = match from.byte()? {
@@ -270,7 +293,7 @@ impl Settlement {
             let meter = *Meter::ALL.get(usize::from(from.byte()?))?;
             Some(SettledLine { meter, tier: from.byte()?, tokens: from.u64()?, nano: Nano(from.i64()?) })
         })?;
-        from.end(Self { context, end, quantities, pooled, pool_units, lines, discount })
+        from.end(Self { context, end, service, quantities, pooled, pool_units, lines, discount })
     }
 }
 

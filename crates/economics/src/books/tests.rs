@@ -15,6 +15,7 @@ mod outcomes;
 #[cfg(unix)]
 mod several;
 mod simulation;
+mod tfp;
 mod undo;
 
 use std::path::Path;

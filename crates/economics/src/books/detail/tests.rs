@@ -28,6 +28,7 @@ fn told() -> Context {
 fn settlement() -> Settlement {
     let line = |meter, tokens, nano| SettledLine { meter, tier: 0, tokens, nano: Nano(nano) };
     Settlement {
+        service: Service::Met,
         context: context(),
         end: End::Length,
         quantities: Quantities { in_uncached: 3_000, in_cached: 1_024, out_visible: 512, out_reasoning: 0 },
