@@ -67,7 +67,7 @@ fn shown(answer: &Value) -> String {
     );
     text.push_str(&kinds(answer, denominator));
     if let Some(aside) = answer["aside"].as_i64().filter(|aside| *aside > 0) {
-        text.push_str(&format!("{aside} outcomes are kept aside: their requests are not in the books\n"));
+        text.push_str(&format!("outcomes kept aside, because their requests are not in the books: {aside}\n"));
     }
     let without: Vec<&str> = answer["standard_tokens"]["models_without_price"]
         .as_array()
@@ -76,7 +76,7 @@ fn shown(answer: &Value) -> String {
         .filter_map(Value::as_str)
         .collect();
     if !without.is_empty() {
-        text.push_str(&format!("without a list price to weigh tokens by: {}\n", without.join(", ")));
+        text.push_str(&format!("free, or without a list price to weigh tokens by: {}\n", without.join(", ")));
     }
     text.push_str(example_remark(&answer["sheet"]));
     text
@@ -181,7 +181,7 @@ mod tests {
             "1,204 others",
             "TFP in USD per 1M tokens (total), TOKENS/UNIT in tokens (total) per accepted outcome",
             "850000.00",
-            "3 outcomes are kept aside",
+            "outcomes kept aside, because their requests are not in the books: 3",
             "example sheet: these are nobody's costs",
         ] {
             assert!(shown.contains(part), "{part}: {shown}");
