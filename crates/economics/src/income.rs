@@ -62,7 +62,7 @@ pub struct ModelIncome {
 }
 
 /// The statement of a period. `cost = attributed + idle + in_progress`, exactly.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct IncomeStatement {
     /// What was charged: tokens by kind, list price, discount, credits.
     pub sold: Sums,
@@ -72,6 +72,8 @@ pub struct IncomeStatement {
     pub cost: Nano,
     /// The same by source.
     pub sources: Vec<SourceCost>,
+    /// The part of it that is fixed cost spread over tokens.
+    pub per_token: Nano,
     /// Cost of the requests that ended in the period.
     pub attributed: Nano,
     /// Cost that no request had.
@@ -184,6 +186,7 @@ impl IncomeStatement {
             revenue,
             cost,
             sources: sources.collect(),
+            per_token: costs.costs.per_token,
             attributed,
             idle,
             in_progress,

@@ -21,7 +21,9 @@ mod pack;
 pub mod plan;
 pub mod plant;
 pub mod price;
+pub mod products;
 pub mod rollup;
+pub mod standard;
 pub mod terms;
 pub mod window;
 

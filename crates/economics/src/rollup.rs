@@ -3,11 +3,15 @@
 
 mod acts;
 mod costs;
+mod goodput;
 mod keys;
 mod margins;
+mod outcomes;
+mod row;
 mod statement;
 mod tfp;
 mod usage;
+mod users;
 mod value;
 
 use ledger::{Entry, Summary, Tally};
@@ -23,13 +27,18 @@ use acts::{act_subject, alert_key};
 use keys::{CREDITS, DAYS, INVOICE, Key, USAGE};
 
 pub(crate) use acts::{ActSubject, acts_of, last_alerts};
-pub use costs::{CostRow, CostSums, PlantSums, cost_days, cost_hours, plant_hours};
+pub use costs::{CostRow, CostSums, PlantSums, Sheets, cost_days, cost_hours, plant_hours, sheets};
+pub use goodput::{Goodput, goodput};
 pub use margins::{CostGroups, MarginRow, grouped_costs};
+pub use outcomes::outcomes;
+pub(crate) use outcomes::{asides, episode, last_asides, outcomes_of};
+pub use row::Row;
 pub use statement::{Credit, InvoiceLine, InvoiceModel, Statement, credits, statement, windows};
-pub use tfp::{MAX_TFP_ROWS, TfpBy, TfpRow, tfp};
+pub use tfp::{MAX_TFP_ROWS, TfpAsk, TfpBy, TfpGroup, TfpPeriod, TfpRow, TfpTable, TfpTooMany, Weigh, tfp};
 pub use usage::{GroupBy, MAX_REPORT_DAYS, MAX_REPORT_ROWS, UsageRow, grouped_report, report, usage};
-pub use value::{BUCKETS, ValueRow, ValueSums, maturity_days, outcomes, value_rows};
-pub(crate) use value::{bucket, day_of, episode, last_asides, outcomes_of};
+pub use users::{Activity, MAX_ACTIVITY, MAX_END_USERS, Unit, activity, week_of};
+pub use value::{BUCKETS, KindSums, ValueRow, ValueSums, kind_rows, maturity_days, value_rows};
+pub(crate) use value::{bucket, day_of};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -117,7 +126,7 @@ fn column(tally: &Tally, index: usize) -> i64 {
 
 impl Summary for Rollup {
     fn version(&self) -> u32 {
-        7
+        8
     }
 
     fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
@@ -133,6 +142,7 @@ impl Summary for Rollup {
             };
             tally(&settled.context, entry.at_ms, &sums, add);
             value::tally_request(&settled, entry, add);
+            goodput::tally(&settled, entry.at_ms, add);
             for line in &settled.lines {
                 let tokens = i64::try_from(line.tokens).unwrap_or(i64::MAX);
                 add(&invoice_key(&settled.context, Some((line.meter, line.tier))), &[tokens, line.nano.0]);
@@ -147,12 +157,13 @@ impl Summary for Rollup {
             value::tally_credit(&note, entry.at_ms, add);
         } else if let Some(cost) = RequestCost::read(entry) {
             costs::tally_request(&cost, entry.at_ms, add);
+            value::tally_cost(&cost, entry.at_ms, add);
         } else if let Some(interval) = PlantInterval::read(entry) {
             costs::tally_interval(&interval, add);
         } else if let Some(valued) = Valued::read(entry) {
             value::tally_outcome(&valued, entry.seq, add);
         } else if let Some(aside) = Aside::read(entry) {
-            value::tally_aside(&aside, entry.seq, add);
+            outcomes::tally_aside(&aside, entry.seq, add);
         }
         if let Some(own) = act_subject(entry) {
             add(&ActSubject::All.key(entry.seq), &[1]);

@@ -7,12 +7,14 @@ mod histogram;
 pub mod intervals;
 mod journal;
 mod meter;
+mod objectives;
 mod record;
 mod render;
 
 pub use histogram::Histogram;
 pub use journal::{Journal, Page, PageId, Recovery, SEGMENT_BYTES, Unfinished, set_aside};
 pub use meter::{LineGauges, Meter, Rejection};
+pub use objectives::Objectives;
 pub use record::{FinishReason, GAP_BOUNDS_NS, Outcome, UsageRecord};
 
 /// The `Content-Type` of [`Meter::render`].

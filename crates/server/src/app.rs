@@ -202,7 +202,7 @@ pub(crate) fn unix_seconds() -> u64 {
 
 /// Administration.
 fn admin() -> Router<Arc<App>> {
-    use routes::admin::{alerts, audit, keys, ledger, models, money, records, report, statement};
+    use routes::admin::{alerts, audit, keys, ledger, models, money, records, report, statement, tfp_index};
     Router::new()
         .route("/alerts", get(alerts::list))
         .route("/webhook/test", post(alerts::test))
@@ -210,6 +210,8 @@ fn admin() -> Router<Arc<App>> {
         .route("/report", get(report::report))
         .route("/statement", get(statement::statement))
         .route("/tfp", get(routes::tfp::tfp))
+        .route("/tfp-index", get(tfp_index::tfp_index))
+        .route("/retention", get(routes::retention::retention))
         .route("/verify", get(ledger::verify))
         .route("/export", get(ledger::export))
         .route("/backup", post(ledger::backup))
@@ -243,6 +245,7 @@ pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
         .route("/v1/feedback", post(routes::outcomes::feedback))
         .route("/v1/outcomes", post(routes::outcomes::create).get(routes::outcomes::list))
         .route("/v1/tfp", get(routes::tfp::tfp))
+        .route("/v1/retention", get(routes::retention::retention))
         .nest("/admin/v1", admin())
         .route("/admin/claim/{token}", get(routes::claim::page).post(routes::claim::take))
         .route("/tokenize", post(routes::tokenize::tokenize))

@@ -16,12 +16,12 @@ use std::time::{Duration, SystemTime};
 use economics::Quantities;
 use economics::books::costs::Finished;
 use economics::books::detail::Context;
-use economics::books::{Admission, AdmitError, Books};
+use economics::books::{Admission, AdmitError, Books, Service};
 use economics::limits::Standings;
 use inference::{Allowance, Engine};
 use ledger::EntryId;
 use metering::intervals::Holder;
-use metering::{Journal, UsageRecord};
+use metering::{Journal, Objectives, UsageRecord};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::LineError;
@@ -63,6 +63,7 @@ pub struct Charging {
     doubts: Arc<()>,
     /// Keeps what requests cost the plant, if that is kept.
     costing: Option<Arc<Costing>>,
+    objectives: Objectives,
 }
 
 impl Charging {
@@ -83,7 +84,8 @@ impl Charging {
         let journal = Arc::new(journal);
         let worker = Worker::new(Arc::clone(&books), Arc::clone(&journal), queue, waits);
         let thread = std::thread::Builder::new().name("books".to_owned()).spawn(move || worker.run())?;
-        Ok(Self { books, journal, jobs: Some(jobs), thread: Some(thread), doubts: Arc::new(()), costing: None })
+        let (doubts, objectives) = (Arc::new(()), Objectives::default());
+        Ok(Self { books, journal, jobs: Some(jobs), thread: Some(thread), doubts, costing: None, objectives })
     }
 
     /// The same, with what requests cost the plant kept too.
@@ -92,6 +94,14 @@ impl Charging {
         // A part of it cannot be taken out of what has a `Drop`.
         let mut charging = self;
         charging.costing = Some(Arc::new(costing));
+        charging
+    }
+
+    /// The same, with it noted of each request whether it met these.
+    #[must_use]
+    pub fn held_to(self, objectives: Objectives) -> Self {
+        let mut charging = self;
+        charging.objectives = objectives;
         charging
     }
 
@@ -145,6 +155,7 @@ impl Charging {
             jobs,
             handed: AtomicBool::new(false),
             costed,
+            objectives: self.objectives,
         };
         // If this fails the bill's end releases the hold.
         let page = self.journal.begin(admission.id.0, &start).map_err(|error| books_closed(&error))?;
@@ -194,6 +205,7 @@ pub(crate) struct Bill {
     handed: AtomicBool,
     /// What tells its cost, if costs are kept.
     costed: Option<Costed>,
+    objectives: Objectives,
 }
 
 /// A request whose cost is kept.
@@ -285,8 +297,18 @@ impl Bill {
             costing.finished(finished);
         }
         let due = self.open.due(quantities(&record), end_of(&record), failure.as_ref());
-        let reader = Reader { sender, record, failure };
-        let settling = Box::new(Settling { open: Arc::clone(&self.open), due, reader: Some(reader) });
+        let service = match self.objectives.met(&record) {
+            None => Service::Unstated,
+            Some(met) => {
+                if met && failure.is_none() {
+                    Service::Met
+                } else {
+                    Service::Missed
+                }
+            }
+        };
+        let reader = Some(Reader { sender, record, failure });
+        let settling = Box::new(Settling { open: Arc::clone(&self.open), due, service, reader });
         if let Err(unsent) = self.jobs.send(Job::Settle(settling))
             && let Job::Settle(mut settling) = unsent.0
         {

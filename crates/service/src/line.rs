@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use economics::books::Work;
+use economics::books::Metadata;
 use economics::directory::Identity;
 use inference::{FinishReason, SamplingParams, TokenId};
 use metering::UsageRecord;
@@ -72,7 +72,7 @@ pub struct Payer {
     /// A word of the caller that reports are broken down by.
     pub tag: Option<String>,
     /// What the request is for.
-    pub work: Work,
+    pub metadata: Metadata,
     /// Whether parts of the answer leave before its end.
     pub streamed: bool,
 }

@@ -222,7 +222,7 @@ impl LocalLine {
                 max_output,
                 tag: payer.tag.as_deref().unwrap_or_default(),
                 user: &user,
-                work: &payer.work,
+                metadata: &payer.metadata,
                 now_ms: now_ms(),
             };
             charging.admit(admission, payer.streamed)

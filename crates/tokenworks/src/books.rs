@@ -37,7 +37,8 @@ pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<(Arc
     let (costing, duty) = plant::cost(context, &books)?;
     let charging = Charging::start(books, journal)
         .map_err(|e| Error::failure("cannot start the thread of the books").because(e))?;
-    Ok((Arc::new(charging.costed(costing)), duty))
+    let charging = charging.costed(costing).held_to(context.settings.objectives);
+    Ok((Arc::new(charging), duty))
 }
 
 /// Opens the books of the data folder, as a crash may have left them, for one command: all of them are recomputed first.

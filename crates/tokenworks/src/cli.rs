@@ -123,8 +123,11 @@ pub enum Command {
         not given come from the sheet in --plant, that of the configuration, or an example, which the output says."
     )]
     Plan(Box<plan::Plan>),
-    /// Value of outcomes per 1M tokens (TFP), with its interval, by what requests were for
-    #[command(after_help = "Example:\n  tokenworks tfp --from 2026-11-01 --by prompt_version --denominator output")]
+    /// Value of outcomes per 1M tokens (TFP), with its interval, by what requests were for; who comes back
+    #[command(
+        after_help = "Examples:\n  tokenworks tfp --from 2026-11-01 --by prompt_version --denominator output\n  \
+        tokenworks tfp --by end_user --top 20\n  tokenworks tfp --retention project --weeks 26"
+    )]
     Tfp(tfp::Tfp),
     /// Verify, export, back up and restore the ledger
     #[command(subcommand)]

@@ -6,7 +6,7 @@ use ledger::{AccountSpec, EntryId, Refusal, StoreError};
 
 use super::Books;
 use super::accounts::{AccountError, TRIES, Wanted, Watch, spoken};
-use super::detail::{Accounts, Context, Opening, Work};
+use super::detail::{Accounts, Context, Metadata, Opening};
 use super::funds::{Held, Short};
 use super::ticket::Ticket;
 use crate::directory::record::Scope;
@@ -22,7 +22,7 @@ const HOLD_MS: i64 = 24 * 3_600_000;
 /// Longest tag.
 const TAG_BYTES: usize = 64;
 /// Longest word for what a request is for.
-pub const WORK_BYTES: usize = 120;
+pub const METADATA_BYTES: usize = 120;
 /// Longest name of an end user.
 pub const USER_BYTES: usize = 256;
 /// Longest detail of a hold. The settlement repeats most of it and adds its lines, and always has to fit into the ledger.
@@ -49,7 +49,7 @@ pub struct Admission<'a> {
     /// The end user; may be empty.
     pub user: &'a str,
     /// What it is for.
-    pub work: &'a Work,
+    pub metadata: &'a Metadata,
     /// Now.
     pub now_ms: i64,
 }
@@ -57,9 +57,9 @@ pub struct Admission<'a> {
 impl Admission<'_> {
     /// What is wrong with its fields.
     fn check(&self) -> Result<(), Invalid> {
-        let Self { input, max_output, tag, user, work, .. } = *self;
+        let Self { input, max_output, tag, user, metadata, .. } = *self;
         Quantities { in_uncached: input, out_visible: max_output, ..Quantities::default() }.check()?;
-        let words = work.words().map(|(field, text)| (field, text, WORK_BYTES));
+        let words = metadata.words().map(|(field, text)| (field, text, METADATA_BYTES));
         for (field, text, most) in [("tag", tag, TAG_BYTES), ("user", user, USER_BYTES)].into_iter().chain(words) {
             if text.len() > most || text.chars().any(char::is_control) {
                 let problem = format!("longer than {most} bytes or with control characters");
@@ -206,7 +206,7 @@ impl Books {
     }
 
     fn take_hold(&self, admission: &Admission<'_>, asked: Asked, ask: Ask) -> Result<Paid, AdmitError> {
-        let Admission { id, input, max_output, tag, user, work, now_ms, .. } = *admission;
+        let Admission { id, input, max_output, tag, user, metadata, now_ms, .. } = *admission;
         let least = max_output.min(1);
         let (asked, accounts) = self.request_accounts(admission, asked, (ask, least))?;
         let terms = asked.terms();
@@ -220,7 +220,7 @@ impl Books {
             window_ms: asked.window.start_ms,
             tag: tag.to_owned(),
             user: user.to_owned(),
-            work: work.clone(),
+            metadata: metadata.clone(),
         };
         let (pool, discount_permille) = (terms.pool, terms.discount_permille);
         let watches = asked.wanted.watches(&asked.identity, &accounts);

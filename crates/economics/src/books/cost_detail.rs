@@ -4,7 +4,7 @@ use ledger::Entry;
 use metering::intervals::PURPOSES;
 use serde::Serialize;
 
-use super::detail::{Context, FORM, WORK_FORM, entry_kind};
+use super::detail::{Context, FORM, METADATA_FORM, entry_kind};
 use crate::pack::{Pack, Unpack};
 use crate::plant::Source;
 use crate::{Nano, Quantities};
@@ -129,7 +129,7 @@ impl RequestCost {
         if entry.kind != entry_kind::COSTED {
             return None;
         }
-        let form = from.byte().filter(|form| matches!(*form, FORM | WORK_FORM))?;
+        let form = from.byte().filter(|form| matches!(*form, FORM | METADATA_FORM))?;
         let context = Context::unpack(&mut from, form)?;
         let (request, quantities, per_token) = (from.id()?, from.quantities()?, Nano(from.i64()?));
         let mut lines = [CostLine::default(); PURPOSES];
@@ -142,6 +142,9 @@ impl RequestCost {
 
 /// The code of energy that was estimated.
 pub(crate) const ESTIMATED: u8 = 0;
+
+/// Intervals whose cost is that of the example sheet.
+const EXAMPLE_FORM: u8 = 2;
 
 /// Detail of what the plant cost in an interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -156,6 +159,8 @@ pub struct PlantInterval {
     pub busy_ns: u64,
     /// The version of the plant sheet.
     pub sheet: u64,
+    /// Whether that is the example, whose figures are nobody's costs.
+    pub example: bool,
     /// Where the joules come from, a code of the meter's.
     pub energy_source: u8,
     /// Cost by source, in the order of [`Source::ALL`].
@@ -179,7 +184,11 @@ impl PlantInterval {
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.byte(FORM).i64(self.from_ms).i64(self.to_ms).u64(self.length_ns).u64(self.busy_ns);
+        pack.byte(if self.example { EXAMPLE_FORM } else { FORM })
+            .i64(self.from_ms)
+            .i64(self.to_ms)
+            .u64(self.length_ns)
+            .u64(self.busy_ns);
         pack.u64(self.sheet).byte(self.energy_source);
         for nano in self.sources {
             pack.i64(nano.0);
@@ -194,15 +203,17 @@ impl PlantInterval {
     #[must_use]
     pub fn read(entry: &Entry) -> Option<Self> {
         let mut from = Unpack(&entry.detail);
-        if entry.kind != entry_kind::ACCRUED || from.byte()? != FORM {
+        if entry.kind != entry_kind::ACCRUED {
             return None;
         }
+        let form = from.byte().filter(|form| matches!(*form, FORM | EXAMPLE_FORM))?;
         let mut interval = Self {
             from_ms: from.i64()?,
             to_ms: from.i64()?,
             length_ns: from.u64()?,
             busy_ns: from.u64()?,
             sheet: from.u64()?,
+            example: form == EXAMPLE_FORM,
             energy_source: from.byte()?,
             ..Self::default()
         };

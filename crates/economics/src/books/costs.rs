@@ -123,8 +123,8 @@ impl Accountant {
         let legs = [moved(self.accounts.in_progress, left.map(i64::saturating_neg)), moved(self.accounts.idle, left)];
         let [nano, uj] = left;
         let lost = CostLine { energy_uj: uj.try_into().unwrap_or(0), standing: Nano(nano), ..CostLine::default() };
-        let detail =
-            PlantInterval { from_ms: now_ms, to_ms: now_ms, sheet: self.sheet, lost, ..PlantInterval::default() };
+        let (sheet, example) = (self.sheet, self.plant.sheet().is_example());
+        let detail = PlantInterval { from_ms: now_ms, to_ms: now_ms, sheet, example, lost, ..PlantInterval::default() };
         let id = id_of(&["written off", &self.writer.to_string(), &self.run.0.to_string()]);
         let post = Command::Post { id, kind: entry_kind::ACCRUED, legs: legs.concat(), detail: detail.pack() };
         let receipt = books.ledger.submit(&Batch { at_ms: now_ms, commands: vec![post] })?;
@@ -174,6 +174,7 @@ impl Accountant {
             length_ns,
             busy_ns: interval.usage.busy_ns(),
             sheet: self.sheet,
+            example: self.plant.sheet().is_example(),
             energy_source: source_code(&interval.energy.source),
             sources: Source::ALL.map(|source| amounts.of(source)),
             idle: CostLine::idle(&shares.idle, length_ns.saturating_sub(interval.usage.busy_ns())),

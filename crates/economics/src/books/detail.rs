@@ -30,7 +30,7 @@ pub(super) const FORM: u8 = 1;
 /// Credit notes with a window of their own.
 const DATED_FORM: u8 = 2;
 /// Any of them, of a context that says what its request was for.
-pub(super) const WORK_FORM: u8 = 3;
+pub(super) const METADATA_FORM: u8 = 3;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,9 +71,27 @@ impl End {
     }
 }
 
+/// Whether a request met the objectives that were stated for it, all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Service {
+    /// None were stated.
+    #[default]
+    Unstated,
+    /// Not all, or it was not completed.
+    Missed,
+    /// All.
+    Met,
+}
+
+impl Service {
+    const ALL: [Self; 3] = [Self::Unstated, Self::Missed, Self::Met];
+    /// It stands above the code of [`End`] in one byte.
+    const STEP: u8 = 16;
+}
+
 /// What a request is for, in its caller's words (`metadata`): TFP is told apart by it. Each may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Work {
+pub struct Metadata {
     /// The kind of work.
     pub task: String,
     /// The version of the prompt that it was asked with.
@@ -82,7 +100,7 @@ pub struct Work {
     pub episode: String,
 }
 
-impl Work {
+impl Metadata {
     /// Nothing is said.
     pub const NONE: &'static Self =
         &Self { task: String::new(), prompt_version: String::new(), episode: String::new() };
@@ -116,20 +134,20 @@ pub struct Context {
     /// The request's end user; may be empty.
     pub user: String,
     /// What it was for.
-    pub work: Work,
+    pub metadata: Metadata,
 }
 
 impl Context {
     /// The form of a detail with this context: `plain`, if it could be read before there was more to say.
     pub(super) fn form(&self, plain: u8) -> u8 {
-        if self.work == *Work::NONE { plain } else { WORK_FORM }
+        if self.metadata == *Metadata::NONE { plain } else { METADATA_FORM }
     }
 
     pub(super) fn pack(&self, pack: &mut Pack) {
         pack.text(&self.organisation).text(&self.project).text(&self.key).text(&self.list).text(&self.model);
         pack.u64(self.price_version.into()).i64(self.window_ms).text(&self.tag).text(&self.user);
-        if self.work != *Work::NONE {
-            self.work.words().into_iter().fold(pack, |pack, (_, word)| pack.text(word));
+        if self.metadata != *Metadata::NONE {
+            self.metadata.words().into_iter().fold(pack, |pack, (_, word)| pack.text(word));
         }
     }
 
@@ -145,10 +163,10 @@ impl Context {
             window_ms: from.i64()?,
             tag: from.text()?,
             user: from.text()?,
-            work: Work::default(),
+            metadata: Metadata::default(),
         };
-        if form == WORK_FORM {
-            context.work = Work { task: from.text()?, prompt_version: from.text()?, episode: from.text()? };
+        if form == METADATA_FORM {
+            context.metadata = Metadata { task: from.text()?, prompt_version: from.text()?, episode: from.text()? };
         }
         Some(context)
     }
@@ -174,6 +192,8 @@ pub struct Settlement {
     pub context: Context,
     /// How it ended.
     pub end: End,
+    /// Whether it met its objectives.
+    pub service: Service,
     /// All tokens.
     pub quantities: Quantities,
     /// Those the pool paid.
@@ -187,7 +207,7 @@ pub struct Settlement {
 }
 
 impl Settlement {
-    pub(super) fn new(context: Context, end: End, charge: &Charge) -> Self {
+    pub(super) fn new(context: Context, (end, service): (End, Service), charge: &Charge) -> Self {
         let line = |line: &ChargeLine| {
             let ChargeLine { meter, tier, tokens, nano, .. } = *line;
             SettledLine { meter, tier, tokens, nano }
@@ -195,6 +215,7 @@ impl Settlement {
         Self {
             context,
             end,
+            service,
             quantities: charge.quantities,
             pooled: charge.pooled,
             pool_units: charge.pool_units,
@@ -234,7 +255,7 @@ impl Settlement {
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.byte(self.context.form(FORM)).byte(self.end.code());
+        pack.byte(self.context.form(FORM)).byte(self.end.code() + Service::STEP * self.service as u8);
         self.context.pack(&mut pack);
         pack.quantities(&self.quantities).byte(u8::from(self.is_pooled()));
         if self.is_pooled() {
@@ -256,8 +277,10 @@ impl Settlement {
 
     fn unpack(bytes: &[u8]) -> Option<Self> {
         let mut from = Unpack(bytes);
-        let form = from.byte().filter(|form| matches!(*form, FORM | WORK_FORM))?;
-        let end = *End::ALL.get(usize::from(from.byte()?))?;
+        let form = from.byte().filter(|form| matches!(*form, FORM | METADATA_FORM))?;
+        let ended = from.byte()?;
+        let end = *End::ALL.get(usize::from(ended % Service::STEP))?;
+        let service = *Service::ALL.get(usize::from(ended / Service::STEP))?;
         let context = Context::unpack(&mut from, form)?;
         let quantities = from.quantities()?;
         let (pool_units, pooled) = match from.byte()? {
@@ -270,7 +293,7 @@ impl Settlement {
             let meter = *Meter::ALL.get(usize::from(from.byte()?))?;
             Some(SettledLine { meter, tier: from.byte()?, tokens: from.u64()?, nano: Nano(from.i64()?) })
         })?;
-        from.end(Self { context, end, quantities, pooled, pool_units, lines, discount })
+        from.end(Self { context, end, service, quantities, pooled, pool_units, lines, discount })
     }
 }
 
@@ -311,7 +334,7 @@ impl CreditNote {
         let context = Context::unpack(&mut from, form)?;
         let window_ms = match form {
             FORM => context.window_ms,
-            DATED_FORM | WORK_FORM => from.i64()?,
+            DATED_FORM | METADATA_FORM => from.i64()?,
             _ => return None,
         };
         let (request, amount) = (from.id()?, Nano(from.i64()?));
@@ -428,7 +451,7 @@ impl Opening {
 
     pub(super) fn unpack(bytes: &[u8]) -> Option<Self> {
         let mut from = Unpack(bytes);
-        let form = from.byte().filter(|form| matches!(*form, FORM | WORK_FORM))?;
+        let form = from.byte().filter(|form| matches!(*form, FORM | METADATA_FORM))?;
         let (writer, context) = (from.u32()?, Context::unpack(&mut from, form)?);
         let (input, discount_permille) = (from.u64()?, u16::try_from(from.u64()?).ok()?);
         let pool = match from.byte()? {

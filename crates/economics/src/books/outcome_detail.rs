@@ -34,8 +34,11 @@ impl Owner {
     }
 }
 
+/// Outcomes whose parts say their end users, and which say of each way of counting its kind.
+const KIND_FORM: u8 = 2;
+
 /// What TFP is told apart by.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject {
     /// The organisation.
     pub organisation: String,
@@ -49,26 +52,41 @@ pub struct Subject {
     pub prompt_version: String,
     /// `metadata.tag`.
     pub tag: String,
+    /// The end user: the `user` field.
+    pub user: String,
 }
 
 impl Subject {
     /// Of a request.
     #[must_use]
     pub fn of(context: &Context) -> Self {
-        let Context { organisation, project, model, tag, work, .. } = context;
+        let Context { organisation, project, model, tag, user, metadata, .. } = context;
         Self {
             organisation: organisation.clone(),
             project: project.clone(),
             model: model.clone(),
-            task: work.task.clone(),
-            prompt_version: work.prompt_version.clone(),
+            task: metadata.task.clone(),
+            prompt_version: metadata.prompt_version.clone(),
             tag: tag.clone(),
+            user: user.clone(),
         }
     }
 
-    fn words(&self) -> [&str; 6] {
-        let Self { organisation, project, model, task, prompt_version, tag } = self;
-        [organisation, project, model, task, prompt_version, tag].map(String::as_str)
+    fn words(&self) -> [&str; 7] {
+        let Self { organisation, project, model, task, prompt_version, tag, user } = self;
+        [organisation, project, model, task, prompt_version, tag, user].map(String::as_str)
+    }
+
+    fn unpack(from: &mut Unpack<'_>, form: u8) -> Option<Self> {
+        Some(Self {
+            organisation: from.text()?,
+            project: from.text()?,
+            model: from.text()?,
+            task: from.text()?,
+            prompt_version: from.text()?,
+            tag: from.text()?,
+            user: if form == KIND_FORM { from.text()? } else { String::new() },
+        })
     }
 }
 
@@ -98,6 +116,8 @@ pub struct Part {
 /// An outcome as it is counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counted {
+    /// Its kind.
+    pub kind: String,
     /// How its value is known.
     pub valuation: Valuation,
     /// Whether the output was used.
@@ -116,7 +136,7 @@ impl Counted {
     }
 
     fn pack(&self, pack: &mut Pack) {
-        pack.byte(self.valuation.code()).byte(u8::from(self.accepted)).byte(u8::from(self.unit));
+        pack.text(&self.kind).byte(self.valuation.code()).byte(u8::from(self.accepted)).byte(u8::from(self.unit));
         let mut subjects: Vec<&Subject> = self.parts.iter().map(|part| &part.subject).collect();
         subjects.sort_unstable();
         subjects.dedup();
@@ -133,19 +153,12 @@ impl Counted {
         }
     }
 
-    fn unpack(from: &mut Unpack<'_>) -> Option<Self> {
+    /// `kind`: where the form says none of its own.
+    fn unpack(from: &mut Unpack<'_>, form: u8, kind: &str) -> Option<Self> {
+        let kind = if form == KIND_FORM { from.text()? } else { kind.to_owned() };
         let valuation = Valuation::from_code(from.byte()?)?;
         let (accepted, unit) = (from.byte()? == 1, from.byte()? == 1);
-        let subjects = from.many(|from| {
-            Some(Subject {
-                organisation: from.text()?,
-                project: from.text()?,
-                model: from.text()?,
-                task: from.text()?,
-                prompt_version: from.text()?,
-                tag: from.text()?,
-            })
-        })?;
+        let subjects = from.many(|from| Subject::unpack(from, form))?;
         let parts = from.many(|from| {
             let request = from.id()?;
             let (weight, value) = (u16::try_from(from.u64()?).ok()?, Nano(from.i64()?));
@@ -154,7 +167,7 @@ impl Counted {
             let (covers, adopts) = (from.byte()? == 1, from.byte()? == 1);
             Some(Part { request, weight, value, subject, day, bucket, output, covers, adopts })
         })?;
-        Some(Self { valuation, accepted, unit, parts })
+        Some(Self { kind, valuation, accepted, unit, parts })
     }
 }
 
@@ -178,7 +191,7 @@ impl Valued {
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.byte(FORM);
+        pack.byte(KIND_FORM);
         self.owner.pack(&mut pack);
         pack_outcome(&self.outcome, &mut pack);
         pack.u64(self.aside);
@@ -195,14 +208,15 @@ impl Valued {
     #[must_use]
     pub fn read(entry: &Entry) -> Option<Self> {
         let mut from = Unpack(&entry.detail);
-        if entry.kind != entry_kind::VALUED || from.byte()? != FORM {
+        if entry.kind != entry_kind::VALUED {
             return None;
         }
+        let form = from.byte().filter(|form| matches!(*form, FORM | KIND_FORM))?;
         let (owner, outcome) = (Owner::unpack(&mut from)?, unpack_outcome(&mut from)?);
-        let (aside, counted) = (from.u64()?, Counted::unpack(&mut from)?);
+        let (aside, counted) = (from.u64()?, Counted::unpack(&mut from, form, &outcome.kind)?);
         let undone = match from.byte()? {
             0 => None,
-            _ => Some((from.u64()?, Counted::unpack(&mut from)?)),
+            _ => Some((from.u64()?, Counted::unpack(&mut from, form, &outcome.kind)?)),
         };
         from.end(Self { owner, outcome, aside, counted, undone })
     }

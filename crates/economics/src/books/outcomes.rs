@@ -13,7 +13,7 @@ use ledger::{
 };
 
 use super::accounts::unit;
-use super::detail::entry_kind;
+use super::detail::{Context, entry_kind};
 use super::outcome_detail::{Aside, Counted, Owner, Part, Subject, Valued};
 use super::{Books, DURABLE_WAIT, PostError, id_of};
 use crate::outcome::{Attribution, MAX_REQUESTS, Outcome, Rule, Valuation, WHOLE_PERMILLE};
@@ -21,7 +21,7 @@ use crate::plant::largest_remainder;
 use crate::rollup;
 use crate::{Invalid, Nano};
 
-use waiting::{MAX_WAITING, Waiting};
+use waiting::{Awaited, MAX_WAITING, Waiting};
 
 /// Of those that other servers' requests may have answered, how many are looked at each time.
 const LOOKED_AT: usize = 100;
@@ -94,13 +94,16 @@ struct Accounts {
 
 impl OutcomeDesk {
     /// A request is in the books now.
-    pub(super) fn settled(&self, request: EntryId) {
+    pub(super) fn settled(&self, request: EntryId, context: &Context) {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
         let mut waiting = self.waiting();
-        if let Some(entries) = waiting.by_request.get(&request).cloned() {
-            waiting.due.extend(entries);
+        waiting.come(&Awaited::Request(request));
+        if !context.metadata.episode.is_empty() {
+            let Context { organisation, project, metadata, .. } = context;
+            let words = [organisation, project, &metadata.episode].map(String::clone);
+            waiting.come(&Awaited::Episode(words));
         }
     }
 
@@ -235,10 +238,10 @@ impl Books {
             let mut found = Vec::new();
             for seq in rollup::last_asides(&self.ledger, MAX_WAITING)? {
                 let aside = self.ledger.entries(seq, 1)?.pop().as_ref().and_then(Aside::read);
-                found.extend(aside.map(|aside| (seq, requests_of(&aside.outcome))));
+                found.extend(aside.map(|aside| (seq, awaited(&aside.owner, &aside.outcome))));
             }
             self.outcomes.change_waiting(|waiting| {
-                found.into_iter().for_each(|(seq, requests)| waiting.insert(seq, requests));
+                found.into_iter().for_each(|(seq, awaited)| waiting.insert(seq, awaited));
                 waiting.loaded = true;
             });
         }
@@ -301,7 +304,9 @@ impl Books {
         let posted = self.ledger.balance(accounts.outcomes)?.map_or(0, |balance| balance.posted);
         let undone = self.revision_before(posting)?;
         let attributed = self.attribute(posting)?;
-        let (owner, unknown) = (owner.clone(), matches!(attributed, Attributed::Unknown));
+        let unknown = matches!(attributed, Attributed::Unknown);
+        let waits_for = awaited(owner, outcome);
+        let owner = owner.clone();
         let (kind, legs, detail) = match attributed {
             Attributed::Unknown if aside > 0 => return Ok(Told { entry: aside, aside: true, replayed: true }),
             Attributed::Unknown if undone.is_some() => {
@@ -314,7 +319,7 @@ impl Books {
             }
             Attributed::Parts(parts) => {
                 let (valuation, accepted, unit) = (outcome.valuation, outcome.accepted, outcome.is_unit());
-                let counted = Counted { valuation, accepted, unit, parts };
+                let counted = Counted { kind: outcome.kind.clone(), valuation, accepted, unit, parts };
                 let mut valued = Valued { owner, outcome: outcome.clone(), aside, counted, undone };
                 self.mark_changes(&mut valued)?;
                 let legs = accounts.legs(Some(&valued.counted), valued.undone.as_ref().map(|(_, counted)| counted));
@@ -335,7 +340,7 @@ impl Books {
         });
         let entry = entry.ok_or_else(|| StoreError::Damaged("an outcome was not written".to_owned()))?;
         if unknown {
-            self.outcomes.change_waiting(|waiting| waiting.insert(entry, requests_of(outcome)));
+            self.outcomes.change_waiting(|waiting| waiting.insert(entry, waits_for));
         }
         Ok(Told { entry, aside: unknown, replayed: false })
     }
@@ -346,6 +351,9 @@ impl Books {
             Attribution::Requests(requests) => requests.clone(),
             Attribution::Episode { episode, rule } => self.requests_of_episode(posting.owner, episode, *rule)?,
         };
+        if requests.is_empty() {
+            return Ok(Attributed::Unknown);
+        }
         let weights: Vec<u64> = requests.iter().map(|(_, weight)| u64::from(*weight)).collect();
         let whole = u64::try_from(posting.outcome.value.0).unwrap_or(0);
         let mut parts = Vec::with_capacity(requests.len());
@@ -369,6 +377,7 @@ impl Books {
         Ok(Attributed::Parts(parts))
     }
 
+    /// None: no request of it has ended.
     fn requests_of_episode(
         &self,
         owner: &Owner,
@@ -382,10 +391,6 @@ impl Books {
             episode,
             (rule == Rule::Last, u32::try_from(most).unwrap_or(u32::MAX)),
         )?;
-        if found.is_empty() {
-            let fix = "send it after a request with this `metadata.episode` has ended, with a key of the same project";
-            return Err(Invalid::new("episode", format!("no request of `{episode}` is in the books"), fix).into());
-        }
         if found.len() > MAX_REQUESTS {
             let fix = "use the rule `first` or `last`, or name `requests` with weights";
             return Err(Invalid::new("rule", format!("`{episode}` has more than {MAX_REQUESTS} requests"), fix).into());
@@ -425,6 +430,14 @@ impl Books {
         Ok(accounts)
     }
 
+    /// How many outcomes are kept aside, of one organisation or (`None`) of all. Only what is on the disk.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn outcomes_aside(&self, organisation: Option<&str>, project: Option<&str>) -> Result<i64, StoreError> {
+        rollup::asides(&self.ledger, organisation, project)
+    }
+
     /// The outcomes of an owner (`None`: all), or those that are kept aside, after an entry; each with its entry.
     ///
     /// # Errors
@@ -444,11 +457,13 @@ impl Books {
     }
 }
 
-/// The requests that an outcome names.
-fn requests_of(outcome: &Outcome) -> Vec<EntryId> {
+/// What an outcome may wait for: the requests that it names, or the first one of an episode.
+fn awaited(owner: &Owner, outcome: &Outcome) -> Vec<Awaited> {
     match &outcome.attribution {
-        Attribution::Requests(requests) => requests.iter().map(|(id, _)| *id).collect(),
-        Attribution::Episode { .. } => Vec::new(),
+        Attribution::Requests(requests) => requests.iter().map(|(id, _)| Awaited::Request(*id)).collect(),
+        Attribution::Episode { episode, .. } => {
+            vec![Awaited::Episode([&owner.organisation, &owner.project, episode].map(String::clone))]
+        }
     }
 }
 

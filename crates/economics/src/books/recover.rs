@@ -7,7 +7,7 @@ use std::time::Duration;
 use ledger::{Batch, Command, EntryId, Hold, NotDurable, Refusal, Refused, StoreError, kind};
 use metering::Unfinished;
 
-use super::detail::{End, Opening, unpack_progress};
+use super::detail::{End, Opening, Service, unpack_progress};
 use super::ticket::{SettleError, empty_hold};
 use super::undo::{is_temporary, late_id};
 use super::{Alert, Books, PostError};
@@ -199,7 +199,7 @@ impl Books {
         };
         let terms = Terms { price, pool: opening.pool, discount_permille: opening.discount_permille };
         let own_pool = held_pool.unwrap_or(0);
-        match self.settle(*page, (opening, &terms, own_pool), (used, End::Crashed), now_ms) {
+        match self.settle(*page, (opening, &terms, own_pool), (used, End::Crashed, Service::Unstated), now_ms) {
             Ok(settled) => {
                 recovered.settled += 1;
                 recovered.charged = recovered.charged.saturating_add(settled.charge.total());

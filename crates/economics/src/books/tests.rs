@@ -15,6 +15,7 @@ mod outcomes;
 #[cfg(unix)]
 mod several;
 mod simulation;
+mod tfp;
 mod undo;
 
 use std::path::Path;
@@ -163,7 +164,7 @@ impl Plant {
             max_output,
             tag,
             user,
-            work: Work::NONE,
+            metadata: Metadata::NONE,
             now_ms,
         })
     }

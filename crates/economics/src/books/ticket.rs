@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ledger::{AccountId, Batch, Command, EntryId, Leg, Receipt, Refusal, Refused, StoreError, kind};
 
 use super::accounts::Watch;
-use super::detail::{Accounts, Context, End, Opening, Settlement, entry_kind, pack_progress};
+use super::detail::{Accounts, Context, End, Opening, Service, Settlement, entry_kind, pack_progress};
 use super::funds::{Held, Short};
 use super::undo::{is_temporary, late_id};
 use super::{Alert, Books, PostError};
@@ -86,6 +86,7 @@ pub struct Ticket {
     max_output: u64,
     limit: Admitted,
     used: Option<Quantities>,
+    service: Service,
     last_ms: i64,
     pub(super) ended: bool,
 }
@@ -98,7 +99,8 @@ impl Ticket {
         (held, max_output): (Held, u64),
         limit: Admitted,
     ) -> Self {
-        Self { books, id, opening, terms, watches, held, max_output, limit, used: None, last_ms: 0, ended: false }
+        let (used, service) = (None, Service::default());
+        Self { books, id, opening, terms, watches, held, max_output, limit, used, service, last_ms: 0, ended: false }
     }
 
     pub(super) fn at(mut self, now_ms: i64) -> Self {
@@ -173,6 +175,11 @@ impl Ticket {
         }
     }
 
+    /// Notes whether the request met the objectives that are stated for it, for its settlement.
+    pub fn note_service(&mut self, service: Service) {
+        self.service = service;
+    }
+
     /// Ends the request: posts what it used and releases the rest, in one entry. Tokens beyond the prompt's length or
     /// the allowance were never paid for and are not charged.
     ///
@@ -185,8 +192,8 @@ impl Ticket {
         }
         let used = cap(used, self.held.ask);
         self.limit.settle(now_ms, Demand { input: used.input(), output: used.output() });
-        let settled =
-            self.books.settle(self.id, (&self.opening, &self.terms, self.held.need.pool), (&used, end), now_ms)?;
+        let (opened, ended) = ((&self.opening, &self.terms, self.held.need.pool), (&used, end, self.service));
+        let settled = self.books.settle(self.id, opened, ended, now_ms)?;
         self.ended = true;
         let (alerts, last) = self.books.raise(&self.watches, now_ms);
         Ok(Settled { alerts, receipt: last.unwrap_or(settled.receipt), ..settled })
@@ -273,7 +280,7 @@ impl Books {
         &self,
         request: EntryId,
         (opening, terms, held_pool): (&Opening, &Terms, i64),
-        (used, end): (&Quantities, End),
+        (used, end, service): (&Quantities, End, Service),
         now_ms: i64,
     ) -> Result<Settled, SettleError> {
         let accounts = &opening.accounts;
@@ -286,12 +293,12 @@ impl Books {
             let volume = self.volume(accounts)?;
             let charge = terms.charge(used, volume, pool);
             let expect = accounts.volume.map(|account| Command::Expect { account, posted: volume.cast_signed() });
-            let detail = Settlement::new(place.context.clone(), end, &charge).pack();
+            let detail = Settlement::new(place.context.clone(), (end, service), &charge).pack();
             let settle = Command::Settle { id, kind: entry_kind::SETTLED, legs: self.legs(accounts, &charge), detail };
             let commands = expect.into_iter().chain(place.hold.clone()).chain([settle]).collect();
             match self.submit_over(&lifted, commands, now_ms)? {
                 Ok(receipt) => {
-                    self.outcomes.settled(request);
+                    self.outcomes.settled(request, &opening.context);
                     return Ok(Settled { charge, alerts: Vec::new(), receipt });
                 }
                 // A quicker settlement means progress, so this ends.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ledger::{Ledger, StoreError, Tally};
 use serde::Serialize;
 
-use super::keys::{COST_DAYS, COSTS, Key, PLANT, Parts, collect};
-use super::usage::ceil;
+use super::keys::{COST_DAYS, COSTS, Key, PLANT, Parts, SHEETS, collect};
+use super::row::{Row, ceil, days};
 use super::{DAY_MS, HOUR_MS};
 use crate::books::cost_detail::{CostLine, Costs, ESTIMATED, PlantInterval, RequestCost};
 use crate::books::detail::Context;
@@ -193,26 +193,12 @@ pub(super) fn tally_request(cost: &RequestCost, at_ms: i64, add: &mut dyn FnMut(
 /// Adds an interval to its hour.
 pub(super) fn tally_interval(interval: &PlantInterval, add: &mut dyn FnMut(&[u8], &[i64])) {
     add(&Key::new(PLANT).number(interval.from_ms.div_euclid(HOUR_MS)).0, &PlantSums::of(interval).columns());
+    let sheet = Key::new(SHEETS).number(interval.from_ms.div_euclid(DAY_MS)).number(interval.sheet.cast_signed());
+    add(&sheet.number(interval.example.into()).0, &[1]);
 }
 
-/// What requests cost, told apart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CostRow {
-    /// Start of the hour or day, UTC, in milliseconds.
-    pub from_ms: i64,
-    /// The organisation.
-    pub organisation: String,
-    /// The project; empty in days.
-    pub project: String,
-    /// The key; empty in days.
-    pub key: String,
-    /// The model.
-    pub model: String,
-    /// The tag.
-    pub tag: String,
-    /// The sums.
-    pub sums: CostSums,
-}
+/// What requests cost in an hour or a day.
+pub type CostRow = Row<CostSums>;
 
 /// Costs of requests that ended in the hours that begin within `from_ms..to_ms`. Only what is on the disk.
 ///
@@ -234,14 +220,7 @@ pub fn cost_hours(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<Vec<CostR
 /// # Errors
 /// The store's.
 pub fn cost_days(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<Vec<CostRow>, StoreError> {
-    let key = |ms: i64| Key::new(COST_DAYS).number(ceil(ms, DAY_MS)).0;
-    collect(ledger, key(from_ms), &key(to_ms), |tally| {
-        let mut parts = Parts(tally.key.get(1..)?);
-        let from_ms = parts.number()?.saturating_mul(DAY_MS);
-        let (organisation, model, tag) = (parts.text()?, parts.text()?, parts.text()?);
-        let (project, key) = (String::new(), String::new());
-        Some(CostRow { from_ms, organisation, project, key, model, tag, sums: CostSums::read(tally) })
-    })
+    days(ledger, COST_DAYS, (from_ms, to_ms), CostSums::read)
 }
 
 /// What the plant cost in the intervals that began in the hours within `from_ms..to_ms`, hour by hour. Only what is on the
@@ -256,4 +235,33 @@ pub fn plant_hours(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<BTreeMap
         Some((hour.saturating_mul(HOUR_MS), PlantSums::read(tally)))
     })?;
     Ok(rows.into_iter().collect())
+}
+
+/// The plant sheets that figures rest on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sheets {
+    /// The newest version; none where nothing was accrued.
+    pub version: Option<u64>,
+    /// All of them. Each server has its own count.
+    pub versions: Vec<u64>,
+    /// Whether one of them is the example, whose figures are nobody's costs.
+    pub example: bool,
+}
+
+/// The sheets by which costs accrued in the days that begin within `from_ms..to_ms`. Only what is on the disk.
+///
+/// # Errors
+/// The store's.
+pub fn sheets(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<Sheets, StoreError> {
+    let key = |ms: i64| Key::new(SHEETS).number(ceil(ms, DAY_MS)).0;
+    let mut found = collect(ledger, key(from_ms), &key(to_ms), |tally| {
+        let mut parts = Parts(tally.key.get(1..)?);
+        let (_, version, example) = (parts.number()?, parts.number()?, parts.number()?);
+        Some((version.cast_unsigned(), example != 0))
+    })?;
+    found.sort_unstable();
+    let example = found.iter().any(|(_, example)| *example);
+    let mut versions: Vec<u64> = found.into_iter().map(|(version, _)| version).collect();
+    versions.dedup();
+    Ok(Sheets { version: versions.last().copied(), versions, example })
 }

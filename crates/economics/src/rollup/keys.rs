@@ -18,8 +18,18 @@ pub(super) const COSTS: u8 = b'k';
 pub(super) const COST_DAYS: u8 = b'K';
 /// What the plant cost, by hour.
 pub(super) const PLANT: u8 = b'p';
+/// By which plant sheets costs accrued, by day.
+pub(super) const SHEETS: u8 = b's';
+/// Requests with stated objectives, and those that met them, by day.
+pub(super) const GOODPUT: u8 = b'g';
 /// Tokens and value, by day, what TFP is told apart by, and group of clusters.
 pub(super) const VALUE: u8 = b'v';
+/// The same by end user.
+pub(super) const USER_VALUE: u8 = b'U';
+/// In which weeks projects and their end users asked.
+pub(super) const WEEKS: u8 = b'W';
+/// Outcomes by kind, by day and what TFP is told apart by.
+pub(super) const KINDS: u8 = b'V';
 /// The requests of an episode, in the order in which they ended.
 pub(super) const EPISODES: u8 = b'e';
 /// How many outcomes a request has.
@@ -27,7 +37,9 @@ pub(super) const OUTCOMES_OF: u8 = b'r';
 /// The outcomes, each by its entry, and those kept aside.
 pub(super) const OUTCOMES: u8 = b'o';
 pub(super) const ASIDES: u8 = b'O';
-/// In which time outcomes of a kind come.
+/// How many are kept aside.
+pub(super) const ASIDE_COUNTS: u8 = b'n';
+/// In which time outcomes of a kind come, by project and task.
 pub(super) const MATURITY: u8 = b'm';
 
 /// A key whose byte order is the order of its parts.

@@ -1,24 +1,61 @@
-//! Value and tokens of a period, summed up by what is told apart, each sum still in its groups of clusters.
+//! Value, cost and tokens of a period, summed up by what is told apart, each sum still in its groups of clusters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ledger::{Ledger, StoreError};
 
 use super::DAY_MS;
-use super::value::{BUCKETS, ValueRow, ValueSums, day_of, maturity_days, value_rows};
+use super::users::{MAX_END_USERS, monday, user_rows, week_of};
+use super::value::{BUCKETS, KindSums, ValueRow, ValueSums, day_of, kind_rows, maturity_days, value_rows};
 use crate::books::outcome_detail::Subject;
 use crate::outcome::MATURITY_DAYS;
+use crate::standard::StandardWeights;
+use crate::window::to_rfc3339;
 
 /// Most rows of an answer: each has [`BUCKETS`] sums.
 pub const MAX_TFP_ROWS: usize = 1_000;
+
+/// By which time rows are told apart, UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TfpPeriod {
+    /// Not at all.
+    #[default]
+    Whole,
+    /// By day.
+    Day,
+    /// By week, from Monday.
+    Week,
+    /// By month of the calendar.
+    Month,
+}
+
+impl TfpPeriod {
+    /// The first day of the period that a day lies in; 0 for the whole.
+    fn first_day(self, day: i64) -> i64 {
+        match self {
+            Self::Whole => 0,
+            Self::Day => day,
+            Self::Week => monday(week_of(day)),
+            Self::Month => {
+                let date = to_rfc3339(day.saturating_mul(DAY_MS));
+                let of_month = date.get(8..10).and_then(|text| text.parse::<i64>().ok()).unwrap_or(1);
+                day.saturating_sub(of_month).saturating_add(1)
+            }
+        }
+    }
+}
 
 /// What TFP tells apart; what it does not is summed up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TfpBy {
     /// By customer.
     pub organisation: bool,
+    /// By the team that a project belongs to now.
+    pub team: bool,
     /// By project.
     pub project: bool,
+    /// By end user, of the requests that name one; not together with task, version of prompt or tag.
+    pub end_user: bool,
     /// By model.
     pub model: bool,
     /// By `metadata.prompt_version`.
@@ -27,81 +64,266 @@ pub struct TfpBy {
     pub task: bool,
     /// By `metadata.tag`.
     pub tag: bool,
-    /// By day, UTC.
-    pub day: bool,
+    /// By time.
+    pub period: TfpPeriod,
 }
 
-impl TfpBy {
-    fn of(self, row: &ValueRow) -> (i64, Subject) {
-        let kept = |told: bool, text: &String| if told { text.clone() } else { String::new() };
-        let Subject { organisation, project, model, task, prompt_version, tag } = &row.subject;
-        let subject = Subject {
-            organisation: kept(self.organisation, organisation),
-            project: kept(self.project, project),
-            model: kept(self.model, model),
-            task: kept(self.task, task),
-            prompt_version: kept(self.prompt_version, prompt_version),
-            tag: kept(self.tag, tag),
-        };
-        (if self.day { row.day } else { 0 }, subject)
-    }
+/// Gives the prices by which an organisation's tokens of a model are weighed.
+pub type Weigh<'a> = &'a dyn Fn(&str, &str) -> Option<StandardWeights>;
+
+/// What is asked.
+pub struct TfpAsk<'a> {
+    /// Whose requests.
+    pub organisations: &'a [String],
+    /// The days that begin within it, in milliseconds.
+    pub span_ms: (i64, i64),
+    /// What is told apart.
+    pub by: TfpBy,
+    /// The present.
+    pub now_ms: i64,
+    /// How many end users get rows of their own; the others are summed up in one.
+    pub top: usize,
+    /// The team of each project that has one.
+    pub teams: &'a HashMap<String, String>,
+    /// If standard tokens are asked for.
+    pub weigh: Option<Weigh<'a>>,
 }
+
+/// One group of clusters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TfpGroup {
+    /// Its sums.
+    pub sums: ValueSums,
+    /// Its standard tokens in thousandths, if they are asked for.
+    pub standard_milli: i64,
+}
+
+/// What tells rows apart: first day, team, subject.
+type Place = (i64, String, Subject);
 
 /// One row: what is not told apart is empty, the day 0.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TfpRow {
-    /// From the epoch.
+    /// The first day of its period, from the epoch.
     pub day: i64,
+    /// The team.
+    pub team: String,
     /// By what it is told apart.
     pub subject: Subject,
-    /// The sums of each group of clusters.
-    pub groups: Vec<ValueSums>,
+    /// How many end users it sums up that have no rows of their own; 0: it is a row of its own.
+    pub others: u64,
+    /// Each group of clusters.
+    pub groups: Vec<TfpGroup>,
     /// Requests whose outcomes have had the time to come.
     pub matured: i64,
+    /// Outcomes by kind; none by end user.
+    pub kinds: BTreeMap<String, KindSums>,
+    /// Whether tokens in it have no price to be weighed by.
+    pub unpriced: bool,
 }
 
 impl TfpRow {
+    fn new((day, team, subject): Place, others: u64) -> Self {
+        Self { day, team, subject, others, groups: vec![TfpGroup::default(); BUCKETS], ..Self::default() }
+    }
+
     /// Of all groups.
     #[must_use]
     pub fn sums(&self) -> ValueSums {
         self.groups.iter().fold(ValueSums::default(), |mut sums, group| {
-            sums.add(group);
+            sums.add(&group.sums);
             sums
         })
     }
+
+    /// Standard tokens of all groups, in thousandths; `None`: some have no price.
+    #[must_use]
+    pub fn standard_milli(&self) -> Option<i64> {
+        let sum = self.groups.iter().fold(0_i64, |sum, group| sum.saturating_add(group.standard_milli));
+        (!self.unpriced).then_some(sum)
+    }
 }
 
-/// The rows of the organisations' days that begin within `from_ms..to_ms`, by what `by` tells apart, in its order. `None`:
-/// more than [`MAX_TFP_ROWS`]. Only what is on the disk.
+/// The rows, and what standard tokens in them stand on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TfpTable {
+    /// In the order of period, team and what else is told apart; the row of the other end users is the last.
+    pub rows: Vec<TfpRow>,
+    /// The weights that were used.
+    pub weights: Vec<StandardWeights>,
+    /// Models without a price to weigh by.
+    pub without_price: BTreeSet<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum TfpTooMany {
+    /// More than [`MAX_TFP_ROWS`].
+    #[error("this would be more than {MAX_TFP_ROWS} rows")]
+    Rows,
+    /// More than [`MAX_END_USERS`].
+    #[error("there are more than {MAX_END_USERS} end users to be told apart")]
+    EndUsers,
+    /// The store's reason.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The rows of what is asked. Only what is on the disk.
+///
+/// A request is matured once its day is longer ago than the longest time in which outcomes come of those kinds that requests
+/// of the same project and task (by end user: of the same project) have got so far; [`MATURITY_DAYS`] where they have got none.
 ///
 /// # Errors
-/// The store's.
-pub fn tfp(
-    ledger: &Ledger,
-    organisations: &[String],
-    (from_ms, to_ms): (i64, i64),
-    (by, now_ms): (TfpBy, i64),
-) -> Result<Option<Vec<TfpRow>>, StoreError> {
-    let mut rows = BTreeMap::<_, (Vec<ValueSums>, i64)>::new();
-    let days = (day_of(from_ms), day_of(to_ms.saturating_add(DAY_MS - 1)));
-    for organisation in organisations {
-        let maturity = maturity_days(ledger, organisation, "")?.unwrap_or_else(|| MATURITY_DAYS.into());
-        // Of the days before it all outcomes have had the time to come.
-        let immature = day_of(now_ms).saturating_sub(maturity);
-        value_rows(ledger, organisation, days, |row| {
-            let (groups, matured) = rows.entry(by.of(&row)).or_insert_with(|| (vec![ValueSums::default(); BUCKETS], 0));
-            if let Some(group) = groups.get_mut(usize::from(row.bucket)) {
-                group.add(&row.sums);
-            }
-            if row.day < immature {
-                *matured += row.sums.requests;
-            }
-            rows.len() <= MAX_TFP_ROWS
+/// There is more than an answer holds; the store's.
+pub fn tfp(ledger: &Ledger, ask: &TfpAsk<'_>) -> Result<TfpTable, TfpTooMany> {
+    let chosen = if ask.by.end_user { Some(top_end_users(ledger, ask)?) } else { None };
+    let mut table = Table { ask, chosen, rows: BTreeMap::new(), rest: None, weights: HashMap::new() };
+    for organisation in ask.organisations {
+        table.take(ledger, organisation)?;
+    }
+    Ok(table.done())
+}
+
+/// The end users with most value, or with most tokens where that is alike, and how many others there are.
+struct Chosen {
+    places: BTreeSet<Place>,
+    others: u64,
+}
+
+fn top_end_users(ledger: &Ledger, ask: &TfpAsk<'_>) -> Result<Chosen, TfpTooMany> {
+    let mut totals = HashMap::<Place, (i64, i64)>::new();
+    for organisation in ask.organisations {
+        user_rows(ledger, organisation, ask.days(), |row| {
+            let (value, tokens) = totals.entry(ask.place(row.day, &row.subject)).or_default();
+            *value = value.saturating_add(row.sums.total_value().0);
+            *tokens = tokens.saturating_add(row.sums.tokens());
+            totals.len() <= MAX_END_USERS
         })?;
     }
-    if rows.len() > MAX_TFP_ROWS {
-        return Ok(None);
+    if totals.len() > MAX_END_USERS {
+        return Err(TfpTooMany::EndUsers);
     }
-    let row = |((day, subject), (groups, matured))| TfpRow { day, subject, groups, matured };
-    Ok(Some(rows.into_iter().map(row).collect()))
+    let mut ranked: Vec<((i64, i64), Place)> = totals.into_iter().map(|(place, sums)| (sums, place)).collect();
+    ranked.sort_unstable_by(|(sums, place), (other, other_place)| other.cmp(sums).then_with(|| place.cmp(other_place)));
+    let others = ranked.len().saturating_sub(ask.top) as u64;
+    ranked.truncate(ask.top);
+    Ok(Chosen { places: ranked.into_iter().map(|(_, place)| place).collect(), others })
+}
+
+impl TfpAsk<'_> {
+    fn days(&self) -> (i64, i64) {
+        let (from_ms, to_ms) = self.span_ms;
+        (day_of(from_ms), day_of(to_ms.saturating_add(DAY_MS - 1)))
+    }
+
+    fn place(&self, day: i64, subject: &Subject) -> Place {
+        let by = self.by;
+        let kept = |told: bool, text: &String| if told { text.clone() } else { String::new() };
+        let Subject { organisation, project, model, task, prompt_version, tag, user } = subject;
+        // Two organisations' end users of one name are two.
+        let told = Subject {
+            organisation: kept(by.organisation || by.end_user, organisation),
+            project: kept(by.project, project),
+            model: kept(by.model, model),
+            task: kept(by.task, task),
+            prompt_version: kept(by.prompt_version, prompt_version),
+            tag: kept(by.tag, tag),
+            user: kept(by.end_user, user),
+        };
+        let team = if by.team { self.teams.get(project).cloned().unwrap_or_default() } else { String::new() };
+        (by.period.first_day(day), team, told)
+    }
+}
+
+/// The rows as they grow.
+struct Table<'a> {
+    ask: &'a TfpAsk<'a>,
+    chosen: Option<Chosen>,
+    rows: BTreeMap<Place, TfpRow>,
+    /// The end users that are not chosen.
+    rest: Option<TfpRow>,
+    /// By organisation and model.
+    weights: HashMap<(String, String), Option<StandardWeights>>,
+}
+
+impl Table<'_> {
+    fn take(&mut self, ledger: &Ledger, organisation: &str) -> Result<(), TfpTooMany> {
+        let (ask, today) = (self.ask, day_of(self.ask.now_ms));
+        let mut maturity = maturity_days(ledger, organisation)?;
+        if ask.by.end_user {
+            maturity = by_project(maturity);
+        }
+        let mut each = |row: ValueRow| {
+            let place = (row.subject.project.clone(), row.subject.task.clone());
+            let days = maturity.get(&place).copied().unwrap_or_else(|| MATURITY_DAYS.into());
+            self.add(&row, row.day < today.saturating_sub(days))
+        };
+        if ask.by.end_user {
+            user_rows(ledger, organisation, ask.days(), each)?;
+        } else {
+            value_rows(ledger, organisation, ask.days(), &mut each)?;
+            kind_rows(ledger, organisation, ask.days(), |day, subject, kind, sums| {
+                if let Some(row) = self.rows.get_mut(&ask.place(day, subject)) {
+                    row.kinds.entry(kind).or_default().add(&sums);
+                }
+            })?;
+        }
+        if self.rows.len() > MAX_TFP_ROWS { Err(TfpTooMany::Rows) } else { Ok(()) }
+    }
+
+    /// `false`: there are too many rows.
+    fn add(&mut self, row: &ValueRow, matured: bool) -> bool {
+        let standard = self.ask.weigh.map(|weigh| self.standard_milli(weigh, row));
+        let place = self.ask.place(row.day, &row.subject);
+        let sum = match &self.chosen {
+            Some(chosen) if !chosen.places.contains(&place) => {
+                self.rest.get_or_insert_with(|| TfpRow::new(Place::default(), chosen.others))
+            }
+            _ => self.rows.entry(place).or_insert_with_key(|place| TfpRow::new(place.clone(), 0)),
+        };
+        if let Some(group) = sum.groups.get_mut(usize::from(row.bucket)) {
+            group.sums.add(&row.sums);
+            group.standard_milli = group.standard_milli.saturating_add(standard.flatten().unwrap_or(0));
+        }
+        sum.unpriced |= standard == Some(None);
+        if matured {
+            sum.matured = sum.matured.saturating_add(row.sums.requests);
+        }
+        self.rows.len() <= MAX_TFP_ROWS
+    }
+
+    fn standard_milli(&mut self, weigh: Weigh<'_>, row: &ValueRow) -> Option<i64> {
+        let Subject { organisation, model, .. } = &row.subject;
+        let weights = self.weights.entry((organisation.clone(), model.clone()));
+        let weights = weights.or_insert_with(|| weigh(organisation, model)).as_ref();
+        // Outcomes without tokens of their own need no price.
+        let tokens = row.sums.tokens();
+        weights.map(|weights| weights.milli(&row.sums)).or((tokens == 0).then_some(0))
+    }
+
+    fn done(self) -> TfpTable {
+        let (mut weights, mut without_price) = (Vec::new(), BTreeSet::new());
+        for ((_, model), found) in self.weights {
+            match found {
+                Some(found) => weights.push(found),
+                None => {
+                    without_price.insert(model);
+                }
+            }
+        }
+        weights.sort_unstable_by(|a, b| (&a.list, &a.model).cmp(&(&b.list, &b.model)));
+        weights.dedup();
+        TfpTable { rows: self.rows.into_values().chain(self.rest).collect(), weights, without_price }
+    }
+}
+
+/// The longest of each project's tasks, for rows that know no tasks.
+fn by_project(maturity: HashMap<(String, String), i64>) -> HashMap<(String, String), i64> {
+    let mut longest = HashMap::new();
+    for ((project, _), days) in maturity {
+        let known = longest.entry((project, String::new())).or_insert(days);
+        *known = days.max(*known);
+    }
+    longest
 }

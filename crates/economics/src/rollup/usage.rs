@@ -3,29 +3,13 @@
 use std::collections::BTreeMap;
 
 use ledger::{Ledger, StoreError};
-use serde::Serialize;
 
 use super::keys::{DAYS, Key, Parts, USAGE, collect};
+use super::row::{Row, ceil, days};
 use super::{DAY_MS, HOUR_MS, Sums};
 
-/// One row of usage.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct UsageRow {
-    /// Start of the hour (usage) or day (report), UTC, in milliseconds.
-    pub from_ms: i64,
-    /// The organisation.
-    pub organisation: String,
-    /// The project; empty in reports.
-    pub project: String,
-    /// The key; empty in reports.
-    pub key: String,
-    /// The model.
-    pub model: String,
-    /// The tag.
-    pub tag: String,
-    /// The sums.
-    pub sums: Sums,
-}
+/// One row of usage (by hour) or of a report (by day).
+pub type UsageRow = Row<Sums>;
 
 /// Hours of one organisation that begin within `from_ms..to_ms`, in order. Only what is on the disk.
 ///
@@ -47,14 +31,7 @@ pub fn usage(ledger: &Ledger, organisation: &str, from_ms: i64, to_ms: i64) -> R
 /// # Errors
 /// The store's.
 pub fn report(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<Vec<UsageRow>, StoreError> {
-    let key = |ms: i64| Key::new(DAYS).number(ceil(ms, DAY_MS)).0;
-    collect(ledger, key(from_ms), &key(to_ms), |tally| {
-        let mut parts = Parts(tally.key.get(1..)?);
-        let from_ms = parts.number()?.saturating_mul(DAY_MS);
-        let (organisation, model, tag) = (parts.text()?, parts.text()?, parts.text()?);
-        let (project, key) = (String::new(), String::new());
-        Some(UsageRow { from_ms, organisation, project, key, model, tag, sums: Sums::read(tally) })
-    })
+    days(ledger, DAYS, (from_ms, to_ms), Sums::read)
 }
 
 /// What a report tells apart; what it does not is summed up.
@@ -113,9 +90,4 @@ pub fn grouped_report(
         sums,
     });
     Ok(Some(rows.collect()))
-}
-
-/// The first multiple's number at or after `ms`.
-pub(super) fn ceil(ms: i64, step: i64) -> i64 {
-    ms.div_euclid(step).saturating_add(i64::from(ms.rem_euclid(step) != 0))
 }

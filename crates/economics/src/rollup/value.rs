@@ -1,22 +1,23 @@
-//! Tokens and value by day and by what TFP is told apart by, in random groups of clusters; which requests have outcomes;
-//! which outcomes there are.
+//! Tokens, cost and value by day and by what TFP is told apart by, in random groups of clusters.
 //!
 //! Requests of one episode, else of one end user, hang together: they are one cluster, and a cluster is always in the same
 //! of [`BUCKETS`] groups, by a hash. The groups are alike but for chance, so that a ratio over them has an interval, from
 //! few rows however many requests there are.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 
 use ledger::{Entry, EntryId, Ledger, StoreError, Tally};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::keys::{ASIDES, EPISODES, Key, MATURITY, OUTCOMES, OUTCOMES_OF, Parts, VALUE, collect, visit};
-use super::{DAY_MS, column};
+use super::keys::{KINDS, Key, MATURITY, Parts, VALUE, collect, visit};
+use super::outcomes::episode_key;
+use super::{DAY_MS, column, outcomes, users};
+use crate::books::cost_detail::RequestCost;
 use crate::books::detail::{Context, CreditNote, Settlement};
-use crate::books::outcome_detail::{Aside, Counted, Owner, Subject, Valued};
+use crate::books::outcome_detail::{Counted, Subject, Valued};
 use crate::outcome::Valuation;
-use crate::{Nano, Quantities};
+use crate::{Meter, Nano, Quantities};
 
 const BUCKET_COUNT: u8 = 64;
 /// Groups of clusters.
@@ -33,8 +34,14 @@ pub struct ValueSums {
     pub in_cached: i64,
     /// Answer tokens.
     pub output: i64,
+    /// Those of them that were reasoning.
+    pub reasoning: i64,
     /// What was charged for them, less credit notes.
     pub price: Nano,
+    /// What they cost the plant: attributed, as far as it is known.
+    pub cost: Nano,
+    /// Requests whose cost is known.
+    pub costed: i64,
     /// Value, in the order of [`Valuation::ALL`].
     pub value: [Nano; Valuation::ALL.len()],
     /// Thousandths of outcomes, feedback not counted.
@@ -47,9 +54,20 @@ pub struct ValueSums {
     pub adopted_output: i64,
 }
 
-const COLUMNS: usize = 13;
+const COLUMNS: usize = 16;
 
 impl ValueSums {
+    /// Tokens of a kind.
+    #[must_use]
+    pub fn of_meter(&self, meter: Meter) -> i64 {
+        match meter {
+            Meter::InUncached => self.in_uncached,
+            Meter::InCached => self.in_cached,
+            Meter::OutVisible => self.output.saturating_sub(self.reasoning),
+            Meter::OutReasoning => self.reasoning,
+        }
+    }
+
     /// All tokens.
     #[must_use]
     pub fn tokens(&self) -> i64 {
@@ -77,7 +95,10 @@ impl ValueSums {
             self.in_uncached,
             self.in_cached,
             self.output,
+            self.reasoning,
             self.price.0,
+            self.cost.0,
+            self.costed,
             measured.0,
             contracted.0,
             estimated.0,
@@ -89,18 +110,25 @@ impl ValueSums {
         ]
     }
 
+    pub(super) fn read(tally: &Tally) -> Self {
+        Self::from_columns(|place| column(tally, place))
+    }
+
     fn from_columns(at: impl Fn(usize) -> i64) -> Self {
         Self {
             requests: at(0),
             in_uncached: at(1),
             in_cached: at(2),
             output: at(3),
-            price: Nano(at(4)),
-            value: [5, 6, 7, 8].map(|place| Nano(at(place))),
-            outcomes_milli: at(9),
-            accepted_milli: at(10),
-            covered: at(11),
-            adopted_output: at(12),
+            reasoning: at(4),
+            price: Nano(at(5)),
+            cost: Nano(at(6)),
+            costed: at(7),
+            value: [8, 9, 10, 11].map(|place| Nano(at(place))),
+            outcomes_milli: at(12),
+            accepted_milli: at(13),
+            covered: at(14),
+            adopted_output: at(15),
         }
     }
 
@@ -111,14 +139,15 @@ impl ValueSums {
     }
 }
 
-/// Columns of a request alone.
-const REQUEST_COLUMNS: usize = 5;
+/// Columns of a charge, and of what a request cost.
+const CHARGE_COLUMNS: usize = 6;
+const COST_COLUMNS: usize = 8;
 
 /// The group of a request's cluster. `request` is the entry of its charge.
 pub(crate) fn bucket(context: &Context, request: EntryId) -> u8 {
-    let Context { organisation, project, user, work, .. } = context;
+    let Context { organisation, project, user, metadata, .. } = context;
     let request = request.to_string();
-    let (kind, cluster) = match (work.episode.as_str(), user.as_str()) {
+    let (kind, cluster) = match (metadata.episode.as_str(), user.as_str()) {
         ("", "") => ("request", request.as_str()),
         ("", user) => ("user", user),
         (episode, _) => ("episode", episode),
@@ -137,11 +166,24 @@ pub(crate) fn day_of(at_ms: i64) -> i64 {
 }
 
 fn value_key(subject: &Subject, day: i64, bucket: u8) -> Vec<u8> {
-    let Subject { organisation, project, model, task, prompt_version, tag } = subject;
-    let key = Key::new(VALUE).text(organisation).number(day).text(project).text(model);
-    let mut key = key.text(task).text(prompt_version).text(tag);
-    key.0.push(bucket);
-    key.0
+    let mut key = subject_key(VALUE, subject, day).0;
+    key.push(bucket);
+    key
+}
+
+/// All but the end user.
+fn subject_key(kind: u8, subject: &Subject, day: i64) -> Key {
+    let Subject { organisation, project, model, task, prompt_version, tag, user: _ } = subject;
+    let key = Key::new(kind).text(organisation).number(day).text(project).text(model);
+    key.text(task).text(prompt_version).text(tag)
+}
+
+/// Adds columns to a group of a day, and to that of the end user, if there is one.
+fn add_value(subject: &Subject, (day, bucket): (i64, u8), columns: &[i64], add: &mut dyn FnMut(&[u8], &[i64])) {
+    add(&value_key(subject, day, bucket), columns);
+    if !subject.user.is_empty() {
+        add(&users::value_key(subject, day, bucket), columns);
+    }
 }
 
 /// Adds a charged request to its group, and to its episode.
@@ -155,13 +197,16 @@ pub(super) fn tally_request(settled: &Settlement, entry: &Entry, add: &mut dyn F
         in_uncached: whole(in_uncached),
         in_cached: whole(in_cached),
         output: whole(quantities.output()),
+        reasoning: whole(quantities.out_reasoning),
         price: settled.list().saturating_sub(settled.discount),
         ..ValueSums::default()
     };
-    let key = value_key(&Subject::of(context), day_of(entry.at_ms), bucket(context, id));
-    add(&key, &sums.columns()[..REQUEST_COLUMNS]);
-    if !context.work.episode.is_empty() {
-        let mut key = episode_key(&context.organisation, &context.project, &context.work.episode).number(entry.at_ms);
+    let (subject, day) = (Subject::of(context), day_of(entry.at_ms));
+    add_value(&subject, (day, bucket(context, id)), &sums.columns()[..CHARGE_COLUMNS], add);
+    add(&users::week_key(&subject, day), &[1]);
+    if !context.metadata.episode.is_empty() {
+        let mut key =
+            episode_key(&context.organisation, &context.project, &context.metadata.episode).number(entry.at_ms);
         key.0.extend(id.0);
         add(&key.0, &[1]);
     }
@@ -170,8 +215,15 @@ pub(super) fn tally_request(settled: &Settlement, entry: &Entry, add: &mut dyn F
 /// Takes what was given back off the price.
 pub(super) fn tally_credit(note: &CreditNote, at_ms: i64, add: &mut dyn FnMut(&[u8], &[i64])) {
     let sums = ValueSums { price: Nano(note.amount.0.saturating_neg()), ..ValueSums::default() };
-    let key = value_key(&Subject::of(&note.context), day_of(at_ms), bucket(&note.context, EntryId(note.request)));
-    add(&key, &sums.columns()[..REQUEST_COLUMNS]);
+    let group = (day_of(at_ms), bucket(&note.context, EntryId(note.request)));
+    add_value(&Subject::of(&note.context), group, &sums.columns()[..CHARGE_COLUMNS], add);
+}
+
+/// Adds what a request cost. Its entry follows that of its charge, so that near midnight it may count for the next day.
+pub(super) fn tally_cost(cost: &RequestCost, at_ms: i64, add: &mut dyn FnMut(&[u8], &[i64])) {
+    let sums = ValueSums { cost: cost.costs.attributed(), costed: 1, ..ValueSums::default() };
+    let group = (day_of(at_ms), bucket(&cost.context, EntryId(cost.request)));
+    add_value(&Subject::of(&cost.context), group, &sums.columns()[..COST_COLUMNS], add);
 }
 
 /// Adds an outcome to the groups of its requests, in place of the revision before.
@@ -180,21 +232,11 @@ pub(super) fn tally_outcome(valued: &Valued, seq: u64, add: &mut dyn FnMut(&[u8]
         tally_counted(undone, -1, add);
     }
     tally_counted(&valued.counted, 1, add);
-    let Valued { owner, outcome, aside, .. } = valued;
-    for owner in [None, Some(owner)] {
-        add(&listed_key(OUTCOMES, owner, seq), &[1]);
-        if *aside > 0 {
-            add(&listed_key(ASIDES, owner, *aside), &[-1]);
-        }
-    }
-    let key = Key::new(MATURITY).text(&owner.organisation).text(&owner.project).text(&outcome.kind);
-    add(&key.number(outcome.maturity_days.into()).0, &[1]);
-}
-
-/// Lists an outcome that is kept aside.
-pub(super) fn tally_aside(aside: &Aside, seq: u64, add: &mut dyn FnMut(&[u8], &[i64])) {
-    for owner in [None, Some(&aside.owner)] {
-        add(&listed_key(ASIDES, owner, seq), &[1]);
+    outcomes::tally_counted(valued, seq, add);
+    for part in &valued.counted.parts {
+        let Subject { organisation, project, task, .. } = &part.subject;
+        let key = Key::new(MATURITY).text(organisation).text(project).text(task).text(&valued.outcome.kind);
+        add(&key.number(valued.outcome.maturity_days.into()).0, &[1]);
     }
 }
 
@@ -212,32 +254,33 @@ fn tally_counted(counted: &Counted, sign: i64, add: &mut dyn FnMut(&[u8], &[i64]
         if let Some(value) = sums.value.get_mut(usize::from(counted.valuation.code())) {
             *value = Nano(sign * part.value.0);
         }
-        add(&value_key(&part.subject, part.day, part.bucket), &sums.columns());
-        add(&outcomes_of_key(part.request), &[sign, sign * accepted]);
+        add_value(&part.subject, (part.day, part.bucket), &sums.columns(), add);
+        add(&outcomes::of_request_key(part.request), &[sign, sign * accepted]);
+        if counted.unit {
+            let key = subject_key(KINDS, &part.subject, part.day).text(&counted.kind);
+            add(&key.0, &[weight, weight * accepted, sums.total_value().0]);
+        }
     }
 }
 
-fn episode_key(organisation: &str, project: &str, episode: &str) -> Key {
-    Key::new(EPISODES).text(organisation).text(project).text(episode)
+/// Outcomes of a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KindSums {
+    /// Thousandths of outcomes.
+    pub outcomes_milli: i64,
+    /// Those of them that were accepted.
+    pub accepted_milli: i64,
+    /// Their value, proxies not counted.
+    pub value: Nano,
 }
 
-fn outcomes_of_key(request: [u8; 16]) -> Vec<u8> {
-    let mut key = Key::new(OUTCOMES_OF).0;
-    key.extend(request);
-    key
-}
-
-/// `owner`: whose list; `None`: the plant's.
-fn listed_key(list: u8, owner: Option<&Owner>, seq: u64) -> Vec<u8> {
-    let (organisation, project) = owner.map_or(("", ""), |owner| (&owner.organisation, &owner.project));
-    Key::new(list).text(organisation).text(project).number(seq.cast_signed()).0
-}
-
-/// The entry's number in a key of a list.
-fn listed_seq(tally: &Tally) -> Option<u64> {
-    let mut parts = Parts(tally.key.get(1..)?);
-    let (_, _) = (parts.text()?, parts.text()?);
-    parts.number()?.try_into().ok()
+impl KindSums {
+    /// Adds `other` to it.
+    pub fn add(&mut self, other: &Self) {
+        self.outcomes_milli = self.outcomes_milli.saturating_add(other.outcomes_milli);
+        self.accepted_milli = self.accepted_milli.saturating_add(other.accepted_milli);
+        self.value = self.value.saturating_add(other.value);
+    }
 }
 
 /// Tokens and value of a day, a group of clusters, and what TFP is told apart by.
@@ -265,93 +308,59 @@ pub fn value_rows(
 ) -> Result<(), StoreError> {
     let key = |day: i64| Key::new(VALUE).text(organisation).number(day).0;
     visit(ledger, key(from), &key(to), |tally| {
-        let mut parts = Parts(tally.key.get(1..)?);
-        let (organisation, day) = (parts.text()?, parts.number()?);
-        let (project, model) = (parts.text()?, parts.text()?);
-        let (task, prompt_version, tag) = (parts.text()?, parts.text()?, parts.text()?);
-        let [bucket] = parts.0 else { return None };
-        let subject = Subject { organisation, project, model, task, prompt_version, tag };
-        let sums = ValueSums::from_columns(|place| column(tally, place));
-        Some(each(ValueRow { day, subject, bucket: *bucket, sums }))
+        let (day, subject, rest) = read_subject(tally)?;
+        let [bucket] = rest else { return None };
+        Some(each(ValueRow { day, subject, bucket: *bucket, sums: ValueSums::read(tally) }))
     })
 }
 
-/// How many outcomes a request has, and how many that accept its output. Only what is on the disk.
-pub(crate) fn outcomes_of(ledger: &Ledger, request: [u8; 16]) -> Result<(i64, i64), StoreError> {
-    let key = outcomes_of_key(request);
-    let found = ledger.tallies(&key, &[key.as_slice(), &[0]].concat(), 1)?.pop();
-    Ok(found.map_or((0, 0), |tally| (column(&tally, 0), column(&tally, 1))))
+/// Day, subject (without end user), and the rest of a key.
+fn read_subject(tally: &Tally) -> Option<(i64, Subject, &[u8])> {
+    let mut parts = Parts(tally.key.get(1..)?);
+    let (organisation, day) = (parts.text()?, parts.number()?);
+    let (project, model) = (parts.text()?, parts.text()?);
+    let (task, prompt_version, tag) = (parts.text()?, parts.text()?, parts.text()?);
+    let subject = Subject { organisation, project, model, task, prompt_version, tag, user: String::new() };
+    Some((day, subject, parts.0))
 }
 
-/// Up to `limit` charges of an episode's requests, from its beginning or from its end. Only what is on the disk.
-pub(crate) fn episode(
-    ledger: &Ledger,
-    owner: &Owner,
-    episode: &str,
-    (last, limit): (bool, u32),
-) -> Result<Vec<EntryId>, StoreError> {
-    let key = |ms: i64| episode_key(&owner.organisation, &owner.project, episode).number(ms).0;
-    let (from, to) = (key(i64::MIN), key(i64::MAX));
-    let tallies = if last { ledger.last_tallies(&from, &to, limit)? } else { ledger.tallies(&from, &to, limit)? };
-    let id = |tally: &Tally| tally.key.last_chunk().copied().map(EntryId);
-    tallies.iter().map(id).collect::<Option<_>>().ok_or_else(|| unreadable("a request of an episode"))
-}
-
-/// Numbers of up to `limit` entries of outcomes (or of those kept aside that wait still) after the entry `after`; of the
-/// plant when `owner` is `None`. Only what is on the disk.
+/// Gives `each` the outcomes by kind of an organisation's days `from..to`, with day and subject. Only what is on the disk.
 ///
 /// # Errors
 /// The store's.
-pub fn outcomes(
+pub fn kind_rows(
     ledger: &Ledger,
-    owner: Option<&Owner>,
-    (aside, after): (bool, u64),
-    limit: usize,
-) -> Result<Vec<u64>, StoreError> {
-    let list = if aside { ASIDES } else { OUTCOMES };
-    let (from, to) = (listed_key(list, owner, after.saturating_add(1)), listed_key(list, owner, i64::MAX as u64));
-    let mut found = Vec::new();
-    visit(ledger, from, &to, |tally| {
-        if column(tally, 0) != 0 {
-            found.push(listed_seq(tally)?);
-        }
-        Some(found.len() < limit)
-    })?;
-    Ok(found)
-}
-
-/// Numbers of the last entries, `most` of them, of outcomes that are kept aside, oldest first. Only what is on the disk.
-pub(crate) fn last_asides(ledger: &Ledger, most: usize) -> Result<VecDeque<u64>, StoreError> {
-    let mut found = VecDeque::new();
-    visit(ledger, listed_key(ASIDES, None, 0), &listed_key(ASIDES, None, i64::MAX as u64), |tally| {
-        if column(tally, 0) != 0 {
-            found.push_back(listed_seq(tally)?);
-        }
-        if found.len() > most {
-            found.pop_front();
-        }
+    organisation: &str,
+    (from, to): (i64, i64),
+    mut each: impl FnMut(i64, &Subject, String, KindSums),
+) -> Result<(), StoreError> {
+    let key = |day: i64| Key::new(KINDS).text(organisation).number(day).0;
+    visit(ledger, key(from), &key(to), |tally| {
+        let (day, subject, rest) = read_subject(tally)?;
+        let (outcomes_milli, accepted_milli) = (column(tally, 0), column(tally, 1));
+        let sums = KindSums { outcomes_milli, accepted_milli, value: Nano(column(tally, 2)) };
+        each(day, &subject, Parts(rest).text()?, sums);
         Some(true)
-    })?;
-    Ok(found)
+    })
 }
 
-/// The longest time, in days, in which an owner's outcomes come, by their kinds; `None`: there are none. Of all of an
-/// organisation when `project` is empty.
+/// In which time, in days, outcomes of an organisation's requests come, by project and task: the longest of the kinds that
+/// such requests have got.
 ///
 /// # Errors
 /// The store's.
-pub fn maturity_days(ledger: &Ledger, organisation: &str, project: &str) -> Result<Option<i64>, StoreError> {
-    let from = Key::new(MATURITY).text(organisation);
-    let from = if project.is_empty() { from.0 } else { from.text(project).0 };
+pub fn maturity_days(ledger: &Ledger, organisation: &str) -> Result<HashMap<(String, String), i64>, StoreError> {
+    let from = Key::new(MATURITY).text(organisation).0;
     let to = [from.as_slice(), &[0xff]].concat();
-    let days = collect(ledger, from, &to, |tally| {
+    let found = collect(ledger, from, &to, |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
-        let (_, _, _) = (parts.text()?, parts.text()?, parts.text()?);
-        parts.number()
+        let (_, project, task, _) = (parts.text()?, parts.text()?, parts.text()?, parts.text()?);
+        Some(((project, task), parts.number()?))
     })?;
-    Ok(days.into_iter().max())
-}
-
-fn unreadable(what: &str) -> StoreError {
-    StoreError::Damaged(format!("{what} cannot be read"))
+    let mut longest = HashMap::new();
+    for (place, days) in found {
+        let known = longest.entry(place).or_insert(days);
+        *known = days.max(*known);
+    }
+    Ok(longest)
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use economics::books::Work;
+use economics::books::Metadata;
 use engine::{EngineConfig, LocalEngine, SimulatedConfig, SimulatedRunner};
 use formats::gguf::Gguf;
 use inference::{Engine, Event, EventSink, Request, RequestId, SamplingParams};
@@ -104,7 +104,7 @@ fn at_the_line(plant: &Plant, arm: Arm, number: u64) -> Duration {
         let started = Instant::now();
         let payer = books.map(|books| {
             let identity = Arc::new(books.identify(KEY, "", now_ms()).unwrap());
-            Payer { identity, tag: None, work: Work::default(), streamed: true }
+            Payer { identity, tag: None, metadata: Metadata::default(), streamed: true }
         });
         let mut reply = line.submit(generation(payer, number)).await.unwrap();
         let mut first = None;

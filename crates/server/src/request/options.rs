@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use economics::books::{USER_BYTES, WORK_BYTES, Work};
+use economics::books::{METADATA_BYTES, Metadata, USER_BYTES};
 use inference::{SamplingParams, TokenId};
 use serde_json::{Map, Value};
 use service::{Generation, Labels, MAX_STOP_BYTES, MAX_STOPS, ModelCard, Payer, Prompt};
@@ -42,8 +42,8 @@ pub(super) fn options(
         labels: Labels { key: context.caller.key.clone(), user: user(fields)?, route: context.route },
     };
     let (stream, include_usage) = streaming(fields)?;
-    let (tag, work) = metadata(fields)?;
-    let payer = context.caller.identity.clone().map(|identity| Payer { identity, tag, work, streamed: stream });
+    let (tag, metadata) = metadata(fields)?;
+    let payer = context.caller.identity.clone().map(|identity| Payer { identity, tag, metadata, streamed: stream });
     let generation = Generation { payer, ..generation };
     let token_ids = fields.boolean("return_tokens_as_token_ids")?.unwrap_or(false);
     // Accepted; they do not change the answer.
@@ -115,11 +115,11 @@ fn stop(value: Value, at: &str) -> Result<String, ApiError> {
 }
 
 /// The words of `metadata` by which reports and TFP can be broken down; its others are accepted and not kept.
-fn metadata(fields: &mut Fields) -> Result<(Option<String>, Work), ApiError> {
+fn metadata(fields: &mut Fields) -> Result<(Option<String>, Metadata), ApiError> {
     let mut metadata = fields.object("metadata")?.unwrap_or_default();
     let tag = word(&mut metadata, "tag", MAX_TAG_BYTES)?;
-    let mut work = |name| word(&mut metadata, name, WORK_BYTES).map(Option::unwrap_or_default);
-    Ok((tag, Work { task: work("task")?, prompt_version: work("prompt_version")?, episode: work("episode")? }))
+    let mut text = |name| word(&mut metadata, name, METADATA_BYTES).map(Option::unwrap_or_default);
+    Ok((tag, Metadata { task: text("task")?, prompt_version: text("prompt_version")?, episode: text("episode")? }))
 }
 
 fn word(metadata: &mut Map<String, Value>, name: &str, most: usize) -> Result<Option<String>, ApiError> {

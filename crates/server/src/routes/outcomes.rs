@@ -118,7 +118,7 @@ pub(crate) async fn feedback(State(app): State<Arc<App>>, request: Request) -> A
         ("limit" = Option<u32>, Query, description = "1 to 100 [default: 20]")
     ),
     responses(
-        (status = 200, body = Object, description = "`data`, and whether there are more"),
+        (status = 200, body = Object, description = "`data`, whether there are more, and how many are kept `aside`"),
         (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong; `param` names it"),
         (status = 403, body = protocol::ErrorBody, description = "The key may not ask models, or there are no books")
     )
@@ -138,7 +138,10 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extensi
         let has_more = entries.len() > limit;
         entries.truncate(limit);
         let data: Vec<Value> = entries.iter().map(|entry| shown(entry, &books.currency().code)).collect();
-        Ok(Json(json!({"object": "list", "data": data, "has_more": has_more})))
+        let own = |part: fn(&Owner) -> &str| owner.map(part);
+        let asides = books.outcomes_aside(own(|owner| &owner.organisation), own(|owner| &owner.project));
+        let asides = asides.map_err(|error| unreadable(&error))?;
+        Ok(Json(json!({"object": "list", "data": data, "has_more": has_more, "aside": asides})))
     };
     in_turn(Arc::clone(&app.books_turns), read).await
 }

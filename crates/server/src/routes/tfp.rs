@@ -1,32 +1,37 @@
 //! TFP: value of outcomes per token that was used, told apart by what the requests were for.
 
+mod shown;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use analysis::ratio::{self, Cluster, Estimate};
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::Uri;
-use economics::Nano;
 use economics::books::Books;
 use economics::directory::record::{Kind, Scope};
-use economics::outcome::Valuation;
-use economics::rollup::{self, MAX_TFP_ROWS, TfpBy, TfpRow, ValueSums};
-use serde_json::{Map, Value, json};
+use economics::rollup::{self, MAX_TFP_ROWS, TfpAsk, TfpBy, TfpPeriod, TfpRow, TfpTable, TfpTooMany};
+use economics::standard::StandardWeights;
+use serde_json::{Value, json};
 
-use super::admin::report::{date, span};
+use super::admin::report::{Days, span};
 use super::outcomes::refused;
 use crate::app::{App, in_turn, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
 use crate::routes::admin::unreadable;
+use shown::{Shown, row_json};
 
-const GROUPS: [&str; 7] = ["organisation", "project", "model", "prompt_version", "task", "tag", "day"];
-const DENOMINATORS: [&str; 4] = ["total", "output", "input", "computed"];
-const LEVEL: f64 = 0.95;
-/// The same figures for the same books.
-const SEED: u64 = 0;
-const DAY_MS: i64 = 86_400_000;
+const GROUPS: [&str; 11] =
+    ["organisation", "team", "project", "end_user", "model", "prompt_version", "task", "tag", "day", "week", "month"];
+/// What some are called too.
+const SYNONYMS: [(&str, &str); 2] = [("customer", "organisation"), ("user", "end_user")];
+const DENOMINATORS: [&str; 5] = ["total", "output", "input", "computed", "standard"];
+/// End users with rows of their own, where nobody says otherwise.
+const TOP: usize = 100;
+const STANDARD_RULE: &str = "each token counts as its kind's list price over that of output (of `base`, if given): the price \
+    list of the customer's plan, as in force at end_time, or now if that is earlier; of several tiers the first";
 
 /// Value per million tokens of whole days (UTC), with its 95 % interval, how much of it is known, and what it cost.
 #[utoipa::path(
@@ -35,13 +40,14 @@ const DAY_MS: i64 = 86_400_000;
     operation_id = "getTfp",
     tag = "value",
     params(
-        ("start_time" = Option<i64>, Query, description = "Unix seconds; its day counts whole. 30 days before the end when not given"),
-        ("end_time" = Option<i64>, Query, description = "Unix seconds, exclusive; its day counts whole. Now when not given"),
-        ("group_by" = Option<String>, Query, description = "Some of `organisation`, `project`, `model`, `prompt_version`, `task`, `tag`, `day`, with commas between them; one row when not given"),
-        ("denominator" = Option<String>, Query, description = "Which tokens: `total` (input and output, the default), `output`, `input`, or `computed` (without cached input)")
+        Days,
+        ("group_by" = Option<String>, Query, description = "Some of `organisation` (or `customer`), `team`, `project`, `end_user`, `model`, `prompt_version`, `task`, `tag`, and one of `day`, `week`, `month`, with commas between them; one row when not given. `end_user` does not go with `prompt_version`, `task` and `tag`"),
+        ("denominator" = Option<String>, Query, description = "Which tokens: `total` (input and output, the default), `output`, `input`, `computed` (without cached input), or `standard` (weighted by list price relative to output)"),
+        ("base" = Option<String>, Query, description = "With `standard`: the model whose output price counts as one; each model's own when not given"),
+        ("top" = Option<u32>, Query, description = "With `end_user`: how many get rows of their own, those with most value; the others are summed up in the last row, `others` says how many they are. 1 to 1000 [default: 100]")
     ),
     responses(
-        (status = 200, body = Object, description = "`data`: a row for each group. Requests count in the day in which they ended, and so does the value of their outcomes"),
+        (status = 200, body = Object, description = "`data`: a row for each group; each says its denominator. Requests count in the day in which they ended, and so does the value of their outcomes. Keys with the scope `plant` see what the requests cost too. `aside`: outcomes whose requests are not in the books"),
         (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong, or there would be more than 1,000 rows"),
         (status = 403, body = protocol::ErrorBody, description = "The key may not read usage")
     )
@@ -53,174 +59,153 @@ pub(crate) async fn tfp(
 ) -> Result<Json<Value>, ApiError> {
     let (books, own) = reader(&app, &caller)?;
     let mut query = Query::of(&uri)?;
-    let (from_s, to_s) = span(&mut query)?;
-    let told = query.words("group_by", &GROUPS)?;
-    let denominator = query.word("denominator", &DENOMINATORS)?.unwrap_or_else(|| "total".to_owned());
+    let asked = Asked::read(&mut query)?;
     query.finish()?;
-    let told: Vec<&str> = GROUPS.into_iter().filter(|group| told.iter().any(|word| word == group)).collect();
-    let [organisation, project, model, prompt_version, task, tag, day] = GROUPS.map(|group| told.contains(&group));
-    let by = TfpBy { organisation, project, model, prompt_version, task, tag, day };
     let read = move || {
         let now_ms = unix_ms();
         books.match_outcomes(now_ms).map_err(refused)?;
-        let organisations = own.map_or_else(|| organisations(&books), |own| vec![own]);
-        let span_ms = (from_s.saturating_mul(1000), to_s.saturating_mul(1000));
-        let rows = rollup::tfp(books.ledger(), &organisations, span_ms, (by, now_ms));
-        let rows = rows.map_err(|error| unreadable(&error))?.ok_or_else(|| {
-            let message = format!("this would be more than {MAX_TFP_ROWS} rows; tell less apart, or ask for less time");
-            ApiError::field("group_by", message)
-        })?;
-        let data: Vec<Value> = rows.iter().map(|row| row_json(row, by, &denominator)).collect();
-        Ok(Json(json!({
+        let organisations = own.clone().map_or_else(|| organisations(&books), |own| vec![own]);
+        let table = asked.table(&books, &organisations, now_ms)?;
+        let aside = books.outcomes_aside(own.as_deref(), None).map_err(|error| unreadable(&error))?;
+        let shown = Shown { by: asked.by, denominator: &asked.denominator, with_cost: own.is_none() };
+        let (from_s, to_s) = asked.span_s;
+        let data: Vec<Value> = table.rows.iter().map(|row| row_json(row, &shown)).collect();
+        let mut answer = json!({
             "object": "tfp", "currency": books.currency().code, "start_time": from_s, "end_time": to_s,
-            "group_by": told, "denominator": denominator, "per_tokens": 1_000_000, "data": data,
-        })))
+            "group_by": asked.told, "denominator": asked.denominator, "per_tokens": 1_000_000, "aside": aside, "data": data,
+        });
+        if asked.denominator == "standard" {
+            answer["standard_tokens"] = json!({
+                "rule": STANDARD_RULE, "base": asked.base, "weights": table.weights.iter().map(weights_json).collect::<Vec<_>>(),
+                "models_without_price": table.without_price,
+            });
+        }
+        if own.is_none() {
+            let sheets = rollup::sheets(books.ledger(), from_s.saturating_mul(1000), to_s.saturating_mul(1000));
+            answer["sheet"] = json!(sheets.map_err(|error| unreadable(&error))?);
+        }
+        Ok(Json(answer))
     };
     in_turn(Arc::clone(&app.books_turns), read).await
 }
 
+/// The parameters.
+struct Asked {
+    span_s: (i64, i64),
+    told: Vec<&'static str>,
+    by: TfpBy,
+    denominator: String,
+    base: Option<String>,
+    top: usize,
+}
+
+impl Asked {
+    fn read(query: &mut Query) -> Result<Self, ApiError> {
+        let span_s = span(query)?;
+        let words: Vec<&str> = GROUPS.into_iter().chain(SYNONYMS.map(|(synonym, _)| synonym)).collect();
+        let given = query.words("group_by", &words)?;
+        let is_told = |group: &str| {
+            let synonym = |(synonym, of): (&str, &str)| of == group && given.iter().any(|word| word == synonym);
+            given.iter().any(|word| word == group) || SYNONYMS.into_iter().any(synonym)
+        };
+        let told: Vec<&'static str> = GROUPS.into_iter().filter(|group| is_told(group)).collect();
+        let [organisation, team, project, end_user, model, prompt_version, task, tag, day, week, month] =
+            GROUPS.map(|group| told.contains(&group));
+        let period = match (day, week, month) {
+            (false, false, false) => TfpPeriod::Whole,
+            (true, false, false) => TfpPeriod::Day,
+            (false, true, false) => TfpPeriod::Week,
+            (false, false, true) => TfpPeriod::Month,
+            _ => {
+                return Err(ApiError::field(
+                    "group_by",
+                    "`group_by` has more than one of `day`, `week`, `month`; give one",
+                ));
+            }
+        };
+        if end_user && (prompt_version || task || tag) {
+            let message = "`end_user` does not go with `prompt_version`, `task` and `tag`: those are not kept by end user; \
+                leave them out";
+            return Err(ApiError::field("group_by", message));
+        }
+        let by = TfpBy { organisation, team, project, end_user, model, prompt_version, task, tag, period };
+        let denominator = query.word("denominator", &DENOMINATORS)?.unwrap_or_else(|| "total".to_owned());
+        let base = query.text("base");
+        if base.is_some() && denominator != "standard" {
+            return Err(ApiError::field("base", "`base` goes with `denominator=standard` only; leave it out"));
+        }
+        let top: Option<usize> = query.integer("top", "from 1 to 1000", 1..=1_000)?;
+        if top.is_some() && !end_user {
+            return Err(ApiError::field("top", "`top` goes with `group_by=end_user` only; leave it out"));
+        }
+        Ok(Self { span_s, told, by, denominator, base, top: top.unwrap_or(TOP) })
+    }
+
+    fn table(&self, books: &Books, organisations: &[String], now_ms: i64) -> Result<TfpTable, ApiError> {
+        if let Some(base) = &self.base
+            && books.directory().prices().all().all(|(_, price)| price.model != *base)
+        {
+            return Err(ApiError::field("base", format!("no model `{base}` has a price; name one that has")));
+        }
+        let span_ms = (self.span_s.0.saturating_mul(1000), self.span_s.1.saturating_mul(1000));
+        let prices_ms = now_ms.min(span_ms.1.saturating_sub(1));
+        let weigh = |organisation: &str, model: &str| {
+            StandardWeights::of(&books.directory(), (organisation, model), self.base.as_deref(), prices_ms)
+        };
+        let ask = TfpAsk {
+            organisations,
+            span_ms,
+            by: self.by,
+            now_ms,
+            top: self.top,
+            teams: &if self.by.team { teams(books, organisations) } else { HashMap::new() },
+            weigh: (self.denominator == "standard").then_some(&weigh),
+        };
+        rollup::tfp(books.ledger(), &ask).map_err(|error| match error {
+            TfpTooMany::Store(error) => unreadable(&error),
+            TfpTooMany::Rows => {
+                let message =
+                    format!("this would be more than {MAX_TFP_ROWS} rows; tell less apart, or ask for less time");
+                ApiError::field("group_by", message)
+            }
+            TfpTooMany::EndUsers => ApiError::field("group_by", format!("{error}; ask for less time")),
+        })
+    }
+}
+
+/// A row of the whole plant, by all tokens.
+pub(super) fn plant_row_json(row: &TfpRow) -> Value {
+    row_json(row, &Shown { by: TfpBy::default(), denominator: "total", with_cost: true })
+}
+
+fn weights_json(weights: &StandardWeights) -> Value {
+    let price = |at: usize| weights.rates.get(at).map_or(0.0, |rate| rate.pico() as f64 / weights.base.pico() as f64);
+    json!({
+        "list": weights.list, "model": weights.model, "input": price(0), "cached_input": price(1), "output": price(2),
+        "reasoning": price(3),
+    })
+}
+
 /// The books, and the only organisation that may be read; `None`: all.
-fn reader(app: &App, caller: &Caller) -> Result<(Arc<Books>, Option<String>), ApiError> {
+pub(super) fn reader(app: &App, caller: &Caller) -> Result<(Arc<Books>, Option<String>), ApiError> {
     let books = app.books()?;
     let may = |scope| caller.identity.as_ref().filter(|identity| identity.scopes.contains(&scope));
     if may(Scope::Plant).is_some() {
         return Ok((books, None));
     }
-    let identity = may(Scope::Usage)
-        .ok_or_else(|| ApiError::forbidden("this key may not read TFP: that needs the scope `usage`", "not_allowed"))?;
+    let identity = may(Scope::Usage).ok_or_else(|| {
+        ApiError::forbidden("this key may not read this: that needs the scope `usage`", "not_allowed")
+    })?;
     Ok((books, Some(identity.organisation.id.clone())))
 }
 
-fn organisations(books: &Books) -> Vec<String> {
+pub(super) fn organisations(books: &Books) -> Vec<String> {
     books.directory().records(Kind::Organisation).iter().map(|record| record.key()).collect()
 }
 
-fn row_json(row: &TfpRow, by: TfpBy, denominator: &str) -> Value {
-    let sums = row.sums();
-    let mut fields = Map::new();
-    if by.day {
-        fields.insert("day".into(), date(row.day.saturating_mul(DAY_MS)).into());
-    }
-    let subject = &row.subject;
-    for (name, told, text) in [
-        ("organisation", by.organisation, &subject.organisation),
-        ("project", by.project, &subject.project),
-        ("model", by.model, &subject.model),
-        ("prompt_version", by.prompt_version, &subject.prompt_version),
-        ("task", by.task, &subject.task),
-        ("tag", by.tag, &subject.tag),
-    ] {
-        if told {
-            fields.insert(name.into(), text.clone().into());
-        }
-    }
-    let value: Map<String, Value> = Valuation::ALL
-        .iter()
-        .filter(|valuation| **valuation != Valuation::Proxy)
-        .map(|valuation| (valuation.as_str().to_owned(), sums.of(*valuation).to_string().into()))
-        .chain([("total".to_owned(), sums.total_value().to_string().into())])
-        .collect();
-    let per_value =
-        |of: fn(&ValueSums) -> Nano| estimated(row, |sums| nano(of(sums)), |sums| tokens(sums, denominator));
-    let others = json!({
-        "requests": sums.requests,
-        "tokens": {
-            "input": sums.in_uncached.saturating_add(sums.in_cached), "cached_input": sums.in_cached,
-            "output": sums.output, "total": sums.tokens(), "computed": sums.tokens().saturating_sub(sums.in_cached),
-        },
-        "value": value,
-        "tfp": per_value(ValueSums::total_value),
-        "proxy": sums.of(Valuation::Proxy).to_string(),
-        "proxy_per_million": per_value(|sums| sums.of(Valuation::Proxy)),
-        "price": sums.price.to_string(),
-        "value_per_price": share(nano(sums.total_value()), nano(sums.price)),
-        "outcomes": whole(sums.outcomes_milli) / 1000.0,
-        "accepted_outcomes": whole(sums.accepted_milli) / 1000.0,
-        "tokens_per_accepted_outcome": share(tokens(&sums, denominator) * 1000.0, whole(sums.accepted_milli)),
-        "coverage": share(whole(sums.covered), whole(sums.requests)),
-        "matured": share(whole(row.matured), whole(sums.requests)),
-        "adoption_rate": share(whole(sums.adopted_output), whole(sums.output)),
-    });
-    if let Value::Object(others) = others {
-        fields.extend(others);
-    }
-    Value::Object(fields)
-}
-
-/// A ratio over the groups of clusters, per million of the denominator; null where there is nothing to divide by.
-fn estimated(row: &TfpRow, numerator: impl Fn(&ValueSums) -> f64, denominator: impl Fn(&ValueSums) -> f64) -> Value {
-    let groups = row.groups.iter().filter(|group| **group != ValueSums::default());
-    let clusters: Vec<Cluster> =
-        groups.map(|group| Cluster { numerator: numerator(group), denominator: denominator(group).max(0.0) }).collect();
-    let Ok(found) = ratio::estimate(&clusters, LEVEL, SEED) else { return Value::Null };
-    let Estimate { estimate, standard_error, interval, method, clusters, effective_clusters, reason } =
-        found.per_million();
-    json!({
-        "per_million": estimate, "standard_error": standard_error, "low": interval.map(|interval| interval.low),
-        "high": interval.map(|interval| interval.high), "level": interval.map(|interval| interval.level),
-        "method": method, "groups": clusters, "effective_groups": effective_clusters, "reason": reason,
-    })
-}
-
-fn tokens(sums: &ValueSums, denominator: &str) -> f64 {
-    whole(match denominator {
-        "output" => sums.output,
-        "input" => sums.in_uncached.saturating_add(sums.in_cached),
-        "computed" => sums.tokens().saturating_sub(sums.in_cached),
-        _ => sums.tokens(),
-    })
-}
-
-fn share(part: f64, all: f64) -> Option<f64> {
-    (all > 0.0).then(|| part / all)
-}
-
-/// In units of the currency.
-fn nano(amount: Nano) -> f64 {
-    whole(amount.0) / 1e9
-}
-
-fn whole(number: i64) -> f64 {
-    number as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use economics::books::outcome_detail::Subject;
-    use economics::rollup::BUCKETS;
-
-    use super::*;
-
-    fn row(group: impl Fn(i64) -> ValueSums) -> TfpRow {
-        TfpRow { day: 0, subject: Subject::default(), groups: (0..BUCKETS as i64).map(group).collect(), matured: 16 }
-    }
-
-    #[test]
-    fn the_interval_holds_the_ratio_and_proxies_stand_apart() {
-        let group = |n: i64| ValueSums {
-            requests: 1,
-            in_uncached: 600,
-            in_cached: 100,
-            output: 300,
-            value: [Nano((n % 7) * 1_000_000), Nano::ZERO, Nano(1_000_000), Nano(5_000_000_000)],
-            covered: i64::from(n < 32),
-            ..ValueSums::default()
-        };
-        let shown = row_json(&row(group), TfpBy::default(), "computed");
-        let number = |place: &str| shown.pointer(place).and_then(Value::as_f64).unwrap();
-        // 189 + 64 thousandths of a dollar for 64 times 900 tokens.
-        let expected = 0.253 / (64.0 * 900.0) * 1e6;
-        assert!((number("/tfp/per_million") - expected).abs() < 1e-9, "{shown}");
-        assert!(number("/tfp/low") < expected && expected < number("/tfp/high"), "{shown}");
-        assert_eq!((number("/tfp/level"), number("/tfp/groups")), (LEVEL, 64.0));
-        assert_eq!((&shown["value"]["total"], &shown["proxy"]), (&json!("0.253"), &json!("320.00")));
-        assert_eq!((number("/coverage"), number("/matured")), (0.5, 0.25));
-        assert_eq!((&shown["value_per_price"], &shown["tokens_per_accepted_outcome"]), (&Value::Null, &Value::Null));
-    }
-
-    #[test]
-    fn without_tokens_there_is_no_ratio() {
-        let shown = row_json(&row(|_| ValueSums::default()), TfpBy::default(), "total");
-        assert_eq!((&shown["tfp"], &shown["coverage"]), (&Value::Null, &Value::Null));
-    }
+/// The team of each project that has one.
+fn teams(books: &Books, organisations: &[String]) -> HashMap<String, String> {
+    let directory = books.directory();
+    let projects = organisations.iter().flat_map(|organisation| directory.projects(organisation));
+    projects.filter_map(|project| Some((project.id.clone(), project.team.clone()?))).collect()
 }

@@ -123,6 +123,24 @@ async fn costs_margins_and_the_statement_agree() {
         (&statement["uj_per_output_token"], &statement["models"][0]["model"]),
         (&json!(6_000_000), &json!("tiny"))
     );
+    let sheet = json!({"version": 1, "versions": [1], "example": true});
+    let tfp = read(&shop, "/v1/tfp").await;
+    for (answer, name) in
+        [(&one, "one"), (&costs, "costs"), (&margins, "margins"), (&statement, "statement"), (&tfp, "tfp")]
+    {
+        assert_eq!(answer["sheet"], sheet, "{name}");
+    }
+    assert_eq!((&tfp["data"][0]["cost"], &tfp["data"][0]["costed"]), (&one["attributed"], &json!(1.0)));
+    let span = |name: &str| statement[name].as_i64().unwrap();
+    let index = read(
+        &shop,
+        &format!("/admin/v1/tfp-index?compare_start_time={}&compare_end_time={}", span("start_time"), span("end_time")),
+    )
+    .await;
+    assert_eq!((&index["tfp"], &index["inputs"]["coverage"]), (&json!(1.0), &json!([1.0, 1.0])), "a period and itself");
+    let speed = index["plant_value"]["compute_tokens_per_second"][0].as_f64().unwrap();
+    assert!((speed - 14.0).abs() < 1e-9, "seven tokens in half a second: {index}");
+    assert!(index["plant_value"]["reason"].as_str().unwrap().contains("outcomes"), "{index}");
     let none = shop.admin("GET", "/statement?start_time=0&end_time=86400", Value::Null).await;
     assert_eq!((&none["cost"], &none["per_million"]["full"]), (&json!("0.00"), &Value::Null));
 }

@@ -120,6 +120,7 @@ async fn the_same_outcome_counts_once_and_a_late_request_is_matched() {
     let aside = get(&shop, &key, "/v1/outcomes?status=aside").await;
     assert_eq!((&aside["data"][0]["id"], aside["data"].as_array().unwrap().len()), (&json!("early"), 1));
     let page = get(&shop, &key, "/v1/outcomes?limit=1").await;
+    assert_eq!((&page["aside"], &get(&shop, ADMIN, "/v1/outcomes").await["aside"]), (&json!(1), &json!(1)));
     assert_eq!((&page["data"][0]["revision"], &page["has_more"]), (&json!(1), &json!(true)));
     let next = get(&shop, &key, &format!("/v1/outcomes?after={}", page["data"][0]["entry"])).await;
     assert_eq!((&next["data"][0]["revision"], &next["data"][0]["replaces"]), (&json!(2), &first["entry"]));
@@ -131,6 +132,84 @@ async fn the_same_outcome_counts_once_and_a_late_request_is_matched() {
     let told = get(&shop, ADMIN, "/v1/outcomes?limit=100").await;
     let last = told["data"].as_array().unwrap().last().unwrap().clone();
     assert_eq!((&last["comment"], &last["number"], &last["project"]), (&json!("gut 好"), &json!("0.5"), &json!("web")));
+}
+
+#[tokio::test]
+async fn tfp_by_end_user_team_and_standard_tokens_and_who_comes_back() {
+    let (shop, key) = shop().await;
+    shop.admin("PUT", "/teams", json!({"id": "red", "organisation": "acme", "name": "Red"})).await;
+    shop.admin("PUT", "/projects", json!({"id": "web", "organisation": "acme", "name": "Web", "team": "red"})).await;
+    for (user, max_tokens) in [("ann", 4), ("bob", 6), ("eve", 8)] {
+        let body = json!({
+            "model": "tiny", "prompt": [5, 6, 7, 8], "max_tokens": max_tokens, "temperature": 0, "ignore_eos": true,
+            "user": user
+        });
+        let answer = shop.ask(&key, "POST", "/v1/completions", &body).await.json();
+        let told = outcome(user, answer["id"].as_str().unwrap());
+        assert_eq!(tell(&shop, &key, &told).await.status, 200);
+    }
+    let early = json!({"id": "early", "kind": "case", "episode": "e1", "value": 1, "currency": "USD",
+        "valuation": "measured", "accepted": true});
+    assert_eq!(tell(&shop, &key, &early).await.json()["status"], "aside");
+
+    let users = get(&shop, &key, "/v1/tfp?group_by=customer,end_user,week&top=1").await;
+    assert_eq!(users["group_by"], json!(["organisation", "end_user", "week"]), "{users}");
+    let (eve, others) = (&users["data"][0], &users["data"][1]);
+    assert_eq!(
+        (&eve["organisation"], &eve["end_user"], &eve["tokens"]["output"]),
+        (&json!("acme"), &json!("eve"), &json!(8))
+    );
+    assert_eq!((&others["others"], &others["value"]["total"], &users["aside"]), (&json!(2), &json!("5.00"), &json!(1)));
+    assert!(eve.get("cost").is_none(), "customers do not see what they cost");
+
+    let standard = get(&shop, ADMIN, "/v1/tfp?group_by=team,month&denominator=standard").await;
+    let row = &standard["data"][0];
+    assert_eq!(
+        (&row["team"], &row["denominator"], &row["tfp"]["denominator"]),
+        (&json!("red"), &json!("standard"), &json!("standard"))
+    );
+    let weights = &standard["standard_tokens"]["weights"][0];
+    let [input, cached] = ["input", "cached_input"].map(|kind| weights[kind].as_f64().unwrap());
+    let tokens = |kind: &str| row["tokens"][kind].as_f64().unwrap();
+    let expected =
+        (tokens("input") - tokens("cached_input")) * input + tokens("cached_input") * cached + tokens("output");
+    assert!(input > 0.0 && (tokens("standard") - expected).abs() < 0.01, "{standard}");
+    assert_eq!((&row["kinds"][0]["kind"], &row["kinds"][0]["accepted"]), (&json!("ticket_resolved"), &json!(3.0)));
+    assert_eq!(
+        (&row["cost"], &standard["sheet"]["example"]),
+        (&json!("0.00"), &json!(false)),
+        "this shop keeps no costs"
+    );
+
+    let back = get(&shop, &key, "/v1/retention?weeks=2").await;
+    let cohort = &back["data"][0];
+    assert_eq!(
+        (&cohort["units"], &cohort["ages"][0]["share"], back["data"].as_array().unwrap().len()),
+        (&json!(3), &json!(1.0), 1)
+    );
+    assert_eq!(get(&shop, ADMIN, "/admin/v1/retention?of=project").await["data"][0]["units"], 1);
+
+    let statement = get(&shop, ADMIN, "/admin/v1/statement").await;
+    assert_eq!((&statement["value"]["value"]["total"], &statement["goodput"]["stated"]), (&json!("7.50"), &json!(0)));
+    assert_eq!(
+        (&statement["products"]["outcomes"][0]["accepted_milli"], &statement["sheet"]["version"]),
+        (&json!(3000), &Value::Null)
+    );
+    let days = statement["start_time"].as_i64().unwrap();
+    let path = format!("/admin/v1/tfp-index?compare_start_time={days}&compare_end_time={}", days + 86_400);
+    for (path, param) in [
+        (path.as_str(), "compare_start_time"),
+        ("/admin/v1/tfp-index?compare_start_time=5", "compare_end_time"),
+        ("/admin/v1/tfp-index?compare_start_time=5&compare_end_time=9&inputs=tokens", "inputs"),
+    ] {
+        let refused = shop.ask(ADMIN, "GET", path, &Value::Null).await;
+        assert_eq!(
+            (refused.status, refused.error().param.as_deref()),
+            (400, Some(param)),
+            "{path}: {}",
+            refused.text()
+        );
+    }
 }
 
 #[tokio::test]
@@ -164,7 +243,6 @@ async fn wrong_outcomes_are_refused_by_the_name_of_the_field() {
         ("requests[1]", json!({"requests": [{"id": id, "weight": 1}, 5]})),
         ("requests", json!({"episode": "e"})),
         ("episode", json!({"rule": "last"})),
-        ("episode", json!({"requests": null, "episode": "nobody's"})),
         ("rule", json!({"requests": null, "episode": "e", "rule": "middle"})),
         ("comment", json!({"comment": "x".repeat(5000)})),
         ("colour", json!({"colour": "red"})),
@@ -188,6 +266,14 @@ async fn wrong_outcomes_are_refused_by_the_name_of_the_field() {
         ("/v1/outcomes?status=lost", "status"),
         ("/v1/tfp?group_by=weekday", "group_by"),
         ("/v1/tfp?denominator=words", "denominator"),
+        ("/v1/tfp?group_by=day,week", "group_by"),
+        ("/v1/tfp?group_by=end_user,task", "group_by"),
+        ("/v1/tfp?top=5", "top"),
+        ("/v1/tfp?group_by=end_user&top=0", "top"),
+        ("/v1/tfp?base=tiny", "base"),
+        ("/v1/tfp?denominator=standard&base=nobodys", "base"),
+        ("/v1/retention?weeks=0", "weeks"),
+        ("/v1/retention?of=model", "of"),
         ("/v1/tfp?start_time=5&end_time=4", "start_time"),
     ] {
         let refused = shop.ask(&key, "GET", path, &Value::Null).await;

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use economics::Quantities;
-use economics::books::{End, Extension, PostError, SettleError, Settled, Ticket, progress};
+use economics::books::{End, Extension, PostError, Service, SettleError, Settled, Ticket, progress};
 use inference::Allowance;
 use ledger::EntryId;
 use metering::Page;
@@ -145,8 +145,10 @@ impl Open {
         due.filter(|(used, _)| *used != Quantities::default())
     }
 
-    pub(super) fn settle(&self, used: &Quantities, end: End) -> Result<Settled, SettleError> {
-        lock(&self.ticket).settle(used, end, now_ms())
+    pub(super) fn settle(&self, used: &Quantities, end: End, service: Service) -> Result<Settled, SettleError> {
+        let mut ticket = lock(&self.ticket);
+        ticket.note_service(service);
+        ticket.settle(used, end, now_ms())
     }
 
     pub(super) fn undo(&self) -> Result<(), PostError> {

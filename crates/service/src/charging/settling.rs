@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use economics::Quantities;
-use economics::books::{End, Settled};
+use economics::books::{End, Service, Settled};
 use ledger::NotDurable;
 use metering::{FinishReason, Outcome, UsageRecord};
 use tokio::sync::mpsc::UnboundedSender;
@@ -38,6 +38,8 @@ pub(super) struct Settling {
     pub(super) open: Arc<Open>,
     /// What is to be charged, if anything.
     pub(super) due: Option<(Quantities, End)>,
+    /// Whether it met its objectives.
+    pub(super) service: Service,
     /// `None` once it was told.
     pub(super) reader: Option<Reader>,
 }

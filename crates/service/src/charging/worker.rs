@@ -234,7 +234,7 @@ impl Worker {
     /// Posts the actual.
     fn settle(&mut self, mut settling: Box<Settling>, deadline: Instant) -> Option<Task> {
         let (used, end) = settling.due?;
-        match settling.open.settle(&used, end) {
+        match settling.open.settle(&used, end, settling.service) {
             Ok(settled) => {
                 self.decided.push_back((deadline, settling.decided(settled)));
                 None

@@ -4,17 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use economics::books::{AdmitError, Books, Settings, Steps, Work};
+use economics::books::{AdmitError, Books, Metadata, Settings, Steps};
 use economics::directory::key::KeyHash;
 use economics::directory::record::{Bounds, Key, Organisation, Project, Record, Scope};
 use economics::plan::{Budget, Plan};
 use economics::price::{PriceSpec, Tier};
+use economics::rollup::{Goodput, goodput};
 use economics::window::Period;
 use economics::{Charge, Currency, Nano, Rate};
 use engine::EngineConfig;
 use inference::FinishReason;
 use ledger::StoreSpec;
-use metering::{Journal, Outcome};
+use metering::{Journal, Objectives, Outcome};
 use service::{Charging, ErrorKind, Generation, LineError, LineEvent, Payer, Reply, Waits};
 
 use crate::plant::{PROMPT_LEN, Plant, Script, TEMPLATE, generation};
@@ -117,7 +118,8 @@ impl Charged {
             books.change(record, "admin", now_ms()).unwrap();
         }
         prepare(&journal);
-        let charging = Arc::new(Charging::with(books, journal, waits).unwrap());
+        let objectives = Objectives { ttft_ns: Some(u64::MAX), ..Objectives::default() };
+        let charging = Arc::new(Charging::with(books, journal, waits).unwrap().held_to(objectives));
         let plant = Plant::with(script, EngineConfig::default(), Some(TEMPLATE));
         let plant = Plant { line: plant.line.charged(Arc::clone(&charging)), ..plant };
         Self { plant, charging, folder }
@@ -125,12 +127,17 @@ impl Charged {
 
     pub(crate) fn asked(&self, number: u32, max_tokens: u32, streamed: bool) -> Generation {
         let identity = Arc::new(self.charging.books().identify("tw_one", "", now_ms()).unwrap());
-        let payer = Some(Payer { identity, tag: Some("t".to_owned()), work: Work::default(), streamed });
+        let payer = Some(Payer { identity, tag: Some("t".to_owned()), metadata: Metadata::default(), streamed });
         Generation { id: format!("cmpl-{number:032x}"), payer, ..generation(max_tokens) }
     }
 
     pub(crate) fn balance(&self) -> i64 {
         balance(self.charging.books())
+    }
+
+    /// Of all days.
+    fn goodput(&self) -> Goodput {
+        goodput(self.charging.books().ledger(), 0, 2 * now_ms()).unwrap()
     }
 
     /// The ledger is in order and nothing is held, in a moment: releases are nobody's wait.
@@ -183,6 +190,7 @@ async fn streamed_or_whole_the_charge_is_the_usage() {
     assert_eq!(totals, [one, one]);
     assert_eq!(charged.balance(), -2 * one);
     charged.check();
+    assert_eq!(charged.goodput(), Goodput { stated: 2, met: 2, output_tokens: 40 });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -246,6 +254,7 @@ async fn cancelled_work_is_charged_for_what_was_made_and_failed_work_is_not() {
     let made = charged.plant.metric("tokenworks_output_tokens_total{model=\"m\",kind=\"visible\"}");
     assert_eq!(charged.balance(), -(4 * IN + i64::try_from(made).unwrap() * OUT));
     charged.check();
+    assert_eq!(charged.goodput(), Goodput { stated: 1, ..Goodput::default() }, "it was not completed");
 
     let failing = Script { fails_at: Some(0), ..Script::default() };
     let charged = Charged::new(failing, None);

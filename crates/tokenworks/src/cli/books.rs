@@ -389,10 +389,13 @@ pub struct Report {
     /// What gets rows of its own
     #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "customer,model,tag")]
     pub by: Vec<By>,
-    /// The plant's income statement: revenue, cost by source, idle, margin, per 1M tokens, energy, utilisation
+    /// The plant's income statement: revenue, cost by source, idle, margin, per 1M tokens, energy, utilisation, goodput, TFP
     #[arg(long, conflicts_with = "by")]
     pub statement: bool,
-    /// Also tell where the change from another period came from, whose first day this is
+    /// Also tell where the change from another period came from: its first and its last day
+    #[arg(long, value_name = "YYYY-MM-DD..YYYY-MM-DD", requires = "statement", conflicts_with_all = ["compare_from", "compare_to"])]
+    pub compare: Option<String>,
+    /// The same: first day of that period
     #[arg(long, value_name = "YYYY-MM-DD", requires = "statement", requires = "compare_to")]
     pub compare_from: Option<String>,
     /// Last day of that period

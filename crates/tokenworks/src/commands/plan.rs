@@ -24,6 +24,8 @@ struct Answer {
     currency: String,
     /// What the plant costs; `example` where figures that were not given are those of an example.
     plant: PlantCost,
+    /// The same label as in all answers that rest on a plant sheet.
+    sheet: Sheet,
     /// Whether the speed of the line is the one that the books measured.
     measured: bool,
     scenario: Scenario,
@@ -31,6 +33,13 @@ struct Answer {
     plan: Plan,
     /// What the price pays for, at full load.
     implied_rent: ImpliedRent,
+}
+
+/// The plant sheet that figures rest on. A plan's may differ from every version in the books.
+#[derive(Debug, Serialize)]
+struct Sheet {
+    version: Option<u64>,
+    example: bool,
 }
 
 /// Rent of a machine, an hour, that all of its revenue at full load would pay.
@@ -95,7 +104,8 @@ fn answer(
         as_claimed: scenario.line.tokens_per_second.map(rent).transpose()?,
         as_planned: rent(plan.tokens_per_second)?,
     };
-    Ok(Answer { currency, plant, measured, scenario, plan, implied_rent })
+    let sheet = Sheet { version: None, example: plant.example };
+    Ok(Answer { currency, plant, sheet, measured, scenario, plan, implied_rent })
 }
 
 fn line(args: &Line) -> LineProfile {

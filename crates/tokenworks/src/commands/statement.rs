@@ -8,7 +8,7 @@ use super::report::span;
 use crate::cli::books::Report;
 use crate::desk::Books;
 use crate::error::{Error, Result};
-use shown::{changes_text, statement_text};
+use shown::{changes_text, indices_text, statement_text};
 
 mod shown;
 
@@ -23,11 +23,7 @@ const UJ_PER_KWH: f64 = 3.6e12;
 /// The books' refusal; periods that cannot be compared.
 pub fn run(context: &Context, args: &Report) -> Result<()> {
     let later = span(("--from", args.from.as_deref()), ("--to", args.to.as_deref()))?;
-    let compared = (args.compare_from.as_deref(), args.compare_to.as_deref());
-    let earlier = match compared {
-        (None, None) => None,
-        (from, to) => Some(span(("--compare-from", from), ("--compare-to", to))?),
-    };
+    let earlier = compared(args)?;
     let books = Books::open(context, false)?;
     let read = |query: Vec<String>| books.get(&format!("/statement?{}", query.join("&")));
     let later = read(later)?;
@@ -35,10 +31,45 @@ pub fn run(context: &Context, args: &Report) -> Result<()> {
         return if args.json { context.output.json(&later) } else { context.output.text(statement_text(&later)) };
     };
     let changes = changes(&earlier, &later)?;
+    let indices = indices(&books, (&earlier, &later))?;
     if args.json {
-        return context.output.json(&json!({"statement": later, "earlier": earlier, "changes": changes}));
+        let answer = json!({"statement": later, "earlier": earlier, "changes": changes, "tfp_index": indices});
+        return context.output.json(&answer);
     }
-    context.output.text(format!("{}\n{}", statement_text(&later), changes_text(&changes, &earlier)))
+    let text = format!("{}\n{}", statement_text(&later), changes_text(&changes, &earlier));
+    context.output.text(format!("{text}\n{}", indices_text(&indices)))
+}
+
+/// The parameters of the period to compare with.
+fn compared(args: &Report) -> Result<Option<Vec<String>>> {
+    if let Some(both) = &args.compare {
+        let (from, to) = both.split_once("..").ok_or_else(|| {
+            Error::usage(format!("--compare {both} is no period"))
+                .hint("name its first and its last day, for example --compare 2026-10-01..2026-10-31")
+        })?;
+        return span(("--compare", Some(from)), ("--compare", Some(to))).map(Some);
+    }
+    match (args.compare_from.as_deref(), args.compare_to.as_deref()) {
+        (None, None) => Ok(None),
+        (from, to) => span(("--compare-from", from), ("--compare-to", to)).map(Some),
+    }
+}
+
+/// The TFP index by tokens and by outcomes; where there is none, the reason.
+fn indices(books: &Books, (earlier, later): (&Value, &Value)) -> Result<Value> {
+    let second = |statement: &Value, field: &str| number(statement, field).map(|_| statement[field].clone());
+    let query = format!(
+        "start_time={}&end_time={}&compare_start_time={}&compare_end_time={}",
+        second(later, "start_time")?,
+        second(later, "end_time")?,
+        second(earlier, "start_time")?,
+        second(earlier, "end_time")?
+    );
+    let index = |outputs: &str| match books.get(&format!("/tfp-index?{query}&outputs={outputs}")) {
+        Ok(answer) => answer,
+        Err(error) => json!({"reason": error.to_string()}),
+    };
+    Ok(json!({"tokens": index("tokens"), "outcomes": index("outcomes")}))
 }
 
 /// Tokens per second of machine time, of the requests whose cost is known: what the plant does at full load with their mix.

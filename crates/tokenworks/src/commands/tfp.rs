@@ -1,11 +1,13 @@
 //! `tfp`: the value of outcomes per million tokens, and how much of it is known.
 
+mod retention;
+
 use serde_json::Value;
 
 use super::Context;
 use super::report::span;
 use crate::cli::tfp::Tfp;
-use crate::desk::Books;
+use crate::desk::{Books, part};
 use crate::error::Result;
 use crate::output::{grouped, table};
 
@@ -14,23 +16,31 @@ use crate::output::{grouped, table};
 /// # Errors
 /// The books' refusal.
 pub fn run(context: &Context, args: &Tfp) -> Result<()> {
+    if let Some(unit) = args.retention {
+        let query = format!("/retention?of={}&weeks={}", unit.as_str(), args.weeks);
+        let answer = Books::open(context, false)?.get(&query)?;
+        return if args.json { context.output.json(&answer) } else { context.output.text(retention::shown(&answer)) };
+    }
     let mut query = span(("--from", args.from.as_deref()), ("--to", args.to.as_deref()))?;
     let by: Vec<&str> = args.by.iter().map(|by| by.as_str()).collect();
     query.push(format!("group_by={}", by.join(",")));
     query.push(format!("denominator={}", args.denominator.as_str()));
+    query.extend(args.base.iter().map(|base| format!("base={}", part(base))));
+    query.extend(args.top.iter().map(|top| format!("top={top}")));
     let answer = Books::open(context, false)?.get(&format!("/tfp?{}", query.join("&")))?;
     if args.json { context.output.json(&answer) } else { context.output.text(shown(&answer)) }
 }
 
 /// Rows as a table. What is not known is `-`.
 fn shown(answer: &Value) -> String {
-    const HEADS: [&str; 11] = [
+    const HEADS: [&str; 12] = [
         "REQUESTS",
         "TOKENS",
         "VALUE",
         "TFP",
         "95% INTERVAL",
         "PER PRICE",
+        "PER COST",
         "TOKENS/UNIT",
         "COVERED",
         "MATURED",
@@ -41,18 +51,81 @@ fn shown(answer: &Value) -> String {
     let heads = by.iter().map(|by| by.to_uppercase());
     let mut rows = vec![heads.chain(HEADS.map(str::to_owned)).collect::<Vec<_>>()];
     for row in answer["data"].as_array().into_iter().flatten() {
-        let named = |by: &&str| row[*by].as_str().filter(|name| !name.is_empty()).unwrap_or("-").to_owned();
-        rows.push(by.iter().map(named).chain(cells(row)).collect());
+        let others = row["others"].as_u64().map(|others| format!("{} others", grouped(others)));
+        let named = |(place, by): (usize, &&str)| match &others {
+            Some(others) if place == 0 => others.clone(),
+            _ => row[*by].as_str().filter(|name| !name.is_empty()).unwrap_or("-").to_owned(),
+        };
+        rows.push(by.iter().enumerate().map(named).chain(cells(row)).collect());
     }
     let (currency, denominator) = (answer["currency"].as_str(), answer["denominator"].as_str());
     let (currency, denominator) = (currency.unwrap_or_default(), denominator.unwrap_or_default());
-    format!(
-        "{}TFP in {currency} per 1M tokens ({denominator}); value without proxies, in {currency}; days in UTC\n",
+    let mut text = format!(
+        "{}TFP in {currency} per 1M tokens ({denominator}), TOKENS/UNIT in tokens ({denominator}) per accepted outcome; value \
+         without proxies, in {currency}; days in UTC\n",
         table(&rows)
-    )
+    );
+    text.push_str(&kinds(answer, denominator));
+    if let Some(aside) = answer["aside"].as_i64().filter(|aside| *aside > 0) {
+        text.push_str(&format!("outcomes kept aside, because their requests are not in the books: {aside}\n"));
+    }
+    let without: Vec<&str> = answer["standard_tokens"]["models_without_price"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if !without.is_empty() {
+        text.push_str(&format!("free, or without a list price to weigh tokens by: {}\n", without.join(", ")));
+    }
+    text.push_str(example_remark(&answer["sheet"]));
+    text
 }
 
-fn cells(row: &Value) -> [String; 11] {
+/// Tokens per accepted unit of work by kind, where rows have more than one kind.
+fn kinds(answer: &Value, denominator: &str) -> String {
+    let heads = ["OF", "KIND", "OUTCOMES", "ACCEPTED", "VALUE", "TOKENS/UNIT"].map(str::to_owned).to_vec();
+    let by: Vec<&str> = answer["group_by"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut rows = vec![heads];
+    for row in answer["data"].as_array().into_iter().flatten() {
+        let kinds = row["kinds"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if kinds.len() < 2 {
+            continue;
+        }
+        let name: Vec<&str> = by.iter().filter_map(|by| row[*by].as_str().filter(|name| !name.is_empty())).collect();
+        let name = if name.is_empty() { "all".to_owned() } else { name.join(", ") };
+        let decimal = |field: &Value| field.as_f64().map_or_else(unknown, |number| format!("{number:.2}"));
+        let text = |field: &Value| field.as_str().map_or_else(unknown, str::to_owned);
+        rows.extend(kinds.iter().map(|kind| {
+            let counts = [&kind["outcomes"], &kind["accepted"]].map(decimal);
+            let [outcomes, accepted] = counts;
+            vec![
+                name.clone(),
+                text(&kind["kind"]),
+                outcomes,
+                accepted,
+                text(&kind["value"]),
+                decimal(&kind["tokens_per_accepted"]),
+            ]
+        }));
+    }
+    if rows.len() < 2 {
+        String::new()
+    } else {
+        format!("\nBy kind of outcome, all tokens ({denominator}) of the row for each\n{}", table(&rows))
+    }
+}
+
+/// What is said beside figures that rest on the example sheet.
+pub(super) fn example_remark(sheet: &Value) -> &'static str {
+    if sheet["example"] == true {
+        "example sheet: these are nobody's costs; `tokenworks plant example` shows how to write your own\n"
+    } else {
+        ""
+    }
+}
+
+fn cells(row: &Value) -> [String; 12] {
     let number = |place: &str| row.pointer(place).and_then(Value::as_f64);
     let count = |place: &str| row.pointer(place).and_then(Value::as_u64).map_or_else(unknown, grouped);
     let text = |place: &str| row.pointer(place).and_then(Value::as_str).map_or_else(unknown, str::to_owned);
@@ -66,6 +139,7 @@ fn cells(row: &Value) -> [String; 11] {
         decimal(number("/tfp/per_million")),
         interval.map_or_else(unknown, |(low, high)| format!("{low:.2} to {high:.2}")),
         decimal(number("/value_per_price")),
+        decimal(number("/value_per_cost")),
         decimal(number("/tokens_per_accepted_outcome")),
         percent("/coverage"),
         percent("/matured"),
@@ -88,16 +162,29 @@ mod tests {
     fn what_is_not_known_is_a_dash() {
         let row = json!({
             "model": "tiny", "requests": 12, "tokens": {"total": 1_700_000}, "value": {"total": "8.33"}, "proxy": "0.00",
-            "tfp": {"per_million": 4.9019, "low": 4.0, "high": 6.0}, "value_per_price": null, "coverage": 0.25,
+            "tfp": {"per_million": 4.9019, "low": 4.0, "high": 6.0}, "value_per_price": null, "value_per_cost": 2.5, "coverage": 0.25,
             "matured": 0.0, "adoption_rate": null, "tokens_per_accepted_outcome": null
         });
-        let answer = json!({"group_by": ["model"], "denominator": "total", "currency": "USD", "data": [row]});
+        let kinds = json!([{"kind": "a", "accepted": 2.0, "tokens_per_accepted": 850_000.0}, {"kind": "b"}]);
+        let others = json!({"others": 1_204, "requests": 9, "kinds": kinds});
+        let sheet = json!({"version": 1, "example": true});
+        let answer = json!({
+            "group_by": ["model"], "denominator": "total", "currency": "USD", "aside": 3, "sheet": sheet, "data": [row, others]
+        });
         let shown = shown(&answer);
         let cells: Vec<&str> =
             shown.lines().nth(1).unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
         let expected =
-            ["tiny", "12", "1,700,000", "8.33", "4.90", "4.00 to 6.00", "-", "-", "25.0%", "0.0%", "-", "0.00"];
+            ["tiny", "12", "1,700,000", "8.33", "4.90", "4.00 to 6.00", "-", "2.50", "-", "25.0%", "0.0%", "-", "0.00"];
         assert_eq!(cells, expected, "{shown}");
-        assert!(shown.ends_with("TFP in USD per 1M tokens (total); value without proxies, in USD; days in UTC\n"));
+        for part in [
+            "1,204 others",
+            "TFP in USD per 1M tokens (total), TOKENS/UNIT in tokens (total) per accepted outcome",
+            "850000.00",
+            "outcomes kept aside, because their requests are not in the books: 3",
+            "example sheet: these are nobody's costs",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
     }
 }

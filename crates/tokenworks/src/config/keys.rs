@@ -95,6 +95,9 @@ pub const KEYS: &[Key] = &[
     unset("books.webhook_secret_file", Kind::Path, "\"/srv/tokenworks/webhook-secret\"", "file with the secret webhooks are signed with (default: in data_dir; made when missing)"),
     unset("plant.sheet_file", Kind::Path, "\"/srv/tokenworks/plant.toml\"", "file with the plant sheet: equipment, power, tariff, staff (default: an example sheet, labelled as one)"),
     set("plant.powercap_root", Kind::Path, "\"/sys/class/powercap\"", "folder of the processors' energy counters; where they cannot be read, energy is estimated from the sheet's watts"),
+    unset("slo.ttft_ms", Kind::Whole(1, 86_400_000), "1000", "objective: longest time to the first token; requests that meet all objectives are the goodput of `tokenworks report --statement`"),
+    unset("slo.tpot_ms", Kind::Whole(1, 86_400_000), "100", "objective: longest mean time per output token after the first"),
+    unset("slo.e2e_ms", Kind::Whole(1, 86_400_000), "30000", "objective: longest time to the end of an answer"),
     set("log.level", Kind::Filter, "\"info\"", "off, error, warn, info, debug or trace, also for single parts: info,server=debug"),
     set("log.format", Kind::Choice(&["text", "json"]), "\"text\"", "how logs are written to standard error"),
 ];

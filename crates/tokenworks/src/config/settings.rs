@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use economics::Currency;
+use metering::Objectives;
 use model::KvType;
 
 use super::layers::{Entries, Entry, Layers, Origin};
@@ -33,6 +34,8 @@ pub struct Settings {
     pub books: BooksSettings,
     /// The plant.
     pub plant: PlantSettings,
+    /// What requests shall keep to.
+    pub objectives: Objectives,
     /// Logs.
     pub log: LogSettings,
     /// Settings of single models, by the name used on the command line.
@@ -221,6 +224,11 @@ impl Settings {
             plant: PlantSettings {
                 sheet_file: table.path("plant.sheet_file")?,
                 powercap_root: table.path("plant.powercap_root")?.unwrap_or_default(),
+            },
+            objectives: Objectives {
+                ttft_ns: table.milliseconds("slo.ttft_ms")?,
+                tpot_ns: table.milliseconds("slo.tpot_ms")?,
+                e2e_ns: table.milliseconds("slo.e2e_ms")?,
             },
             data_dir,
             engine: EngineSettings {
@@ -432,6 +440,11 @@ impl Table<'_> {
 
     fn size(&self, name: &str) -> Result<Option<usize>> {
         self.whole(name)?.map(|n| usize::try_from(n).map_err(|e| self.wrong(name).because(e))).transpose()
+    }
+
+    /// A number of milliseconds, in nanoseconds.
+    fn milliseconds(&self, name: &str) -> Result<Option<u64>> {
+        Ok(self.whole(name)?.and_then(|ms| u64::try_from(ms).ok()).map(|ms| ms.saturating_mul(1_000_000)))
     }
 
     fn required_number<T: TryFrom<i64>>(&self, name: &str) -> Result<T> {

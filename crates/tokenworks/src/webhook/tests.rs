@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 
-use economics::books::{Admission, BootstrapKey, Delivery, End, Settings, Steps, Work};
+use economics::books::{Admission, BootstrapKey, Delivery, End, Metadata, Settings, Steps};
 use economics::directory::record::{Bounds, Organisation, Record};
 use economics::plan::Budget;
 use economics::price::PriceSpec;
@@ -153,7 +153,7 @@ fn spend(books: &Arc<Books>, tokens: u64) {
         max_output: tokens,
         tag: "",
         user: "",
-        work: Work::NONE,
+        metadata: Metadata::NONE,
         now_ms,
     };
     let used = Quantities { out_visible: tokens, ..Quantities::default() };

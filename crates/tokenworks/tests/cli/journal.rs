@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use economics::books::{Admission, Books, Settings, Steps, Ticket, Work};
+use economics::books::{Admission, Books, Metadata, Settings, Steps, Ticket};
 use economics::{Currency, Quantities};
 use ledger::{EntryId, StoreSpec};
 use metering::Journal;
@@ -51,7 +51,7 @@ fn admitted(books: &Arc<Books>, key: &str, id: u8) -> Ticket {
         max_output: 10,
         tag: "",
         user: "",
-        work: Work::NONE,
+        metadata: Metadata::NONE,
         now_ms: now_ms(),
     };
     let mut ticket = books.admit(admission).unwrap();

@@ -55,7 +55,7 @@ fn figures_come_from_the_options_or_from_the_sheet_in_a_file() {
         assert!((found.as_f64().unwrap() / expected - 1.0).abs() < 1e-6, "{found} is not {expected}");
     };
     let own = plan(&["--load", "500", "--input-share", "0.5"]);
-    assert_eq!(own["plant"]["example"], false);
+    assert_eq!((own["plant"]["example"].as_bool(), own["sheet"]["example"].as_bool()), (Some(false), Some(false)));
     near(&own["month"]["fixed_cost"], 1460.0);
     near(&own["month"]["utilisation"], 0.5);
     near(&own["price_per_million"], 2.0);

@@ -15,19 +15,20 @@ fn context() -> Context {
         window_ms: 1_790_000_000_000,
         tag: "search".into(),
         user: "user-4711".into(),
-        work: Work::default(),
+        metadata: Metadata::default(),
     }
 }
 
 /// That says what its request is for.
 fn told() -> Context {
-    let work = Work { task: "triage".into(), prompt_version: "v7".into(), episode: "ticket 4711".into() };
-    Context { work, ..context() }
+    let metadata = Metadata { task: "triage".into(), prompt_version: "v7".into(), episode: "ticket 4711".into() };
+    Context { metadata, ..context() }
 }
 
 fn settlement() -> Settlement {
     let line = |meter, tokens, nano| SettledLine { meter, tier: 0, tokens, nano: Nano(nano) };
     Settlement {
+        service: Service::Met,
         context: context(),
         end: End::Length,
         quantities: Quantities { in_uncached: 3_000, in_cached: 1_024, out_visible: 512, out_reasoning: 0 },
@@ -64,7 +65,7 @@ fn a_settlement_is_short_and_read_again() {
 fn what_a_request_is_for_is_read_again_and_costs_nothing_where_it_is_not_said() {
     let settled = Settlement { context: told(), ..settlement() };
     let packed = settled.pack();
-    assert_eq!((packed[0], settlement().pack()[0]), (WORK_FORM, FORM));
+    assert_eq!((packed[0], settlement().pack()[0]), (METADATA_FORM, FORM));
     assert_eq!(Settlement::read(&entry(entry_kind::SETTLED, packed.clone())).unwrap(), settled);
     assert!((0..packed.len()).all(|to| Settlement::read(&entry(entry_kind::SETTLED, packed[..to].to_vec())).is_none()));
     let note = CreditNote { context: told(), window_ms: 5, amount: Nano(5), ..CreditNote::default() };

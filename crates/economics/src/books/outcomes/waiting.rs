@@ -7,12 +7,20 @@ use ledger::EntryId;
 /// Outcomes kept aside that are looked for when a request ends; of more, the oldest stay aside.
 pub(super) const MAX_WAITING: usize = 10_000;
 
-/// Outcomes kept aside by their entries, and the requests they wait for.
+/// What an outcome waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Awaited {
+    Request(EntryId),
+    /// The first request of an episode: organisation, project, episode.
+    Episode([String; 3]),
+}
+
+/// Outcomes kept aside by their entries, and what they wait for.
 #[derive(Default)]
 pub(super) struct Waiting {
     pub(super) loaded: bool,
-    pub(super) entries: BTreeMap<u64, Vec<EntryId>>,
-    pub(super) by_request: HashMap<EntryId, BTreeSet<u64>>,
+    pub(super) entries: BTreeMap<u64, Vec<Awaited>>,
+    by_awaited: HashMap<Awaited, BTreeSet<u64>>,
     /// Those to be looked at.
     pub(super) due: BTreeSet<u64>,
     /// Where looking for other servers' requests has come to.
@@ -20,11 +28,11 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn insert(&mut self, entry: u64, requests: Vec<EntryId>) {
-        for request in &requests {
-            self.by_request.entry(*request).or_default().insert(entry);
+    pub(super) fn insert(&mut self, entry: u64, awaited: Vec<Awaited>) {
+        for one in &awaited {
+            self.by_awaited.entry(one.clone()).or_default().insert(entry);
         }
-        self.entries.insert(entry, requests);
+        self.entries.insert(entry, awaited);
         // Its requests may have ended while it was posted.
         self.due.insert(entry);
         while self.entries.len() > MAX_WAITING {
@@ -33,12 +41,17 @@ impl Waiting {
         }
     }
 
+    /// What was waited for is in the books: those that waited for it are to be looked at.
+    pub(super) fn come(&mut self, awaited: &Awaited) {
+        self.due.extend(self.by_awaited.get(awaited).into_iter().flatten());
+    }
+
     pub(super) fn remove(&mut self, entry: u64) {
-        for request in self.entries.remove(&entry).unwrap_or_default() {
-            if let Some(waiting) = self.by_request.get_mut(&request) {
+        for awaited in self.entries.remove(&entry).unwrap_or_default() {
+            if let Some(waiting) = self.by_awaited.get_mut(&awaited) {
                 waiting.remove(&entry);
                 if waiting.is_empty() {
-                    self.by_request.remove(&request);
+                    self.by_awaited.remove(&awaited);
                 }
             }
         }

@@ -63,7 +63,7 @@ fn an_adapter_pays_its_own_price_or_its_bases() {
             max_output: 1,
             tag,
             user,
-            work: Work::NONE,
+            metadata: Metadata::NONE,
             now_ms: NOW,
         };
         plant.books.admit(admission)
@@ -104,7 +104,7 @@ fn what_cannot_run_is_refused_by_name_and_holds_nothing() {
         max_output: 1,
         tag: "",
         user: "",
-        work: Work::NONE,
+        metadata: Metadata::NONE,
         now_ms: NOW,
     };
     let refuse = |admission: Admission<'_>| plant.books.admit(admission).map(drop).unwrap_err();
@@ -243,7 +243,7 @@ fn the_house_and_the_configuration_s_keys_ask_for_nothing() {
             max_output: 500,
             tag: "",
             user: "",
-            work: Work::NONE,
+            metadata: Metadata::NONE,
             now_ms: NOW,
         };
         let mut ticket = plant.books.admit(admission).unwrap();

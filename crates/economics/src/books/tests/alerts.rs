@@ -90,7 +90,7 @@ fn what_a_crash_left_unraised_is_raised_at_the_start_once() {
         max_output: 10,
         tag: "",
         user: "ann",
-        work: Work::NONE,
+        metadata: Metadata::NONE,
         now_ms: NOW,
     };
     let mut ticket = plant.books.admit(admission).unwrap();

@@ -42,7 +42,7 @@ fn a_settlement_always_fits_the_longest_names_and_the_most_tiers_too() {
         max_output: 60,
         tag: &tag,
         user: &user,
-        work: Work::NONE,
+        metadata: Metadata::NONE,
         now_ms: NOW,
     };
     let mut ticket = plant.books.admit(admission).unwrap();

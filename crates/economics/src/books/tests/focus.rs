@@ -102,7 +102,7 @@ impl Plant {
                 max_output,
                 tag,
                 user,
-                work: Work::NONE,
+                metadata: Metadata::NONE,
                 now_ms,
             })
             .unwrap();

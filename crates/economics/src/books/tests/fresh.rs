@@ -23,7 +23,7 @@ fn a_request_begun_under_an_older_budget_never_brings_it_back() {
         max_output: 8,
         tag: "",
         user: "",
-        work: Work::NONE,
+        metadata: Metadata::NONE,
         now_ms: NOW,
     };
     let mut ticket = plant.books.admit(admission).unwrap();
@@ -125,7 +125,7 @@ fn a_suspended_house_locks_no_administrator_out() {
             max_output: 1,
             tag,
             user,
-            work: Work::NONE,
+            metadata: Metadata::NONE,
             now_ms: NOW,
         };
         assert_eq!(plant.books.admit(admission).map(drop), Err(AdmitError::Forbidden));

@@ -29,7 +29,7 @@ impl Plant {
                 max_output: 8,
                 tag,
                 user,
-                work: Work::NONE,
+                metadata: Metadata::NONE,
                 now_ms,
             })
             .unwrap()

@@ -1,10 +1,13 @@
 //! Outcomes in the books: counted once, corrected by revisions, kept aside until their requests come, and what the roll-ups
 //! make of them.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::*;
 use crate::books::outcome_detail::{Aside, Owner, Valued};
 use crate::outcome::{Attribution, FEEDBACK, Outcome, Remarks, Rule, TimeSaved, Valuation};
-use crate::rollup::{self, TfpBy, TfpRow, ValueSums};
+use crate::rollup::{self, TfpAsk, TfpBy, TfpRow, TfpTable, ValueSums};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -12,8 +15,23 @@ fn owner() -> Owner {
     Owner { organisation: "acme".into(), project: "web".into(), any: false }
 }
 
+/// Of all that there is, without anything told apart.
+pub(super) fn ask() -> TfpAsk<'static> {
+    static ACME: LazyLock<[String; 1]> = LazyLock::new(|| ["acme".to_owned()]);
+    static NO_TEAMS: LazyLock<HashMap<String, String>> = LazyLock::new(HashMap::new);
+    TfpAsk {
+        organisations: &*ACME,
+        span_ms: (0, NOW + 400 * DAY_MS),
+        by: TfpBy::default(),
+        now_ms: NOW,
+        top: 100,
+        teams: &NO_TEAMS,
+        weigh: None,
+    }
+}
+
 /// Worth so many units, of one request.
-fn outcome(id: &str, request: EntryId, units: i64) -> Outcome {
+pub(super) fn outcome(id: &str, request: EntryId, units: i64) -> Outcome {
     Outcome {
         id: id.into(),
         revision: 1,
@@ -31,11 +49,23 @@ fn outcome(id: &str, request: EntryId, units: i64) -> Outcome {
 
 impl Plant {
     /// A request that has ended.
-    fn ended(&self, id: EntryId, work: &Work, (input, output): (u64, u64), now_ms: i64) {
+    pub(super) fn ended(&self, id: EntryId, metadata: &Metadata, tokens: (u64, u64), now_ms: i64) {
+        self.ended_for("", id, metadata, tokens, now_ms);
+    }
+
+    /// The same of an end user.
+    pub(super) fn ended_for(
+        &self,
+        user: &str,
+        id: EntryId,
+        metadata: &Metadata,
+        (input, output): (u64, u64),
+        now_ms: i64,
+    ) {
         let identity = self.books.identify("tw_one", "", now_ms).unwrap();
         let (identity, max_output) = (&identity, output);
-        let (model, base, tag, user) = (MODEL, None, "", "");
-        let admission = Admission { id, identity, model, base, input, max_output, tag, user, work, now_ms };
+        let (model, base, tag) = (MODEL, None, "");
+        let admission = Admission { id, identity, model, base, input, max_output, tag, user, metadata, now_ms };
         let mut ticket = self.books.admit(admission).unwrap();
         while ticket.allowance() < output {
             assert!(matches!(ticket.extend(now_ms), Extension::Granted(_)));
@@ -43,14 +73,23 @@ impl Plant {
         ticket.settle(&used(input, output), End::Stop, now_ms).unwrap().receipt.wait_durable(DURABLE_WAIT).unwrap();
     }
 
-    fn tell(&self, outcome: &Outcome) -> Result<Told, OutcomeError> {
+    pub(super) fn tell(&self, outcome: &Outcome) -> Result<Told, OutcomeError> {
         self.books.tell_outcome(&owner(), outcome, NOW)
     }
 
     /// The day's rows.
     fn tfp(&self, by: TfpBy) -> Vec<TfpRow> {
-        let span = (NOW - NOW % DAY_MS, NOW + DAY_MS);
-        rollup::tfp(self.books.ledger(), &["acme".to_owned()], span, (by, NOW)).unwrap().unwrap()
+        self.tfp_at(by, NOW)
+    }
+
+    /// As they are later.
+    fn tfp_at(&self, by: TfpBy, now_ms: i64) -> Vec<TfpRow> {
+        let span_ms = (NOW - NOW % DAY_MS, NOW + DAY_MS);
+        self.table(&TfpAsk { span_ms, by, now_ms, ..ask() }).rows
+    }
+
+    pub(super) fn table(&self, ask: &TfpAsk<'_>) -> TfpTable {
+        rollup::tfp(self.books.ledger(), ask).unwrap()
     }
 
     fn sums(&self) -> ValueSums {
@@ -79,10 +118,10 @@ fn invalid(result: Result<Told, OutcomeError>) -> String {
 #[test]
 fn an_outcome_is_counted_once_and_a_revision_takes_its_place() {
     let plant = plant(Bounds::default());
-    let work = Work { task: "triage".into(), prompt_version: "v2".into(), episode: String::new() };
+    let metadata = Metadata { task: "triage".into(), prompt_version: "v2".into(), episode: String::new() };
     let (first, second) = (next_id(), next_id());
-    plant.ended(first, &work, (100, 10), NOW);
-    plant.ended(second, &work, (50, 30), NOW);
+    plant.ended(first, &metadata, (100, 10), NOW);
+    plant.ended(second, &metadata, (50, 30), NOW);
     let split = Outcome {
         attribution: Attribution::Requests(vec![(first, 333), (second, 667)]),
         value: Nano(10),
@@ -98,8 +137,7 @@ fn an_outcome_is_counted_once_and_a_revision_takes_its_place() {
     assert_eq!(sums.price, Nano(150 * IN + 40 * OUT));
     let by = TfpBy { prompt_version: true, ..TfpBy::default() };
     for (days, matured) in [(7, 0), (8, 2)] {
-        let (span, now_ms) = ((NOW - NOW % DAY_MS, NOW + DAY_MS), NOW + days * DAY_MS);
-        let rows = rollup::tfp(plant.books.ledger(), &["acme".to_owned()], span, (by, now_ms)).unwrap().unwrap();
+        let rows = plant.tfp_at(by, NOW + days * DAY_MS);
         assert_eq!((rows.len(), rows[0].subject.prompt_version.as_str(), rows[0].matured), (1, "v2", matured));
         assert_eq!((rows[0].subject.task.as_str(), rows[0].sums()), ("", sums), "what is not told apart is empty");
     }
@@ -136,7 +174,7 @@ fn an_outcome_is_counted_once_and_a_revision_takes_its_place() {
 fn what_makes_no_sense_is_refused_by_its_field() {
     let plant = plant(Bounds::default());
     let id = next_id();
-    plant.ended(id, Work::NONE, (1, 1), NOW);
+    plant.ended(id, Metadata::NONE, (1, 1), NOW);
     let good = outcome("o", id, 1);
     let weights = |weights: &[(EntryId, u16)]| Attribution::Requests(weights.to_vec());
     for (field, bad) in [
@@ -154,8 +192,6 @@ fn what_makes_no_sense_is_refused_by_its_field() {
     ] {
         assert_eq!(invalid(plant.tell(&bad)), field, "{bad:?}");
     }
-    let unknown = Attribution::Episode { episode: "e".into(), rule: Rule::Last };
-    assert_eq!(invalid(plant.tell(&Outcome { attribution: unknown, ..good.clone() })), "episode");
     assert_eq!(plant.books.outcomes(None, (false, 0), 10).unwrap(), []);
     let late = Outcome { occurred_ms: Some(NOW + 4 * 60_000), ..good };
     plant.tell(&late).unwrap();
@@ -171,7 +207,7 @@ fn an_outcome_of_an_unknown_request_waits_for_it_within_its_maturity() {
     assert!(plant.tell(&outcome("late", late, 5)).unwrap().replayed);
     assert!(plant.tell(&outcome("never", never, 5)).unwrap().aside);
     let other = Owner { project: "other".into(), ..owner() };
-    plant.ended(foreign, Work::NONE, (1, 1), NOW);
+    plant.ended(foreign, Metadata::NONE, (1, 1), NOW);
     let theirs = plant.books.tell_outcome(&other, &outcome("o", foreign, 5), NOW).unwrap();
     assert!(theirs.aside, "a request of another project is not known");
     let correction = Outcome { revision: 2, ..outcome("late", late, 6) };
@@ -183,14 +219,14 @@ fn an_outcome_of_an_unknown_request_waits_for_it_within_its_maturity() {
     };
     assert_eq!(aside(&plant), ["late", "never"]);
 
-    plant.ended(late, Work::NONE, (10, 5), NOW);
+    plant.ended(late, Metadata::NONE, (10, 5), NOW);
     assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 1);
     assert_eq!((aside(&plant), plant.value_of("measured")), (vec!["never".to_owned()], 5_000_000_000));
     assert!(!plant.tell(&outcome("late", late, 5)).unwrap().aside, "the same again is the counted one");
     plant.tell(&correction).unwrap();
 
     // After a start they are looked for again, and too late they stay aside.
-    plant.ended(never, Work::NONE, (10, 5), NOW + 8 * DAY_MS);
+    plant.ended(never, Metadata::NONE, (10, 5), NOW + 8 * DAY_MS);
     let Plant { books, folder } = plant;
     drop(books);
     let books = Books::open(settings(&folder.path().join("books.db")), NOW).unwrap();
@@ -203,12 +239,38 @@ fn an_outcome_of_an_unknown_request_waits_for_it_within_its_maturity() {
 }
 
 #[test]
+fn an_outcome_of_an_unknown_episode_waits_for_its_first_request() {
+    let plant = plant(Bounds::default());
+    let attribution = Attribution::Episode { episode: "ticket 9".into(), rule: Rule::Even };
+    let early = Outcome { attribution, ..outcome("early", next_id(), 5) };
+    assert!(plant.tell(&early).unwrap().aside);
+    assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 0);
+    let counts = |plant: &Plant| {
+        let count = |project| plant.books.outcomes_aside(Some("acme"), project).unwrap();
+        (plant.books.outcomes_aside(None, None).unwrap(), count(None), count(Some("web")), count(Some("other")))
+    };
+    assert_eq!(counts(&plant), (1, 1, 1, 0));
+    let of = |episode: &str| Metadata { episode: episode.into(), ..Metadata::default() };
+    plant.ended(next_id(), &of("ticket 8"), (10, 1), NOW);
+    assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 0, "that was another one");
+    // Also after a start.
+    let Plant { books, folder } = plant;
+    drop(books);
+    let plant = Plant { books: Books::open(settings(&folder.path().join("books.db")), NOW).unwrap(), folder };
+    assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 0);
+    plant.ended(next_id(), &of("ticket 9"), (10, 1), NOW);
+    assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 1);
+    assert_eq!((plant.value_of("measured"), counts(&plant)), (5_000_000_000, (0, 0, 0, 0)));
+    plant.check();
+}
+
+#[test]
 fn an_episode_is_attributed_by_rule_and_its_requests_are_one_cluster() {
     let plant = plant(Bounds::default());
-    let work = Work { episode: "ticket 7".into(), ..Work::default() };
+    let metadata = Metadata { episode: "ticket 7".into(), ..Metadata::default() };
     let ids = [next_id(), next_id(), next_id()];
     for (id, minute) in ids.iter().zip(0..) {
-        plant.ended(*id, &work, (10, 1), NOW + minute * 60_000);
+        plant.ended(*id, &metadata, (10, 1), NOW + minute * 60_000);
     }
     for (rule, weights) in [(Rule::Even, vec![334, 333, 333]), (Rule::First, vec![1000]), (Rule::Last, vec![1000])] {
         let attribution = Attribution::Episode { episode: "ticket 7".into(), rule };
@@ -221,7 +283,7 @@ fn an_episode_is_attributed_by_rule_and_its_requests_are_one_cluster() {
         assert_eq!(parts.iter().map(|part| part.value.0).sum::<i64>(), 3_000_000_000);
     }
     let rows = plant.tfp(TfpBy::default());
-    assert_eq!(rows[0].groups.iter().filter(|group| group.requests > 0).count(), 1);
+    assert_eq!(rows[0].groups.iter().filter(|group| group.sums.requests > 0).count(), 1);
     plant.check();
 }
 
@@ -237,7 +299,7 @@ fn the_sources_user_gets_41_7_dollars_per_dollar_and_4_90_per_million_tokens() {
     // Of the tokens 1.55e9 are prompts, at $0.1 a million, the others answers, at $0.3: $155 + $45.
     let ids: Vec<EntryId> = (0..10).map(|_| next_id()).collect();
     for id in &ids {
-        plant.ended(*id, Work::NONE, (155_000_000, 15_000_000), NOW);
+        plant.ended(*id, Metadata::NONE, (155_000_000, 15_000_000), NOW);
     }
     let attribution = Attribution::Requests(ids.iter().map(|id| (*id, 100)).collect());
     let month = Outcome { value: "8333.333333333".parse().unwrap(), attribution, ..outcome("salary", ids[0], 0) };
@@ -262,7 +324,7 @@ fn an_outcome_that_cannot_be_counted_is_in_nobodys_way() {
     // Each is for something else: together more than fits into an entry.
     for (id, n) in ids.iter().zip(0..) {
         let (task, prompt_version) = (format!("{n:0120}"), format!("v{n:0119}"));
-        plant.ended(*id, &Work { task, prompt_version, episode: String::new() }, (1, 1), NOW);
+        plant.ended(*id, &Metadata { task, prompt_version, episode: String::new() }, (1, 1), NOW);
     }
     assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 0);
     plant.tell(&outcome("small", ids[0], 1)).unwrap();

@@ -88,7 +88,7 @@ fn changes_are_seen_by_the_other(url: &str) {
         max_output: 1,
         tag: "",
         user: "",
-        work: Work::NONE,
+        metadata: Metadata::NONE,
         now_ms: NOW,
     };
     drop(two.admit(admission(next_id())).unwrap());

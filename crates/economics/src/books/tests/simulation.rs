@@ -217,7 +217,7 @@ impl Simulation {
             max_output,
             tag: "",
             user,
-            work: Work::NONE,
+            metadata: Metadata::NONE,
             now_ms: self.now_ms,
         };
         match self.plant.books.admit(admission) {
@@ -283,7 +283,7 @@ impl Simulation {
             max_output: 1,
             tag: "",
             user: "",
-            work: Work::NONE,
+            metadata: Metadata::NONE,
             now_ms: self.now_ms,
         };
         // When a limit is reached or the money is spent, that is said first.

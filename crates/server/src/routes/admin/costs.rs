@@ -10,12 +10,12 @@ use axum::http::Uri;
 use economics::Nano;
 use economics::books::cost_detail::{CostLine, PURPOSE_WORDS, RequestCost};
 use economics::books::costs::cost_id;
-use economics::rollup::{CostGroups, CostSums, MAX_REPORT_ROWS, MarginRow, grouped_costs};
+use economics::rollup::{CostGroups, CostSums, MAX_REPORT_ROWS, MarginRow, grouped_costs, sheets};
 use economics::window::to_rfc3339;
 use serde_json::{Map, Value, json};
 use service::entry_id;
 
-use super::report::{date, span};
+use super::report::{Days, date, span};
 use super::{Admin, Answer, shown, unreadable};
 use crate::app::App;
 use crate::auth::Caller;
@@ -23,6 +23,9 @@ use crate::error::ApiError;
 use crate::query::Query;
 use crate::segments::Segments;
 
+const DAY_MS: i64 = 86_400_000;
+/// Longest time that a request is taken to run.
+const LONGEST_MS: i64 = 3_600_000;
 /// What rows tell apart.
 const GROUPS: [&str; 7] = ["organisation", "project", "key", "model", "tag", "hour", "day"];
 
@@ -33,12 +36,11 @@ const GROUPS: [&str; 7] = ["organisation", "project", "key", "model", "tag", "ho
     operation_id = "listCosts",
     tag = "administration",
     params(
-        ("start_time" = Option<i64>, Query, description = "Unix seconds; its day counts whole. 30 days before the end when not given"),
-        ("end_time" = Option<i64>, Query, description = "Unix seconds, exclusive; its day counts whole. Now when not given"),
+        Days,
         ("group_by" = Option<String>, Query, description = "Some of `organisation`, `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given")
     ),
     responses(
-        (status = 200, body = Object, description = "`data`: rows of requests that ended in these days"),
+        (status = 200, body = Object, description = "`data`: rows of requests that ended in these days. `sheet.example`: they rest on the example sheet and are nobody's costs"),
         (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong, or there would be more than 100,000 rows"),
         (status = 403, body = protocol::ErrorBody, description = "The key has not the scope `plant`")
     )
@@ -54,8 +56,7 @@ pub(crate) async fn costs(State(app): State<Arc<App>>, Extension(caller): Extens
     operation_id = "listMargins",
     tag = "administration",
     params(
-        ("start_time" = Option<i64>, Query, description = "Unix seconds; its day counts whole. 30 days before the end when not given"),
-        ("end_time" = Option<i64>, Query, description = "Unix seconds, exclusive; its day counts whole. Now when not given"),
+        Days,
         ("group_by" = Option<String>, Query, description = "Some of `organisation`, `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given")
     ),
     responses(
@@ -79,9 +80,11 @@ async fn rows(app: &App, caller: &Caller, uri: &Uri, margins: bool) -> Answer {
     let currency = admin.books.currency().code.clone();
     let span_ms = (from_s.saturating_mul(1000), to_s.saturating_mul(1000));
     let read = move |admin: &Admin| {
-        grouped_costs(admin.books.ledger(), span_ms, by, margins).map_err(|error| unreadable(&error))
+        let rows = grouped_costs(admin.books.ledger(), span_ms, by, margins).map_err(|error| unreadable(&error))?;
+        Ok((rows, sheets(admin.books.ledger(), span_ms.0, span_ms.1).map_err(|error| unreadable(&error))?))
     };
-    let rows = admin.run(read).await?.ok_or_else(|| {
+    let (rows, sheets) = admin.run(read).await?;
+    let rows = rows.ok_or_else(|| {
         let message = format!("this would be more than {MAX_REPORT_ROWS} rows; tell less apart, or ask for less time");
         ApiError::field("group_by", message)
     })?;
@@ -89,7 +92,7 @@ async fn rows(app: &App, caller: &Caller, uri: &Uri, margins: bool) -> Answer {
     let told: Vec<&str> = GROUPS.into_iter().filter(|group| told.contains(*group)).collect();
     Ok(Json(json!({
         "object": if margins { "margins" } else { "costs" }, "currency": currency, "start_time": from_s,
-        "end_time": to_s, "group_by": told, "data": data,
+        "end_time": to_s, "group_by": told, "sheet": shown(&sheets)?, "data": data,
     })))
 }
 
@@ -167,12 +170,16 @@ pub(crate) async fn cost(
     let entry = EntryId(entry_id(&id));
     let read = move |admin: &Admin| {
         let found = |id| admin.books.ledger().entry_by_id(id).map_err(|error| unreadable(&error));
-        let cost = found(cost_id(entry))?.as_ref().and_then(RequestCost::read);
-        let charged = cost.is_none() && found(entry)?.is_some();
-        Ok((cost, charged))
+        let costed = found(cost_id(entry))?;
+        let cost = costed.as_ref().and_then(|entry| Some((entry.at_ms, RequestCost::read(entry)?)));
+        let Some((at_ms, cost)) = cost else { return Ok((None, found(entry)?.is_some())) };
+        // The days on which it may have run: intervals before its end, for an hour at most.
+        let day = |ms: i64| ms - ms.rem_euclid(DAY_MS);
+        let sheets = sheets(admin.books.ledger(), day(at_ms - LONGEST_MS), at_ms.saturating_add(1));
+        Ok((Some((cost, sheets.map_err(|error| unreadable(&error))?)), true))
     };
     let (cost, charged) = admin.run(read).await?;
-    let Some(cost) = cost else {
+    let Some((cost, sheets)) = cost else {
         let message = if charged {
             format!(
                 "the cost of `{id}` is not known yet: it is a second or two after its end; earlier requests, of \
@@ -193,7 +200,7 @@ pub(crate) async fn cost(
     Ok(Json(json!({
         "object": "cost", "id": id, "currency": currency, "organisation": context.organisation,
         "project": context.project, "key": context.key, "model": context.model, "tag": context.tag,
-        "tokens": shown(cost.quantities)?, "lines": lines.collect::<Result<Vec<Value>, ApiError>>()?,
+        "sheet": shown(&sheets)?, "tokens": shown(cost.quantities)?, "lines": lines.collect::<Result<Vec<Value>, ApiError>>()?,
         "per_token": shown(cost.costs.per_token)?, "attributed": shown(cost.costs.attributed())?, "wasted": shown(cost.costs.wasted())?,
     })))
 }

@@ -15,6 +15,7 @@ pub(crate) mod money;
 pub(crate) mod records;
 pub(crate) mod report;
 pub(crate) mod statement;
+pub(crate) mod tfp_index;
 
 use std::sync::Arc;
 

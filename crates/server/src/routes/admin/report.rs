@@ -29,8 +29,7 @@ const LATEST_S: i128 = 253_402_300_799;
     path = "/admin/v1/report",
     tag = "administration",
     params(
-        ("start_time" = Option<i64>, Query, description = "Unix seconds; its day counts whole. 30 days before the end when not given"),
-        ("end_time" = Option<i64>, Query, description = "Unix seconds, exclusive; its day counts whole. Now when not given"),
+        Days,
         ("group_by" = Option<String>, Query, description = "Some of `organisation`, `model`, `tag`, `day`, with commas between them; one row when not given")
     ),
     responses(
@@ -65,18 +64,41 @@ pub(crate) async fn report(State(app): State<Arc<App>>, Extension(caller): Exten
     })))
 }
 
+/// The days that a report is about.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Days {
+    /// Unix seconds; its day counts whole. 30 days before the end when not given
+    start_time: Option<i64>,
+    /// Unix seconds, exclusive; its day counts whole. Now when not given
+    end_time: Option<i64>,
+}
+
 /// Whole days, in Unix seconds.
 pub(crate) fn span(query: &mut Query) -> Result<(i64, i64), ApiError> {
-    let expected = "Unix seconds";
-    let end: Option<i64> = query.integer("end_time", expected, 0..=LATEST_S)?;
-    let end = end.unwrap_or_else(|| unix_ms() / 1000 + 1);
-    let start: Option<i64> = query.integer("start_time", expected, 0..=LATEST_S)?;
-    let start = start.unwrap_or_else(|| end.saturating_sub(DAYS * DAY_S).max(0));
+    let mut second = |name| query.integer(name, "Unix seconds", 0..=LATEST_S);
+    let Days { start_time, end_time } = Days { start_time: second("start_time")?, end_time: second("end_time")? };
+    let end = end_time.unwrap_or_else(|| unix_ms() / 1000 + 1);
+    let start = start_time.unwrap_or_else(|| end.saturating_sub(DAYS * DAY_S).max(0));
+    whole_days((start, end), "start_time")
+}
+
+/// Whole days of a period whose ends have to be named.
+pub(super) fn named_span(query: &mut Query, (start, end): (&str, &str)) -> Result<(i64, i64), ApiError> {
+    let mut second = |name: &str| {
+        let given = query.integer(name, "Unix seconds", 0..=LATEST_S)?;
+        given.ok_or_else(|| ApiError::field(name, format!("`{name}` is missing; give Unix seconds")))
+    };
+    let ends = (second(start)?, second(end)?);
+    whole_days(ends, start)
+}
+
+/// `name`: what the start is called.
+fn whole_days((start, end): (i64, i64), name: &str) -> Result<(i64, i64), ApiError> {
     let (from, to) = (start - start % DAY_S, end.saturating_add(DAY_S - 1) / DAY_S * DAY_S);
     if end < start || to - from > MAX_REPORT_DAYS * DAY_S {
-        let message =
-            format!("`start_time` must be at or before `end_time`, and at most {MAX_REPORT_DAYS} days before it");
-        return Err(ApiError::field("start_time", message));
+        let message = format!("`{name}` must be at or before the end, and at most {MAX_REPORT_DAYS} days before it");
+        return Err(ApiError::field(name, message));
     }
     Ok((from, to))
 }

@@ -1,0 +1,247 @@
+//! Rows of TFP as JSON.
+
+use analysis::ratio::{self, Cluster, Estimate};
+use economics::Nano;
+use economics::outcome::Valuation;
+use economics::rollup::{KindSums, TfpBy, TfpGroup, TfpPeriod, TfpRow, ValueSums};
+use serde_json::{Map, Value, json};
+
+use crate::routes::admin::report::date;
+
+const LEVEL: f64 = 0.95;
+/// The same figures for the same books.
+const SEED: u64 = 0;
+const DAY_MS: i64 = 86_400_000;
+const UNPRICED: &str = "some of its tokens have no list price to be weighed by";
+
+/// How rows are shown.
+pub(super) struct Shown<'a> {
+    pub(super) by: TfpBy,
+    pub(super) denominator: &'a str,
+    /// Customers do not see what they cost.
+    pub(super) with_cost: bool,
+}
+
+pub(super) fn row_json(row: &TfpRow, shown: &Shown<'_>) -> Value {
+    let mut fields = names(row, shown.by);
+    if let Value::Object(figures) = figures(row, shown) {
+        fields.extend(figures);
+    }
+    Value::Object(fields)
+}
+
+/// What tells the row from others.
+fn names(row: &TfpRow, by: TfpBy) -> Map<String, Value> {
+    let mut fields = Map::new();
+    if row.others > 0 {
+        fields.insert("others".into(), row.others.into());
+        return fields;
+    }
+    let first_day = date(row.day.saturating_mul(DAY_MS));
+    let period = match by.period {
+        TfpPeriod::Whole => None,
+        TfpPeriod::Day => Some(("day", first_day)),
+        TfpPeriod::Week => Some(("week", first_day)),
+        TfpPeriod::Month => Some(("month", first_day.chars().take("YYYY-MM".len()).collect())),
+    };
+    fields.extend(period.map(|(name, text)| (name.to_owned(), text.into())));
+    let subject = &row.subject;
+    for (name, told, text) in [
+        ("organisation", by.organisation || by.end_user, &subject.organisation),
+        ("team", by.team, &row.team),
+        ("project", by.project, &subject.project),
+        ("end_user", by.end_user, &subject.user),
+        ("model", by.model, &subject.model),
+        ("prompt_version", by.prompt_version, &subject.prompt_version),
+        ("task", by.task, &subject.task),
+        ("tag", by.tag, &subject.tag),
+    ] {
+        if told {
+            fields.insert(name.into(), text.clone().into());
+        }
+    }
+    fields
+}
+
+fn figures(row: &TfpRow, shown: &Shown<'_>) -> Value {
+    let (sums, denominator) = (row.sums(), shown.denominator);
+    let value: Map<String, Value> = Valuation::ALL
+        .iter()
+        .filter(|valuation| **valuation != Valuation::Proxy)
+        .map(|valuation| (valuation.as_str().to_owned(), sums.of(*valuation).to_string().into()))
+        .chain([("total".to_owned(), sums.total_value().to_string().into())])
+        .collect();
+    let proxy = sums.of(Valuation::Proxy);
+    let consumed = consumed(row, denominator);
+    let mut figures = json!({
+        "denominator": denominator,
+        "requests": sums.requests,
+        "tokens": {
+            "input": sums.in_uncached.saturating_add(sums.in_cached), "cached_input": sums.in_cached,
+            "output": sums.output, "reasoning": sums.reasoning, "total": sums.tokens(),
+            "computed": sums.tokens().saturating_sub(sums.in_cached),
+        },
+        "value": value,
+        "tfp": estimated(row, denominator, ValueSums::total_value),
+        "proxy": proxy.to_string(),
+        "proxy_per_million":
+            if proxy == Nano::ZERO { Value::Null } else { estimated(row, denominator, |sums| sums.of(Valuation::Proxy)) },
+        "price": sums.price.to_string(),
+        "value_per_price": share(nano(sums.total_value()), nano(sums.price)),
+        "outcomes": whole(sums.outcomes_milli) / 1000.0,
+        "accepted_outcomes": whole(sums.accepted_milli) / 1000.0,
+        "tokens_per_accepted_outcome": consumed.and_then(|tokens| share(tokens * 1000.0, whole(sums.accepted_milli))),
+        "coverage": share(whole(sums.covered), whole(sums.requests)),
+        "matured": share(whole(row.matured), whole(sums.requests)),
+        "adoption_rate": share(whole(sums.adopted_output), whole(sums.output)),
+    });
+    if denominator == "standard" {
+        figures["tokens"]["standard"] = json!(row.standard_milli().map(|milli| whole(milli) / 1000.0));
+    }
+    if !shown.by.end_user {
+        figures["kinds"] = row.kinds.iter().map(|(kind, sums)| kind_json(kind, sums, consumed)).collect();
+    }
+    if shown.with_cost {
+        figures["cost"] = sums.cost.to_string().into();
+        figures["costed"] = json!(share(whole(sums.costed), whole(sums.requests)));
+        figures["value_per_cost"] = json!(share(nano(sums.total_value()), nano(sums.cost)));
+    }
+    figures
+}
+
+/// `consumed`: all tokens of the row, those of requests without an outcome included.
+fn kind_json(kind: &str, sums: &KindSums, consumed: Option<f64>) -> Value {
+    json!({
+        "kind": kind, "outcomes": whole(sums.outcomes_milli) / 1000.0, "accepted": whole(sums.accepted_milli) / 1000.0,
+        "value": sums.value.to_string(),
+        "tokens_per_accepted": consumed.and_then(|tokens| share(tokens * 1000.0, whole(sums.accepted_milli))),
+    })
+}
+
+/// Tokens of the row; `None`: some have no price to be weighed by.
+fn consumed(row: &TfpRow, denominator: &str) -> Option<f64> {
+    let sum = row.groups.iter().map(|group| tokens(group, denominator)).sum();
+    (denominator != "standard" || !row.unpriced).then_some(sum)
+}
+
+/// A ratio over the groups of clusters, per million of the denominator; null where there is nothing to divide by.
+fn estimated(row: &TfpRow, denominator: &str, numerator: impl Fn(&ValueSums) -> Nano) -> Value {
+    if consumed(row, denominator).is_none() {
+        return json!({"denominator": denominator, "per_million": null, "reason": UNPRICED});
+    }
+    let groups = row.groups.iter().filter(|group| **group != TfpGroup::default());
+    let cluster = |group: &TfpGroup| Cluster {
+        numerator: nano(numerator(&group.sums)),
+        denominator: tokens(group, denominator).max(0.0),
+    };
+    let clusters: Vec<Cluster> = groups.map(cluster).collect();
+    let Ok(found) = ratio::estimate(&clusters, LEVEL, SEED) else { return Value::Null };
+    let Estimate { estimate, standard_error, interval, method, clusters, effective_clusters, reason } =
+        found.per_million();
+    json!({
+        "denominator": denominator, "per_million": estimate, "standard_error": standard_error,
+        "low": interval.map(|interval| interval.low), "high": interval.map(|interval| interval.high),
+        "level": interval.map(|interval| interval.level), "method": method, "groups": clusters,
+        "effective_groups": effective_clusters, "reason": reason,
+    })
+}
+
+fn tokens(group: &TfpGroup, denominator: &str) -> f64 {
+    let sums = &group.sums;
+    whole(match denominator {
+        "output" => sums.output,
+        "input" => sums.in_uncached.saturating_add(sums.in_cached),
+        "computed" => sums.tokens().saturating_sub(sums.in_cached),
+        "standard" => return whole(group.standard_milli) / 1000.0,
+        _ => sums.tokens(),
+    })
+}
+
+fn share(part: f64, all: f64) -> Option<f64> {
+    (all > 0.0).then(|| part / all)
+}
+
+/// In units of the currency.
+fn nano(amount: Nano) -> f64 {
+    whole(amount.0) / 1e9
+}
+
+fn whole(number: i64) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use economics::rollup::BUCKETS;
+
+    use super::*;
+
+    fn row(group: impl Fn(i64) -> ValueSums) -> TfpRow {
+        let group = |n: i64| TfpGroup { sums: group(n), standard_milli: 500_000 };
+        TfpRow { groups: (0..BUCKETS as i64).map(group).collect(), matured: 16, ..TfpRow::default() }
+    }
+
+    fn shown(denominator: &str) -> Shown<'_> {
+        Shown { by: TfpBy::default(), denominator, with_cost: true }
+    }
+
+    #[test]
+    fn the_interval_holds_the_ratio_and_proxies_stand_apart() {
+        let group = |n: i64| ValueSums {
+            requests: 1,
+            in_uncached: 600,
+            in_cached: 100,
+            output: 300,
+            value: [Nano((n % 7) * 1_000_000), Nano::ZERO, Nano(1_000_000), Nano(5_000_000_000)],
+            covered: i64::from(n < 32),
+            ..ValueSums::default()
+        };
+        let shown = row_json(&row(group), &shown("computed"));
+        let number = |place: &str| shown.pointer(place).and_then(Value::as_f64).unwrap();
+        // 189 + 64 thousandths of a dollar for 64 times 900 tokens.
+        let expected = 0.253 / (64.0 * 900.0) * 1e6;
+        assert!((number("/tfp/per_million") - expected).abs() < 1e-9, "{shown}");
+        assert!(number("/tfp/low") < expected && expected < number("/tfp/high"), "{shown}");
+        assert_eq!((number("/tfp/level"), number("/tfp/groups")), (LEVEL, 64.0));
+        assert_eq!(
+            (&shown["tfp"]["method"], &shown["tfp"]["denominator"]),
+            (&json!("bootstrap_t"), &json!("computed"))
+        );
+        assert_eq!((&shown["value"]["total"], &shown["proxy"]), (&json!("0.253"), &json!("320.00")));
+        assert_eq!((number("/coverage"), number("/matured")), (0.5, 0.25));
+        assert_eq!((&shown["value_per_price"], &shown["tokens_per_accepted_outcome"]), (&Value::Null, &Value::Null));
+    }
+
+    #[test]
+    fn figures_by_standard_tokens_cost_and_kind() {
+        let group = |_| ValueSums {
+            requests: 2,
+            output: 1_000,
+            value: [Nano(30_000_000), Nano::ZERO, Nano::ZERO, Nano::ZERO],
+            cost: Nano(10_000_000),
+            costed: 1,
+            ..ValueSums::default()
+        };
+        let mut told = row(group);
+        told.kinds.insert("case".into(), KindSums { outcomes_milli: 32_000, accepted_milli: 16_000, value: Nano(5) });
+        let found = row_json(&told, &shown("standard"));
+        let number = |place: &str| found.pointer(place).and_then(Value::as_f64).unwrap();
+        assert!(number("/tokens/standard") == 32_000.0 && (number("/tfp/per_million") - 60.0).abs() < 1e-9, "{found}");
+        assert!((number("/value_per_cost") - 3.0).abs() < 1e-12 && number("/costed") == 0.5, "{found}");
+        assert_eq!((number("/kinds/0/accepted"), number("/kinds/0/tokens_per_accepted")), (16.0, 2_000.0));
+        told.unpriced = true;
+        let found = row_json(&told, &Shown { with_cost: false, ..shown("standard") });
+        assert_eq!(
+            (&found["tfp"]["per_million"], &found["kinds"][0]["tokens_per_accepted"]),
+            (&Value::Null, &Value::Null)
+        );
+        assert!(found["tfp"]["reason"].as_str().unwrap().contains("no list price"), "{found}");
+        assert!(found.get("cost").is_none() && found.get("value_per_cost").is_none(), "{found}");
+    }
+
+    #[test]
+    fn without_tokens_there_is_no_ratio() {
+        let shown = row_json(&row(|_| ValueSums::default()), &shown("total"));
+        assert_eq!((&shown["tfp"], &shown["coverage"]), (&Value::Null, &Value::Null));
+    }
+}
