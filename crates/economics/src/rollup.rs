@@ -24,7 +24,7 @@ use keys::{CREDITS, DAYS, INVOICE, Key, USAGE};
 
 pub(crate) use acts::{ActSubject, acts_of, last_alerts};
 pub use costs::{CostRow, CostSums, PlantSums, cost_days, cost_hours, plant_hours};
-pub use margins::{CostGroups, MarginRow, grouped_costs};
+pub use margins::{CostGroups, MarginRow, full_cost, grouped_costs};
 pub use statement::{Credit, InvoiceLine, InvoiceModel, Statement, credits, statement, windows};
 pub use tfp::{MAX_TFP_ROWS, TfpBy, TfpRow, tfp};
 pub use usage::{GroupBy, MAX_REPORT_DAYS, MAX_REPORT_ROWS, UsageRow, grouped_report, report, usage};
@@ -117,7 +117,7 @@ fn column(tally: &Tally, index: usize) -> i64 {
 
 impl Summary for Rollup {
     fn version(&self) -> u32 {
-        7
+        8
     }
 
     fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use inference::{ClassTime, StepClass, StepTerm};
 
-use crate::cost::{CostModel, Load, TERMS, Terms};
+use crate::cost::{CostModel, Kind, Load, TERMS, Terms};
 
 /// Most steps that a log keeps; further ones are left out.
 const MAX_STEPS: usize = 1 << 20;
@@ -41,14 +41,13 @@ pub struct CalibrationCell {
 }
 
 impl Calibration {
-    /// Fits the terms to steps that were measured, as a running engine does.
+    /// Fits the terms to steps that were measured, as a running engine does; but none is older than the others, and those
+    /// that something else held up are left out (see [`compare`](Self::compare)).
     #[must_use]
-    pub fn fit<'a>(steps: impl IntoIterator<Item = &'a StepSample>) -> Self {
-        let mut cost = CostModel::default();
-        for step in steps {
-            cost.observe(&step.load(), step.ns);
-        }
-        cost.calibration()
+    pub fn fit(steps: &[StepSample]) -> Self {
+        let usual = Usual::of(steps);
+        let steady = steps.iter().filter(|step| !usual.is_held_up(step));
+        CostModel::of_steps(steady.map(|step| (step.load(), step.ns))).calibration()
     }
 
     /// The terms by name; empty: this is of another form than this program's.
@@ -68,16 +67,11 @@ impl Calibration {
     #[must_use]
     pub fn compare(&self, steps: &[StepSample]) -> BTreeMap<StepClass, Compared> {
         let Some(cost) = CostModel::calibrated(self) else { return BTreeMap::new() };
-        let mut alike: BTreeMap<_, Vec<u64>> = BTreeMap::new();
-        for step in steps {
-            alike.entry((step.class, step.load().kind())).or_default().push(step.ns);
-        }
-        let middle: BTreeMap<_, u64> = alike.into_iter().map(|(kind, ns)| (kind, median(ns))).collect();
+        let usual = Usual::of(steps);
         let mut classes: BTreeMap<StepClass, Compared> = BTreeMap::new();
         for step in steps {
             let compared = classes.entry(step.class).or_default();
-            let usual = middle.get(&(step.class, step.load().kind())).copied().unwrap_or(step.ns);
-            if step.ns > usual.saturating_mul(HELD_UP) {
+            if usual.is_held_up(step) {
                 compared.held_up += 1;
             } else {
                 compared.time.add(cost.model_ns(&step.load()), step.ns);
@@ -94,6 +88,24 @@ pub struct Compared {
     pub time: ClassTime,
     /// Steps left out, since something else held them up.
     pub held_up: u64,
+}
+
+/// The middle time of steps alike.
+struct Usual(BTreeMap<(StepClass, Kind), u64>);
+
+impl Usual {
+    fn of(steps: &[StepSample]) -> Self {
+        let mut alike: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+        for step in steps {
+            alike.entry((step.class, step.load().kind())).or_default().push(step.ns);
+        }
+        Self(alike.into_iter().map(|(kind, ns)| (kind, median(ns))).collect())
+    }
+
+    fn is_held_up(&self, step: &StepSample) -> bool {
+        let usual = self.0.get(&(step.class, step.load().kind())).copied().unwrap_or(step.ns);
+        step.ns > usual.saturating_mul(HELD_UP)
+    }
 }
 
 fn median(mut values: Vec<u64>) -> u64 {

@@ -27,6 +27,8 @@ const EXACT: usize = 8;
 const RIDGE: f64 = 0.01;
 const BEYOND_RIDGE: f64 = 0.02;
 const SWEEPS: usize = 64;
+/// So many times that come to where further ones change little.
+const FITS: usize = 64;
 
 /// Where columns may begin or cease to cost more.
 const BENDS: [usize; 3] = [4, 16, 64];
@@ -159,6 +161,28 @@ impl Prices {
 }
 
 impl CostModel {
+    /// Fits it to steps of which none is older than the others.
+    pub(crate) fn of_steps(steps: impl Iterator<Item = (Load, u64)>) -> Self {
+        let mut cost = Self::default();
+        for (load, ns) in steps {
+            cost.steps += 1;
+            let new = Cell { features: [0.0; TERMS.len()], ns: 0.0, count: 0.0, seen: cost.steps };
+            let cell = cost.cells.entry(load.kind()).or_insert(new);
+            cell.count += 1.0;
+            cell.ns += ((ns as f64).max(1.0) - cell.ns) / cell.count;
+            for (mean, value) in cell.features.iter_mut().zip(features(&load)) {
+                *mean += (value - *mean) / cell.count;
+            }
+        }
+        for cell in cost.cells.values_mut() {
+            cell.count = cell.count.min(SMOOTHING);
+        }
+        for _ in 0..FITS {
+            cost.fit();
+        }
+        cost
+    }
+
     /// Takes the measured time of a step, in ns.
     pub(crate) fn observe(&mut self, load: &Load, ns: u64) {
         self.steps += 1;

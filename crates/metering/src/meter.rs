@@ -96,6 +96,21 @@ pub struct LineGauges {
     pub preemptions: u64,
     /// Sum over time of KV blocks referenced.
     pub kv_block_ns: u64,
+    /// Predicted and measured time of steps, by class of work.
+    pub classes: Vec<ClassTime>,
+}
+
+/// Steps of one class: how long they were predicted to take, and how long they took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassTime {
+    /// The class's name.
+    pub class: &'static str,
+    /// Steps.
+    pub steps: u64,
+    /// Their predicted time.
+    pub predicted_ns: u64,
+    /// Their measured time.
+    pub busy_ns: u64,
 }
 
 /// Sums over the finished requests of one model.

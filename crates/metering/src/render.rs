@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write as _};
 
 use crate::histogram::Histogram;
 use crate::meter::Totals;
-use crate::{FinishReason, LineGauges, Outcome, Rejection};
+use crate::{ClassTime, FinishReason, LineGauges, Outcome, Rejection};
 
 /// Label that names the model in this project's own families.
 const MODEL: &str = "model";
@@ -288,6 +288,7 @@ pub(crate) fn render(mut totals: BTreeMap<String, Totals>, lines: &[LineGauges])
             }
         }
     }
+    classes(&mut text, &lines);
     tokens(&mut text, &totals);
     outcomes(&mut text, &totals);
     for family in &HISTOGRAM_FAMILIES {
@@ -300,6 +301,31 @@ pub(crate) fn render(mut totals: BTreeMap<String, Totals>, lines: &[LineGauges])
         }
     }
     text.0
+}
+
+/// Predicted and measured time of steps, by class of work.
+fn classes(text: &mut Text, lines: &BTreeMap<&str, &LineGauges>) {
+    let families: [(&str, &str, fn(&ClassTime) -> Value); 3] = [
+        ("tokenworks_class_steps_total", "Steps whose time was predicted, by class of work.", |class| {
+            Value::Count(class.steps)
+        }),
+        (
+            "tokenworks_class_predicted_seconds_total",
+            "Predicted time of these steps; by it steps are shared.",
+            |class| Value::Time(u128::from(class.predicted_ns)),
+        ),
+        ("tokenworks_class_busy_seconds_total", "Measured time of these steps, without a draft model's.", |class| {
+            Value::Time(u128::from(class.busy_ns))
+        }),
+    ];
+    for (name, help, value) in families {
+        text.family(name, "counter", help);
+        for (model, line) in lines {
+            for class in &line.classes {
+                text.sample(name, &[(MODEL, model), ("class", class.class)], &value(class));
+            }
+        }
+    }
 }
 
 /// The token meters, disjoint, and vLLM's two sums over them.

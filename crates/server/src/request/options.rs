@@ -43,7 +43,8 @@ pub(super) fn options(
     };
     let (stream, include_usage) = streaming(fields)?;
     let (tag, work) = metadata(fields)?;
-    let payer = context.caller.identity.clone().map(|identity| Payer { identity, tag, work, streamed: stream });
+    let payer =
+        context.caller.identity.clone().map(|identity| Payer { identity, tag, work, streamed: stream, traffic: None });
     let generation = Generation { payer, ..generation };
     let token_ids = fields.boolean("return_tokens_as_token_ids")?.unwrap_or(false);
     // Accepted; they do not change the answer.

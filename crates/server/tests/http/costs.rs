@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use economics::books::cost_detail::Traffic;
 use economics::books::costs::{Accountant, Finished, Interval};
 use economics::books::detail::{Context, Settlement};
 use economics::plant::{Plant, PlantSheet};
@@ -37,7 +38,8 @@ fn post_costs(shop: &Shop, id: &str) {
         busy_ns: SECOND_NS / 2,
         source: EnergySource::Estimated,
     };
-    let finished = vec![Finished { holder, id, context, quantities: settled.quantities }];
+    let traffic = Traffic { received: 300, sent: 2_000_000 };
+    let finished = vec![Finished { holder, id, context, quantities: settled.quantities, traffic }];
     let usage = Usage { busy, ended: Vec::new() };
     for batch in accountant.close(Interval { from_ms: now_ms - 1_000, to_ms: now_ms, energy, usage, finished }) {
         shop.books.ledger().submit(&batch).unwrap();

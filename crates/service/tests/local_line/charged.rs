@@ -125,7 +125,7 @@ impl Charged {
 
     pub(crate) fn asked(&self, number: u32, max_tokens: u32, streamed: bool) -> Generation {
         let identity = Arc::new(self.charging.books().identify("tw_one", "", now_ms()).unwrap());
-        let payer = Some(Payer { identity, tag: Some("t".to_owned()), work: Work::default(), streamed });
+        let payer = Some(Payer { identity, tag: Some("t".to_owned()), work: Work::default(), streamed, traffic: None });
         Generation { id: format!("cmpl-{number:032x}"), payer, ..generation(max_tokens) }
     }
 

@@ -6,7 +6,7 @@ use metering::intervals::{Ended, Holder, Taker, Usage};
 use proptest::prelude::*;
 
 use super::*;
-use crate::books::cost_detail::{CostLine, PlantInterval, RequestCost};
+use crate::books::cost_detail::{CostLine, PlantInterval, RequestCost, Traffic};
 use crate::books::costs::{Accountant, Finished, Interval, cost_id};
 use crate::books::detail::Context;
 use crate::plant::{Plant as PlantRates, PlantSheet};
@@ -46,7 +46,8 @@ fn finished(request: u64) -> Finished {
         ..Context::default()
     };
     let quantities = Quantities { in_uncached: 100, out_visible: 20, ..Quantities::default() };
-    Finished { holder: holder(request), id: request_id(request), context, quantities }
+    let traffic = Traffic { received: 1_000 * request, sent: 40_000 };
+    Finished { holder: holder(request), id: request_id(request), context, quantities, traffic }
 }
 
 fn request_id(request: u64) -> EntryId {
