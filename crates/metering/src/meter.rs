@@ -113,6 +113,28 @@ pub struct ClassTime {
     pub busy_ns: u64,
 }
 
+/// A family of metrics that is kept elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Its name, with its unit; counters end in `_total`.
+    pub name: &'static str,
+    /// `counter` or `gauge`.
+    pub kind: &'static str,
+    /// What it says.
+    pub help: &'static str,
+    /// Its samples.
+    pub samples: Vec<Sample>,
+}
+
+/// A sample of a family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Labels, nothing that a client wrote.
+    pub labels: Vec<(&'static str, String)>,
+    /// Its value, in billionths; shown exactly.
+    pub billionths: i128,
+}
+
 /// Sums over the finished requests of one model.
 #[derive(Clone, Debug)]
 pub(crate) struct Totals {
@@ -188,6 +210,7 @@ impl Totals {
 #[derive(Debug, Default)]
 pub struct Meter {
     totals: Mutex<BTreeMap<String, Totals>>,
+    families: Mutex<Vec<Family>>,
 }
 
 impl Meter {
@@ -215,7 +238,13 @@ impl Meter {
     pub fn render(&self, lines: &[LineGauges]) -> String {
         // Copied out, so that requests don't wait for the writing.
         let totals = self.lock().clone();
-        render::render(totals, lines)
+        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        render::render(totals, lines, &families)
+    }
+
+    /// Families that are shown behind the meter's own from now on, in place of those before.
+    pub fn set_families(&self, families: Vec<Family>) {
+        *self.families.lock().unwrap_or_else(PoisonError::into_inner) = families;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Totals>> {

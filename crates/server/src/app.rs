@@ -202,13 +202,14 @@ pub(crate) fn unix_seconds() -> u64 {
 
 /// Administration.
 fn admin() -> Router<Arc<App>> {
-    use routes::admin::{alerts, audit, keys, ledger, models, money, records, report, statement};
+    use routes::admin::{alerts, audit, calibration, keys, ledger, models, money, records, report, statement};
     Router::new()
         .route("/alerts", get(alerts::list))
         .route("/webhook/test", post(alerts::test))
         .route("/audit", get(audit::audit))
         .route("/report", get(report::report))
         .route("/statement", get(statement::statement))
+        .route("/calibration", get(calibration::calibration))
         .route("/tfp", get(routes::tfp::tfp))
         .route("/verify", get(ledger::verify))
         .route("/export", get(ledger::export))

@@ -12,11 +12,13 @@ use economics::books::Books;
 use economics::books::costs::{Accountant, Finished, Interval};
 use inference::{Engine, Work};
 use ledger::{Batch, Refusal, Refused};
+use metering::Meter;
 use metering::energy::{Energy, PowerCap, Sampler};
 use metering::intervals::{Intervals, LineWork, PURPOSES, Step, Usage};
 
 use crate::TrafficCount;
 use crate::charging::now_ms;
+use crate::plant_meter::{PlantFacts, PlantMeter};
 
 /// Length of an interval in which there is work.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -38,6 +40,8 @@ pub struct CostingConfig {
     pub started: Instant,
     /// What holds power below a cap.
     pub cap: Option<Cap>,
+    /// Shows what the plant cost.
+    pub meter: Arc<Meter>,
 }
 
 /// A cap of the plant's power.
@@ -162,11 +166,21 @@ struct Keeper {
     rest: Option<Interval>,
     /// What the ledger has not taken yet, in order; no interval is closed before it has.
     unposted: Vec<Batch>,
+    /// What is posted, as metrics.
+    posted: PlantMeter,
+    meter: Arc<Meter>,
 }
 
 impl Keeper {
     fn new(books: Arc<Books>, shared: Arc<Shared>, config: CostingConfig) -> Self {
-        let CostingConfig { accountant, sampler, started, cap } = config;
+        let CostingConfig { accountant, sampler, started, cap, meter } = config;
+        let facts = PlantFacts {
+            currency: books.currency().code.clone(),
+            is_example: accountant.plant().sheet().is_example(),
+            cap_mw: cap.as_ref().map(|cap| cap.cap.cap_mw()),
+        };
+        let posted = PlantMeter::new(facts);
+        meter.set_families(posted.families());
         Self {
             books,
             shared,
@@ -178,6 +192,8 @@ impl Keeper {
             last_ms: now_ms(),
             rest: None,
             unposted: Vec::new(),
+            posted,
+            meter,
         }
     }
 
@@ -196,6 +212,7 @@ impl Keeper {
         let usage = self.usage();
         let now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let energy = self.sampler.sample(now_ns, usage.busy_ns()).unwrap_or_else(|| nothing(&self.sampler));
+        self.posted.measured(&energy);
         if let Some(Cap { cap, tell }) = &mut self.cap {
             tell(cap.correct(&energy));
         }
@@ -207,6 +224,7 @@ impl Keeper {
         if !self.post() && last {
             tracing::error!("the ledger does not take the costs of the last interval: they are lost");
         }
+        self.meter.set_families(self.posted.families());
     }
 
     /// Requests that have ended and whose answers have left; at the last time all that have ended.
@@ -283,7 +301,7 @@ impl Keeper {
                 }
                 // Waiting would not help, and no further interval could be closed.
                 Err(refused) => tracing::error!("the ledger refuses the costs of an interval: {refused}"),
-                Ok(_) => {}
+                Ok(_) => self.posted.posted(batch),
             }
             self.unposted.remove(0);
         }

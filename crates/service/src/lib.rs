@@ -16,6 +16,7 @@ mod error;
 mod line;
 mod local;
 mod pieces;
+mod plant_meter;
 mod pool;
 mod prompt;
 mod reply;

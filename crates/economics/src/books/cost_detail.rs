@@ -168,8 +168,14 @@ impl RequestCost {
     /// From the detail of an entry; `None` when it is no cost of a request of a known form.
     #[must_use]
     pub fn read(entry: &Entry) -> Option<Self> {
-        let mut from = Unpack(&entry.detail);
-        if entry.kind != entry_kind::COSTED {
+        Self::read_detail(entry.kind, &entry.detail)
+    }
+
+    /// The same of an entry that is not posted yet.
+    #[must_use]
+    pub fn read_detail(kind: u16, detail: &[u8]) -> Option<Self> {
+        let mut from = Unpack(detail);
+        if kind != entry_kind::COSTED {
             return None;
         }
         let (form, plain) = match from.byte()? {
@@ -244,8 +250,14 @@ impl PlantInterval {
     /// From the detail of an entry; `None` when it is no interval of a known form.
     #[must_use]
     pub fn read(entry: &Entry) -> Option<Self> {
-        let mut from = Unpack(&entry.detail);
-        if entry.kind != entry_kind::ACCRUED || from.byte()? != FORM {
+        Self::read_detail(entry.kind, &entry.detail)
+    }
+
+    /// The same of an entry that is not posted yet.
+    #[must_use]
+    pub fn read_detail(kind: u16, detail: &[u8]) -> Option<Self> {
+        let mut from = Unpack(detail);
+        if kind != entry_kind::ACCRUED || from.byte()? != FORM {
             return None;
         }
         let mut interval = Self {

@@ -89,7 +89,8 @@ async fn what_a_request_cost_is_told_line_by_line_once_it_is_known() {
     assert_eq!(lines[1]["machine_ns"], 2 * SECOND_NS / 5);
     let sum: i64 = lines.iter().map(|line| nano(&line["marginal"]) + nano(&line["standing"])).sum();
     assert!(sum > 0);
-    assert_eq!(nano(&cost["attributed"]), sum + nano(&cost["per_token"]));
+    assert_eq!(nano(&cost["attributed"]), sum + nano(&cost["per_token"]) + nano(&cost["network"]));
+    assert_eq!((&cost["bytes"]["sent"], nano(&cost["network"])), (&json!(2_000_000), 20_003));
     assert_eq!((nano(&cost["wasted"]), &cost["tokens"]["out_visible"]), (nano(&lines[2]["attributed"]), &json!(3)));
 }
 
