@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use economics::books::costs::{Accountant, Finished, Interval};
 use economics::books::outcome_detail::Owner;
-use economics::books::{Admission, Books, End, Settings, Steps, Work, verify_costs};
+use economics::books::{Admission, Books, End, Settings, Steps, verify_costs};
 use economics::directory::Identity;
 use economics::directory::key::KeyHash;
 use economics::directory::record::{Bounds, Key, Organisation, Project, Record, Scope};

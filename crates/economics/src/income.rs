@@ -162,20 +162,24 @@ impl ModelIncome {
 
 impl IncomeStatement {
     fn of(plant: &PlantSums, sold: &Sums, costs: &CostSums, models: Vec<ModelIncome>) -> Self {
-        let cost = plant.total().saturating_add(costs.costs.per_token);
+        let cost = plant.total().saturating_add(costs.costs.per_token).saturating_add(costs.costs.network);
         let (revenue, attributed, idle) = (sold.total(), costs.costs.attributed(), plant.idle_cost());
         let done = costs.costs.sum().attributed();
         let in_progress = plant.used.attributed().saturating_sub(plant.lost.attributed()).saturating_sub(done);
         let [_, _, rejected, recomputed] = &costs.costs.lines;
         let sources = Source::ALL.into_iter().zip(plant.sources).map(|(source, nano)| {
-            let per_token = if source == Source::Fixed { costs.costs.per_token } else { Nano::ZERO };
-            let of_source = nano.saturating_add(per_token);
+            let of_requests = match source {
+                Source::Fixed => costs.costs.per_token,
+                Source::Network => costs.costs.network,
+                _ => Nano::ZERO,
+            };
+            let of_source = nano.saturating_add(of_requests);
             let permille = quotient(i128::from(of_source.0) * 1_000, i128::from(cost.0));
             SourceCost { source, cost: of_source, permille, usual_permille: usual_permille(source) }
         });
         let tokens = costs.quantities.total();
         let per_million = PerMillion {
-            marginal: per_million(costs.costs.sum().marginal, tokens),
+            marginal: per_million(costs.costs.marginal(), tokens),
             attributed: per_million(attributed, tokens),
             full: per_million(attributed.saturating_add(idle), tokens),
             billed: per_million(revenue, sold.quantities.total()),

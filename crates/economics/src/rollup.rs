@@ -29,7 +29,7 @@ use keys::{CREDITS, DAYS, INVOICE, Key, USAGE};
 pub(crate) use acts::{ActSubject, acts_of, last_alerts};
 pub use costs::{CostRow, CostSums, PlantSums, Sheets, cost_days, cost_hours, plant_hours, sheets};
 pub use goodput::{Goodput, goodput};
-pub use margins::{CostGroups, MarginRow, grouped_costs};
+pub use margins::{CostGroups, MarginRow, full_cost, grouped_costs};
 pub use outcomes::outcomes;
 pub(crate) use outcomes::{asides, episode, last_asides, outcomes_of};
 pub use row::Row;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use inference::{EngineLimits, Request, SamplingParams, SubmitError};
 use model::Adapter;
 
+use crate::calibration::{Calibration, StepLog};
 use crate::duty::DutyLimit;
 use crate::runner::RunnerShape;
 
@@ -32,6 +33,10 @@ pub struct EngineConfig {
     pub seed: Option<u64>,
     /// For how much of the time it may compute, together with all engines that hold the same limit.
     pub duty: DutyLimit,
+    /// What was measured of its steps another time; else it starts from a guess. It goes on measuring either way.
+    pub calibration: Option<Calibration>,
+    /// Where every step is written that did work.
+    pub step_log: Option<StepLog>,
     /// Name of the engine's thread.
     pub thread_name: String,
 }
@@ -49,6 +54,8 @@ impl Default for EngineConfig {
             speculation: true,
             seed: None,
             duty: DutyLimit::default(),
+            calibration: None,
+            step_log: None,
             thread_name: "engine".to_owned(),
         }
     }

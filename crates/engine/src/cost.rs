@@ -1,11 +1,15 @@
-//! What a step costs, as measured: one line through the recent steps of every kind.
+//! What a step costs, as measured: one model of the recent steps of every kind.
 //!
-//! A step's time is taken for `a + b * columns + c * rows of logits + d * columns * context`. Steps of one kind (about
-//! as many columns, about as much context) are averaged in a cell, and the line is the least-squares fit through the
-//! cells: so hours of decoding do not make it forget what a prompt costs. Time comes in as an argument; nothing here
-//! reads a clock.
+//! A step's time is taken for a sum of terms, each a time that is not negative by what it counts ([`TERMS`]): the step itself;
+//! columns, of which further ones may cost more or less than the first; rows of logits, of which the first reads the output
+//! projection; positions that each column looks back on; and positions whose keys and values a sequence reads once, for
+//! however many columns. Steps of one kind (about as many columns, about as much context) are averaged in a cell, and the
+//! terms are the least-squares fit through the cells: so hours of decoding do not make it forget what a prompt costs. Time
+//! comes in as an argument; nothing here reads a clock.
 
 use std::collections::BTreeMap;
+
+use crate::calibration::{Calibration, CalibrationCell};
 
 /// Share of a new measurement in the average of its cell, as 1/n.
 const SMOOTHING: f64 = 8.0;
@@ -19,16 +23,43 @@ const CORRECTION: f64 = 4.0;
 const STRIDE: usize = 8;
 /// Columns up to this count are kinds of their own.
 const EXACT: usize = 8;
-/// How much the prior counts beside the cells.
+/// How much the prior counts beside the cells: the line's proportions, and nothing for the terms beyond it.
 const RIDGE: f64 = 0.01;
+const BEYOND_RIDGE: f64 = 0.02;
 const SWEEPS: usize = 64;
+/// So many times that come to where further ones change little.
+const FITS: usize = 64;
 
-/// Before anything is measured: nanoseconds for each step, column, row of logits, and position that a column looks back
-/// on. Slow on purpose, so that the first chunk beside running streams is small; once there is a measurement, only the
-/// proportions count.
-const PRIOR: Line = [4e6, 2.5e6, 0.5e6, 700.0];
+/// Where columns may begin or cease to cost more.
+const BENDS: [usize; 3] = [4, 16, 64];
 
-type Line = [f64; 4];
+/// What the terms of a step's time count. Those behind the first four are what a line through the steps leaves open: that the
+/// first columns, or those beyond them, cost more, that the first row reads the output projection, and that keys and values
+/// are read once for all columns of a sequence.
+pub(crate) const TERMS: [&str; 11] = [
+    "step",
+    "column",
+    "row of logits",
+    "position that a column looks back on",
+    "column up to 4",
+    "column up to 16",
+    "column up to 64",
+    "column beyond 4",
+    "column beyond 16",
+    "first row of logits",
+    "position that a sequence reads",
+];
+/// So many of them are a line, with proportions of their own before anything is measured.
+const LINE: usize = 4;
+const COLUMN_TERMS: [usize; 6] = [1, 4, 5, 6, 7, 8];
+const ROW_TERMS: [usize; 2] = [2, 9];
+
+/// Before anything is measured, in nanoseconds; for terms beyond the line, the unit in which they are fitted. Slow on
+/// purpose, so that the first chunk beside running streams is small; once there is a measurement, only the proportions count.
+const PRIOR: Terms = [4e6, 2.5e6, 0.5e6, 700.0, 2.5e6, 2.5e6, 2.5e6, 2.5e6, 2.5e6, 0.5e6, 700.0];
+
+/// One number for each of [`TERMS`].
+pub(crate) type Terms = [f64; TERMS.len()];
 
 /// What a step computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,16 +69,29 @@ pub(crate) struct Load {
     pub(crate) rows: usize,
     /// The positions of all columns, added up.
     pub(crate) context: usize,
+    /// Positions up to the last column of each sequence, added up.
+    pub(crate) reach: usize,
 }
 
 impl Load {
     /// The same and `columns` of one sequence from position `start` on.
     pub(crate) fn with(self, start: usize, columns: usize, rows: usize) -> Self {
-        let context = columns * start + columns * columns.saturating_sub(1) / 2;
-        Self { columns: self.columns + columns, rows: self.rows + rows, context: self.context + context }
+        let more = self.extended(start, columns, rows);
+        Self { reach: more.reach + start, ..more }
     }
 
-    fn kind(&self) -> Kind {
+    /// The same and `columns` more, from position `start` on, of a sequence that is in it already.
+    pub(crate) fn extended(self, start: usize, columns: usize, rows: usize) -> Self {
+        let context = columns * start + columns * columns.saturating_sub(1) / 2;
+        Self {
+            columns: self.columns + columns,
+            rows: self.rows + rows,
+            context: self.context + context,
+            reach: self.reach + columns,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
         let octave = self.columns.max(1).ilog2();
         let columns = match u32::try_from(self.columns) {
             Ok(exact) if self.columns <= EXACT => exact,
@@ -60,7 +104,7 @@ impl Load {
 
 /// Steps that cost about the same: by columns (a class), by context (a class), and whether most columns ask for logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Kind {
+pub(crate) struct Kind {
     columns: u32,
     context: u32,
     rows: bool,
@@ -69,29 +113,77 @@ struct Kind {
 /// Averages over the steps of one kind.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Cell {
-    features: Line,
+    features: Terms,
     ns: f64,
     count: f64,
     /// Number of the last step.
     seen: u64,
 }
 
-/// The line and the cells it is drawn through.
+/// The terms and the cells they are fitted to.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CostModel {
-    line: Line,
+    /// Fitted without the terms beyond it: what it says of steps of kinds that were never seen is safe to plan by.
+    line: Terms,
+    /// Fitted with all terms: by these steps are shared.
+    terms: Terms,
     cells: BTreeMap<Kind, Cell>,
     steps: u64,
 }
 
 impl Default for CostModel {
     fn default() -> Self {
-        Self { line: PRIOR, cells: BTreeMap::new(), steps: 0 }
+        Self { line: line(&PRIOR), terms: line(&PRIOR), cells: BTreeMap::new(), steps: 0 }
+    }
+}
+
+/// What a column, a row and positions of one step take of its time, in ns: its terms, each shared evenly over all that it
+/// counts in the step. What requests take by these is the step's predicted time without its fixed part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Prices {
+    column: f64,
+    row: f64,
+    context: f64,
+    reach: f64,
+}
+
+impl Prices {
+    /// Least price of a column: a step is never shared by nothing.
+    const LEAST: f64 = 1e-3;
+
+    /// What `load`, a part of the step, takes of its time; `reach` positions it reads, which may be a part of a sequence's.
+    pub(crate) fn of(&self, load: &Load, reach: f64) -> f64 {
+        self.column * load.columns as f64
+            + self.row * load.rows as f64
+            + self.context * load.context as f64
+            + self.reach * reach
     }
 }
 
 impl CostModel {
-    /// Takes the measured time of a step.
+    /// Fits it to steps of which none is older than the others.
+    pub(crate) fn of_steps(steps: impl Iterator<Item = (Load, u64)>) -> Self {
+        let mut cost = Self::default();
+        for (load, ns) in steps {
+            cost.steps += 1;
+            let new = Cell { features: [0.0; TERMS.len()], ns: 0.0, count: 0.0, seen: cost.steps };
+            let cell = cost.cells.entry(load.kind()).or_insert(new);
+            cell.count += 1.0;
+            cell.ns += ((ns as f64).max(1.0) - cell.ns) / cell.count;
+            for (mean, value) in cell.features.iter_mut().zip(features(&load)) {
+                *mean += (value - *mean) / cell.count;
+            }
+        }
+        for cell in cost.cells.values_mut() {
+            cell.count = cell.count.min(SMOOTHING);
+        }
+        for _ in 0..FITS {
+            cost.fit();
+        }
+        cost
+    }
+
+    /// Takes the measured time of a step, in ns.
     pub(crate) fn observe(&mut self, load: &Load, ns: u64) {
         self.steps += 1;
         let seen = self.steps;
@@ -118,7 +210,7 @@ impl CostModel {
         self.steps > 0
     }
 
-    /// How long a step will take.
+    /// How long a step will take, to plan by.
     pub(crate) fn predict(&self, load: &Load) -> u64 {
         let recent = self.cells.get(&load.kind()).filter(|cell| self.steps - cell.seen < RECENT);
         // The fewer steps a cell has seen, the more of what it says may be an accident.
@@ -131,9 +223,58 @@ impl CostModel {
         ns
     }
 
-    /// What `load` adds to a step's time, in ns: the line without its fixed part. By it a step is shared over what it does.
-    pub(crate) fn weight(&self, load: &Load) -> f64 {
-        dot(&self.line, &features(load)) - self.line[0]
+    /// How long a step takes by the terms alone, in ns.
+    pub(crate) fn model_ns(&self, load: &Load) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive; saturates")]
+        let ns = dot(&self.terms, &features(load)) as u64;
+        ns
+    }
+
+    /// By what a step of `load` is shared over what it does.
+    pub(crate) fn prices(&self, load: &Load) -> Prices {
+        let features = features(load);
+        let each = |terms: &[usize], count: usize| {
+            let time: f64 = terms.iter().map(|term| self.terms[*term] * features[*term]).sum();
+            time / count.max(1) as f64
+        };
+        Prices {
+            column: each(&COLUMN_TERMS, load.columns).max(Prices::LEAST),
+            row: each(&ROW_TERMS, load.rows),
+            context: self.terms[3],
+            reach: self.terms[10],
+        }
+    }
+
+    /// The terms, in ns, in the order of [`TERMS`].
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// All that is known, to start from another time.
+    pub(crate) fn calibration(&self) -> Calibration {
+        let cell = |(kind, cell): (&Kind, &Cell)| CalibrationCell {
+            kind: [kind.columns, kind.context, kind.rows.into()],
+            features: cell.features.to_vec(),
+            ns: cell.ns,
+            count: cell.count,
+        };
+        Calibration { terms: self.terms.to_vec(), cells: self.cells.iter().map(cell).collect() }
+    }
+
+    /// Starts from what was known another time; `None`: it is not of this form.
+    pub(crate) fn calibrated(from: &Calibration) -> Option<Self> {
+        let terms = read(&from.terms)?;
+        let cell = |cell: &CalibrationCell| {
+            let [columns, context, rows] = cell.kind;
+            let known = |value: f64| value.is_finite() && value > 0.0;
+            let features = read(&cell.features).filter(|_| known(cell.ns) && known(cell.count))?;
+            let count = cell.count.min(SMOOTHING);
+            Some((Kind { columns, context, rows: rows != 0 }, Cell { features, ns: cell.ns, count, seen: 0 }))
+        };
+        let cells: BTreeMap<Kind, Cell> = from.cells.iter().map(cell).collect::<Option<_>>()?;
+        let steps = u64::from(!cells.is_empty());
+        let line = fitted::<LINE>(&cells, &line(&PRIOR));
+        Some(Self { line, terms, cells, steps })
     }
 
     /// How many prompt columns from position `start` on may come on top of `load`, up to `most`, for the step to end
@@ -155,35 +296,43 @@ impl CostModel {
         (low - low % STRIDE).max(STRIDE).min(most)
     }
 
-    /// Draws the line anew: the least relative error over all cells, no part below 0. In directions in which the cells
-    /// say nothing it keeps the proportions of the prior.
+    /// Fits the line and the terms anew.
     fn fit(&mut self) {
-        let count = self.cells.len() as f64;
-        let scale = self.cells.values().map(|cell| (cell.ns / dot(&PRIOR, &cell.features)).ln()).sum::<f64>() / count;
-        let unit = PRIOR.map(|part| part * scale.exp());
-        let (mut matrix, mut target) = ([[0.0; 4]; 4], [RIDGE; 4]);
-        for (i, row) in matrix.iter_mut().enumerate() {
-            row[i] = RIDGE;
-        }
-        for cell in self.cells.values() {
-            let x: Line = std::array::from_fn(|i| cell.features[i] * unit[i] / cell.ns);
-            for i in 0..4 {
-                target[i] += cell.count * x[i];
-                for j in 0..4 {
-                    matrix[i][j] += cell.count * x[i] * x[j];
-                }
-            }
-        }
-        // Coordinate descent from where the line was: a few sweeps follow what one more step changes.
-        let mut share: Line = std::array::from_fn(|i| self.line[i] / unit[i]);
-        for _ in 0..SWEEPS {
-            for i in 0..4 {
-                let rest = dot(&matrix[i], &share) - matrix[i][i] * share[i];
-                share[i] = ((target[i] - rest) / matrix[i][i]).max(0.0);
-            }
-        }
-        self.line = std::array::from_fn(|i| share[i] * unit[i]);
+        self.line = fitted::<LINE>(&self.cells, &self.line);
+        self.terms = fitted::<{ TERMS.len() }>(&self.cells, &self.terms);
     }
+}
+
+/// The first `N` terms that have the least relative error over all cells, none below 0. In directions in which the cells say
+/// nothing they keep the proportions of the prior. `from`: what they were.
+fn fitted<const N: usize>(cells: &BTreeMap<Kind, Cell>, from: &Terms) -> Terms {
+    let scale = cells.values().map(|cell| (cell.ns / dot(&line(&PRIOR), &cell.features)).ln()).sum::<f64>();
+    let scale = (scale / cells.len().max(1) as f64).exp();
+    let unit = PRIOR.map(|part| part * scale);
+    let mut target: [f64; N] = std::array::from_fn(|i| if i < LINE { RIDGE } else { 0.0 });
+    let mut matrix = [[0.0; N]; N];
+    for (i, row) in matrix.iter_mut().enumerate() {
+        row[i] = if i < LINE { RIDGE } else { BEYOND_RIDGE };
+    }
+    for cell in cells.values() {
+        let x: [f64; N] = std::array::from_fn(|i| cell.features[i] * unit[i] / cell.ns);
+        for i in 0..N {
+            target[i] += cell.count * x[i];
+            for j in 0..N {
+                matrix[i][j] += cell.count * x[i] * x[j];
+            }
+        }
+    }
+    // Coordinate descent from where they were: a few sweeps follow what one more step changes.
+    let mut share: [f64; N] = std::array::from_fn(|i| from[i] / unit[i]);
+    for _ in 0..SWEEPS {
+        for i in 0..N {
+            let all: f64 = matrix[i].iter().zip(&share).map(|(a, b)| a * b).sum();
+            let rest = all - matrix[i][i] * share[i];
+            share[i] = ((target[i] - rest) / matrix[i][i]).max(0.0);
+        }
+    }
+    std::array::from_fn(|i| share.get(i).map_or(0.0, |share| share * unit[i]))
 }
 
 /// What a step costs with 0 to `most` guesses, in ns. More columns never take less time: where a measurement says so, what
@@ -196,11 +345,38 @@ pub(crate) fn costs(cost: &CostModel, with: impl Fn(usize) -> Load, most: usize)
     costs
 }
 
-fn features(load: &Load) -> Line {
-    [1.0, load.columns as f64, load.rows as f64, load.context as f64]
+/// What the terms count in a step.
+fn features(load: &Load) -> Terms {
+    let [first, second, third] = BENDS;
+    let up_to = |bend: usize| load.columns.min(bend) as f64;
+    let beyond = |bend: usize| load.columns.saturating_sub(bend) as f64;
+    [
+        1.0,
+        load.columns as f64,
+        load.rows as f64,
+        load.context as f64,
+        up_to(first),
+        up_to(second),
+        up_to(third),
+        beyond(first),
+        beyond(second),
+        f64::from(u8::from(load.rows > 0)),
+        load.reach as f64,
+    ]
 }
 
-fn dot(a: &Line, b: &Line) -> f64 {
+/// The part of them that is a line.
+fn line(terms: &Terms) -> Terms {
+    std::array::from_fn(|term| if term < LINE { terms[term] } else { 0.0 })
+}
+
+/// One for each term, none below 0.
+fn read(values: &[f64]) -> Option<Terms> {
+    let terms: Terms = values.try_into().ok()?;
+    terms.iter().all(|value| value.is_finite() && *value >= 0.0).then_some(terms)
+}
+
+fn dot(a: &Terms, b: &Terms) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
@@ -262,7 +438,7 @@ mod tests {
     fn a_machine_far_from_the_prior_is_known_after_two_steps() {
         for factor in [0.000_1, 0.01, 40.0] {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive numbers")]
-            let real = |load: &Load| (dot(&PRIOR, &features(load)) * factor) as u64;
+            let real = |load: &Load| (dot(&line(&PRIOR), &features(load)) * factor) as u64;
             let mut cost = CostModel::default();
             for load in [Load::default().with(0, 100, 1), Load::default().with(100, 1, 1)] {
                 cost.observe(&load, real(&load));

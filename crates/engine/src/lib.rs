@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod calibration;
 mod config;
-
 mod cost;
 mod draft;
 mod duty;
@@ -26,6 +26,7 @@ mod step;
 mod turns;
 mod work;
 
+pub use calibration::{Calibration, CalibrationCell, Compared, StepLog, StepSample};
 pub use config::{EngineConfig, StartError, context_within};
 pub use duty::DutyLimit;
 pub use local::LocalEngine;

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use inference::{Counters, Engine, EngineLimits, Gauges, Request, RequestFailure, SubmitError, Work};
+use inference::{Counters, Engine, EngineLimits, Gauges, Request, RequestFailure, StepTerm, SubmitError, Work};
 
+use crate::calibration::named;
 use crate::config::{EngineConfig, StartError, check_draft, check_request};
 use crate::inbox::Inbox;
 use crate::output::panic_message;
@@ -112,6 +113,10 @@ impl Engine for LocalEngine {
 
     fn take_work(&self) -> Work {
         self.work.take(self.clock.now_ns())
+    }
+
+    fn step_terms(&self) -> Vec<StepTerm> {
+        named(&self.stats.terms())
     }
 
     fn close(&self) {

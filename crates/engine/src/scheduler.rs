@@ -250,7 +250,7 @@ impl Scheduler {
         let (gain, mut left) = (1.0 + GUESSES_GAIN / made.max(1.0), GUESSES_MOST);
         for (rank, sequence) in self.streams() {
             let (base, start) = (load, sequence.computed + 1);
-            let with = |count: usize| base.with(start, count, count);
+            let with = |count: usize| base.extended(start, count, count);
             let costs = costs(cost, with, sequence.guesses.len().min(left));
             let (mut best, mut chance, mut more) = (made / costs[0] * gain, 1.0, made);
             for (count, (guess, ns)) in (1..).zip(sequence.guesses.iter().zip(&costs[1..])) {

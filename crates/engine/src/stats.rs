@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use inference::{Counters, Gauges};
+use inference::{ClassTime, Counters, Gauges, StepClass};
+
+use crate::cost::{TERMS, Terms};
 
 /// The engine's thread writes, everyone reads.
 #[derive(Debug, Default)]
@@ -24,6 +26,17 @@ pub(crate) struct Stats {
     pub(crate) prefix_hits_tokens: AtomicU64,
     pub(crate) preemptions: AtomicU64,
     pub(crate) kv_block_ns: AtomicU64,
+    classes: [Class; StepClass::ALL.len()],
+    /// By which terms a step's time is predicted, as bits.
+    terms: [AtomicU64; TERMS.len()],
+}
+
+/// Steps of a class, their predicted and their measured time.
+#[derive(Debug, Default)]
+struct Class {
+    steps: AtomicU64,
+    predicted_ns: AtomicU64,
+    busy_ns: AtomicU64,
 }
 
 impl Stats {
@@ -56,7 +69,29 @@ impl Stats {
             preemptions: read(&self.preemptions),
             requests: read(&self.requests),
             kv_block_ns: read(&self.kv_block_ns),
+            classes: std::array::from_fn(|class| {
+                let Class { steps, predicted_ns, busy_ns } = &self.classes[class];
+                ClassTime { steps: read(steps), predicted_ns: read(predicted_ns), busy_ns: read(busy_ns) }
+            }),
         }
+    }
+
+    /// A step was predicted, and has run.
+    pub(crate) fn predicted(&self, class: StepClass, predicted_ns: u64, busy_ns: u64) {
+        let class = &self.classes[class as usize];
+        add(&class.steps, 1);
+        add(&class.predicted_ns, predicted_ns);
+        add(&class.busy_ns, busy_ns);
+    }
+
+    pub(crate) fn set_terms(&self, terms: &Terms) {
+        for (kept, ns) in self.terms.iter().zip(terms) {
+            kept.store(ns.to_bits(), Ordering::Release);
+        }
+    }
+
+    pub(crate) fn terms(&self) -> Terms {
+        std::array::from_fn(|term| f64::from_bits(self.terms[term].load(Ordering::Acquire)))
     }
 }
 

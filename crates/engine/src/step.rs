@@ -14,6 +14,7 @@ use rand::RngCore;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use crate::calibration::StepLog;
 use crate::config::EngineConfig;
 use crate::cost::{CostModel, Load};
 use crate::draft::DraftModel;
@@ -51,6 +52,7 @@ pub(crate) struct Core {
     ended: Vec<(Output, Option<RequestFailure>)>,
     sampler: Sampler,
     cost: CostModel,
+    step_log: Option<StepLog>,
     turns: Turns,
     duty: DutyLimit,
     speculation: bool,
@@ -104,6 +106,8 @@ impl Core {
             itl_goal_ns: u64::try_from(config.itl_goal.as_nanos()).unwrap_or(u64::MAX),
             scored_rows: SCORED_ROWS,
         };
+        let cost = config.calibration.as_ref().and_then(CostModel::calibrated).unwrap_or_default();
+        shared.stats.set_terms(cost.terms());
         Self {
             runner,
             draft: draft.map(|draft| DraftModel::new(draft, config.prefix_cache)),
@@ -112,7 +116,8 @@ impl Core {
             requests: BTreeMap::new(),
             ended: Vec::new(),
             sampler: Sampler::default(),
-            cost: CostModel::default(),
+            cost,
+            step_log: config.step_log.clone(),
             turns: Turns::default(),
             duty: config.duty.clone(),
             speculation: config.speculation && !shape.states,
@@ -184,14 +189,11 @@ impl Core {
         }
         let ran = self.run(&plan, &rows);
         let step_ns = self.clock.now_ns().saturating_sub(start);
-        let parts = self.measure(&rows, start, step_ns);
+        let (parts, class) = self.measure(&rows, start, step_ns);
         match ran {
             Ok(()) => {
-                let load = load(&rows);
                 self.emit(&rows);
-                if load.columns > 0 {
-                    self.cost.observe(&load, self.clock.now_ns().saturating_sub(start + drafted_ns));
-                }
+                self.learn(&rows, class, self.clock.now_ns().saturating_sub(start + drafted_ns));
             }
             Err(failure) => self.fail_batch(&plan, failure),
         }

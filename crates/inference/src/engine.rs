@@ -1,6 +1,6 @@
 //! The engine seen from outside.
 
-use crate::{Request, Work};
+use crate::{ClassTime, Request, StepClass, StepTerm, Work};
 
 /// Fixed facts of an engine, for checks before a request is submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct Counters {
     pub requests: u64,
     /// Sum over time of KV blocks referenced.
     pub kv_block_ns: u64,
+    /// Predicted and measured time of steps by class, in the order of [`StepClass::ALL`].
+    pub classes: [ClassTime; StepClass::ALL.len()],
 }
 
 /// Why a request was not accepted. Nothing was done for it and its sink got no event.
@@ -95,6 +97,11 @@ pub trait Engine: Send + Sync {
     /// What it did since this was last called; from the first call on it keeps account. Call it every few seconds then: what
     /// is kept grows with the requests worked on.
     fn take_work(&self) -> Work;
+
+    /// By which terms it predicts a step's time now; empty: it predicts none.
+    fn step_terms(&self) -> Vec<StepTerm> {
+        Vec::new()
+    }
 
     /// Refuses new requests from now on; those accepted go on to their end.
     fn close(&self);

@@ -21,7 +21,7 @@ pub use engine::{Counters, Engine, EngineLimits, Gauges, SubmitError};
 pub use event::{Event, EventSink, FinishReason, RequestFailure, TokenLogprob, TokenLogprobs};
 pub use request::{Adapter, CancelToken, Request, RequestId, SamplingParams};
 pub use usage::{GAP_BOUNDS_NS, Usage};
-pub use work::{MachineTime, Purpose, StepWork, Work};
+pub use work::{ClassTime, MachineTime, Purpose, StepClass, StepTerm, StepWork, Work};
 
 /// Index of a token in the model's vocabulary.
 pub type TokenId = u32;

@@ -69,3 +69,83 @@ pub struct Work {
     /// The shares of all steps after it, together.
     pub others: Vec<(RequestId, MachineTime)>,
 }
+
+/// What kind of work a step did; its time is predicted and measured by this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StepClass {
+    /// Prompt columns only.
+    Prefill,
+    /// Prompt columns that look back on 1024 positions or more on average.
+    PrefillLong,
+    /// One stream.
+    DecodeAlone,
+    /// 2 to 7 streams.
+    DecodeFew,
+    /// 8 streams or more.
+    DecodeMany,
+    /// Streams that look back on 1024 positions or more on average.
+    DecodeLong,
+    /// Streams with guessed tokens, and no prompt.
+    Guessed,
+    /// Prompt columns beside streams.
+    Mixed,
+}
+
+impl StepClass {
+    /// All of them, in the order in which they are declared.
+    pub const ALL: [Self; 8] = [
+        Self::Prefill,
+        Self::PrefillLong,
+        Self::DecodeAlone,
+        Self::DecodeFew,
+        Self::DecodeMany,
+        Self::DecodeLong,
+        Self::Guessed,
+        Self::Mixed,
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prefill => "prefill",
+            Self::PrefillLong => "prefill_long",
+            Self::DecodeAlone => "decode_alone",
+            Self::DecodeFew => "decode_few",
+            Self::DecodeMany => "decode_many",
+            Self::DecodeLong => "decode_long",
+            Self::Guessed => "guessed",
+            Self::Mixed => "mixed",
+        }
+    }
+}
+
+/// Steps of one class: how long they were predicted to take before they ran, and how long they took. What a draft model took
+/// is in neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassTime {
+    /// Steps that were predicted.
+    pub steps: u64,
+    /// Their predicted time, in ns.
+    pub predicted_ns: u64,
+    /// Their measured time, in ns.
+    pub busy_ns: u64,
+}
+
+impl ClassTime {
+    /// Adds a step.
+    pub fn add(&mut self, predicted_ns: u64, busy_ns: u64) {
+        self.steps = self.steps.saturating_add(1);
+        self.predicted_ns = self.predicted_ns.saturating_add(predicted_ns);
+        self.busy_ns = self.busy_ns.saturating_add(busy_ns);
+    }
+}
+
+/// A term of a step's predicted time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepTerm {
+    /// What it counts.
+    pub counts: &'static str,
+    /// The time of each, in ns.
+    pub ns: f64,
+}

@@ -96,6 +96,43 @@ pub struct LineGauges {
     pub preemptions: u64,
     /// Sum over time of KV blocks referenced.
     pub kv_block_ns: u64,
+    /// Predicted and measured time of steps, by class of work.
+    pub classes: Vec<ClassTime>,
+}
+
+/// Steps of one class: how long they were predicted to take, and how long they took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassTime {
+    /// The class's name.
+    pub class: &'static str,
+    /// Steps.
+    pub steps: u64,
+    /// Their predicted time.
+    pub predicted_ns: u64,
+    /// Their measured time.
+    pub busy_ns: u64,
+}
+
+/// A family of metrics that is kept elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Its name, with its unit; counters end in `_total`.
+    pub name: &'static str,
+    /// `counter` or `gauge`.
+    pub kind: &'static str,
+    /// What it says.
+    pub help: &'static str,
+    /// Its samples.
+    pub samples: Vec<Sample>,
+}
+
+/// A sample of a family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Labels, nothing that a client wrote.
+    pub labels: Vec<(&'static str, String)>,
+    /// Its value, in billionths; shown exactly.
+    pub billionths: i128,
 }
 
 /// Sums over the finished requests of one model.
@@ -173,6 +210,7 @@ impl Totals {
 #[derive(Debug, Default)]
 pub struct Meter {
     totals: Mutex<BTreeMap<String, Totals>>,
+    families: Mutex<Vec<Family>>,
 }
 
 impl Meter {
@@ -200,7 +238,13 @@ impl Meter {
     pub fn render(&self, lines: &[LineGauges]) -> String {
         // Copied out, so that requests don't wait for the writing.
         let totals = self.lock().clone();
-        render::render(totals, lines)
+        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        render::render(totals, lines, &families)
+    }
+
+    /// Families that are shown behind the meter's own from now on, in place of those before.
+    pub fn set_families(&self, families: Vec<Family>) {
+        *self.families.lock().unwrap_or_else(PoisonError::into_inner) = families;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Totals>> {

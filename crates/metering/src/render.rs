@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write as _};
 
 use crate::histogram::Histogram;
 use crate::meter::Totals;
-use crate::{FinishReason, LineGauges, Outcome, Rejection};
+use crate::{ClassTime, Family, FinishReason, LineGauges, Outcome, Rejection};
 
 /// Label that names the model in this project's own families.
 const MODEL: &str = "model";
@@ -18,6 +18,7 @@ enum Value {
     /// Nanoseconds, shown as seconds.
     Time(u128),
     Share(u64, u64),
+    Billionths(i128),
 }
 
 impl Display for Value {
@@ -25,6 +26,10 @@ impl Display for Value {
         match *self {
             Self::Count(count) => write!(f, "{count}"),
             Self::Time(ns) => Seconds(ns).fmt(f),
+            Self::Billionths(value) => {
+                f.write_str(if value < 0 { "-" } else { "" })?;
+                Seconds(value.unsigned_abs()).fmt(f)
+            }
             Self::Share(_, 0) => f.write_str("0"),
             Self::Share(part, whole) => write!(f, "{}", part as f64 / whole as f64),
         }
@@ -270,7 +275,7 @@ const HISTOGRAM_FAMILIES: [HistogramFamily; 6] = [
 ];
 
 /// All families. Models named by `lines` only get zeros.
-pub(crate) fn render(mut totals: BTreeMap<String, Totals>, lines: &[LineGauges]) -> String {
+pub(crate) fn render(mut totals: BTreeMap<String, Totals>, lines: &[LineGauges], families: &[Family]) -> String {
     for line in lines {
         if !totals.contains_key(&line.model) {
             totals.insert(line.model.clone(), Totals::default());
@@ -288,6 +293,7 @@ pub(crate) fn render(mut totals: BTreeMap<String, Totals>, lines: &[LineGauges])
             }
         }
     }
+    classes(&mut text, &lines);
     tokens(&mut text, &totals);
     outcomes(&mut text, &totals);
     for family in &HISTOGRAM_FAMILIES {
@@ -299,7 +305,37 @@ pub(crate) fn render(mut totals: BTreeMap<String, Totals>, lines: &[LineGauges])
             }
         }
     }
+    for family in families {
+        text.family(family.name, family.kind, family.help);
+        for sample in &family.samples {
+            let labels: Vec<(&str, &str)> = sample.labels.iter().map(|(label, text)| (*label, text.as_str())).collect();
+            text.sample(family.name, &labels, &Value::Billionths(sample.billionths));
+        }
+    }
     text.0
+}
+
+/// Predicted and measured time of steps, by class of work.
+fn classes(text: &mut Text, lines: &BTreeMap<&str, &LineGauges>) {
+    let mut family = |name: &str, help: &str, value: fn(&ClassTime) -> Value| {
+        text.family(name, "counter", help);
+        for (model, line) in lines {
+            for class in &line.classes {
+                text.sample(name, &[(MODEL, model), ("class", class.class)], &value(class));
+            }
+        }
+    };
+    family("tokenworks_class_steps_total", "Steps whose time was predicted, by class of work.", |class| {
+        Value::Count(class.steps)
+    });
+    family(
+        "tokenworks_class_predicted_seconds_total",
+        "Predicted time of these steps; by it steps are shared.",
+        |class| Value::Time(u128::from(class.predicted_ns)),
+    );
+    family("tokenworks_class_busy_seconds_total", "Measured time of these steps, without a draft model's.", |class| {
+        Value::Time(u128::from(class.busy_ns))
+    });
 }
 
 /// The token meters, disjoint, and vLLM's two sums over them.

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use metering::{FinishReason, LineGauges, Meter, Outcome, Rejection, UsageRecord};
+use metering::{ClassTime, FinishReason, LineGauges, Meter, Outcome, Rejection, UsageRecord};
 
 type Labels = BTreeMap<String, String>;
 
@@ -240,6 +240,7 @@ fn gauges_are_those_of_the_moment() {
         prefix_hits_tokens: 13,
         preemptions: 14,
         kv_block_ns: 15,
+        classes: vec![ClassTime { class: "mixed", steps: 5, predicted_ns: 2_000_000_000, busy_ns: 2_500_000_000 }],
     };
     let families = parse(&meter.render(std::slice::from_ref(&line)));
     let model = line.model.as_str();
@@ -261,8 +262,27 @@ fn gauges_are_those_of_the_moment() {
     ] {
         assert_eq!(value(&families, name, &[(label, model)]), expected, "{name}");
     }
+    for (name, expected) in [
+        ("tokenworks_class_steps_total", "5"),
+        ("tokenworks_class_predicted_seconds_total", "2"),
+        ("tokenworks_class_busy_seconds_total", "2.5"),
+    ] {
+        assert_eq!(value(&families, name, &[("model", model), ("class", "mixed")]), expected, "{name}");
+    }
     let later = meter.render(&[LineGauges { running: 0, ..line.clone() }]);
     assert_eq!(value(&parse(&later), "vllm:num_requests_running", &[("model_name", model)]), "0");
+}
+
+#[test]
+fn families_kept_elsewhere_are_shown_exactly() {
+    let meter = Meter::new();
+    let sample = |text: &str, billionths| metering::Sample { labels: vec![("label", text.to_owned())], billionths };
+    let samples = vec![sample("a \"b\"", 1_500_000_000), sample("c", -1), sample("d", 0)];
+    meter.set_families(vec![metering::Family { name: "other_total", kind: "counter", help: "Something.", samples }]);
+    let families = parse(&meter.render(&[]));
+    for (label, expected) in [("a \"b\"", "1.5"), ("c", "-0.000000001"), ("d", "0")] {
+        assert_eq!(value(&families, "other_total", &[("label", label)]), expected);
+    }
 }
 
 #[test]

@@ -202,13 +202,16 @@ pub(crate) fn unix_seconds() -> u64 {
 
 /// Administration.
 fn admin() -> Router<Arc<App>> {
-    use routes::admin::{alerts, audit, keys, ledger, models, money, records, report, statement, tfp_index};
+    use routes::admin::{
+        alerts, audit, calibration, keys, ledger, models, money, records, report, statement, tfp_index,
+    };
     Router::new()
         .route("/alerts", get(alerts::list))
         .route("/webhook/test", post(alerts::test))
         .route("/audit", get(audit::audit))
         .route("/report", get(report::report))
         .route("/statement", get(statement::statement))
+        .route("/calibration", get(calibration::calibration))
         .route("/tfp", get(routes::tfp::tfp))
         .route("/tfp-index", get(tfp_index::tfp_index))
         .route("/retention", get(routes::retention::retention))

@@ -1,14 +1,18 @@
 //! Request bodies: bounded in bytes, in time and in the number of JSON values, then an object.
 
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+use service::TrafficEnd;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -61,6 +65,37 @@ pub(crate) async fn read<'a>(request: Request, limits: &Limits, budget: &'a Sema
         bytes.extend_from_slice(&data);
     }
     Ok(Held { bytes, _share: share })
+}
+
+/// The same body, whose bytes are counted as the connection takes them.
+pub(crate) fn counted(body: Body, end: TrafficEnd) -> Body {
+    Body::new(Counted { body, end })
+}
+
+struct Counted {
+    body: Body,
+    end: TrafficEnd,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            self.end.sent(frame.data_ref().map_or(0, Bytes::len));
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// What the head says about the body.

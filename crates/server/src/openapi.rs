@@ -51,6 +51,7 @@ use crate::routes;
         routes::admin::alerts::list,
         routes::admin::alerts::test,
         routes::admin::audit::audit,
+        routes::admin::calibration::calibration,
         routes::admin::report::report,
         routes::admin::statement::statement,
         routes::admin::tfp_index::tfp_index,

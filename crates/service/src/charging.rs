@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use economics::Quantities;
+use economics::books::cost_detail::Traffic;
 use economics::books::costs::Finished;
 use economics::books::detail::Context;
 use economics::books::{Admission, AdmitError, Books, Service};
@@ -24,9 +25,9 @@ use metering::intervals::Holder;
 use metering::{Journal, Objectives, UsageRecord};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::LineError;
 use crate::account::{Made, Parcel};
 use crate::costing::{Costing, LineNumber};
+use crate::{LineError, TrafficCount};
 use open::Open;
 use settling::{Reader, Settling, end_of, quantities};
 use worker::{Job, Worker};
@@ -131,7 +132,12 @@ impl Charging {
     }
 
     /// Takes the hold of a request and opens its page. `streamed`: chunks leave before the end.
-    pub(crate) fn admit(&self, admission: Admission<'_>, streamed: bool) -> Result<Arc<Bill>, LineError> {
+    pub(crate) fn admit(
+        &self,
+        admission: Admission<'_>,
+        streamed: bool,
+        traffic: Option<TrafficCount>,
+    ) -> Result<Arc<Bill>, LineError> {
         let jobs = self.jobs.clone().ok_or(LineError::Closed)?;
         let ticket = self.books.admit(admission).map_err(|error| {
             if matches!(error, AdmitError::Unavailable(_)) {
@@ -145,6 +151,7 @@ impl Charging {
             id: admission.id,
             context: ticket.context().clone(),
             holder: OnceLock::new(),
+            traffic,
         });
         let bill = Bill {
             open: Arc::new(Open::new(ticket, streamed, admission.max_output)),
@@ -215,6 +222,7 @@ struct Costed {
     context: Context,
     /// By which its engine knows it.
     holder: OnceLock<Holder>,
+    traffic: Option<TrafficCount>,
 }
 
 impl Bill {
@@ -292,9 +300,10 @@ impl Bill {
     ) {
         self.handed.store(true, Ordering::Release);
         if let Some((costed, holder)) = self.costed.as_ref().and_then(|costed| Some((costed, *costed.holder.get()?))) {
-            let Costed { costing, id, context, .. } = costed;
-            let finished = Finished { holder, id: *id, context: context.clone(), quantities: quantities(&record) };
-            costing.finished(finished);
+            let Costed { costing, id, context, traffic, .. } = costed;
+            let (context, quantities) = (context.clone(), quantities(&record));
+            let finished = Finished { holder, id: *id, context, quantities, traffic: Traffic::default() };
+            costing.finished(finished, traffic.clone());
         }
         let due = self.open.due(quantities(&record), end_of(&record), failure.as_ref());
         let service = match self.objectives.met(&record) {

@@ -12,15 +12,21 @@ use economics::books::Books;
 use economics::books::costs::{Accountant, Finished, Interval};
 use inference::{Engine, Work};
 use ledger::{Batch, Refusal, Refused};
+use metering::Meter;
 use metering::energy::{Energy, PowerCap, Sampler};
 use metering::intervals::{Intervals, LineWork, PURPOSES, Step, Usage};
 
+use crate::TrafficCount;
 use crate::charging::now_ms;
+use crate::plant_meter::{PlantFacts, PlantMeter};
 
 /// Length of an interval in which there is work.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Intervals without work are posted together, up to this length: they all cost the same.
 const REST: Duration = Duration::from_secs(60);
+
+/// How long the cost of a request that has ended waits for its answer to leave: readers are cut off before.
+const LEAVING: Duration = Duration::from_secs(600);
 
 const _: () = assert!(PURPOSES == inference::Purpose::ALL.len());
 
@@ -34,6 +40,8 @@ pub struct CostingConfig {
     pub started: Instant,
     /// What holds power below a cap.
     pub cap: Option<Cap>,
+    /// Shows what the plant cost.
+    pub meter: Arc<Meter>,
 }
 
 /// A cap of the plant's power.
@@ -55,7 +63,23 @@ pub struct Costing {
 struct Shared {
     lines: Mutex<Lines>,
     /// Ended since the last interval.
-    finished: Mutex<Vec<Finished>>,
+    finished: Mutex<Vec<Leaving>>,
+}
+
+/// A request that has ended, and whose answer may still be on its way out.
+struct Leaving {
+    finished: Finished,
+    traffic: Option<TrafficCount>,
+    since: Instant,
+}
+
+impl Leaving {
+    /// What is known of it once its answer has left, or has had long enough for it.
+    fn gone(&mut self) -> bool {
+        let gone = self.traffic.as_ref().is_none_or(TrafficCount::has_ended) || self.since.elapsed() > LEAVING;
+        self.finished.traffic = self.traffic.as_ref().map(TrafficCount::so_far).unwrap_or_default();
+        gone
+    }
 }
 
 #[derive(Default)]
@@ -113,8 +137,8 @@ impl Costing {
     }
 
     /// A request has ended: its last work is with its engine.
-    pub(crate) fn finished(&self, finished: Finished) {
-        lock(&self.shared.finished).push(finished);
+    pub(crate) fn finished(&self, finished: Finished, traffic: Option<TrafficCount>) {
+        lock(&self.shared.finished).push(Leaving { finished, traffic, since: Instant::now() });
     }
 }
 
@@ -142,11 +166,21 @@ struct Keeper {
     rest: Option<Interval>,
     /// What the ledger has not taken yet, in order; no interval is closed before it has.
     unposted: Vec<Batch>,
+    /// What is posted, as metrics.
+    posted: PlantMeter,
+    meter: Arc<Meter>,
 }
 
 impl Keeper {
     fn new(books: Arc<Books>, shared: Arc<Shared>, config: CostingConfig) -> Self {
-        let CostingConfig { accountant, sampler, started, cap } = config;
+        let CostingConfig { accountant, sampler, started, cap, meter } = config;
+        let facts = PlantFacts {
+            currency: books.currency().code.clone(),
+            is_example: accountant.plant().sheet().is_example(),
+            cap_mw: cap.as_ref().map(|cap| cap.cap.cap_mw()),
+        };
+        let posted = PlantMeter::new(facts);
+        meter.set_families(posted.families());
         Self {
             books,
             shared,
@@ -158,6 +192,8 @@ impl Keeper {
             last_ms: now_ms(),
             rest: None,
             unposted: Vec::new(),
+            posted,
+            meter,
         }
     }
 
@@ -172,10 +208,11 @@ impl Keeper {
             return;
         }
         // In this order: all work of what has ended is with its engine.
-        let finished = std::mem::take(&mut *lock(&self.shared.finished));
+        let finished = self.finished(last);
         let usage = self.usage();
         let now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let energy = self.sampler.sample(now_ns, usage.busy_ns()).unwrap_or_else(|| nothing(&self.sampler));
+        self.posted.measured(&energy);
         if let Some(Cap { cap, tell }) = &mut self.cap {
             tell(cap.correct(&energy));
         }
@@ -187,6 +224,22 @@ impl Keeper {
         if !self.post() && last {
             tracing::error!("the ledger does not take the costs of the last interval: they are lost");
         }
+        self.meter.set_families(self.posted.families());
+    }
+
+    /// Requests that have ended and whose answers have left; at the last time all that have ended.
+    fn finished(&self, last: bool) -> Vec<Finished> {
+        let mut leaving = lock(&self.shared.finished);
+        let (mut gone, mut still) = (Vec::new(), Vec::new());
+        for mut one in leaving.drain(..) {
+            if one.gone() || last {
+                gone.push(one.finished);
+            } else {
+                still.push(one);
+            }
+        }
+        *leaving = still;
+        gone
     }
 
     /// What the lines did since the last time; of those that have gone it is the last.
@@ -248,7 +301,7 @@ impl Keeper {
                 }
                 // Waiting would not help, and no further interval could be closed.
                 Err(refused) => tracing::error!("the ledger refuses the costs of an interval: {refused}"),
-                Ok(_) => {}
+                Ok(_) => self.posted.posted(batch),
             }
             self.unposted.remove(0);
         }

@@ -16,22 +16,26 @@ mod error;
 mod line;
 mod local;
 mod pieces;
+mod plant_meter;
 mod pool;
 mod prompt;
 mod reply;
 mod stop;
+mod traffic;
 
 pub use charging::{Charging, Waits, entry_id};
 pub use costing::{Cap, Costing, CostingConfig};
 pub use economics::Charge;
 pub use error::{ErrorKind, LineError};
 pub use line::{
-    BoxFuture, Generation, Labels, Line, LineEvent, LineStatus, Message, ModelCard, Payer, Prompt, TokenText,
+    BoxFuture, Generation, Labels, Line, LineEvent, LineStatus, Message, ModelCard, Payer, Prompt, SHARING_RULE,
+    TokenText,
 };
 pub use local::{LocalLine, LocalLineConfig};
 pub use pool::{AdapterStatus, Behind, FixedPool, Lease, ModelPool, ModelState, ModelStatus, PoolError};
 pub use prompt::{MAX_STOP_BYTES, MAX_STOPS};
 pub use reply::{EventSource, Reply, Withdrawal};
+pub use traffic::{TrafficCount, TrafficEnd};
 
 #[cfg(test)]
 mod text_tests;

@@ -10,7 +10,7 @@ use economics::directory::Identity;
 use inference::{FinishReason, SamplingParams, TokenId};
 use metering::UsageRecord;
 
-use crate::{Charge, LineError, Reply};
+use crate::{Charge, LineError, Reply, TrafficCount};
 
 /// One message of a chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub struct Payer {
     pub metadata: Metadata,
     /// Whether parts of the answer leave before its end.
     pub streamed: bool,
+    /// Counts what goes over the network for it.
+    pub traffic: Option<TrafficCount>,
 }
 
 /// Who asked, for the usage record.
@@ -197,6 +199,11 @@ pub trait Line: Send + Sync {
     fn close(&self);
 }
 
+/// How a step's time is shared over the requests in it, for people.
+pub const SHARING_RULE: &str = "A step's time is shared over the requests in it by their columns, rows of logits, positions \
+     looked back on and positions read, each at its fitted time; the part of the step that depends on none of these follows the \
+     rest. The shares add up to the engine's busy time, to the nanosecond.";
+
 /// Whether a line works, and its gauges and counters.
 #[derive(Clone, Debug)]
 pub struct LineStatus {
@@ -208,6 +215,10 @@ pub struct LineStatus {
     pub counters: inference::Counters,
     /// Fixed facts.
     pub limits: inference::EngineLimits,
+    /// By which terms a step's time is predicted, and by which it is shared.
+    pub step_terms: Vec<inference::StepTerm>,
+    /// For people: what the engine started from.
+    pub calibration: String,
 }
 
 impl LineStatus {
@@ -235,6 +246,16 @@ impl LineStatus {
             prefix_hits_tokens: counters.prefix_hits_tokens,
             preemptions: counters.preemptions,
             kv_block_ns: counters.kv_block_ns,
+            classes: inference::StepClass::ALL
+                .iter()
+                .zip(counters.classes)
+                .map(|(class, time)| metering::ClassTime {
+                    class: class.as_str(),
+                    steps: time.steps,
+                    predicted_ns: time.predicted_ns,
+                    busy_ns: time.busy_ns,
+                })
+                .collect(),
         }
     }
 }

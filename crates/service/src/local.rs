@@ -48,6 +48,8 @@ pub struct LocalLineConfig {
     pub aliases: Vec<String>,
     /// Unix seconds when it was loaded.
     pub created: u64,
+    /// For people: what its engine predicted steps by at its start.
+    pub calibration: String,
 }
 
 /// A line over an engine in this process.
@@ -68,6 +70,8 @@ pub struct LocalLine {
     number: Option<Arc<LineNumber>>,
     /// What its requests change the model by.
     adapter: Option<Adapter>,
+    /// What its engine predicted steps by at its start.
+    calibration: String,
 }
 
 impl LocalLine {
@@ -105,6 +109,7 @@ impl LocalLine {
             charging: None,
             number: None,
             adapter: None,
+            calibration: config.calibration,
         }
     }
 
@@ -119,7 +124,7 @@ impl LocalLine {
     /// this one, and its end leaves this one as it is. It has a full name and no others.
     #[must_use]
     pub fn adapted(&self, config: LocalLineConfig, adapter: Adapter) -> Self {
-        let LocalLineConfig { id, aliases, created } = config;
+        let LocalLineConfig { id, aliases, created, calibration: _ } = config;
         let card = ModelCard { id, aliases, created, base: Some(self.card.id.clone()), ..self.card.clone() };
         Self {
             card,
@@ -136,6 +141,7 @@ impl LocalLine {
             charging: self.charging.clone(),
             number: self.number.clone(),
             adapter: Some(adapter),
+            calibration: self.calibration.clone(),
         }
     }
 
@@ -225,7 +231,7 @@ impl LocalLine {
                 metadata: &payer.metadata,
                 now_ms: now_ms(),
             };
-            charging.admit(admission, payer.streamed)
+            charging.admit(admission, payer.streamed, payer.traffic)
         };
         self.beside_the_runtime(work).await?.map(Some)
     }
@@ -425,6 +431,8 @@ impl Line for LocalLine {
             gauges: self.engine.gauges(),
             counters: self.engine.counters(),
             limits: self.engine.limits(),
+            step_terms: self.engine.step_terms(),
+            calibration: self.calibration.clone(),
         }
     }
 

@@ -44,7 +44,7 @@ pub fn load(full: &str, path: &Path, model: &Model) -> Result<Weights> {
 #[must_use]
 pub fn line(base: &LocalLine, full: String, weights: &Weights) -> LocalLine {
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    base.adapted(LocalLineConfig { id: full, aliases: Vec::new(), created }, weights.adapter.clone())
+    base.adapted(LocalLineConfig { id: full, created, ..LocalLineConfig::default() }, weights.adapter.clone())
 }
 
 /// The full name and the place of what a command calls so: a name of the model's configuration, or a path, whose last part

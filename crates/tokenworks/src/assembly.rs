@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use engine::{DutyLimit, EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, RunnerShape};
+use engine::{DutyLimit, EngineConfig, LocalEngine, ModelRunner, Runner, RunnerError, RunnerShape, StepLog};
 use formats::gguf::{Gguf, Origin};
 use kernels::ThreadPool;
 use metering::Meter;
@@ -12,6 +12,7 @@ use model::{Batch, BlockId, KvType, Model, ModelConfig, Reservation};
 use service::{Charging, LocalLine, LocalLineConfig};
 use tokenizer::{TemplateError, TemplateRenderer, Tokenizer};
 
+use crate::calibration::{self, Conditions, Start};
 use crate::catalogue::{Consent, ModelRef, Source};
 use crate::commands::Context;
 use crate::config::{ModelSettings, TemplateSource};
@@ -41,6 +42,12 @@ pub struct LoadedModel {
     pub template: Option<Arc<dyn TemplateRenderer>>,
     /// Its own settings.
     pub settings: ModelSettings,
+    /// What a calibration of it is good for.
+    pub conditions: Conditions,
+    /// What its engine starts from.
+    pub start: Start,
+    /// Where its engine writes its steps.
+    pub step_log: Option<StepLog>,
 }
 
 /// A running line and the facts that are shown of it.
@@ -192,6 +199,8 @@ pub fn load(
         Drafts::Loaded => draft_model::load(context, (model, &settings, &tokenizer), pool, consent)?,
         Drafts::LeftOut => None,
     };
+    let conditions = Conditions::of(context, &gguf, settings.kv_type(&context.settings.engine));
+    let start = calibration::start(context, &model.name, &conditions);
     Ok(LoadedModel {
         name: model.name.clone(),
         path: gguf.path().to_owned(),
@@ -200,6 +209,9 @@ pub fn load(
         tokenizer,
         template,
         settings,
+        conditions,
+        start,
+        step_log: None,
     })
 }
 
@@ -317,6 +329,8 @@ impl LoadedModel {
                 speculation: settings.speculation,
                 thread_name: format!("engine-{}", self.name),
                 duty: plant.map(|(_, duty)| duty.clone()).unwrap_or_default(),
+                calibration: self.start.calibration,
+                step_log: self.step_log,
                 ..EngineConfig::default()
             },
         )
@@ -336,7 +350,8 @@ impl LoadedModel {
             has_chat_template: self.template.is_some(),
         };
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let config = LocalLineConfig { id: self.name, aliases: self.settings.aliases, created };
+        let config =
+            LocalLineConfig { id: self.name, aliases: self.settings.aliases, created, calibration: self.start.note };
         let line = LocalLine::new(config, self.tokenizer, self.template, Arc::clone(&engine) as _, Arc::clone(meter));
         let line = match plant {
             Some((charging, _)) => line.charged(Arc::clone(charging)),

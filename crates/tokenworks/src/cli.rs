@@ -82,6 +82,14 @@ pub enum Command {
         Without --prompt, --depth and --sequences: --prompt 512 --depth 0,4096 --sequences 1,8,16, as far as the model's \
         context allows. With any of them, only what is named is measured.")]
     Bench(Bench),
+    /// Measure how long steps of each class of work take, by which they are shared over requests
+    #[command(after_help = "Example:\n  tokenworks calibrate smollm2-135m\n\n\
+        Runs planned work on this machine (prompts short and long, streams alone and together, with long context, beside \
+        prompts, with guessed tokens), fits the time of a step's terms to every second step, and compares what they predict \
+        of the others with what was measured. The sharing rule: a step's time is shared over the requests in it by their \
+        columns, rows of logits and positions looked back on, each at its fitted time; the part that depends on none of \
+        these follows the rest. `serve` starts from the result, and goes on fitting.")]
+    Calibrate(Calibrate),
     /// Write a model, from a GGUF file or a folder of safetensors, as a GGUF file with smaller weights
     #[command(after_help = "Examples:\n  tokenworks quantize model-F16.gguf --to q4_k\n  \
         tokenworks quantize ./SmolLM2-360M --to q8_0\n  \
@@ -370,6 +378,19 @@ pub struct Bench {
     /// How keys and values are kept: f16 or q8_0 [default: f16]
     #[arg(long, value_name = "TYPE")]
     pub kv_type: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `calibrate`
+#[derive(Args, Debug)]
+pub struct Calibrate {
+    /// Built-in name, hf:owner/repo/file.gguf, or path [default: the configured model]
+    pub model: Option<String>,
+    /// How often the work is done
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,

@@ -6,6 +6,7 @@
 pub mod adapter;
 pub mod assembly;
 pub mod books;
+pub mod calibration;
 pub mod catalogue;
 pub mod cli;
 pub mod commands;
@@ -91,6 +92,7 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
         Command::Run(args) => commands::run::run(&context, args),
         Command::Chat(args) => commands::chat::chat(&context, args),
         Command::Tokenize(args) => commands::tokenize::tokenize(&context, args),
+        Command::Calibrate(args) => commands::calibrate::calibrate(&context, args),
         Command::Bench(args) => commands::bench::bench(&context, args),
         Command::Quantize(args) => commands::quantize::run(&context, args),
         Command::Eval(cli::Eval::Divergence(args)) => commands::divergence::run(&context, args),

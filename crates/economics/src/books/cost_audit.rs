@@ -122,15 +122,14 @@ impl Audit {
         let (sum, report) = (cost.costs.sum(), &mut self.report);
         let (nano, attributed, uj) = (sum.attributed(), cost.costs.attributed(), sum.energy_uj.cast_signed());
         report.requests = report.requests.saturating_add(1);
-        report.plant = report.plant.saturating_add(cost.costs.per_token);
+        report.plant = report.plant.saturating_add(cost.costs.per_token).saturating_add(cost.costs.network);
         report.attributed = report.attributed.saturating_add(attributed);
         report.in_progress = report.in_progress.saturating_sub(nano);
         report.attributed_uj = report.attributed_uj.saturating_add(uj);
         report.in_progress_uj = report.in_progress_uj.saturating_sub(uj);
         let mut expected = vec![nano.0.saturating_neg(), uj.saturating_neg(), attributed.0, uj];
-        if cost.costs.per_token != Nano::ZERO {
-            expected.push(cost.costs.per_token.0.saturating_neg());
-        }
+        let own = [cost.costs.per_token, cost.costs.network].into_iter().filter(|nano| *nano != Nano::ZERO);
+        expected.extend(own.map(|nano| nano.0.saturating_neg()));
         if posts(entry, &expected) { Ok(()) } else { Err("the request's lines are not what was posted") }
     }
 

@@ -53,6 +53,29 @@ impl CostLine {
 /// What machine time was spent for; in the order of the engine's.
 pub const PURPOSE_WORDS: [&str; PURPOSES] = ["prefill", "decode", "rejected", "recomputed"];
 
+/// Bytes of HTTP bodies: of a request, and of its answer as it left. Heads, TLS and retransmissions are not in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// Of the request.
+    pub received: u64,
+    /// Of the answer.
+    pub sent: u64,
+}
+
+impl Traffic {
+    /// Both together.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.received.saturating_add(self.sent)
+    }
+
+    /// Adds `more` to it.
+    pub fn add(&mut self, more: Self) {
+        self.received = self.received.saturating_add(more.received);
+        self.sent = self.sent.saturating_add(more.sent);
+    }
+}
+
 /// What a request cost, or several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Costs {
@@ -60,6 +83,8 @@ pub struct Costs {
     pub lines: [CostLine; PURPOSES],
     /// Fixed cost that is spread over tokens.
     pub per_token: Nano,
+    /// Traffic at the sheet's `per_gb`: marginal cost of the source network.
+    pub network: Nano,
 }
 
 impl Costs {
@@ -75,7 +100,13 @@ impl Costs {
     /// All that is attributed.
     #[must_use]
     pub fn attributed(&self) -> Nano {
-        self.sum().attributed().saturating_add(self.per_token)
+        self.sum().attributed().saturating_add(self.per_token).saturating_add(self.network)
+    }
+
+    /// What the plant would not have spent without it: energy above idle power, and traffic.
+    #[must_use]
+    pub fn marginal(&self) -> Nano {
+        self.sum().marginal.saturating_add(self.network)
     }
 
     /// What was spent on guesses that were not made and on what was computed again: never paid by the customer.
@@ -91,8 +122,12 @@ impl Costs {
             line.add(more);
         }
         self.per_token = self.per_token.saturating_add(more.per_token);
+        self.network = self.network.saturating_add(more.network);
     }
 }
+
+/// Added to the form of a cost that says what traffic it is for.
+const TRAFFIC_FORMS: u8 = 16;
 
 /// Detail of what a request cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,6 +138,8 @@ pub struct RequestCost {
     pub request: [u8; 16],
     /// All its tokens.
     pub quantities: Quantities,
+    /// What went over the network for it.
+    pub traffic: Traffic,
     /// What it cost.
     pub costs: Costs,
 }
@@ -112,12 +149,18 @@ impl RequestCost {
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.byte(self.context.form(FORM));
+        // Without traffic it is as it was before traffic was known.
+        let plain = self.traffic == Traffic::default() && self.costs.network == Nano::ZERO;
+        let form = self.context.form(FORM);
+        pack.byte(if plain { form } else { form.saturating_add(TRAFFIC_FORMS) });
         self.context.pack(&mut pack);
         pack.0.extend_from_slice(&self.request);
         pack.quantities(&self.quantities).i64(self.costs.per_token.0);
         for line in &self.costs.lines {
             line.pack(&mut pack);
+        }
+        if !plain {
+            pack.u64(self.traffic.received).u64(self.traffic.sent).i64(self.costs.network.0);
         }
         pack.0
     }
@@ -125,18 +168,32 @@ impl RequestCost {
     /// From the detail of an entry; `None` when it is no cost of a request of a known form.
     #[must_use]
     pub fn read(entry: &Entry) -> Option<Self> {
-        let mut from = Unpack(&entry.detail);
-        if entry.kind != entry_kind::COSTED {
+        Self::read_detail(entry.kind, &entry.detail)
+    }
+
+    /// The same of an entry that is not posted yet.
+    #[must_use]
+    pub fn read_detail(kind: u16, detail: &[u8]) -> Option<Self> {
+        let mut from = Unpack(detail);
+        if kind != entry_kind::COSTED {
             return None;
         }
-        let form = from.byte().filter(|form| matches!(*form, FORM | METADATA_FORM))?;
+        let (form, plain) = match from.byte()? {
+            form @ (FORM | METADATA_FORM) => (form, true),
+            form => (form.checked_sub(TRAFFIC_FORMS).filter(|form| matches!(*form, FORM | METADATA_FORM))?, false),
+        };
         let context = Context::unpack(&mut from, form)?;
         let (request, quantities, per_token) = (from.id()?, from.quantities()?, Nano(from.i64()?));
         let mut lines = [CostLine::default(); PURPOSES];
         for line in &mut lines {
             *line = CostLine::unpack(&mut from)?;
         }
-        from.end(Self { context, request, quantities, costs: Costs { lines, per_token } })
+        let (mut traffic, mut network) = (Traffic::default(), Nano::ZERO);
+        if !plain {
+            traffic = Traffic { received: from.u64()?, sent: from.u64()? };
+            network = Nano(from.i64()?);
+        }
+        from.end(Self { context, request, quantities, traffic, costs: Costs { lines, per_token, network } })
     }
 }
 
@@ -202,8 +259,14 @@ impl PlantInterval {
     /// From the detail of an entry; `None` when it is no interval of a known form.
     #[must_use]
     pub fn read(entry: &Entry) -> Option<Self> {
-        let mut from = Unpack(&entry.detail);
-        if entry.kind != entry_kind::ACCRUED {
+        Self::read_detail(entry.kind, &entry.detail)
+    }
+
+    /// The same of an entry that is not posted yet.
+    #[must_use]
+    pub fn read_detail(kind: u16, detail: &[u8]) -> Option<Self> {
+        let mut from = Unpack(detail);
+        if kind != entry_kind::ACCRUED {
             return None;
         }
         let form = from.byte().filter(|form| matches!(*form, FORM | EXAMPLE_FORM))?;

@@ -8,7 +8,7 @@ use metering::energy::{Energy, EnergySource};
 use metering::intervals::{Holder, PURPOSES, Taker, Usage};
 
 use super::accounts::unit;
-use super::cost_detail::{CostLine, Costs, ESTIMATED, PlantInterval, RequestCost};
+use super::cost_detail::{CostLine, Costs, ESTIMATED, PlantInterval, RequestCost, Traffic};
 use super::detail::{Context, entry_kind};
 use super::{Books, BooksError, DURABLE_WAIT, id_of};
 use crate::plant::{self, Accrual, HolderShare, IdleShare, Plant, Rates, Sharing, Source, largest_remainder};
@@ -42,6 +42,8 @@ pub struct Finished {
     pub context: Context,
     /// All its tokens.
     pub quantities: Quantities,
+    /// What went over the network for it.
+    pub traffic: Traffic,
 }
 
 /// An interval to close.
@@ -208,10 +210,12 @@ impl Accountant {
 
     /// `None`: no engine worked for it.
     fn attribute(&mut self, finished: Finished, at_ms: i64) -> Option<Command> {
-        let Finished { holder, id, context, quantities } = finished;
+        let Finished { holder, id, context, quantities, traffic } = finished;
         let lines = self.in_progress.remove(&holder)?;
-        let per_token = self.rates(at_ms).fixed(quantities.total());
-        let cost = RequestCost { context, request: id.0, quantities, costs: Costs { lines, per_token } };
+        let rates = self.rates(at_ms);
+        let (per_token, network) = (rates.fixed(quantities.total()), rates.network(traffic.total()));
+        let costs = Costs { lines, per_token, network };
+        let cost = RequestCost { context, request: id.0, quantities, traffic, costs };
         let (legs, detail) = (self.accounts.costed(&cost), cost.pack());
         Some(Command::Post { id: cost_id(id), kind: entry_kind::COSTED, legs, detail })
     }
@@ -326,13 +330,14 @@ impl Accounts {
     }
 
     fn costed(&self, cost: &RequestCost) -> Vec<Leg> {
-        let Costs { per_token, .. } = cost.costs;
+        let Costs { per_token, network, .. } = cost.costs;
         let sum = cost.costs.sum().amounts();
         let mut legs = moved(self.in_progress, sum.map(i64::saturating_neg));
-        legs.extend(moved(self.attributed, [sum[0].saturating_add(per_token.0), sum[1]]));
-        if per_token != Nano::ZERO {
-            let fixed = Source::ALL.iter().zip(self.sources).find(|(source, _)| **source == Source::Fixed);
-            legs.extend(fixed.map(|(_, account)| Leg { account, amount: per_token.0.saturating_neg() }));
+        legs.extend(moved(self.attributed, [cost.costs.attributed().0, sum[1]]));
+        for (own, nano) in [(Source::Fixed, per_token), (Source::Network, network)] {
+            let account = Source::ALL.iter().zip(self.sources).find(|(source, _)| **source == own);
+            let account = account.filter(|_| nano != Nano::ZERO);
+            legs.extend(account.map(|(_, account)| Leg { account, amount: nano.0.saturating_neg() }));
         }
         legs
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::keys::{COST_DAYS, COSTS, Key, PLANT, Parts, SHEETS, collect};
 use super::row::{Row, ceil, days};
 use super::{DAY_MS, HOUR_MS};
-use crate::books::cost_detail::{CostLine, Costs, ESTIMATED, PlantInterval, RequestCost};
+use crate::books::cost_detail::{CostLine, Costs, ESTIMATED, PlantInterval, RequestCost, Traffic};
 use crate::books::detail::Context;
 use crate::plant::Source;
 use crate::{Meter, Nano, Quantities};
@@ -20,24 +20,28 @@ pub struct CostSums {
     pub requests: i64,
     /// All tokens.
     pub quantities: Quantities,
+    /// What went over the network for them.
+    pub traffic: Traffic,
     /// What they cost.
     #[serde(flatten)]
     pub costs: Costs,
 }
 
-const COLUMNS: usize = 26;
+const COLUMNS: usize = 29;
 
 impl CostSums {
     /// Of one request.
     pub(super) fn of(cost: &RequestCost) -> Self {
-        Self { requests: 1, quantities: cost.quantities, costs: cost.costs }
+        Self { requests: 1, quantities: cost.quantities, traffic: cost.traffic, costs: cost.costs }
     }
 
     pub(super) fn columns(&self) -> [i64; COLUMNS] {
         let mut columns = [0; COLUMNS];
         let tokens = Meter::ALL.map(|meter| whole(self.quantities.get(meter)));
         let lines = self.costs.lines.iter().flat_map(line_columns);
-        let all = [self.requests].into_iter().chain(tokens).chain(lines).chain([self.costs.per_token.0]);
+        let [received, sent] = [self.traffic.received, self.traffic.sent].map(whole);
+        let rest = [self.costs.per_token.0, received, sent, self.costs.network.0];
+        let all = [self.requests].into_iter().chain(tokens).chain(lines).chain(rest);
         for (column, value) in columns.iter_mut().zip(all) {
             *column = value;
         }
@@ -55,13 +59,16 @@ impl CostSums {
         for line in &mut lines {
             *line = columns.line();
         }
-        Self { requests, quantities, costs: Costs { lines, per_token: Nano(columns.next()) } }
+        let per_token = Nano(columns.next());
+        let traffic = Traffic { received: columns.natural(), sent: columns.natural() };
+        Self { requests, quantities, traffic, costs: Costs { lines, per_token, network: Nano(columns.next()) } }
     }
 
     /// Adds `other` to it.
     pub fn add(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
         self.quantities.add(&other.quantities);
+        self.traffic.add(other.traffic);
         self.costs.add(&other.costs);
     }
 }

@@ -5,7 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use ledger::{Ledger, StoreError};
 
 use super::usage::{MAX_REPORT_ROWS, UsageRow, report, usage};
-use super::{CostRow, CostSums, DAY_MS, Sums, cost_days, cost_hours};
+use super::{CostRow, CostSums, DAY_MS, Sums, cost_days, cost_hours, plant_hours};
+use crate::Nano;
+use crate::money::divide_half_even;
+use crate::plant::largest_remainder;
+
+/// How long after its end a day is closed.
+const CLOSING_MS: i64 = 120_000;
 
 /// What rows of costs and margins tell apart; what they do not is summed up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +51,8 @@ pub struct MarginRow {
     pub cost: CostSums,
     /// What was charged.
     pub sold: Sums,
+    /// Full cost: attributed, and its share of the idle cost of its days; `None` while one of them is open.
+    pub full: Option<Nano>,
 }
 
 /// Time and names by which rows are told apart.
@@ -76,7 +84,8 @@ impl CostGroups {
 
 /// Costs of the requests that ended in the days (UTC) that begin within `from_ms..to_ms`, summed up by what `by` tells apart,
 /// in the order of time, organisation, project, key, model, tag; `with_sales` also what was charged in these days. `None`:
-/// more than [`MAX_REPORT_ROWS`]. Only what is on the disk.
+/// more than [`MAX_REPORT_ROWS`]. Only what is on the disk. `now_ms` says which days are closed: their idle cost is in the rows'
+/// full cost, which so adds up to what these days cost, but for what was in progress at their borders.
 ///
 /// # Errors
 /// The store's.
@@ -85,28 +94,90 @@ pub fn grouped_costs(
     (from_ms, to_ms): (i64, i64),
     by: CostGroups,
     with_sales: bool,
+    now_ms: i64,
 ) -> Result<Option<Vec<MarginRow>>, StoreError> {
-    let mut groups = BTreeMap::<Place, (CostSums, Sums)>::new();
+    let mut groups = BTreeMap::<Place, Group>::new();
     let mut day = from_ms;
     while day < to_ms && groups.len() <= MAX_REPORT_ROWS {
         let next = day.saturating_add(DAY_MS).min(to_ms);
         let costs = if by.by_hours() { cost_hours(ledger, day, next)? } else { cost_days(ledger, day, next)? };
-        for CostRow { from_ms: row_ms, organisation, project, key, model, tag, sums } in costs {
+        let idle = idle_shares(ledger, day, &costs, now_ms)?;
+        for (row, idle) in costs.into_iter().zip(idle) {
+            let CostRow { from_ms: row_ms, organisation, project, key, model, tag, sums } = row;
             let place = by.place(from_ms, row_ms, [organisation, project, key, model, tag]);
-            groups.entry(place).or_default().0.add(&sums);
+            groups.entry(place).or_default().cost(&sums, idle);
         }
         let sales = if with_sales { sales(ledger, (day, next), by.by_hours())? } else { Vec::new() };
         for UsageRow { from_ms: row_ms, organisation, project, key, model, tag, sums } in sales {
             let place = by.place(from_ms, row_ms, [organisation, project, key, model, tag]);
-            groups.entry(place).or_default().1.add(&sums);
+            groups.entry(place).or_default().sold.add(&sums);
         }
         day = next;
     }
-    let row = |(place, (cost, sold)): (Place, _)| {
+    let row = |(place, Group { cost, sold, idle, open }): (Place, _)| {
         let (from_ms, [organisation, project, key, model, tag]) = place;
-        MarginRow { from_ms, organisation, project, key, model, tag, cost, sold }
+        let full = (!open).then(|| cost.costs.attributed().saturating_add(idle));
+        MarginRow { from_ms, organisation, project, key, model, tag, cost, sold, full }
     };
     Ok((groups.len() <= MAX_REPORT_ROWS).then(|| groups.into_iter().map(row).collect()))
+}
+
+/// What gathers in a row.
+#[derive(Default)]
+struct Group {
+    cost: CostSums,
+    sold: Sums,
+    idle: Nano,
+    /// Part of it is of a day whose idle cost is not known yet.
+    open: bool,
+}
+
+impl Group {
+    fn cost(&mut self, sums: &CostSums, idle: Option<Nano>) {
+        self.cost.add(sums);
+        self.open |= idle.is_none();
+        self.idle = self.idle.saturating_add(idle.unwrap_or_default());
+    }
+}
+
+/// Whether all that a day (UTC) cost is in the books: intervals are posted up to a minute after they began.
+fn is_closed(day_ms: i64, now_ms: i64) -> bool {
+    now_ms >= day_ms.saturating_add(DAY_MS).saturating_add(CLOSING_MS)
+}
+
+/// What nobody used in a day.
+fn idle_of(ledger: &Ledger, day_ms: i64) -> Result<Nano, StoreError> {
+    let hours = plant_hours(ledger, day_ms, day_ms.saturating_add(DAY_MS))?;
+    Ok(hours.values().fold(Nano::ZERO, |sum, hour| sum.saturating_add(hour.idle_cost())))
+}
+
+/// The idle cost of a day, shared over all rows of its requests by what is attributed to them, by largest remainder: together
+/// they bear all of it. `None` for all while the day is open.
+fn idle_shares(ledger: &Ledger, day_ms: i64, rows: &[CostRow], now_ms: i64) -> Result<Vec<Option<Nano>>, StoreError> {
+    if rows.is_empty() || !is_closed(day_ms, now_ms) {
+        return Ok(vec![None; rows.len()]);
+    }
+    let whole = |nano: Nano| u64::try_from(nano.0).unwrap_or(0);
+    let weights: Vec<u64> = rows.iter().map(|row| whole(row.sums.costs.attributed())).collect();
+    let parts = largest_remainder(whole(idle_of(ledger, day_ms)?), &weights);
+    Ok(parts.into_iter().map(|part| Some(Nano::saturating(part.into()))).collect())
+}
+
+/// Full cost of one request that ended at `at_ms`: what is attributed to it, and its share of the idle cost of that day (UTC)
+/// by it, rounded half-even to a nano-unit; `None` while the day is open. Rows of [`grouped_costs`] add up exactly.
+///
+/// # Errors
+/// The store's.
+pub fn full_cost(ledger: &Ledger, attributed: Nano, at_ms: i64, now_ms: i64) -> Result<Option<Nano>, StoreError> {
+    let day_ms = at_ms - at_ms.rem_euclid(DAY_MS);
+    if !is_closed(day_ms, now_ms) {
+        return Ok(None);
+    }
+    let rows = cost_days(ledger, day_ms, day_ms.saturating_add(DAY_MS))?;
+    let all = rows.iter().fold(0_i128, |sum, row| sum + i128::from(row.sums.costs.attributed().0));
+    let idle = i128::from(idle_of(ledger, day_ms)?.0) * i128::from(attributed.0);
+    let share = if all > 0 { Nano::saturating(divide_half_even(idle, all)) } else { Nano::ZERO };
+    Ok(Some(attributed.saturating_add(share)))
 }
 
 /// What was charged in one day, as a whole or hour by hour.

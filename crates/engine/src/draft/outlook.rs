@@ -33,7 +33,7 @@ impl Outlook {
     /// For the step of `streams`, at least one; `cost` is what the model's steps cost.
     pub(crate) fn new(cost: &CostModel, streams: &Load) -> Self {
         let position = streams.context / streams.columns.max(1);
-        let costs = costs(cost, |count| streams.with(position, count, count), MOST);
+        let costs = costs(cost, |count| streams.extended(position, count, count), MOST);
         let step_ns = costs[0];
         Self {
             step_ns,

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use inference::{MachineTime, StepWork};
+use inference::{MachineTime, StepClass, StepWork};
 
-use super::{Core, Rows, count};
-use crate::cost::{CostModel, Load};
+use super::{Core, Rows, count, load};
+use crate::calibration::{StepSample, class};
+use crate::cost::{Load, Prices};
 use crate::output::Output;
 use crate::sequence::Sequence;
 use crate::stats;
@@ -24,7 +25,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    fn add(&mut self, rows: &Rows, sequence: &Sequence, cost: &CostModel) {
+    fn add(&mut self, rows: &Rows, sequence: &Sequence, prices: &Prices) {
         let work = rows.work;
         let end = work.start + work.columns - work.guessed;
         let decode = usize::from(end > sequence.peak.max(sequence.prompt_len));
@@ -33,16 +34,18 @@ impl Part {
         self.prefill += first - work.start;
         self.decode += decode + work.guessed;
         self.guessed += work.guessed;
-        let load = |start, end, rows| Load::default().with(start, end - start, rows);
+        let part = |start, end, rows| Load::default().with(start, end - start, rows);
         let prompt_rows = rows.scored + if decode == 0 { rows.samples } else { 0 };
         let loads = [
-            load(again, first, prompt_rows),
-            load(work.start, again, 0),
-            load(first, end, decode),
-            load(end, end + work.guessed, work.guessed),
+            part(again, first, prompt_rows),
+            part(work.start, again, 0),
+            part(first, end, decode),
+            part(end, end + work.guessed, work.guessed),
         ];
+        // The sequence's keys and values are read once for all of its columns.
+        let each_reach = (end + work.guessed) as f64 / work.columns.max(1) as f64;
         for (weight, load) in self.weights.iter_mut().zip(&loads) {
-            *weight += cost.weight(load);
+            *weight += prices.of(load, each_reach * load.columns as f64);
         }
     }
 
@@ -56,13 +59,15 @@ impl Part {
 
 impl Core {
     /// Adds the step's columns to the requests and the plant's counters, and the time until its forward pass was done to
-    /// what requests waited for it. Gives what it did for each request.
-    pub(super) fn measure(&mut self, rows: &[Rows], start: u64, step_ns: u64) -> BTreeMap<u64, Part> {
+    /// what requests waited for it. Gives what it did for each request, and what kind of work it was.
+    pub(super) fn measure(&mut self, rows: &[Rows], start: u64, step_ns: u64) -> (BTreeMap<u64, Part>, StepClass) {
         let requests = &mut self.requests;
+        let load = load(rows);
+        let prices = self.cost.prices(&load);
         let mut parts: BTreeMap<u64, Part> = BTreeMap::new();
         for rows in rows {
             let Some(sequence) = self.scheduler.running().get(&rows.work.rank) else { continue };
-            parts.entry(rows.work.rank.arrival).or_default().add(rows, sequence, &self.cost);
+            parts.entry(rows.work.rank.arrival).or_default().add(rows, sequence, &prices);
         }
         let (mut prefill_columns, mut decode_columns, mut guessed_columns) = (0, 0, 0);
         for (arrival, part) in &mut parts {
@@ -95,7 +100,23 @@ impl Core {
             stats::add(&self.shared.stats.decode_columns, decode_columns);
             stats::add(&self.shared.stats.guessed_columns, guessed_columns);
         }
-        parts
+        (parts, class(&load, usize::try_from(prefill_columns).unwrap_or(usize::MAX), guessed_columns))
+    }
+
+    /// Compares the time of a step, what a draft model took left out, with what was predicted of it, and learns from it.
+    pub(super) fn learn(&mut self, rows: &[Rows], class: StepClass, ns: u64) {
+        let load = load(rows);
+        if load.columns == 0 {
+            return;
+        }
+        if self.cost.is_measured() {
+            self.shared.stats.predicted(class, self.cost.model_ns(&load), ns);
+        }
+        if let Some(log) = &self.step_log {
+            log.push(StepSample::new(class, &load, ns));
+        }
+        self.cost.observe(&load, ns);
+        self.shared.stats.set_terms(self.cost.terms());
     }
 
     /// Shares the whole time of a step over the requests it worked for, by what their columns add to a step as measured.

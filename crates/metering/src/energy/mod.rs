@@ -24,7 +24,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use cap::{MIN_PERMILLE, PowerCap};
-pub use power::{PowerError, PowerRange, milliwatts};
+pub use power::{PowerError, PowerRange};
 pub use powercap::POWERCAP_ROOT;
 pub use sampler::Sampler;
 

@@ -10,20 +10,6 @@ const PJ_PER_UJ: u128 = 1_000_000;
 #[error("{0}")]
 pub struct PowerError(pub(super) String);
 
-/// Watts of a setting called `field`, in whole milliwatts.
-///
-/// # Errors
-/// Negative, not a number, or more than ten megawatts.
-pub fn milliwatts(field: &str, watts: f64) -> Result<u64, PowerError> {
-    let max_watts = MAX_MW / 1000;
-    if !(0.0..=max_watts as f64).contains(&watts) {
-        return Err(PowerError(format!("{field}: {watts} is no power; give watts from 0 to {max_watts}, e.g. 55.5")));
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above: from 0 to MAX_MW")]
-    let mw = (watts * 1000.0).round() as u64;
-    Ok(mw)
-}
-
 /// What the plant draws when it does nothing, and when it computes all the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PowerRange {
@@ -111,12 +97,6 @@ mod tests {
 
     #[test]
     fn figures_that_cannot_be_are_refused_by_name() {
-        assert_eq!(milliwatts("idle_watts", 55.5), Ok(55_500));
-        assert_eq!(milliwatts("idle_watts", 0.0), Ok(0));
-        for bad in [-0.001, f64::NAN, f64::INFINITY, 1e10] {
-            let error = milliwatts("idle_watts", bad).unwrap_err().to_string();
-            assert!(error.starts_with("idle_watts: ") && error.contains("from 0 to 10000000"), "{error}");
-        }
         let error = |idle, full| PowerRange::new(idle, full).unwrap_err().to_string();
         assert_eq!(error(55_000, 40_500), "full_watts: 40.5 W is below idle_watts (55 W); one of them is wrong");
         assert!(error(0, 0).starts_with("full_watts: 0 W"));

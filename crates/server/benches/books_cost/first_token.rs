@@ -104,7 +104,7 @@ fn at_the_line(plant: &Plant, arm: Arm, number: u64) -> Duration {
         let started = Instant::now();
         let payer = books.map(|books| {
             let identity = Arc::new(books.identify(KEY, "", now_ms()).unwrap());
-            Payer { identity, tag: None, metadata: Metadata::default(), streamed: true }
+            Payer { identity, tag: None, metadata: Metadata::default(), streamed: true, traffic: None }
         });
         let mut reply = line.submit(generation(payer, number)).await.unwrap();
         let mut first = None;

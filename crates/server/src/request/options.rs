@@ -43,7 +43,8 @@ pub(super) fn options(
     };
     let (stream, include_usage) = streaming(fields)?;
     let (tag, metadata) = metadata(fields)?;
-    let payer = context.caller.identity.clone().map(|identity| Payer { identity, tag, metadata, streamed: stream });
+    let identity = context.caller.identity.clone();
+    let payer = identity.map(|identity| Payer { identity, tag, metadata, streamed: stream, traffic: None });
     let generation = Generation { payer, ..generation };
     let token_ids = fields.boolean("return_tokens_as_token_ids")?.unwrap_or(false);
     // Accepted; they do not change the answer.

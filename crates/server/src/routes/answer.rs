@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use inference::FinishReason;
 use protocol::{ChoiceNote, ErrorBody, Usage};
 use serde::Serialize;
-use service::{Generation, Lease, LineEvent, ModelCard, Reply, TokenText, Withdrawal};
+use service::{Generation, Lease, LineEvent, ModelCard, Reply, TokenText, TrafficCount, Withdrawal};
 use sha2::{Digest as _, Sha256};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::{Response as Described, ResponseBuilder};
@@ -117,6 +117,7 @@ pub(super) async fn answer<F: Form>(app: &App, request: Request) -> Result<Respo
     };
     let (ticket, caller, body) = read_bytes(app, request).await?;
     let fields = Fields::new(body::parse_object(&body.bytes)?);
+    let (traffic, end) = TrafficCount::new(body.bytes.len() as u64);
     let asked = key.map(|key| Asked::new(&key, F::ROUTE, &caller, Sha256::digest(&body.bytes).into()));
     drop(body);
     let claim = match asked.zip(app.answers.as_ref()) {
@@ -126,14 +127,19 @@ pub(super) async fn answer<F: Form>(app: &App, request: Request) -> Result<Respo
             Found::Kept(replay) => return Ok(replay.respond(ticket)),
         },
     };
-    let work = Work::<F>::plan(app, fields, &caller, ticket.clone()).await?;
-    match claim {
+    let mut work = Work::<F>::plan(app, fields, &caller, ticket.clone()).await?;
+    // That of all prompts of a request is its first one's.
+    if let Some(payer) = work.generations.first_mut().and_then(|generation| generation.payer.as_mut()) {
+        payer.traffic = Some(traffic);
+    }
+    let answer = match claim {
         None => work.run(None).await,
         Some(claim) => {
             let recording = Box::pin(work.record(claim));
             detached(ticket, recording).await
         }
-    }
+    };
+    answer.map(|answer| answer.map(|body| body::counted(body, end)))
 }
 
 /// Goes on when the client goes away; only the end of a drain stops it.

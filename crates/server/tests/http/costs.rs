@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use economics::books::cost_detail::Traffic;
 use economics::books::costs::{Accountant, Finished, Interval};
 use economics::books::detail::{Context, Settlement};
 use economics::plant::{Plant, PlantSheet};
@@ -37,7 +38,8 @@ fn post_costs(shop: &Shop, id: &str) {
         busy_ns: SECOND_NS / 2,
         source: EnergySource::Estimated,
     };
-    let finished = vec![Finished { holder, id, context, quantities: settled.quantities }];
+    let traffic = Traffic { received: 300, sent: 2_000_000 };
+    let finished = vec![Finished { holder, id, context, quantities: settled.quantities, traffic }];
     let usage = Usage { busy, ended: Vec::new() };
     for batch in accountant.close(Interval { from_ms: now_ms - 1_000, to_ms: now_ms, energy, usage, finished }) {
         shop.books.ledger().submit(&batch).unwrap();
@@ -87,7 +89,8 @@ async fn what_a_request_cost_is_told_line_by_line_once_it_is_known() {
     assert_eq!(lines[1]["machine_ns"], 2 * SECOND_NS / 5);
     let sum: i64 = lines.iter().map(|line| nano(&line["marginal"]) + nano(&line["standing"])).sum();
     assert!(sum > 0);
-    assert_eq!(nano(&cost["attributed"]), sum + nano(&cost["per_token"]));
+    assert_eq!(nano(&cost["attributed"]), sum + nano(&cost["per_token"]) + nano(&cost["network"]));
+    assert_eq!((&cost["bytes"]["sent"], nano(&cost["network"])), (&json!(2_000_000), 20_003));
     assert_eq!((nano(&cost["wasted"]), &cost["tokens"]["out_visible"]), (nano(&lines[2]["attributed"]), &json!(3)));
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn tiny_line(config: EngineConfig, template: bool) -> (LocalLine, Arc
     let meter = Arc::new(Meter::new());
     let template =
         template.then(|| Arc::new(ChatTemplate::compile(source.chat_template.as_deref().unwrap()).unwrap()) as _);
-    let card = LocalLineConfig { id: "tiny".into(), aliases: vec![], created: 1 };
+    let card = LocalLineConfig { id: "tiny".into(), created: 1, ..LocalLineConfig::default() };
     let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
     (LocalLine::new(card, tokenizer, template, engine, Arc::clone(&meter)), meter)
 }

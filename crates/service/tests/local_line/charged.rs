@@ -127,7 +127,8 @@ impl Charged {
 
     pub(crate) fn asked(&self, number: u32, max_tokens: u32, streamed: bool) -> Generation {
         let identity = Arc::new(self.charging.books().identify("tw_one", "", now_ms()).unwrap());
-        let payer = Some(Payer { identity, tag: Some("t".to_owned()), metadata: Metadata::default(), streamed });
+        let tag = Some("t".to_owned());
+        let payer = Some(Payer { identity, tag, metadata: Metadata::default(), streamed, traffic: None });
         Generation { id: format!("cmpl-{number:032x}"), payer, ..generation(max_tokens) }
     }
 

@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::Context;
 use super::pull::consent;
 use crate::assembly;
+use crate::calibration::processor;
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::output::{bytes, table};
@@ -221,14 +222,6 @@ fn shown(report: &Report) -> String {
         machine.integer_operations_per_second / 1e9,
         table(&rows)
     )
-}
-
-/// The processor's name, where the system tells.
-fn processor() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name =
-        info.lines().find(|l| l.starts_with("model name")).and_then(|l| l.split_once(':')).map(|(_, n)| n.trim());
-    name.map_or_else(|| format!("a processor of kind {}", std::env::consts::ARCH), str::to_owned)
 }
 
 #[cfg(test)]

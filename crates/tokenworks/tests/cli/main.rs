@@ -4,6 +4,7 @@
 mod adapters;
 mod alerts;
 mod books;
+mod calibrate;
 mod catalogue;
 mod configuration;
 mod draft_model;

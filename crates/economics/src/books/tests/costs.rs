@@ -6,11 +6,11 @@ use metering::intervals::{Ended, Holder, Taker, Usage};
 use proptest::prelude::*;
 
 use super::*;
-use crate::books::cost_detail::{CostLine, PlantInterval, RequestCost};
+use crate::books::cost_detail::{CostLine, Costs, PlantInterval, RequestCost, Traffic};
 use crate::books::costs::{Accountant, Finished, Interval, cost_id};
 use crate::books::detail::Context;
 use crate::plant::{Plant as PlantRates, PlantSheet};
-use crate::rollup;
+use crate::rollup::{self, CostGroups, full_cost, grouped_costs};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -46,7 +46,12 @@ fn finished(request: u64) -> Finished {
         ..Context::default()
     };
     let quantities = Quantities { in_uncached: 100, out_visible: 20, ..Quantities::default() };
-    Finished { holder: holder(request), id: request_id(request), context, quantities }
+    Finished { holder: holder(request), id: request_id(request), context, quantities, traffic: Traffic::default() }
+}
+
+/// With traffic that costs something.
+fn delivered(request: u64) -> Finished {
+    Finished { traffic: Traffic { received: 1_000 * request, sent: 90_000 }, ..finished(request) }
 }
 
 fn request_id(request: u64) -> EntryId {
@@ -156,6 +161,68 @@ fn what_a_crash_leaves_in_progress_is_idle() {
 }
 
 #[test]
+fn traffic_is_marginal_cost_of_its_request() {
+    let plant = plant(Bounds::default());
+    let books = &plant.books;
+    let mut accountant = accountant(books);
+    let usage = Usage { busy: vec![(Taker::Request(holder(1), 0), SECOND / 4)], ended: Vec::new() };
+    let traffic = Traffic { received: 50_000, sent: 950_000 };
+    post(books, &mut accountant, interval(0, usage, vec![Finished { traffic, ..finished(1) }]));
+    books.ledger().flush(DURABLE_WAIT).unwrap();
+    let entry = books.ledger().entry_by_id(cost_id(request_id(1))).unwrap().unwrap();
+    let cost = RequestCost::read(&entry).unwrap();
+    // A megabyte at 0.01 a gigabyte.
+    assert_eq!((cost.traffic, cost.costs.network), (traffic, Nano(10_000)));
+    assert_eq!(cost.costs.marginal(), Nano(10_208), "208 are its energy");
+    assert_eq!(RequestCost::read_detail(entry.kind, &cost.pack()), Some(cost.clone()));
+    let report = verify_costs(&plant.store()).unwrap();
+    assert_eq!((report.attributed, report.in_progress), (cost.costs.attributed(), Nano::ZERO));
+    assert_eq!(balances(books, AccountKind::Contra), -report.plant.0);
+    // As it was written before traffic was known: shorter, and still read.
+    let plain = RequestCost { traffic: Traffic::default(), costs: Costs { network: Nano::ZERO, ..cost.costs }, ..cost };
+    assert!(plain.pack().len() < entry.detail.len() && plain.pack()[0] == 1);
+    assert_eq!(RequestCost::read_detail(entry.kind, &plain.pack()), Some(plain));
+}
+
+#[test]
+fn full_cost_of_a_closed_day_is_all_that_the_day_cost() {
+    const DAY: i64 = 86_400_000;
+    let plant = plant(Bounds::default());
+    let books = &plant.books;
+    let mut accountant = accountant(books);
+    for request in 1..8 {
+        let busy = vec![(Taker::Request(holder(request), 1), SECOND / 10 * request)];
+        let usage = Usage { busy, ended: Vec::new() };
+        post(books, &mut accountant, interval(request.cast_signed(), usage, vec![delivered(request)]));
+    }
+    for second in 8..4_000 {
+        post(books, &mut accountant, interval(second, Usage::default(), Vec::new()));
+    }
+    books.ledger().flush(DURABLE_WAIT).unwrap();
+    let ledger = books.ledger();
+    let today = NOW - NOW.rem_euclid(DAY);
+    let report = verify_costs(&plant.store()).unwrap();
+    for by in [
+        CostGroups::default(),
+        CostGroups { organisation: true, ..CostGroups::default() },
+        CostGroups { hour: true, key: true, ..CostGroups::default() },
+    ] {
+        let rows = |now_ms| grouped_costs(ledger, (today, today + DAY), by, false, now_ms).unwrap().unwrap();
+        assert!(rows(today + DAY + 119_999).iter().all(|row| row.full.is_none()), "the day is open");
+        let full = rows(today + DAY + 120_000).iter().map(|row| row.full.unwrap().0).sum::<i64>();
+        assert_eq!(full, report.plant.0, "{by:?}");
+    }
+    let mut sum = 0;
+    for request in 1..8 {
+        let entry = ledger.entry_by_id(cost_id(request_id(request))).unwrap().unwrap();
+        let attributed = RequestCost::read(&entry).unwrap().costs.attributed();
+        assert_eq!(full_cost(ledger, attributed, entry.at_ms, NOW).unwrap(), None);
+        sum += full_cost(ledger, attributed, entry.at_ms, today + 2 * DAY).unwrap().unwrap().0;
+    }
+    assert!(sum.abs_diff(report.plant.0) <= 4, "each is rounded to a nano-unit: {sum} of {}", report.plant.0);
+}
+
+#[test]
 fn a_sheet_is_a_version_when_it_changes() {
     let plant = plant(Bounds::default());
     let mut sheet = PlantSheet::example(&Currency::of("USD").unwrap());
@@ -214,7 +281,7 @@ proptest! {
             if under_way {
                 usage.busy.push((Taker::UnderWay(0), u64::from(open) * 1_000_000));
             }
-            let done = if ends { (next..next + 3).map(finished).collect() } else { Vec::new() };
+            let done = if ends { (next..next + 3).map(delivered).collect() } else { Vec::new() };
             next += if ends { 3 } else { 0 };
             post(books, &mut accountant, interval(second, usage, done));
         }
@@ -226,8 +293,10 @@ proptest! {
         prop_assert_eq!(balances(books, AccountKind::Idle), report.idle.0);
         prop_assert_eq!(balances(books, AccountKind::Cost), report.attributed.0 + report.in_progress.0);
         let hours = rollup::plant_hours(books.ledger(), 0, NOW * 2).unwrap();
-        prop_assert_eq!(hours.values().map(|sums| sums.total().0).sum::<i64>(), report.plant.0);
         let days = rollup::cost_days(books.ledger(), 0, NOW * 2).unwrap();
+        let network: i64 = days.iter().map(|row| row.sums.costs.network.0).sum();
+        prop_assert_eq!(hours.values().map(|sums| sums.total().0).sum::<i64>() + network, report.plant.0);
+        prop_assert!(days.is_empty() || network > 0);
         prop_assert_eq!(days.iter().map(|row| row.sums.costs.attributed().0).sum::<i64>(), report.attributed.0);
         let hourly = rollup::cost_hours(books.ledger(), 0, NOW * 2).unwrap();
         prop_assert_eq!(hourly.iter().map(|row| row.sums.costs.sum().energy_uj.cast_signed()).sum::<i64>(), report.attributed_uj);

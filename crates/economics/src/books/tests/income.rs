@@ -4,6 +4,7 @@ use metering::energy::{Energy, EnergySource};
 use metering::intervals::{Holder, Taker, Usage};
 
 use super::*;
+use crate::books::cost_detail::Traffic;
 use crate::books::costs::{Accountant, Finished, Interval};
 use crate::books::detail::Context;
 use crate::income::income;
@@ -60,7 +61,7 @@ fn finished(holder: Holder, id: EntryId, organisation: &str, quantities: Quantit
         tag: "test".into(),
         ..Context::default()
     };
-    Finished { holder, id, context, quantities }
+    Finished { holder, id, context, quantities, traffic: Traffic::default() }
 }
 
 /// A request that is charged and costs half a second (a tenth of it for a rejected guess) in the first hour, one of another
@@ -134,7 +135,7 @@ fn costs_and_margins_are_told_apart_as_asked() {
     let plant = furnished();
     let ledger = plant.books.ledger();
     let span = (TODAY, TODAY + DAY);
-    let all = grouped_costs(ledger, span, CostGroups::default(), true).unwrap().unwrap();
+    let all = grouped_costs(ledger, span, CostGroups::default(), true, NOW).unwrap().unwrap();
     let [row] = all.as_slice() else { panic!("{all:?}") };
     assert_eq!((row.from_ms, row.organisation.as_str(), row.cost.requests, row.sold.requests), (TODAY, "", 1, 1));
     assert_eq!((row.cost.costs.attributed(), row.cost.costs.wasted()), (Nano(20_501_000), Nano(100_200)));
@@ -143,7 +144,7 @@ fn costs_and_margins_are_told_apart_as_asked() {
         CostGroups { day: true, project: true, key: true, ..CostGroups::default() },
         CostGroups { model: true, tag: true, ..CostGroups::default() },
     ] {
-        let rows = grouped_costs(ledger, span, by, true).unwrap().unwrap();
+        let rows = grouped_costs(ledger, span, by, true, NOW).unwrap().unwrap();
         let [found] = rows.as_slice() else { panic!("{by:?}: {rows:?}") };
         assert_eq!((found.cost, found.sold), (row.cost, row.sold), "{by:?}");
         assert_eq!(found.from_ms, if by.hour { NOW } else { TODAY });
@@ -159,6 +160,6 @@ fn costs_and_margins_are_told_apart_as_asked() {
             ],
         );
     }
-    let unsold = grouped_costs(ledger, span, CostGroups::default(), false).unwrap().unwrap();
+    let unsold = grouped_costs(ledger, span, CostGroups::default(), false, NOW).unwrap().unwrap();
     assert_eq!((unsold[0].cost, unsold[0].sold.requests), (row.cost, 0));
 }

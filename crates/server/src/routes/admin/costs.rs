@@ -10,14 +10,14 @@ use axum::http::Uri;
 use economics::Nano;
 use economics::books::cost_detail::{CostLine, PURPOSE_WORDS, RequestCost};
 use economics::books::costs::cost_id;
-use economics::rollup::{CostGroups, CostSums, MAX_REPORT_ROWS, MarginRow, grouped_costs, sheets};
+use economics::rollup::{CostGroups, CostSums, MAX_REPORT_ROWS, MarginRow, full_cost, grouped_costs, sheets};
 use economics::window::to_rfc3339;
 use serde_json::{Map, Value, json};
 use service::entry_id;
 
 use super::report::{Days, date, span};
 use super::{Admin, Answer, shown, unreadable};
-use crate::app::App;
+use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
@@ -40,7 +40,7 @@ const GROUPS: [&str; 7] = ["organisation", "project", "key", "model", "tag", "ho
         ("group_by" = Option<String>, Query, description = "Some of `organisation`, `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given")
     ),
     responses(
-        (status = 200, body = Object, description = "`data`: rows of requests that ended in these days. `sheet.example`: they rest on the example sheet and are nobody's costs"),
+        (status = 200, body = Object, description = "`data`: rows of requests that ended in these days; `full`: attributed, and the share of the days' idle cost, null while one of the days (UTC) is open. `sheet.example`: they rest on the example sheet and are nobody's costs"),
         (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong, or there would be more than 100,000 rows"),
         (status = 403, body = protocol::ErrorBody, description = "The key has not the scope `plant`")
     )
@@ -80,7 +80,8 @@ async fn rows(app: &App, caller: &Caller, uri: &Uri, margins: bool) -> Answer {
     let currency = admin.books.currency().code.clone();
     let span_ms = (from_s.saturating_mul(1000), to_s.saturating_mul(1000));
     let read = move |admin: &Admin| {
-        let rows = grouped_costs(admin.books.ledger(), span_ms, by, margins).map_err(|error| unreadable(&error))?;
+        let rows = grouped_costs(admin.books.ledger(), span_ms, by, margins, unix_ms());
+        let rows = rows.map_err(|error| unreadable(&error))?;
         Ok((rows, sheets(admin.books.ledger(), span_ms.0, span_ms.1).map_err(|error| unreadable(&error))?))
     };
     let (rows, sheets) = admin.run(read).await?;
@@ -115,6 +116,7 @@ fn row_json(row: &MarginRow, by: CostGroups, margins: bool) -> Result<Value, Api
         fields.insert(name.into(), text.clone().into());
     }
     fields.extend(sums_json(&row.cost)?);
+    fields.insert("full".into(), shown(row.full)?);
     if margins {
         let billed = row.sold.total();
         fields.insert("billed".into(), shown(billed)?);
@@ -126,17 +128,19 @@ fn row_json(row: &MarginRow, by: CostGroups, margins: bool) -> Result<Value, Api
 fn sums_json(sums: &CostSums) -> Result<Map<String, Value>, ApiError> {
     let machine =
         PURPOSE_WORDS.iter().zip(&sums.costs.lines).map(|(word, line)| ((*word).to_owned(), line.machine_ns.into()));
-    let CostLine { energy_uj, co2_ug, marginal, standing, machine_ns: _ } = sums.costs.sum();
+    let CostLine { energy_uj, co2_ug, standing, .. } = sums.costs.sum();
     let mut fields = Map::new();
     fields.insert("requests".into(), sums.requests.into());
     fields.insert("tokens".into(), shown(sums.quantities)?);
     fields.insert("machine_ns".into(), Value::Object(machine.collect()));
     fields.insert("energy_uj".into(), energy_uj.into());
     fields.insert("co2_ug".into(), co2_ug.into());
-    let amounts: [(&str, Nano); 5] = [
-        ("marginal", marginal),
+    fields.insert("bytes".into(), shown(sums.traffic)?);
+    let amounts: [(&str, Nano); 6] = [
+        ("marginal", sums.costs.marginal()),
         ("standing", standing),
         ("per_token", sums.costs.per_token),
+        ("network", sums.costs.network),
         ("attributed", sums.costs.attributed()),
         ("wasted", sums.costs.wasted()),
     ];
@@ -155,7 +159,7 @@ fn sums_json(sums: &CostSums) -> Result<Map<String, Value>, ApiError> {
     tag = "administration",
     params(("id" = String, Path, description = "The id of the answer, e.g. `chatcmpl-…`")),
     responses(
-        (status = 200, body = Object, description = "`lines` by purpose; `attributed`: their sum and `per_token`; `wasted`: the part of it that served no one"),
+        (status = 200, body = Object, description = "`lines` by purpose; `attributed`: their sum, `per_token` and `network` (the cost of `bytes`); `wasted`: the part of it that served no one; `full`: attributed, and its share of its day's idle cost, null while the day (UTC) is open"),
         (status = 403, body = protocol::ErrorBody, description = "The key has not the scope `plant`"),
         (status = 404, body = protocol::ErrorBody, description = "No such request, or its cost is not known yet")
     )
@@ -173,13 +177,15 @@ pub(crate) async fn cost(
         let costed = found(cost_id(entry))?;
         let cost = costed.as_ref().and_then(|entry| Some((entry.at_ms, RequestCost::read(entry)?)));
         let Some((at_ms, cost)) = cost else { return Ok((None, found(entry)?.is_some())) };
+        let full = full_cost(admin.books.ledger(), cost.costs.attributed(), at_ms, unix_ms());
+        let full = full.map_err(|error| unreadable(&error))?;
         // The days on which it may have run: intervals before its end, for an hour at most.
         let day = |ms: i64| ms - ms.rem_euclid(DAY_MS);
         let sheets = sheets(admin.books.ledger(), day(at_ms - LONGEST_MS), at_ms.saturating_add(1));
-        Ok((Some((cost, sheets.map_err(|error| unreadable(&error))?)), true))
+        Ok((Some((cost, full, sheets.map_err(|error| unreadable(&error))?)), true))
     };
     let (cost, charged) = admin.run(read).await?;
-    let Some((cost, sheets)) = cost else {
+    let Some((cost, full, sheets)) = cost else {
         let message = if charged {
             format!(
                 "the cost of `{id}` is not known yet: it is a second or two after its end; earlier requests, of \
@@ -201,6 +207,8 @@ pub(crate) async fn cost(
         "object": "cost", "id": id, "currency": currency, "organisation": context.organisation,
         "project": context.project, "key": context.key, "model": context.model, "tag": context.tag,
         "sheet": shown(&sheets)?, "tokens": shown(cost.quantities)?, "lines": lines.collect::<Result<Vec<Value>, ApiError>>()?,
+        "bytes": shown(cost.traffic)?, "network": shown(cost.costs.network)?,
         "per_token": shown(cost.costs.per_token)?, "attributed": shown(cost.costs.attributed())?, "wasted": shown(cost.costs.wasted())?,
+        "full": shown(full)?,
     })))
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod alerts;
 pub(crate) mod audit;
+pub(crate) mod calibration;
 mod condition;
 pub(crate) mod costs;
 pub(crate) mod keys;
