@@ -3,6 +3,7 @@
 
 mod acts;
 mod costs;
+mod experiments;
 mod keys;
 mod margins;
 mod statement;
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 use crate::books::ALERT_KIND;
 use crate::books::cost_detail::{PlantInterval, RequestCost};
-use crate::books::detail::{Context, CreditNote, Settlement};
+use crate::books::detail::{Assigned, Context, CreditNote, Settlement};
 use crate::books::outcome_detail::{Aside, Valued};
 use crate::{Meter, Nano, Quantities};
 
@@ -24,6 +25,7 @@ use keys::{CREDITS, DAYS, INVOICE, Key, USAGE};
 
 pub(crate) use acts::{ActSubject, acts_of, last_alerts};
 pub use costs::{CostRow, CostSums, PlantSums, cost_days, cost_hours, plant_hours};
+pub use experiments::{UnitRow, UnitSums, experiment_units};
 pub use margins::{CostGroups, MarginRow, grouped_costs};
 pub use statement::{Credit, InvoiceLine, InvoiceModel, Statement, credits, statement, windows};
 pub use tfp::{MAX_TFP_ROWS, TfpBy, TfpRow, tfp};
@@ -117,7 +119,7 @@ fn column(tally: &Tally, index: usize) -> i64 {
 
 impl Summary for Rollup {
     fn version(&self) -> u32 {
-        7
+        8
     }
 
     fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
@@ -153,6 +155,8 @@ impl Summary for Rollup {
             value::tally_outcome(&valued, entry.seq, add);
         } else if let Some(aside) = Aside::read(entry) {
             value::tally_aside(&aside, entry.seq, add);
+        } else if let Some(assigned) = Assigned::read(entry) {
+            experiments::tally_assigned(&assigned, add);
         }
         if let Some(own) = act_subject(entry) {
             add(&ActSubject::All.key(entry.seq), &[1]);

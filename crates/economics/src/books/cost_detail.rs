@@ -4,7 +4,7 @@ use ledger::Entry;
 use metering::intervals::PURPOSES;
 use serde::Serialize;
 
-use super::detail::{Context, FORM, WORK_FORM, entry_kind};
+use super::detail::{Context, FORM, entry_kind, is_plain_or_told};
 use crate::pack::{Pack, Unpack};
 use crate::plant::Source;
 use crate::{Nano, Quantities};
@@ -129,7 +129,7 @@ impl RequestCost {
         if entry.kind != entry_kind::COSTED {
             return None;
         }
-        let form = from.byte().filter(|form| matches!(*form, FORM | WORK_FORM))?;
+        let form = from.byte().filter(is_plain_or_told)?;
         let context = Context::unpack(&mut from, form)?;
         let (request, quantities, per_token) = (from.id()?, from.quantities()?, Nano(from.i64()?));
         let mut lines = [CostLine::default(); PURPOSES];

@@ -2,10 +2,13 @@
 
 use ledger::{Entry, EntryId};
 
-use super::detail::{Context, FORM, entry_kind};
+use super::detail::{Context, FORM, Member, entry_kind};
 use crate::Nano;
 use crate::outcome::{Attribution, Outcome, Remarks, Rule, TimeSaved, Valuation};
 use crate::pack::{Pack, Unpack};
+
+/// Outcomes that count for units of experiments.
+const MEMBERS_FORM: u8 = 2;
 
 /// Whose outcome it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,6 +96,17 @@ pub struct Part {
     pub covers: bool,
     /// Whether by this outcome the request's output is accepted, or by undoing it no more.
     pub adopts: bool,
+    /// The unit of an experiment that this counts for.
+    pub member: Option<Member>,
+}
+
+/// An outcome of a unit of an experiment, whether it has requests or not. It is no value of the plant's tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitPart {
+    /// The unit.
+    pub member: Member,
+    /// All of the outcome's value.
+    pub value: Nano,
 }
 
 /// An outcome as it is counted.
@@ -106,16 +120,23 @@ pub struct Counted {
     pub unit: bool,
     /// By request.
     pub parts: Vec<Part>,
+    /// Of a unit, in place of requests.
+    pub unit_part: Option<UnitPart>,
 }
 
 impl Counted {
-    /// All of its value.
+    /// All of its value that requests have brought about.
     #[must_use]
     pub fn value(&self) -> Nano {
         self.parts.iter().fold(Nano::ZERO, |sum, part| sum.saturating_add(part.value))
     }
 
-    fn pack(&self, pack: &mut Pack) {
+    /// Whether it counts for an experiment.
+    fn has_members(&self) -> bool {
+        self.unit_part.is_some() || self.parts.iter().any(|part| part.member.is_some())
+    }
+
+    fn pack(&self, pack: &mut Pack, form: u8) {
         pack.byte(self.valuation.code()).byte(u8::from(self.accepted)).byte(u8::from(self.unit));
         let mut subjects: Vec<&Subject> = self.parts.iter().map(|part| &part.subject).collect();
         subjects.sort_unstable();
@@ -124,16 +145,39 @@ impl Counted {
         for subject in &subjects {
             subject.words().into_iter().fold(&mut *pack, |pack, word| pack.text(word));
         }
+        // Requests of one unit say it once.
+        let mut members: Vec<&Member> = Vec::new();
+        if form == MEMBERS_FORM {
+            for member in self.parts.iter().filter_map(|part| part.member.as_ref()) {
+                if !members.contains(&member) {
+                    members.push(member);
+                }
+            }
+            pack.u64(members.len() as u64);
+            members.iter().for_each(|member| member.pack(pack));
+        }
         pack.u64(self.parts.len() as u64);
         for part in &self.parts {
             let place = subjects.binary_search(&&part.subject).unwrap_or(0);
             pack.0.extend_from_slice(&part.request);
             pack.u64(part.weight.into()).i64(part.value.0).u64(place as u64).i64(part.day).byte(part.bucket);
             pack.u64(part.output).byte(u8::from(part.covers)).byte(u8::from(part.adopts));
+            if form == MEMBERS_FORM {
+                // Shifted by one; 0: none.
+                let place = part.member.as_ref().and_then(|own| members.iter().position(|member| *member == own));
+                pack.u64(place.map_or(0, |place| place as u64 + 1));
+            }
+        }
+        if form == MEMBERS_FORM {
+            pack.byte(u8::from(self.unit_part.is_some()));
+            if let Some(UnitPart { member, value }) = &self.unit_part {
+                member.pack(pack);
+                pack.i64(value.0);
+            }
         }
     }
 
-    fn unpack(from: &mut Unpack<'_>) -> Option<Self> {
+    fn unpack(from: &mut Unpack<'_>, form: u8) -> Option<Self> {
         let valuation = Valuation::from_code(from.byte()?)?;
         let (accepted, unit) = (from.byte()? == 1, from.byte()? == 1);
         let subjects = from.many(|from| {
@@ -146,15 +190,24 @@ impl Counted {
                 tag: from.text()?,
             })
         })?;
+        let members = if form == MEMBERS_FORM { from.many(Member::unpack)? } else { Vec::new() };
         let parts = from.many(|from| {
             let request = from.id()?;
             let (weight, value) = (u16::try_from(from.u64()?).ok()?, Nano(from.i64()?));
             let subject = subjects.get(usize::try_from(from.u64()?).ok()?)?.clone();
             let (day, bucket, output) = (from.i64()?, from.byte()?, from.u64()?);
             let (covers, adopts) = (from.byte()? == 1, from.byte()? == 1);
-            Some(Part { request, weight, value, subject, day, bucket, output, covers, adopts })
+            let place = if form == MEMBERS_FORM { from.u64()?.checked_sub(1) } else { None };
+            let member = match place {
+                Some(place) => Some(members.get(usize::try_from(place).ok()?)?.clone()),
+                None => None,
+            };
+            Some(Part { request, weight, value, subject, day, bucket, output, covers, adopts, member })
         })?;
-        Some(Self { valuation, accepted, unit, parts })
+        let has_unit = form == MEMBERS_FORM && from.byte()? == 1;
+        let unit_part =
+            if has_unit { Some(UnitPart { member: Member::unpack(from)?, value: Nano(from.i64()?) }) } else { None };
+        Some(Self { valuation, accepted, unit, parts, unit_part })
     }
 }
 
@@ -178,15 +231,18 @@ impl Valued {
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.byte(FORM);
+        let has_members =
+            self.counted.has_members() || self.undone.as_ref().is_some_and(|(_, counted)| counted.has_members());
+        let form = if has_members { MEMBERS_FORM } else { FORM };
+        pack.byte(form);
         self.owner.pack(&mut pack);
         pack_outcome(&self.outcome, &mut pack);
         pack.u64(self.aside);
-        self.counted.pack(&mut pack);
+        self.counted.pack(&mut pack, form);
         pack.byte(u8::from(self.undone.is_some()));
         if let Some((seq, counted)) = &self.undone {
             pack.u64(*seq);
-            counted.pack(&mut pack);
+            counted.pack(&mut pack, form);
         }
         pack.0
     }
@@ -195,14 +251,15 @@ impl Valued {
     #[must_use]
     pub fn read(entry: &Entry) -> Option<Self> {
         let mut from = Unpack(&entry.detail);
-        if entry.kind != entry_kind::VALUED || from.byte()? != FORM {
+        if entry.kind != entry_kind::VALUED {
             return None;
         }
+        let form = from.byte().filter(|form| matches!(*form, FORM | MEMBERS_FORM))?;
         let (owner, outcome) = (Owner::unpack(&mut from)?, unpack_outcome(&mut from)?);
-        let (aside, counted) = (from.u64()?, Counted::unpack(&mut from)?);
+        let (aside, counted) = (from.u64()?, Counted::unpack(&mut from, form)?);
         let undone = match from.byte()? {
             0 => None,
-            _ => Some((from.u64()?, Counted::unpack(&mut from)?)),
+            _ => Some((from.u64()?, Counted::unpack(&mut from, form)?)),
         };
         from.end(Self { owner, outcome, aside, counted, undone })
     }
@@ -259,6 +316,9 @@ fn pack_outcome(outcome: &Outcome, pack: &mut Pack) {
         Attribution::Episode { episode, rule } => {
             pack.byte(1).text(episode).byte(rule.code());
         }
+        Attribution::Unit { experiment, unit } => {
+            pack.byte(2).text(experiment).text(unit);
+        }
     }
     let Remarks { number, category, comment, demonstration } = &outcome.remarks;
     pack.text(number).text(category).text(comment).text(demonstration);
@@ -276,6 +336,7 @@ fn unpack_outcome(from: &mut Unpack<'_>) -> Option<Outcome> {
     let attribution = match from.byte()? {
         0 => Attribution::Requests(from.many(|from| Some((EntryId(from.id()?), u16::try_from(from.u64()?).ok()?)))?),
         1 => Attribution::Episode { episode: from.text()?, rule: Rule::from_code(from.byte()?)? },
+        2 => Attribution::Unit { experiment: from.text()?, unit: from.text()? },
         _ => return None,
     };
     let remarks =

@@ -30,6 +30,9 @@ pub(super) const ASIDES: u8 = b'O';
 /// In which time outcomes of a kind come.
 pub(super) const MATURITY: u8 = b'm';
 
+/// What units of experiments used and were worth, by arm and weights.
+pub(super) const EXPERIMENTS: u8 = b'x';
+
 /// A key whose byte order is the order of its parts.
 pub(super) struct Key(pub(super) Vec<u8>);
 

@@ -12,9 +12,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::keys::{ASIDES, EPISODES, Key, MATURITY, OUTCOMES, OUTCOMES_OF, Parts, VALUE, collect, visit};
-use super::{DAY_MS, column};
+use super::{DAY_MS, column, experiments};
 use crate::books::detail::{Context, CreditNote, Settlement};
-use crate::books::outcome_detail::{Aside, Counted, Owner, Subject, Valued};
+use crate::books::outcome_detail::{Aside, Counted, Owner, Subject, UnitPart, Valued};
+use crate::experiment::WHOLE_PERMILLE;
 use crate::outcome::Valuation;
 use crate::{Nano, Quantities};
 
@@ -165,6 +166,9 @@ pub(super) fn tally_request(settled: &Settlement, entry: &Entry, add: &mut dyn F
         key.0.extend(id.0);
         add(&key.0, &[1]);
     }
+    if let Some(member) = context.member().filter(|member| member.counts(entry.at_ms)) {
+        experiments::tally_request(&member, quantities, add);
+    }
 }
 
 /// Takes what was given back off the price.
@@ -214,6 +218,12 @@ fn tally_counted(counted: &Counted, sign: i64, add: &mut dyn FnMut(&[u8], &[i64]
         }
         add(&value_key(&part.subject, part.day, part.bucket), &sums.columns());
         add(&outcomes_of_key(part.request), &[sign, sign * accepted]);
+        if let Some(member) = &part.member {
+            experiments::tally_value(member, counted, (sign, part.weight, part.value), add);
+        }
+    }
+    if let Some(UnitPart { member, value }) = &counted.unit_part {
+        experiments::tally_value(member, counted, (sign, WHOLE_PERMILLE, *value), add);
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) fn options(
     };
     let (stream, include_usage) = streaming(fields)?;
     let (tag, work) = metadata(fields)?;
+    let work = Work { joined: context.joined.cloned(), ..work };
     let payer = context.caller.identity.clone().map(|identity| Payer { identity, tag, work, streamed: stream });
     let generation = Generation { payer, ..generation };
     let token_ids = fields.boolean("return_tokens_as_token_ids")?.unwrap_or(false);
@@ -119,7 +120,8 @@ fn metadata(fields: &mut Fields) -> Result<(Option<String>, Work), ApiError> {
     let mut metadata = fields.object("metadata")?.unwrap_or_default();
     let tag = word(&mut metadata, "tag", MAX_TAG_BYTES)?;
     let mut work = |name| word(&mut metadata, name, WORK_BYTES).map(Option::unwrap_or_default);
-    Ok((tag, Work { task: work("task")?, prompt_version: work("prompt_version")?, episode: work("episode")? }))
+    let (task, prompt_version, episode) = (work("task")?, work("prompt_version")?, work("episode")?);
+    Ok((tag, Work { task, prompt_version, episode, joined: None }))
 }
 
 fn word(metadata: &mut Map<String, Value>, name: &str, most: usize) -> Result<Option<String>, ApiError> {
