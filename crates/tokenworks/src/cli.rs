@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod books;
+pub mod experiments;
 pub mod plan;
 pub mod tfp;
 
@@ -126,6 +127,9 @@ pub enum Command {
     /// Value of outcomes per 1M tokens (TFP), with its interval, by what requests were for
     #[command(after_help = "Example:\n  tokenworks tfp --from 2026-11-01 --by prompt_version --denominator output")]
     Tfp(tfp::Tfp),
+    /// Experiments: arms compared by what their tokens bring, which one may look at at any time
+    #[command(subcommand)]
+    Experiments(experiments::Experiments),
     /// Verify, export, back up and restore the ledger
     #[command(subcommand)]
     Ledger(books::Ledger),
