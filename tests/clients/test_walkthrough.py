@@ -1,4 +1,4 @@
-"""Runs docs/walkthrough.md block by block and compares what it prints with what the page shows."""
+"""Runs pages of docs/ block by block and compares what they print with what they show."""
 
 import os
 import re
@@ -6,17 +6,19 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 from plant import binary, clean_environment, free_port, model_file
 
-PAGE = Path(__file__).parents[2] / "docs" / "walkthrough.md"
+DOCS = Path(__file__).parents[2] / "docs"
 MODEL = "smollm2-135m"
 # Stands between the outputs of two blocks.
 BORDER = "-- next block --"
 
 
-def blocks() -> list[tuple[str, str | None]]:
+def blocks(page: str) -> list[tuple[str, str | None]]:
     """Each shell block with what is shown below it."""
-    found = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = DOCS / f"{page}.md"
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", text.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     assert {kind for kind, _ in found} == {"sh", "text"}
     pairs: list[tuple[str, str | None]] = []
     for kind, text in found:
@@ -35,13 +37,14 @@ def expected(shown: str) -> str:
     return "".join(lines)
 
 
-def test_the_walkthrough_runs_as_it_stands(tmp_path: Path) -> None:
-    pairs = blocks()
-    assert len(pairs) >= 8
+@pytest.mark.parametrize(("page", "folder", "least"), [("walkthrough", "walkthrough", 8), ("experiments", "experiment", 3)])
+def test_the_page_runs_as_it_stands(tmp_path: Path, page: str, folder: str, least: int) -> None:
+    pairs = blocks(page)
+    assert len(pairs) >= least
     # The program by its name, and the model where `pull` would put it.
     programs, models = tmp_path / "bin", tmp_path / ".cache" / "tokenworks" / "models"
-    for folder in (programs, models):
-        folder.mkdir(parents=True)
+    for made in (programs, models):
+        made.mkdir(parents=True)
     (programs / "tokenworks").symlink_to(binary().resolve())
     (models / f"{MODEL}.gguf").symlink_to(model_file(MODEL).resolve())
     environment = clean_environment(str(tmp_path)) | {
@@ -55,7 +58,7 @@ def test_the_walkthrough_runs_as_it_stands(tmp_path: Path) -> None:
         env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8",
         timeout=300, check=False,
     )
-    log = tmp_path / "walkthrough" / "server.log"
+    log = tmp_path / folder / "server.log"
     told = f"{done.stderr}\n{log.read_text(encoding='utf-8') if log.exists() else ''}"
     printed = done.stdout.split(f"{BORDER}\n")
     for (block, shown), output in zip(pairs, printed, strict=False):

@@ -10,13 +10,15 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and stops at a fault")]
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use economics::books::costs::{Accountant, Finished, Interval};
 use economics::books::outcome_detail::Owner;
-use economics::books::{Admission, Books, End, Settings, Steps, verify_costs};
+use economics::books::cost_detail::Traffic;
+use economics::books::{Admission, Books, End, Metadata, Settings, Steps, verify_costs};
 use economics::directory::Identity;
 use economics::directory::key::KeyHash;
 use economics::directory::record::{Bounds, Key, Organisation, Project, Record, Scope};
@@ -24,7 +26,7 @@ use economics::income::income;
 use economics::outcome::{Attribution, Outcome, Remarks, Valuation};
 use economics::plant::{Plant, PlantSheet};
 use economics::price::{PriceSpec, Tier};
-use economics::rollup::{self, CostGroups, GroupBy, TfpBy};
+use economics::rollup::{self, CostGroups, GroupBy, TfpAsk, TfpBy};
 use economics::{Currency, Nano, Plan, Quantities};
 use ledger::{EntryId, StoreSpec};
 use metering::energy::{Energy, EnergySource};
@@ -184,10 +186,10 @@ fn request(books: &Arc<Books>, identities: &[Identity], number: u64, now_ms: i64
     let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
     let pick = |count: usize, place: u32| (mixed >> place) as usize % count;
     let identity = &identities[pick(identities.len(), 0)];
-    let work = Work {
+    let metadata = Metadata {
         task: TASKS[pick(TASKS.len(), 8)].to_owned(),
         prompt_version: VERSIONS[pick(VERSIONS.len(), 12)].to_owned(),
-        episode: String::new(),
+        ..Metadata::default()
     };
     let user = format!("user-{}", mixed % END_USERS);
     let (input, output) = (100 + mixed % 900, 10 + mixed % 54);
@@ -200,7 +202,7 @@ fn request(books: &Arc<Books>, identities: &[Identity], number: u64, now_ms: i64
         max_output: output,
         tag: TAGS[pick(TAGS.len(), 20)],
         user: &user,
-        work: &work,
+        metadata: &metadata,
         now_ms,
     };
     let mut ticket = books.admit(admission).unwrap();
@@ -208,7 +210,7 @@ fn request(books: &Arc<Books>, identities: &[Identity], number: u64, now_ms: i64
     let settled = ticket.settle(&quantities, End::Stop, now_ms).unwrap();
     drop(settled);
     let holder = Holder { line: 0, request: number };
-    Finished { holder, id: id_of(number), context: ticket.context().clone(), quantities }
+    Finished { holder, id: id_of(number), context: ticket.context().clone(), quantities, traffic: Traffic { received: 400, sent: 900 } }
 }
 
 /// Begins with the number, as ids of the server do with the time; their last byte tells a request from its cost.
@@ -253,13 +255,16 @@ fn read(books: &Books) {
     let span = (START_MS, START_MS + DAYS * DAY_MS);
     let customers: Vec<String> = (0..CUSTOMERS).map(|customer| format!("customer-{customer:02}")).collect();
     let now_ms = span.1 + 30 * DAY_MS;
-    let tfp = |by: TfpBy| rollup::tfp(ledger, &customers, span, (by, now_ms)).unwrap().unwrap().len();
+    let tfp = |by: TfpBy| {
+        let ask = TfpAsk { organisations: &customers, span_ms: span, by, now_ms, top: 100, teams: &HashMap::new(), weigh: None };
+        rollup::tfp(ledger, &ask).unwrap().rows.len()
+    };
     let by_version = TfpBy { prompt_version: true, ..TfpBy::default() };
     let by_all = TfpBy { organisation: true, model: true, prompt_version: true, task: true, ..TfpBy::default() };
     let usage = GroupBy { organisation: true, model: true, tag: true, day: true };
     let days = CostGroups { organisation: true, model: true, day: true, ..CostGroups::default() };
     let hours = CostGroups { organisation: true, project: true, hour: true, ..CostGroups::default() };
-    let costs = |by| rollup::grouped_costs(ledger, span, by, true).unwrap().unwrap().len();
+    let costs = |by| rollup::grouped_costs(ledger, span, by, true, now_ms).unwrap().unwrap().len();
     timed("statement of the plant", || income(ledger, span).unwrap().models.len());
     timed("usage by customer, model, tag, day", || rollup::grouped_report(ledger, span, usage).unwrap().unwrap().len());
     timed("margins by customer, model, day", || costs(days));
@@ -267,6 +272,8 @@ fn read(books: &Books) {
     timed("TFP of all", || tfp(TfpBy::default()));
     timed("TFP by prompt version", || tfp(by_version));
     timed("TFP by customer, model, version, task", || tfp(by_all));
+    let by_user = TfpBy { end_user: true, ..TfpBy::default() };
+    timed("TFP by end user", || tfp(by_user));
     let begun = Instant::now();
     let verified = ledger.verify().unwrap();
     let (entries, tallies) = (verified.entries, verified.tallies);

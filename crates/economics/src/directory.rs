@@ -14,6 +14,7 @@ pub mod record;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::experiment::Experiment;
 use crate::price::PriceSpec;
 use crate::{Invalid, Plan, PriceBook, Rate};
 pub(crate) use identity::OPERATOR;
@@ -35,6 +36,7 @@ pub struct Directory {
     keys: BTreeMap<String, Key>,
     end_users: BTreeMap<(String, String), EndUser>,
     members: BTreeMap<(String, String), Member>,
+    experiments: BTreeMap<String, Arc<Experiment>>,
     by_hash: HashMap<u64, Vec<(KeyHash, String)>>,
     /// Of the documents that the records were read from, by kind and key.
     versions: HashMap<(u16, String), u64>,
@@ -77,6 +79,17 @@ impl Directory {
         self.members.values().filter(move |member| member.organisation == organisation)
     }
 
+    /// All experiments.
+    pub fn experiments(&self) -> impl Iterator<Item = &Arc<Experiment>> {
+        self.experiments.values()
+    }
+
+    /// One experiment.
+    #[must_use]
+    pub fn experiment(&self, id: &str) -> Option<&Arc<Experiment>> {
+        self.experiments.get(id)
+    }
+
     /// All records of a kind as they are now; of prices every version.
     #[must_use]
     pub fn records(&self, kind: Kind) -> Vec<Record> {
@@ -89,6 +102,7 @@ impl Directory {
             Kind::Member => self.members.values().cloned().map(Record::Member).collect(),
             Kind::Plan => self.plans.values().map(|plan| Record::Plan(Plan::clone(plan))).collect(),
             Kind::Price => self.prices.all().map(|(_, spec)| Record::Price(spec.clone())).collect(),
+            Kind::Experiment => self.experiments.values().map(|r| Record::Experiment(Experiment::clone(r))).collect(),
         }
     }
 
@@ -109,6 +123,7 @@ impl Directory {
                 let (list, model) = pair()?;
                 self.prices.versions(&list, &model).last().cloned().map(Record::Price)
             }
+            Kind::Experiment => self.experiments.get(key).map(|r| Record::Experiment(Experiment::clone(r))),
         }
     }
 
@@ -126,7 +141,8 @@ impl Directory {
             Record::Team(Team { organisation, .. })
             | Record::Project(Project { organisation, .. })
             | Record::EndUser(EndUser { organisation, .. })
-            | Record::Member(Member { organisation, .. }) => Some(organisation),
+            | Record::Member(Member { organisation, .. })
+            | Record::Experiment(Experiment { organisation, .. }) => Some(organisation),
             Record::Key(key) => self.projects.get(&key.project).map(|project| project.organisation.as_str()),
             Record::Plan(_) | Record::Price(_) => None,
         }
@@ -143,6 +159,7 @@ impl Directory {
             }
             Kind::EndUser => self.end_users.keys().filter(|(own, _)| own == organisation).count(),
             Kind::Member => self.members(organisation).count(),
+            Kind::Experiment => self.experiments().filter(|own| own.organisation == organisation).count(),
             Kind::Organisation | Kind::Plan | Kind::Price => 0,
         }
     }
@@ -201,6 +218,7 @@ impl Directory {
             Record::Price(r) => {
                 self.prices.add(r)?;
             }
+            Record::Experiment(r) => drop(self.experiments.insert(r.id.clone(), Arc::new(r))),
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 
 pub mod books;
 pub mod directory;
+pub mod experiment;
 pub mod focus;
 pub mod income;
 pub mod invalid;

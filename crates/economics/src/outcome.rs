@@ -3,6 +3,7 @@
 use ledger::EntryId;
 use serde::Serialize;
 
+use crate::experiment::UNIT_BYTES;
 use crate::money::divide_half_even;
 use crate::{Invalid, Nano};
 
@@ -24,7 +25,7 @@ pub const COMMENT_BYTES: usize = 4 * 1024;
 const MAX_MATURITY_DAYS: u16 = 365;
 const MAX_REVISION: u32 = 10_000;
 /// How far the caller's clock may be ahead.
-const CLOCK_SKEW_MS: i64 = 5 * 60_000;
+pub(crate) const CLOCK_SKEW_MS: i64 = 5 * 60_000;
 /// Older outcomes are slips of the calendar.
 const OLDEST_MS: i64 = 10 * 366 * 86_400_000;
 const MINUTES_PER_HOUR: i128 = 60;
@@ -103,6 +104,13 @@ pub enum Attribution {
         episode: String,
         /// Which of them.
         rule: Rule,
+    },
+    /// A unit of an experiment as a whole, whether it has requests or not.
+    Unit {
+        /// The experiment.
+        experiment: String,
+        /// The unit: a `user` or `metadata.episode`.
+        unit: String,
     },
 }
 
@@ -216,6 +224,9 @@ impl Attribution {
     fn check(&self) -> Result<(), Invalid> {
         let requests = match self {
             Self::Episode { episode, .. } => return word("episode", episode, ID_BYTES),
+            Self::Unit { experiment, unit } => {
+                return word("experiment", experiment, ID_BYTES).and_then(|()| word("unit", unit, UNIT_BYTES));
+            }
             Self::Requests(requests) => requests,
         };
         if !(1..=MAX_REQUESTS).contains(&requests.len()) {

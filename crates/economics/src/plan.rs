@@ -216,10 +216,7 @@ impl Plan {
                 return Err(Invalid::new("pool.weights", problem, "1000 counts a token as one"));
             }
         }
-        let priced = |model: &str| prices.all().any(|(_, spec)| spec.list == self.price_list && spec.model == model);
-        // An adapter, `BASE:ADAPTER`, pays its base's where it has none of its own.
-        let payable = |model: &str| priced(model) || model.rsplit_once(':').is_some_and(|(base, _)| priced(base));
-        if let Some(model) = self.models.iter().flatten().find(|model| !payable(model)) {
+        if let Some(model) = self.models.iter().flatten().find(|model| !self.is_priced(model, prices)) {
             let problem = format!("`{model}` has no price in list `{}`", self.price_list);
             return Err(Invalid::new("models", problem, "add its price first"));
         }
@@ -228,6 +225,18 @@ impl Plan {
             return Err(Invalid::new("price_list", problem, "add prices to it first"));
         }
         Ok(())
+    }
+
+    /// Whether the model has a price here. An adapter, `BASE:ADAPTER`, pays its base's where it has none of its own.
+    fn is_priced(&self, model: &str, prices: &PriceBook) -> bool {
+        let priced = |model: &str| prices.all().any(|(_, spec)| spec.list == self.price_list && spec.model == model);
+        priced(model) || model.rsplit_once(':').is_some_and(|(base, _)| priced(base))
+    }
+
+    /// Whether customers of the plan may ask the model.
+    pub(crate) fn offers(&self, model: &str, prices: &PriceBook) -> bool {
+        self.models.as_ref().is_none_or(|models| models.iter().any(|known| known == model))
+            && self.is_priced(model, prices)
     }
 }
 

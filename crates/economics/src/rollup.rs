@@ -3,6 +3,7 @@
 
 mod acts;
 mod costs;
+mod experiments;
 mod goodput;
 mod keys;
 mod margins;
@@ -19,7 +20,7 @@ use serde::Serialize;
 
 use crate::books::ALERT_KIND;
 use crate::books::cost_detail::{PlantInterval, RequestCost};
-use crate::books::detail::{Context, CreditNote, Settlement};
+use crate::books::detail::{Assigned, Context, CreditNote, Settlement};
 use crate::books::outcome_detail::{Aside, Valued};
 use crate::{Meter, Nano, Quantities};
 
@@ -28,6 +29,7 @@ use keys::{CREDITS, DAYS, INVOICE, Key, USAGE};
 
 pub(crate) use acts::{ActSubject, acts_of, last_alerts};
 pub use costs::{CostRow, CostSums, PlantSums, Sheets, cost_days, cost_hours, plant_hours, sheets};
+pub use experiments::{UnitRow, UnitSums, experiment_units};
 pub use goodput::{Goodput, goodput};
 pub use margins::{CostGroups, MarginRow, full_cost, grouped_costs};
 pub use outcomes::outcomes;
@@ -164,6 +166,8 @@ impl Summary for Rollup {
             value::tally_outcome(&valued, entry.seq, add);
         } else if let Some(aside) = Aside::read(entry) {
             outcomes::tally_aside(&aside, entry.seq, add);
+        } else if let Some(assigned) = Assigned::read(entry) {
+            experiments::tally_assigned(&assigned, add);
         }
         if let Some(own) = act_subject(entry) {
             add(&ActSubject::All.key(entry.seq), &[1]);

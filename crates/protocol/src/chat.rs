@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{ChoiceNote, GenerationOptions, Usage};
+use crate::{AnswerNote, ChoiceNote, GenerationOptions, Usage};
 
 /// Body of `POST /v1/chat/completions`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
@@ -105,6 +105,9 @@ pub struct ChatCompletion {
     pub usage: Usage,
     /// Changes with the program or the model.
     pub system_fingerprint: Option<String>,
+    /// What this server says of it beside the OpenAI API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenworks: Option<AnswerNote>,
 }
 
 /// One answer.
@@ -186,6 +189,9 @@ pub struct ChatCompletionChunk {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::usage::nullable")]
     #[schema(value_type = Option<Usage>)]
     pub usage: Option<Option<Usage>>,
+    /// What this server says of it beside the OpenAI API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenworks: Option<AnswerNote>,
 }
 
 /// News of one choice.

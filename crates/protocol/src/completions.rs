@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ChoiceNote, GenerationOptions, Usage};
+use crate::{AnswerNote, ChoiceNote, GenerationOptions, Usage};
 
 /// Body of `POST /v1/completions`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
@@ -67,6 +67,9 @@ pub struct Completion {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::usage::nullable")]
     #[schema(value_type = Option<Usage>)]
     pub usage: Option<Option<Usage>>,
+    /// What this server says of it beside the OpenAI API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenworks: Option<AnswerNote>,
 }
 
 /// One answer, or in a stream its news.

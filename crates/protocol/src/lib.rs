@@ -31,4 +31,6 @@ pub use error::{ErrorBody, ErrorDetail};
 pub use models::{Model, ModelList};
 pub use options::{GenerationOptions, StopInput, StreamOptions};
 pub use tokenize::{DetokenizeReply, DetokenizeRequest, TokenizeReply, TokenizeRequest};
-pub use usage::{Charged, ChoiceNote, CompletionTokensDetails, Measured, PromptTokensDetails, Usage};
+pub use usage::{
+    AnswerNote, Charged, ChoiceNote, CompletionTokensDetails, ExperimentNote, Measured, PromptTokensDetails, Usage,
+};

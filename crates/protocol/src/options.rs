@@ -61,8 +61,8 @@ pub struct GenerationOptions {
     /// The end user, for the usage record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// `tag` (64 bytes), `task`, `prompt_version` and `episode` (120 bytes each) go into the books, for reports and TFP; other
-    /// pairs are accepted and not kept. Does not change the answer.
+    /// `tag` (64 bytes), `task`, `prompt_version` and `episode` (120 bytes each) go into the books, for reports and TFP;
+    /// `experiment` lets the request join one, whose arm may set its model and settings; other pairs are accepted and not kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<BTreeMap<String, Value>>,

@@ -44,6 +44,30 @@ pub struct ChoiceNote {
     pub stop: String,
 }
 
+/// What this server says of an answer beside the OpenAI API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AnswerNote {
+    /// The experiment that its request named.
+    pub experiment: ExperimentNote,
+}
+
+/// Where a request belongs in an experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ExperimentNote {
+    /// The experiment's id.
+    pub id: String,
+    /// The name of the arm.
+    pub arm: String,
+    /// The chance with which its unit got this arm; absent when it is not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propensity: Option<f64>,
+    /// Whether the request counts for the experiment.
+    pub counted: bool,
+    /// Why it does not: `stopped` or `full`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// Parts of the prompt's tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PromptTokensDetails {

@@ -30,6 +30,8 @@ const LEDGER_WALKS: usize = 1;
 
 /// Most reports and acts of administration at one time: each takes a thread, and they share one reader of the ledger.
 const BOOKS_TURNS: usize = 8;
+/// Most units that are assigned to arms at one time: a request waits for it before it is admitted, so not behind reports.
+const ASSIGNMENTS: usize = 64;
 /// How long one waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(10);
 
@@ -61,6 +63,8 @@ pub(crate) struct App {
     pub(crate) ledger_walks: Arc<Semaphore>,
     /// Reports and acts of administration at one time.
     pub(crate) books_turns: Arc<Semaphore>,
+    /// Units that are assigned to arms at one time.
+    pub(crate) assignments: Arc<Semaphore>,
     /// `None`: where no model is served.
     pub(crate) answers: Option<Arc<Answers>>,
     /// Who is paid, on invoices.
@@ -107,6 +111,7 @@ impl App {
             claim: Claim::default(),
             ledger_walks: Arc::new(Semaphore::new(LEDGER_WALKS)),
             books_turns: Arc::new(Semaphore::new(BOOKS_TURNS)),
+            assignments: Arc::new(Semaphore::new(ASSIGNMENTS)),
             answers,
             seller: config.seller.clone(),
             requests: Arc::new(Semaphore::new(limits.max_requests as usize)),
@@ -203,7 +208,7 @@ pub(crate) fn unix_seconds() -> u64 {
 /// Administration.
 fn admin() -> Router<Arc<App>> {
     use routes::admin::{
-        alerts, audit, calibration, keys, ledger, models, money, records, report, statement, tfp_index,
+        alerts, audit, calibration, experiments, keys, ledger, models, money, records, report, statement, tfp_index,
     };
     Router::new()
         .route("/alerts", get(alerts::list))
@@ -224,6 +229,8 @@ fn admin() -> Router<Arc<App>> {
         .route("/keys", get(records::keys).post(keys::create).put(keys::put))
         .route("/keys/{id}", get(records::key).delete(keys::revoke))
         .route("/keys/{id}/rotate", post(keys::rotate))
+        .route("/experiments/{id}/results", get(routes::experiments::results))
+        .route("/experiments/{id}/stop", post(experiments::stop))
         .route("/models", get(models::list))
         .route("/models/{name}/load", post(models::load))
         .route("/models/{name}/unload", post(models::unload))
@@ -247,6 +254,9 @@ pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
         .route("/v1/margins", get(routes::admin::costs::margins))
         .route("/v1/feedback", post(routes::outcomes::feedback))
         .route("/v1/outcomes", post(routes::outcomes::create).get(routes::outcomes::list))
+        .route("/v1/experiments", get(routes::experiments::list))
+        .route("/v1/experiments/{id}", get(routes::experiments::results))
+        .route("/v1/experiments/{id}/assignments", post(routes::experiments::assign))
         .route("/v1/tfp", get(routes::tfp::tfp))
         .route("/v1/retention", get(routes::retention::retention))
         .nest("/admin/v1", admin())

@@ -40,6 +40,16 @@ impl Fields {
         self.object.remove(name).filter(|value| !value.is_null())
     }
 
+    /// A field that is still to be read.
+    pub(crate) fn peek(&self, name: &str) -> Option<&Value> {
+        self.object.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Sets a field, whatever it was.
+    pub(crate) fn set(&mut self, name: &str, value: Value) {
+        self.object.insert(name.to_owned(), value);
+    }
+
     /// A field that `read` makes a `T` of, or gives back.
     fn read<T>(
         &mut self,

@@ -21,7 +21,7 @@ use crate::connection::{self, Plan};
 use crate::crowd::Crowd;
 use crate::desk;
 use crate::idempotency::Answers;
-use crate::{ConfigError, ServerConfig, tls};
+use crate::{ConfigError, ServerConfig, routes, tls};
 
 /// For connections to send what is written and close, after the last request has ended.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
@@ -179,6 +179,8 @@ impl Server {
         if let Some(listener) = self.desk.take() {
             desk.spawn(listener.serve(router.clone(), limits.clone()));
         }
+        let mut allocation = JoinSet::new();
+        allocation.spawn(routes::experiments::keep_allocating(Arc::clone(&self.app)));
         let crowd = Crowd::new(limits.max_connections);
         let plan = Plan { router, tls: self.tls.clone(), limits: limits.clone(), ending: self.app.ending.subscribe() };
         let mut connections = JoinSet::new();

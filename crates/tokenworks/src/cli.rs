@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod books;
+pub mod experiments;
 pub mod plan;
 pub mod tfp;
 
@@ -137,6 +138,9 @@ pub enum Command {
         tokenworks tfp --by end_user --top 20\n  tokenworks tfp --retention project --weeks 26"
     )]
     Tfp(tfp::Tfp),
+    /// Experiments: arms compared by what their tokens bring, which one may look at at any time
+    #[command(subcommand)]
+    Experiments(experiments::Experiments),
     /// Verify, export, back up and restore the ledger
     #[command(subcommand)]
     Ledger(books::Ledger),

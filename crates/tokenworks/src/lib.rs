@@ -87,6 +87,7 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
         Command::Report(args) => commands::report::run(&context, args),
         Command::Plant(command) => commands::plant::run(&context, command),
         Command::Tfp(args) => commands::tfp::run(&context, args),
+        Command::Experiments(command) => commands::experiments::run(&context, command),
         Command::Ledger(command) => commands::ledger::run(&context, command),
         Command::Serve(args) => commands::serve::serve(&context, args),
         Command::Run(args) => commands::run::run(&context, args),

@@ -38,6 +38,8 @@ pub mod unit {
     pub const VALUE: Unit = Unit(5);
     /// Outcomes, each of their revisions.
     pub const OUTCOMES: Unit = Unit(6);
+    /// Units of experiments.
+    pub const EXPERIMENT_UNITS: Unit = Unit(7);
 }
 
 /// The plant's own accounts.

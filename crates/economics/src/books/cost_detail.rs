@@ -4,7 +4,7 @@ use ledger::Entry;
 use metering::intervals::PURPOSES;
 use serde::Serialize;
 
-use super::detail::{Context, FORM, METADATA_FORM, entry_kind};
+use super::detail::{Context, FORM, entry_kind, is_plain_or_told};
 use crate::pack::{Pack, Unpack};
 use crate::plant::Source;
 use crate::{Nano, Quantities};
@@ -179,8 +179,8 @@ impl RequestCost {
             return None;
         }
         let (form, plain) = match from.byte()? {
-            form @ (FORM | METADATA_FORM) => (form, true),
-            form => (form.checked_sub(TRAFFIC_FORMS).filter(|form| matches!(*form, FORM | METADATA_FORM))?, false),
+            form if is_plain_or_told(&form) => (form, true),
+            form => (form.checked_sub(TRAFFIC_FORMS).filter(is_plain_or_told)?, false),
         };
         let context = Context::unpack(&mut from, form)?;
         let (request, quantities, per_token) = (from.id()?, from.quantities()?, Nano(from.i64()?));

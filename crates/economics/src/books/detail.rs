@@ -3,6 +3,7 @@
 
 use ledger::{AccountId, Entry};
 
+use crate::experiment::Unit;
 use crate::pack::{Pack, Unpack};
 use crate::plan::{PoolEnd, Weights};
 use crate::terms::ChargeLine;
@@ -24,13 +25,22 @@ pub mod entry_kind {
     pub const VALUED: u16 = 6;
     /// An outcome that is kept aside until its requests are in the books.
     pub const ASIDE: u16 = 7;
+    /// A unit came to an arm of an experiment; its id is made of both.
+    pub const ASSIGNED: u16 = 8;
 }
 
 pub(super) const FORM: u8 = 1;
 /// Credit notes with a window of their own.
 const DATED_FORM: u8 = 2;
 /// Any of them, of a context that says what its request was for.
-pub(super) const METADATA_FORM: u8 = 3;
+const METADATA_FORM: u8 = 3;
+/// Any of them, of a context whose request belongs to an experiment.
+const JOINED_FORM: u8 = 4;
+
+/// Whether details of charges, costs and holds have this form.
+pub(super) fn is_plain_or_told(form: &u8) -> bool {
+    matches!(*form, FORM | METADATA_FORM | JOINED_FORM)
+}
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +99,72 @@ impl Service {
     const STEP: u8 = 16;
 }
 
+/// Where a unit, and with it its requests, belongs in an experiment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The experiment.
+    pub experiment: String,
+    /// The place of the arm.
+    pub arm: u8,
+    /// The version of the experiment under whose weights it was assigned.
+    pub stretch: u64,
+    /// With which chance it got this arm, in permille.
+    pub propensity_permille: u16,
+    /// What is assigned as a whole.
+    pub unit: Unit,
+    /// Until when it counts; `i64::MAX`: without an end.
+    pub until_ms: i64,
+}
+
+impl Joined {
+    pub(super) fn pack(&self, pack: &mut Pack) {
+        let Self { experiment, arm, stretch, propensity_permille, unit, until_ms } = self;
+        pack.text(experiment).byte(*arm).u64(*stretch).u64((*propensity_permille).into());
+        pack.byte(u8::from(*unit == Unit::Episode)).i64(*until_ms);
+    }
+
+    pub(super) fn unpack(from: &mut Unpack<'_>) -> Option<Self> {
+        Some(Self {
+            experiment: from.text()?,
+            arm: from.byte()?,
+            stretch: from.u64()?,
+            propensity_permille: u16::try_from(from.u64()?).ok()?,
+            unit: match from.byte()? {
+                0 => Unit::User,
+                1 => Unit::Episode,
+                _ => return None,
+            },
+            until_ms: from.i64()?,
+        })
+    }
+}
+
+/// A unit of an experiment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where it belongs.
+    pub joined: Joined,
+    /// Its name.
+    pub unit: String,
+}
+
+impl Member {
+    pub(super) fn pack(&self, pack: &mut Pack) {
+        self.joined.pack(pack);
+        pack.text(&self.unit);
+    }
+
+    pub(super) fn unpack(from: &mut Unpack<'_>) -> Option<Self> {
+        Some(Self { joined: Joined::unpack(from)?, unit: from.text()? })
+    }
+
+    /// Whether what happens at `at_ms` counts.
+    #[must_use]
+    pub fn counts(&self, at_ms: i64) -> bool {
+        at_ms <= self.joined.until_ms
+    }
+}
+
 /// What a request is for, in its caller's words (`metadata`): TFP is told apart by it. Each may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
@@ -98,12 +174,14 @@ pub struct Metadata {
     pub prompt_version: String,
     /// The piece of work that it belongs to, together with other requests.
     pub episode: String,
+    /// Where it belongs in an experiment; the server's word.
+    pub joined: Option<Joined>,
 }
 
 impl Metadata {
     /// Nothing is said.
     pub const NONE: &'static Self =
-        &Self { task: String::new(), prompt_version: String::new(), episode: String::new() };
+        &Self { task: String::new(), prompt_version: String::new(), episode: String::new(), joined: None };
 
     /// Its words with what they are called.
     #[must_use]
@@ -140,14 +218,21 @@ pub struct Context {
 impl Context {
     /// The form of a detail with this context: `plain`, if it could be read before there was more to say.
     pub(super) fn form(&self, plain: u8) -> u8 {
-        if self.metadata == *Metadata::NONE { plain } else { METADATA_FORM }
+        match (&self.metadata.joined, self.metadata == *Metadata::NONE) {
+            (Some(_), _) => JOINED_FORM,
+            (None, true) => plain,
+            (None, false) => METADATA_FORM,
+        }
     }
 
     pub(super) fn pack(&self, pack: &mut Pack) {
         pack.text(&self.organisation).text(&self.project).text(&self.key).text(&self.list).text(&self.model);
         pack.u64(self.price_version.into()).i64(self.window_ms).text(&self.tag).text(&self.user);
         if self.metadata != *Metadata::NONE {
-            self.metadata.words().into_iter().fold(pack, |pack, (_, word)| pack.text(word));
+            self.metadata.words().into_iter().fold(&mut *pack, |pack, (_, word)| pack.text(word));
+        }
+        if let Some(joined) = &self.metadata.joined {
+            joined.pack(pack);
         }
     }
 
@@ -165,10 +250,23 @@ impl Context {
             user: from.text()?,
             metadata: Metadata::default(),
         };
-        if form == METADATA_FORM {
-            context.metadata = Metadata { task: from.text()?, prompt_version: from.text()?, episode: from.text()? };
+        if matches!(form, METADATA_FORM | JOINED_FORM) {
+            let (task, prompt_version, episode) = (from.text()?, from.text()?, from.text()?);
+            let joined = if form == JOINED_FORM { Some(Joined::unpack(from)?) } else { None };
+            context.metadata = Metadata { task, prompt_version, episode, joined };
         }
         Some(context)
+    }
+
+    /// The unit of an experiment that the request belongs to.
+    #[must_use]
+    pub fn member(&self) -> Option<Member> {
+        let joined = self.metadata.joined.as_ref()?;
+        let unit = match joined.unit {
+            Unit::User => &self.user,
+            Unit::Episode => &self.metadata.episode,
+        };
+        Some(Member { joined: joined.clone(), unit: unit.clone() })
     }
 }
 
@@ -277,7 +375,7 @@ impl Settlement {
 
     fn unpack(bytes: &[u8]) -> Option<Self> {
         let mut from = Unpack(bytes);
-        let form = from.byte().filter(|form| matches!(*form, FORM | METADATA_FORM))?;
+        let form = from.byte().filter(is_plain_or_told)?;
         let ended = from.byte()?;
         let end = *End::ALL.get(usize::from(ended % Service::STEP))?;
         let service = *Service::ALL.get(usize::from(ended / Service::STEP))?;
@@ -334,7 +432,7 @@ impl CreditNote {
         let context = Context::unpack(&mut from, form)?;
         let window_ms = match form {
             FORM => context.window_ms,
-            DATED_FORM | METADATA_FORM => from.i64()?,
+            DATED_FORM | METADATA_FORM | JOINED_FORM => from.i64()?,
             _ => return None,
         };
         let (request, amount) = (from.id()?, Nano(from.i64()?));
@@ -378,6 +476,37 @@ impl Payment {
         }
         let payment = Self { organisation: from.text()?, reference: from.text()?, actor: from.text()? };
         from.end(payment)
+    }
+}
+
+/// Detail of an assignment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// Whose experiment it is.
+    pub organisation: String,
+    /// The unit and its arm.
+    pub member: Member,
+}
+
+impl Assigned {
+    /// The bytes of it.
+    #[must_use]
+    pub fn pack(&self) -> Vec<u8> {
+        let mut pack = Pack::default();
+        pack.byte(FORM).text(&self.organisation);
+        self.member.pack(&mut pack);
+        pack.0
+    }
+
+    /// From the detail of an entry; `None` when it is no assignment of a known form.
+    #[must_use]
+    pub fn read(entry: &Entry) -> Option<Self> {
+        let mut from = Unpack(&entry.detail);
+        if entry.kind != entry_kind::ASSIGNED || from.byte()? != FORM {
+            return None;
+        }
+        let assigned = Self { organisation: from.text()?, member: Member::unpack(&mut from)? };
+        from.end(assigned)
     }
 }
 
@@ -451,7 +580,7 @@ impl Opening {
 
     pub(super) fn unpack(bytes: &[u8]) -> Option<Self> {
         let mut from = Unpack(bytes);
-        let form = from.byte().filter(|form| matches!(*form, FORM | METADATA_FORM))?;
+        let form = from.byte().filter(is_plain_or_told)?;
         let (writer, context) = (from.u32()?, Context::unpack(&mut from, form)?);
         let (input, discount_permille) = (from.u64()?, u16::try_from(from.u64()?).ok()?);
         let pool = match from.byte()? {

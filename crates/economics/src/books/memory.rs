@@ -129,7 +129,7 @@ impl Memory {
         now_ms: i64,
     ) -> Result<(Record, u64), ChangeError> {
         let directory = self.directory();
-        let record = build(&directory)?;
+        let record = build(&directory)?.stamped(&directory, now_ms);
         authority.check(&directory, &record)?;
         // Not the directory's: it may lack what a newer program wrote.
         let (kind, key) = (record.kind(), record.key());

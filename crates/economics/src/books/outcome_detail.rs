@@ -2,7 +2,7 @@
 
 use ledger::{Entry, EntryId};
 
-use super::detail::{Context, FORM, entry_kind};
+use super::detail::{Context, FORM, Member, entry_kind};
 use crate::Nano;
 use crate::outcome::{Attribution, Outcome, Remarks, Rule, TimeSaved, Valuation};
 use crate::pack::{Pack, Unpack};
@@ -36,6 +36,8 @@ impl Owner {
 
 /// Outcomes whose parts say their end users, and which say of each way of counting its kind.
 const KIND_FORM: u8 = 2;
+/// Those that count for units of experiments too.
+const MEMBERS_FORM: u8 = 3;
 
 /// What TFP is told apart by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,7 +87,7 @@ impl Subject {
             task: from.text()?,
             prompt_version: from.text()?,
             tag: from.text()?,
-            user: if form == KIND_FORM { from.text()? } else { String::new() },
+            user: if form == FORM { String::new() } else { from.text()? },
         })
     }
 }
@@ -111,6 +113,17 @@ pub struct Part {
     pub covers: bool,
     /// Whether by this outcome the request's output is accepted, or by undoing it no more.
     pub adopts: bool,
+    /// The unit of an experiment that this counts for.
+    pub member: Option<Member>,
+}
+
+/// An outcome of a unit of an experiment, whether it has requests or not. It is no value of the plant's tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitPart {
+    /// The unit.
+    pub member: Member,
+    /// All of the outcome's value.
+    pub value: Nano,
 }
 
 /// An outcome as it is counted.
@@ -126,16 +139,23 @@ pub struct Counted {
     pub unit: bool,
     /// By request.
     pub parts: Vec<Part>,
+    /// Of a unit, in place of requests.
+    pub unit_part: Option<UnitPart>,
 }
 
 impl Counted {
-    /// All of its value.
+    /// All of its value that requests have brought about.
     #[must_use]
     pub fn value(&self) -> Nano {
         self.parts.iter().fold(Nano::ZERO, |sum, part| sum.saturating_add(part.value))
     }
 
-    fn pack(&self, pack: &mut Pack) {
+    /// Whether it counts for an experiment.
+    fn has_members(&self) -> bool {
+        self.unit_part.is_some() || self.parts.iter().any(|part| part.member.is_some())
+    }
+
+    fn pack(&self, pack: &mut Pack, form: u8) {
         pack.text(&self.kind).byte(self.valuation.code()).byte(u8::from(self.accepted)).byte(u8::from(self.unit));
         let mut subjects: Vec<&Subject> = self.parts.iter().map(|part| &part.subject).collect();
         subjects.sort_unstable();
@@ -144,30 +164,62 @@ impl Counted {
         for subject in &subjects {
             subject.words().into_iter().fold(&mut *pack, |pack, word| pack.text(word));
         }
+        // Requests of one unit say it once.
+        let mut members: Vec<&Member> = Vec::new();
+        if form == MEMBERS_FORM {
+            for member in self.parts.iter().filter_map(|part| part.member.as_ref()) {
+                if !members.contains(&member) {
+                    members.push(member);
+                }
+            }
+            pack.u64(members.len() as u64);
+            members.iter().for_each(|member| member.pack(pack));
+        }
         pack.u64(self.parts.len() as u64);
         for part in &self.parts {
             let place = subjects.binary_search(&&part.subject).unwrap_or(0);
             pack.0.extend_from_slice(&part.request);
             pack.u64(part.weight.into()).i64(part.value.0).u64(place as u64).i64(part.day).byte(part.bucket);
             pack.u64(part.output).byte(u8::from(part.covers)).byte(u8::from(part.adopts));
+            if form == MEMBERS_FORM {
+                // Shifted by one; 0: none.
+                let place = part.member.as_ref().and_then(|own| members.iter().position(|member| *member == own));
+                pack.u64(place.map_or(0, |place| place as u64 + 1));
+            }
+        }
+        if form == MEMBERS_FORM {
+            pack.byte(u8::from(self.unit_part.is_some()));
+            if let Some(UnitPart { member, value }) = &self.unit_part {
+                member.pack(pack);
+                pack.i64(value.0);
+            }
         }
     }
 
     /// `kind`: where the form says none of its own.
     fn unpack(from: &mut Unpack<'_>, form: u8, kind: &str) -> Option<Self> {
-        let kind = if form == KIND_FORM { from.text()? } else { kind.to_owned() };
+        let kind = if form == FORM { kind.to_owned() } else { from.text()? };
         let valuation = Valuation::from_code(from.byte()?)?;
         let (accepted, unit) = (from.byte()? == 1, from.byte()? == 1);
         let subjects = from.many(|from| Subject::unpack(from, form))?;
+        let members = if form == MEMBERS_FORM { from.many(Member::unpack)? } else { Vec::new() };
         let parts = from.many(|from| {
             let request = from.id()?;
             let (weight, value) = (u16::try_from(from.u64()?).ok()?, Nano(from.i64()?));
             let subject = subjects.get(usize::try_from(from.u64()?).ok()?)?.clone();
             let (day, bucket, output) = (from.i64()?, from.byte()?, from.u64()?);
             let (covers, adopts) = (from.byte()? == 1, from.byte()? == 1);
-            Some(Part { request, weight, value, subject, day, bucket, output, covers, adopts })
+            let place = if form == MEMBERS_FORM { from.u64()?.checked_sub(1) } else { None };
+            let member = match place {
+                Some(place) => Some(members.get(usize::try_from(place).ok()?)?.clone()),
+                None => None,
+            };
+            Some(Part { request, weight, value, subject, day, bucket, output, covers, adopts, member })
         })?;
-        Some(Self { kind, valuation, accepted, unit, parts })
+        let has_unit = form == MEMBERS_FORM && from.byte()? == 1;
+        let unit_part =
+            if has_unit { Some(UnitPart { member: Member::unpack(from)?, value: Nano(from.i64()?) }) } else { None };
+        Some(Self { kind, valuation, accepted, unit, parts, unit_part })
     }
 }
 
@@ -191,15 +243,18 @@ impl Valued {
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.byte(KIND_FORM);
+        let has_members =
+            self.counted.has_members() || self.undone.as_ref().is_some_and(|(_, counted)| counted.has_members());
+        let form = if has_members { MEMBERS_FORM } else { KIND_FORM };
+        pack.byte(form);
         self.owner.pack(&mut pack);
         pack_outcome(&self.outcome, &mut pack);
         pack.u64(self.aside);
-        self.counted.pack(&mut pack);
+        self.counted.pack(&mut pack, form);
         pack.byte(u8::from(self.undone.is_some()));
         if let Some((seq, counted)) = &self.undone {
             pack.u64(*seq);
-            counted.pack(&mut pack);
+            counted.pack(&mut pack, form);
         }
         pack.0
     }
@@ -211,7 +266,7 @@ impl Valued {
         if entry.kind != entry_kind::VALUED {
             return None;
         }
-        let form = from.byte().filter(|form| matches!(*form, FORM | KIND_FORM))?;
+        let form = from.byte().filter(|form| matches!(*form, FORM | KIND_FORM | MEMBERS_FORM))?;
         let (owner, outcome) = (Owner::unpack(&mut from)?, unpack_outcome(&mut from)?);
         let (aside, counted) = (from.u64()?, Counted::unpack(&mut from, form, &outcome.kind)?);
         let undone = match from.byte()? {
@@ -273,6 +328,9 @@ fn pack_outcome(outcome: &Outcome, pack: &mut Pack) {
         Attribution::Episode { episode, rule } => {
             pack.byte(1).text(episode).byte(rule.code());
         }
+        Attribution::Unit { experiment, unit } => {
+            pack.byte(2).text(experiment).text(unit);
+        }
     }
     let Remarks { number, category, comment, demonstration } = &outcome.remarks;
     pack.text(number).text(category).text(comment).text(demonstration);
@@ -290,6 +348,7 @@ fn unpack_outcome(from: &mut Unpack<'_>) -> Option<Outcome> {
     let attribution = match from.byte()? {
         0 => Attribution::Requests(from.many(|from| Some((EntryId(from.id()?), u16::try_from(from.u64()?).ok()?)))?),
         1 => Attribution::Episode { episode: from.text()?, rule: Rule::from_code(from.byte()?)? },
+        2 => Attribution::Unit { experiment: from.text()?, unit: from.text()? },
         _ => return None,
     };
     let remarks =

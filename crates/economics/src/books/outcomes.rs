@@ -14,7 +14,7 @@ use ledger::{
 
 use super::accounts::unit;
 use super::detail::{Context, entry_kind};
-use super::outcome_detail::{Aside, Counted, Owner, Part, Subject, Valued};
+use super::outcome_detail::{Aside, Counted, Owner, Part, Subject, UnitPart, Valued};
 use super::{Books, DURABLE_WAIT, PostError, id_of};
 use crate::outcome::{Attribution, MAX_REQUESTS, Outcome, Rule, Valuation, WHOLE_PERMILLE};
 use crate::plant::largest_remainder;
@@ -122,6 +122,8 @@ impl OutcomeDesk {
 /// The requests of an outcome with their parts, before it is known what they change.
 enum Attributed {
     Parts(Vec<Part>),
+    /// A unit of an experiment in place of requests.
+    Unit(UnitPart),
     /// Some are not in the books, or not the owner's concern.
     Unknown,
 }
@@ -317,9 +319,15 @@ impl Books {
                 let aside = Aside { owner, outcome: outcome.clone() };
                 (entry_kind::ASIDE, accounts.legs(None, None), aside.pack())
             }
-            Attributed::Parts(parts) => {
+            attributed => {
+                let (parts, unit_part) = match attributed {
+                    Attributed::Unit(part) => (Vec::new(), Some(part)),
+                    Attributed::Parts(parts) => (parts, None),
+                    Attributed::Unknown => (Vec::new(), None),
+                };
                 let (valuation, accepted, unit) = (outcome.valuation, outcome.accepted, outcome.is_unit());
-                let counted = Counted { kind: outcome.kind.clone(), valuation, accepted, unit, parts };
+                let kind = outcome.kind.clone();
+                let counted = Counted { kind, valuation, accepted, unit, parts, unit_part };
                 let mut valued = Valued { owner, outcome: outcome.clone(), aside, counted, undone };
                 self.mark_changes(&mut valued)?;
                 let legs = accounts.legs(Some(&valued.counted), valued.undone.as_ref().map(|(_, counted)| counted));
@@ -350,10 +358,16 @@ impl Books {
         let requests = match &posting.outcome.attribution {
             Attribution::Requests(requests) => requests.clone(),
             Attribution::Episode { episode, rule } => self.requests_of_episode(posting.owner, episode, *rule)?,
+            Attribution::Unit { experiment, unit } => {
+                let (owner, outcome, now_ms) = (posting.owner, posting.outcome, posting.now_ms);
+                let member = self.told_unit(owner, (experiment, unit), outcome.occurred_ms.unwrap_or(now_ms))?;
+                return Ok(Attributed::Unit(UnitPart { member, value: outcome.value }));
+            }
         };
         if requests.is_empty() {
             return Ok(Attributed::Unknown);
         }
+        let occurred_ms = posting.outcome.occurred_ms.unwrap_or(posting.now_ms);
         let weights: Vec<u64> = requests.iter().map(|(_, weight)| u64::from(*weight)).collect();
         let whole = u64::try_from(posting.outcome.value.0).unwrap_or(0);
         let mut parts = Vec::with_capacity(requests.len());
@@ -372,6 +386,10 @@ impl Books {
                 output: settled.quantities.output(),
                 covers: false,
                 adopts: false,
+                member: settled
+                    .context
+                    .member()
+                    .filter(|member| member.counts(entry.at_ms) && member.counts(occurred_ms)),
             });
         }
         Ok(Attributed::Parts(parts))
@@ -464,6 +482,7 @@ fn awaited(owner: &Owner, outcome: &Outcome) -> Vec<Awaited> {
         Attribution::Episode { episode, .. } => {
             vec![Awaited::Episode([&owner.organisation, &owner.project, episode].map(String::clone))]
         }
+        Attribution::Unit { .. } => Vec::new(),
     }
 }
 

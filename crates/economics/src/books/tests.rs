@@ -7,6 +7,7 @@ mod bounds;
 mod contention;
 mod costs;
 mod crash;
+mod experiments;
 mod focus;
 mod fresh;
 mod income;

@@ -64,7 +64,7 @@ impl<'a> Authority<'a> {
                 let problem = format!("a key of `{own}` may not change {}s", record.kind().word());
                 return Err(Denied::Forbidden(Invalid::new("", problem, "use a key with the scope `plant`")));
             }
-            Record::Team(_) | Record::Project(_) | Record::EndUser(_) | Record::Member(_) => {
+            Record::Team(_) | Record::Project(_) | Record::EndUser(_) | Record::Member(_) | Record::Experiment(_) => {
                 let theirs = directory.organisation_of(record).unwrap_or_default();
                 if theirs != own {
                     let problem = format!("this key changes `{own}` only, not `{theirs}`");

@@ -59,6 +59,6 @@ fn bounded(record: &Record) -> Option<(Level, String, &Bounds)> {
         Record::Project(r) => Some((Level::Project, r.id.clone(), &r.bounds)),
         Record::Key(r) => Some((Level::Key, r.id.clone(), &r.bounds)),
         Record::EndUser(r) => Some((Level::EndUser, format!("{}/{}", r.organisation, r.user), &r.bounds)),
-        Record::Member(_) | Record::Plan(_) | Record::Price(_) => None,
+        Record::Member(_) | Record::Plan(_) | Record::Experiment(_) | Record::Price(_) => None,
     }
 }

@@ -2,8 +2,9 @@
 
 use super::Directory;
 use super::key::KeyHash;
-use super::record::{EndUser, Key, Member, Project, Record, Role};
+use super::record::{EndUser, Key, Kind, Member, Project, Record, Role};
 use crate::Invalid;
+use crate::experiment::{Experiment, MAX_VERSIONS, State};
 
 impl Directory {
     /// Whether `record` could be applied: right by itself, and everything it refers to is there.
@@ -25,6 +26,7 @@ impl Directory {
             }
             Record::Plan(r) => r.check(&self.prices),
             Record::Price(r) => self.prices.check(r),
+            Record::Experiment(r) => self.check_experiment(r),
         }
     }
 
@@ -59,6 +61,38 @@ impl Directory {
             if let Some(scope) = key.scopes.iter().find(|scope| !role.is_some_and(|role| role.allows(**scope))) {
                 let problem = format!("`{}` is more than the role of `{owner}` allows", scope.as_str());
                 return Err(Invalid::new("scopes", problem, "change the role or leave out the scope"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_experiment(&self, experiment: &Experiment) -> Result<(), Invalid> {
+        let organisation = &experiment.organisation;
+        exists("organisation", organisation, self.organisations.contains_key(organisation))?;
+        if let Some(project) = &experiment.project {
+            exists(
+                "project",
+                project,
+                self.projects.get(project).is_some_and(|own| own.organisation == *organisation),
+            )?;
+        }
+        if let Some(old) = self.experiments.get(&experiment.id) {
+            experiment.check_change(old)?;
+            let versions = self.version(Kind::Experiment, &experiment.id);
+            if experiment.state == State::Running && versions >= MAX_VERSIONS {
+                let fix = "stop it and make another one";
+                return Err(Invalid::new("arms", format!("the experiment has {versions} versions already"), fix));
+            }
+            // Its models may have left the plan since.
+            return Ok(());
+        }
+        let plan = self.organisations.get(organisation).and_then(|own| self.plans.get(&own.plan));
+        for (place, arm) in experiment.arms.iter().enumerate() {
+            let Some(model) = &arm.model else { continue };
+            if !plan.is_some_and(|plan| plan.offers(model, &self.prices)) {
+                let problem = format!("`{model}` is not in the plan of `{organisation}`, or has no price there");
+                let fix = "name one of the organisation's models, or add its price first";
+                return Err(Invalid::new(format!("arms[{place}].model"), problem, fix));
             }
         }
         Ok(())

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::key::KeyHash;
-use super::parse;
+use super::{Directory, parse};
+use crate::experiment::Experiment;
 use crate::limits::Limits;
 use crate::plan::Budget;
 use crate::price::PriceSpec;
@@ -257,6 +258,8 @@ pub enum Record {
     Plan(Plan),
     /// One version of a price.
     Price(PriceSpec),
+    /// An experiment.
+    Experiment(Experiment),
 }
 
 macro_rules! record_kinds {
@@ -344,6 +347,7 @@ record_kinds! {
     6 Member "member" |r| format!("{}/{}", r.organisation, r.person);
     7 Plan "plan" |r| r.id.clone();
     8 Price "price" |r| r.key();
+    9 Experiment "experiment" |r| r.id.clone();
 }
 
 impl Record {
@@ -358,6 +362,17 @@ impl Record {
             }
         }
         Some(value)
+    }
+
+    /// The same as it is to be written at `now_ms`: with the times that the books set.
+    pub(crate) fn stamped(self, directory: &Directory, now_ms: i64) -> Self {
+        match self {
+            Self::Experiment(r) => {
+                let old = directory.experiment(&r.id).map(AsRef::as_ref);
+                Self::Experiment(r.stamped(old, now_ms))
+            }
+            other => other,
+        }
     }
 
     /// What is wrong with it by itself.
@@ -381,6 +396,7 @@ impl Record {
             Self::Member(r) => check_text("person", &r.person, MAX_USER),
             Self::Plan(r) => check_id(&r.id),
             Self::Price(_) => Ok(()),
+            Self::Experiment(r) => check_id(&r.id).and_then(|()| r.check()),
         }
     }
 }

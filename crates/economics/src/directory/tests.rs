@@ -282,7 +282,7 @@ fn a_managing_key_reaches_no_other_organisation() {
             Kind::Key => &["k1", "root"],
             Kind::EndUser => &["acme/ann/b"],
             Kind::Member => &["acme/other/eve"],
-            Kind::Plan | Kind::Price => &[],
+            Kind::Plan | Kind::Price | Kind::Experiment => &[],
         };
         assert_eq!(seen, expected, "{kind:?}");
         for record in directory.records(*kind) {

@@ -63,7 +63,7 @@ pub(super) fn act_subject(entry: &Entry) -> Option<ActSubject> {
     };
     let subject = match Kind::from_code(document.kind)? {
         Kind::Organisation => Some(ActSubject::Organisation(document.key.clone())),
-        Kind::Team | Kind::Project | Kind::EndUser | Kind::Member => {
+        Kind::Team | Kind::Project | Kind::EndUser | Kind::Member | Kind::Experiment => {
             field("organisation").map(ActSubject::Organisation)
         }
         Kind::Key => field("project").map(ActSubject::Project),

@@ -42,6 +42,9 @@ pub(super) const ASIDE_COUNTS: u8 = b'n';
 /// In which time outcomes of a kind come, by project and task.
 pub(super) const MATURITY: u8 = b'm';
 
+/// What units of experiments used and were worth, by arm and weights.
+pub(super) const EXPERIMENTS: u8 = b'x';
+
 /// A key whose byte order is the order of its parts.
 pub(super) struct Key(pub(super) Vec<u8>);
 

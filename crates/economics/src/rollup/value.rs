@@ -12,10 +12,11 @@ use sha2::{Digest, Sha256};
 
 use super::keys::{KINDS, Key, MATURITY, Parts, VALUE, collect, visit};
 use super::outcomes::episode_key;
-use super::{DAY_MS, column, outcomes, users};
+use super::{DAY_MS, column, experiments, outcomes, users};
 use crate::books::cost_detail::RequestCost;
 use crate::books::detail::{Context, CreditNote, Settlement};
-use crate::books::outcome_detail::{Counted, Subject, Valued};
+use crate::books::outcome_detail::{Counted, Subject, UnitPart, Valued};
+use crate::experiment::WHOLE_PERMILLE;
 use crate::outcome::Valuation;
 use crate::{Meter, Nano, Quantities};
 
@@ -210,6 +211,9 @@ pub(super) fn tally_request(settled: &Settlement, entry: &Entry, add: &mut dyn F
         key.0.extend(id.0);
         add(&key.0, &[1]);
     }
+    if let Some(member) = context.member().filter(|member| member.counts(entry.at_ms)) {
+        experiments::tally_request(&member, quantities, add);
+    }
 }
 
 /// Takes what was given back off the price.
@@ -260,6 +264,12 @@ fn tally_counted(counted: &Counted, sign: i64, add: &mut dyn FnMut(&[u8], &[i64]
             let key = subject_key(KINDS, &part.subject, part.day).text(&counted.kind);
             add(&key.0, &[weight, weight * accepted, sums.total_value().0]);
         }
+        if let Some(member) = &part.member {
+            experiments::tally_value(member, counted, (sign, part.weight, part.value), add);
+        }
+    }
+    if let Some(UnitPart { member, value }) = &counted.unit_part {
+        experiments::tally_value(member, counted, (sign, WHOLE_PERMILLE, *value), add);
     }
 }
 

@@ -6,6 +6,7 @@ mod options;
 mod refused;
 mod tokenize;
 
+use economics::books::Joined;
 use inference::TokenId;
 use serde_json::Value;
 use service::{Generation, ModelCard};
@@ -28,6 +29,8 @@ pub(crate) struct Context<'a> {
     pub(crate) card: &'a ModelCard,
     /// The caller.
     pub(crate) caller: &'a Caller,
+    /// Where the request belongs in an experiment.
+    pub(crate) joined: Option<&'a Joined>,
     /// Most candidates one generation may have.
     pub(crate) max_candidates: u32,
     /// Most choices, all prompts together.

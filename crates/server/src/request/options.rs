@@ -43,6 +43,7 @@ pub(super) fn options(
     };
     let (stream, include_usage) = streaming(fields)?;
     let (tag, metadata) = metadata(fields)?;
+    let metadata = Metadata { joined: context.joined.cloned(), ..metadata };
     let identity = context.caller.identity.clone();
     let payer = identity.map(|identity| Payer { identity, tag, metadata, streamed: stream, traffic: None });
     let generation = Generation { payer, ..generation };
@@ -120,7 +121,8 @@ fn metadata(fields: &mut Fields) -> Result<(Option<String>, Metadata), ApiError>
     let mut metadata = fields.object("metadata")?.unwrap_or_default();
     let tag = word(&mut metadata, "tag", MAX_TAG_BYTES)?;
     let mut text = |name| word(&mut metadata, name, METADATA_BYTES).map(Option::unwrap_or_default);
-    Ok((tag, Metadata { task: text("task")?, prompt_version: text("prompt_version")?, episode: text("episode")? }))
+    let (task, prompt_version, episode) = (text("task")?, text("prompt_version")?, text("episode")?);
+    Ok((tag, Metadata { task, prompt_version, episode, joined: None }))
 }
 
 fn word(metadata: &mut Map<String, Value>, name: &str, most: usize) -> Result<Option<String>, ApiError> {

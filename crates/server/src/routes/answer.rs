@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use economics::Currency;
 use futures_util::StreamExt;
 use inference::FinishReason;
-use protocol::{ChoiceNote, ErrorBody, Usage};
+use protocol::{AnswerNote, ChoiceNote, ErrorBody, Usage};
 use serde::Serialize;
 use service::{Generation, Lease, LineEvent, ModelCard, Reply, TokenText, TrafficCount, Withdrawal};
 use sha2::{Digest as _, Sha256};
@@ -19,7 +19,7 @@ use utoipa::openapi::response::{Response as Described, ResponseBuilder};
 use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, Required, Type};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
-use super::{find_line, read_bytes};
+use super::{experiments, find_line, read_bytes};
 use crate::app::{App, Ticket, new_id, unix_seconds};
 use crate::auth::Caller;
 use crate::body;
@@ -38,6 +38,8 @@ pub(super) struct Head {
     /// Changes with the program or the model.
     pub(super) fingerprint: String,
     pub(super) style: ReplyStyle,
+    /// The experiment that the request belongs to.
+    pub(super) note: Option<AnswerNote>,
     /// Candidates of each generation.
     candidates: u32,
     /// In which charges are shown.
@@ -170,6 +172,8 @@ struct Work<F> {
 
 impl<F: Form> Work<F> {
     async fn plan(app: &App, mut fields: Fields, caller: &Caller, ticket: Ticket) -> Result<Self, ApiError> {
+        // An arm may name the model.
+        let membership = experiments::join(app, &mut fields, caller).await?;
         let line = find_line(app, &mut fields, false).await?;
         let card = line.card();
         let id = new_id(F::ID_PREFIX);
@@ -178,6 +182,7 @@ impl<F: Form> Work<F> {
             route: F::ROUTE,
             card,
             caller,
+            joined: membership.as_ref().and_then(|membership| membership.joined.as_ref()),
             max_candidates: line.status().limits.max_candidates,
             max_choices: app.limits.max_choices,
         };
@@ -187,6 +192,7 @@ impl<F: Form> Work<F> {
             model: card.id.clone(),
             fingerprint: fingerprint(card),
             style,
+            note: membership.map(|membership| AnswerNote { experiment: membership.note }),
             candidates,
             currency: app.books.as_ref().map(|books| books.currency().clone()),
             choices: candidates.saturating_mul(u32::try_from(generations.len()).unwrap_or(u32::MAX)),

@@ -52,6 +52,7 @@ impl Chat {
             system_fingerprint: Some(self.head.fingerprint.clone()),
             choices,
             usage: self.head.style.include_usage.then_some(usage),
+            tokenworks: self.head.note.clone(),
         }
     }
 }
@@ -117,6 +118,7 @@ impl Form for Chat {
             model: self.head.model,
             usage,
             system_fingerprint: Some(self.head.fingerprint),
+            tokenworks: self.head.note,
         }
     }
 }

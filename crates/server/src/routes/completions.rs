@@ -53,6 +53,7 @@ impl Text {
             system_fingerprint: Some(self.head.fingerprint.clone()),
             choices,
             usage,
+            tokenworks: self.head.note.clone(),
         }
     }
 

@@ -41,7 +41,7 @@ const MAX_LIMIT: i128 = 100;
     operation_id = "createOutcome",
     tag = "value",
     request_body(content = Object, description = "`id` (the same again changes nothing), `kind`, `requests` (or `request`, or \
-        `episode` with `rule`: `last`, `first`, `even`), `value` with `currency` or `minutes_saved` with `rate_per_hour` and \
+        `episode` with `rule`: `last`, `first`, `even`, or `experiment` with `unit`), `value` with `currency` or `minutes_saved` with `rate_per_hour` and \
         `currency`, `valuation` (`measured`, `contracted`, `estimated`, `proxy`), `accepted`, `occurred_at`, `maturity_days`, \
         `revision` (a later one takes the place of the one before), `category`, `comment`, `demonstration`",
         example = json!({"id": "ticket-4711", "kind": "ticket_resolved", "requests": ["chatcmpl-…"], "value": "12.50",
@@ -302,9 +302,16 @@ fn remarks(fields: &mut Fields) -> Result<Remarks, ApiError> {
 fn attribution(fields: &mut Fields) -> Result<Attribution, ApiError> {
     let (request, requests) = (fields.string("request")?, fields.take("requests"));
     let (episode, rule) = (fields.string("episode")?, word(fields, "rule", Rule::WORDS)?);
-    let given = [request.is_some(), requests.is_some(), episode.is_some()];
+    let (experiment, unit) = (fields.string("experiment")?, fields.string("unit")?);
+    let given = [request.is_some(), requests.is_some(), episode.is_some(), experiment.is_some()];
     if given.iter().filter(|given| **given).count() > 1 {
-        return Err(ApiError::field("requests", "give one of `request`, `requests` and `episode`"));
+        return Err(ApiError::field("requests", "give one of `request`, `requests`, `episode` and `experiment`"));
+    }
+    match (experiment, unit) {
+        (Some(experiment), Some(unit)) if rule.is_none() => return Ok(Attribution::Unit { experiment, unit }),
+        (Some(_), None) => return Err(missing("unit", "the unit of the `experiment` that this is an outcome of")),
+        (None, Some(_)) => return Err(missing("experiment", "the experiment that `unit` belongs to")),
+        _ => {}
     }
     if rule.is_some() && episode.is_none() {
         return Err(missing("episode", "the `metadata.episode` that `rule` is for"));
@@ -318,7 +325,7 @@ fn attribution(fields: &mut Fields) -> Result<Attribution, ApiError> {
             let rule = rule.as_deref().and_then(Rule::from_word).unwrap_or(Rule::Even);
             Ok(Attribution::Episode { episode, rule })
         }
-        _ => Err(missing("requests", &format!("{REQUESTS}; or give `episode`"))),
+        _ => Err(missing("requests", &format!("{REQUESTS}; or give `episode`, or `experiment` and `unit`"))),
     }
 }
 
@@ -353,6 +360,10 @@ fn shown(entry: &Entry, currency: &str) -> Value {
         };
         valued.counted.parts.iter().map(part).collect()
     });
+    let unit = valued
+        .as_ref()
+        .and_then(|valued| valued.counted.unit_part.as_ref())
+        .map(|part| json!({"experiment": part.member.joined.experiment, "unit": part.member.unit}));
     let replaces = valued.as_ref().and_then(|valued| valued.undone.as_ref().map(|(seq, _)| *seq));
     let told = aside.map(|aside| (aside.owner, aside.outcome));
     let Some((owner, outcome)) = told.or_else(|| valued.map(|valued| (valued.owner, valued.outcome))) else {
@@ -365,6 +376,7 @@ fn shown(entry: &Entry, currency: &str) -> Value {
         "value": outcome.value.to_string(), "currency": currency, "valuation": outcome.valuation,
         "accepted": outcome.accepted, "occurred_at": outcome.occurred_ms.unwrap_or(entry.at_ms).div_euclid(1000),
         "told_at": entry.at_ms.div_euclid(1000), "maturity_days": outcome.maturity_days, "requests": parts,
+        "member": unit,
         "number": number, "category": category, "comment": comment, "demonstration": demonstration,
     })
 }

@@ -11,6 +11,7 @@ mod client;
 mod conditions;
 mod costs;
 mod desk;
+mod experiments;
 mod fields;
 mod idempotency;
 mod invoices;

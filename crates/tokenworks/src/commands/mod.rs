@@ -7,6 +7,7 @@ pub mod chat;
 pub mod config;
 pub mod customers;
 pub mod divergence;
+pub mod experiments;
 pub mod input;
 pub mod keys;
 pub mod ledger;

@@ -21,8 +21,22 @@ fn context() -> Context {
 
 /// That says what its request is for.
 fn told() -> Context {
-    let metadata = Metadata { task: "triage".into(), prompt_version: "v7".into(), episode: "ticket 4711".into() };
-    Context { metadata, ..context() }
+    let (task, prompt_version, episode) = ("triage".into(), "v7".into(), "ticket 4711".into());
+    Context { metadata: Metadata { task, prompt_version, episode, joined: None }, ..context() }
+}
+
+/// Of a unit of an experiment.
+fn joined() -> Context {
+    let joined = Joined {
+        experiment: "tone".into(),
+        arm: 1,
+        stretch: 3,
+        propensity_permille: 500,
+        unit: Unit::Episode,
+        until_ms: 1_790_000_000_000,
+    };
+    let told = told();
+    Context { metadata: Metadata { joined: Some(joined), ..told.metadata.clone() }, ..told }
 }
 
 fn settlement() -> Settlement {
@@ -72,6 +86,27 @@ fn what_a_request_is_for_is_read_again_and_costs_nothing_where_it_is_not_said() 
     assert_eq!(CreditNote::read(&entry(entry_kind::CREDITED, note.pack())).unwrap(), note);
     let opening = Opening { context: told(), input: 77, ..Opening::default() };
     assert_eq!(Opening::unpack(&opening.pack()).unwrap(), opening);
+}
+
+#[test]
+fn what_belongs_to_an_experiment_is_read_again() {
+    let settled = Settlement { context: joined(), ..settlement() };
+    let packed = settled.pack();
+    assert_eq!(packed[0], JOINED_FORM);
+    assert_eq!(Settlement::read(&entry(entry_kind::SETTLED, packed.clone())).unwrap(), settled);
+    assert!((0..packed.len()).all(|to| Settlement::read(&entry(entry_kind::SETTLED, packed[..to].to_vec())).is_none()));
+    let note = CreditNote { context: joined(), window_ms: 5, amount: Nano(5), ..CreditNote::default() };
+    assert_eq!(CreditNote::read(&entry(entry_kind::CREDITED, note.pack())).unwrap(), note);
+    let opening = Opening { context: joined(), input: 77, ..Opening::default() };
+    assert_eq!(Opening::unpack(&opening.pack()).unwrap(), opening);
+    let member = joined().member().unwrap();
+    assert_eq!((member.unit.as_str(), told().member()), ("ticket 4711", None));
+    let until_ms = member.joined.until_ms;
+    assert!(member.counts(until_ms) && !member.counts(until_ms + 1));
+    let assigned = Assigned { organisation: "acme".into(), member };
+    let packed = assigned.pack();
+    assert_eq!(Assigned::read(&entry(entry_kind::ASSIGNED, packed.clone())).unwrap(), assigned);
+    assert!((0..packed.len()).all(|to| Assigned::read(&entry(entry_kind::ASSIGNED, packed[..to].to_vec())).is_none()));
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn invalid(result: Result<Told, OutcomeError>) -> String {
 #[test]
 fn an_outcome_is_counted_once_and_a_revision_takes_its_place() {
     let plant = plant(Bounds::default());
-    let metadata = Metadata { task: "triage".into(), prompt_version: "v2".into(), episode: String::new() };
+    let metadata = Metadata { task: "triage".into(), prompt_version: "v2".into(), ..Metadata::default() };
     let (first, second) = (next_id(), next_id());
     plant.ended(first, &metadata, (100, 10), NOW);
     plant.ended(second, &metadata, (50, 30), NOW);
@@ -324,7 +324,7 @@ fn an_outcome_that_cannot_be_counted_is_in_nobodys_way() {
     // Each is for something else: together more than fits into an entry.
     for (id, n) in ids.iter().zip(0..) {
         let (task, prompt_version) = (format!("{n:0120}"), format!("v{n:0119}"));
-        plant.ended(*id, &Metadata { task, prompt_version, episode: String::new() }, (1, 1), NOW);
+        plant.ended(*id, &Metadata { task, prompt_version, ..Metadata::default() }, (1, 1), NOW);
     }
     assert_eq!(plant.books.match_outcomes(NOW).unwrap(), 0);
     plant.tell(&outcome("small", ids[0], 1)).unwrap();

@@ -9,6 +9,7 @@ pub(crate) mod audit;
 pub(crate) mod calibration;
 mod condition;
 pub(crate) mod costs;
+pub(crate) mod experiments;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod models;
@@ -136,6 +137,6 @@ impl From<PostError> for ApiError {
     }
 }
 
-fn shown(value: impl Serialize) -> Result<Value, ApiError> {
+pub(crate) fn shown(value: impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(value).map_err(|error| ApiError::internal(error.to_string()))
 }

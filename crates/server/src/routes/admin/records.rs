@@ -18,7 +18,7 @@ use crate::routes::read;
 use crate::segments::Segments;
 
 /// Kinds of records by their word in the path.
-const KINDS: [(&str, Kind); 8] = [
+const KINDS: [(&str, Kind); 9] = [
     ("organisations", Kind::Organisation),
     ("teams", Kind::Team),
     ("projects", Kind::Project),
@@ -27,6 +27,7 @@ const KINDS: [(&str, Kind); 8] = [
     ("members", Kind::Member),
     ("plans", Kind::Plan),
     ("prices", Kind::Price),
+    ("experiments", Kind::Experiment),
 ];
 
 fn kind_of(uri: &Uri, word: &str) -> Result<Kind, ApiError> {
@@ -35,7 +36,7 @@ fn kind_of(uri: &Uri, word: &str) -> Result<Kind, ApiError> {
 }
 
 /// A record as it may be shown.
-pub(super) fn record_json(record: &Record) -> Result<Value, ApiError> {
+pub(crate) fn record_json(record: &Record) -> Result<Value, ApiError> {
     let shown = Record::shown(record.kind(), &record.body());
     shown.ok_or_else(|| ApiError::internal(format!("{} {} has no JSON form", record.kind().word(), record.key())))
 }
@@ -53,7 +54,7 @@ fn reader(app: &App, caller: &Caller, kind: Kind) -> Result<Admin, ApiError> {
     get,
     path = "/admin/v1/{kind}",
     tag = "administration",
-    params(("kind" = String, Path, description = "`organisations`, `teams`, `projects`, `keys`, `end-users`, `members`, `plans` or `prices`")),
+    params(("kind" = String, Path, description = "`organisations`, `teams`, `projects`, `keys`, `end-users`, `members`, `plans`, `prices` or `experiments`")),
     responses(
         (status = 200, body = Object, description = "`data`: the records, without hashes of keys"),
         (status = 403, body = protocol::ErrorBody, description = "The key may not read them")
