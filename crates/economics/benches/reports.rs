@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use economics::books::cost_detail::Traffic;
 use economics::books::costs::{Accountant, Finished, Interval};
 use economics::books::outcome_detail::Owner;
-use economics::books::cost_detail::Traffic;
 use economics::books::{Admission, Books, End, Metadata, Settings, Steps, verify_costs};
 use economics::directory::Identity;
 use economics::directory::key::KeyHash;
@@ -26,7 +26,8 @@ use economics::income::income;
 use economics::outcome::{Attribution, Outcome, Remarks, Valuation};
 use economics::plant::{Plant, PlantSheet};
 use economics::price::{PriceSpec, Tier};
-use economics::rollup::{self, CostGroups, GroupBy, TfpAsk, TfpBy};
+use economics::products::products;
+use economics::rollup::{self, CostGroups, GroupBy, TfpAsk, TfpBy, Unit, week_of};
 use economics::{Currency, Nano, Plan, Quantities};
 use ledger::{EntryId, StoreSpec};
 use metering::energy::{Energy, EnergySource};
@@ -255,10 +256,13 @@ fn read(books: &Books) {
     let span = (START_MS, START_MS + DAYS * DAY_MS);
     let customers: Vec<String> = (0..CUSTOMERS).map(|customer| format!("customer-{customer:02}")).collect();
     let now_ms = span.1 + 30 * DAY_MS;
-    let tfp = |by: TfpBy| {
-        let ask = TfpAsk { organisations: &customers, span_ms: span, by, now_ms, top: 100, teams: &HashMap::new(), weigh: None };
-        rollup::tfp(ledger, &ask).unwrap().rows.len()
-    };
+    let teams = HashMap::new();
+    let ask =
+        |by| TfpAsk { organisations: &customers, span_ms: span, by, now_ms, top: 100, teams: &teams, weigh: None };
+    let tfp = |by: TfpBy| rollup::tfp(ledger, &ask(by)).unwrap().rows.len();
+    let by_user = TfpBy { end_user: true, ..TfpBy::default() };
+    let weeks = week_of(span.1 / DAY_MS) + 1;
+    let retained = || rollup::activity(ledger, &customers, weeks, Unit::EndUser).unwrap().unwrap().units as usize;
     let by_version = TfpBy { prompt_version: true, ..TfpBy::default() };
     let by_all = TfpBy { organisation: true, model: true, prompt_version: true, task: true, ..TfpBy::default() };
     let usage = GroupBy { organisation: true, model: true, tag: true, day: true };
@@ -271,9 +275,10 @@ fn read(books: &Books) {
     timed("margins by customer, project, hour", || costs(hours));
     timed("TFP of all", || tfp(TfpBy::default()));
     timed("TFP by prompt version", || tfp(by_version));
-    timed("TFP by customer, model, version, task", || tfp(by_all));
-    let by_user = TfpBy { end_user: true, ..TfpBy::default() };
     timed("TFP by end user", || tfp(by_user));
+    timed("products of the plant", || products(ledger, &customers, span, &|_, _| None).unwrap().tokens.len());
+    timed("end users by week", retained);
+    timed("TFP by customer, model, version, task", || tfp(by_all));
     let begun = Instant::now();
     let verified = ledger.verify().unwrap();
     let (entries, tallies) = (verified.entries, verified.tallies);

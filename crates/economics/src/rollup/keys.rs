@@ -24,6 +24,8 @@ pub(super) const SHEETS: u8 = b's';
 pub(super) const GOODPUT: u8 = b'g';
 /// Tokens and value, by day, what TFP is told apart by, and group of clusters.
 pub(super) const VALUE: u8 = b'v';
+/// The same by project and task alone: fewer, for reports of all.
+pub(super) const TOTALS: u8 = b't';
 /// The same by end user.
 pub(super) const USER_VALUE: u8 = b'U';
 /// In which weeks projects and their end users asked.

@@ -6,7 +6,7 @@ use ledger::{Ledger, StoreError};
 
 use super::DAY_MS;
 use super::users::{MAX_END_USERS, monday, user_rows, week_of};
-use super::value::{BUCKETS, KindSums, ValueRow, ValueSums, day_of, kind_rows, maturity_days, value_rows};
+use super::value::{BUCKETS, KindSums, ValueRow, ValueSums, day_of, kind_rows, maturity_days, total_rows, value_rows};
 use crate::books::outcome_detail::Subject;
 use crate::outcome::MATURITY_DAYS;
 use crate::standard::StandardWeights;
@@ -217,6 +217,12 @@ impl TfpAsk<'_> {
         (day_of(from_ms), day_of(to_ms.saturating_add(DAY_MS - 1)))
     }
 
+    /// Whether sums by project and task do not tell enough apart.
+    fn needs_all(&self) -> bool {
+        let by = self.by;
+        by.model || by.prompt_version || by.tag || self.weigh.is_some()
+    }
+
     fn place(&self, day: i64, subject: &Subject) -> Place {
         let by = self.by;
         let kept = |told: bool, text: &String| if told { text.clone() } else { String::new() };
@@ -262,7 +268,11 @@ impl Table<'_> {
         if ask.by.end_user {
             user_rows(ledger, organisation, ask.days(), each)?;
         } else {
-            value_rows(ledger, organisation, ask.days(), &mut each)?;
+            if ask.needs_all() {
+                value_rows(ledger, organisation, ask.days(), &mut each)?;
+            } else {
+                total_rows(ledger, organisation, ask.days(), &mut each)?;
+            }
             kind_rows(ledger, organisation, ask.days(), |day, subject, kind, sums| {
                 if let Some(row) = self.rows.get_mut(&ask.place(day, subject)) {
                     row.kinds.entry(kind).or_default().add(&sums);

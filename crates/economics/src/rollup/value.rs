@@ -10,7 +10,7 @@ use ledger::{Entry, EntryId, Ledger, StoreError, Tally};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::keys::{KINDS, Key, MATURITY, Parts, VALUE, collect, visit};
+use super::keys::{KINDS, Key, MATURITY, Parts, TOTALS, VALUE, collect, visit};
 use super::outcomes::episode_key;
 use super::{DAY_MS, column, experiments, outcomes, users};
 use crate::books::cost_detail::RequestCost;
@@ -182,6 +182,10 @@ fn subject_key(kind: u8, subject: &Subject, day: i64) -> Key {
 /// Adds columns to a group of a day, and to that of the end user, if there is one.
 fn add_value(subject: &Subject, (day, bucket): (i64, u8), columns: &[i64], add: &mut dyn FnMut(&[u8], &[i64])) {
     add(&value_key(subject, day, bucket), columns);
+    let Subject { organisation, project, task, .. } = subject;
+    let mut total = Key::new(TOTALS).text(organisation).number(day).text(project).text(task).0;
+    total.push(bucket);
+    add(&total, columns);
     if !subject.user.is_empty() {
         add(&users::value_key(subject, day, bucket), columns);
     }
@@ -320,6 +324,23 @@ pub fn value_rows(
     visit(ledger, key(from), &key(to), |tally| {
         let (day, subject, rest) = read_subject(tally)?;
         let [bucket] = rest else { return None };
+        Some(each(ValueRow { day, subject, bucket: *bucket, sums: ValueSums::read(tally) }))
+    })
+}
+
+/// As [`value_rows`], without model, version of the prompt and tag: of these there are fewer.
+pub(super) fn total_rows(
+    ledger: &Ledger,
+    organisation: &str,
+    (from, to): (i64, i64),
+    mut each: impl FnMut(ValueRow) -> bool,
+) -> Result<(), StoreError> {
+    let key = |day: i64| Key::new(TOTALS).text(organisation).number(day).0;
+    visit(ledger, key(from), &key(to), |tally| {
+        let mut parts = Parts(tally.key.get(1..)?);
+        let (organisation, day, project, task) = (parts.text()?, parts.number()?, parts.text()?, parts.text()?);
+        let [bucket] = parts.0 else { return None };
+        let subject = Subject { organisation, project, task, ..Subject::default() };
         Some(each(ValueRow { day, subject, bucket: *bucket, sums: ValueSums::read(tally) }))
     })
 }

@@ -78,6 +78,12 @@ fn shown(answer: &Value) -> String {
     if !without.is_empty() {
         text.push_str(&format!("free, or without a list price to weigh tokens by: {}\n", without.join(", ")));
     }
+    let partly = |row: &Value| row["costed"].as_f64().is_some_and(|share| share > 0.0 && share < 1.0);
+    if answer["data"].as_array().into_iter().flatten().any(partly) {
+        text.push_str(
+            "the cost of some requests is not known: PER COST is too high by their share (`costed`, --json)\n",
+        );
+    }
     text.push_str(example_remark(&answer["sheet"]));
     text
 }
@@ -162,7 +168,7 @@ mod tests {
     fn what_is_not_known_is_a_dash() {
         let row = json!({
             "model": "tiny", "requests": 12, "tokens": {"total": 1_700_000}, "value": {"total": "8.33"}, "proxy": "0.00",
-            "tfp": {"per_million": 4.9019, "low": 4.0, "high": 6.0}, "value_per_price": null, "value_per_cost": 2.5, "coverage": 0.25,
+            "tfp": {"per_million": 4.9019, "low": 4.0, "high": 6.0}, "value_per_price": null, "value_per_cost": 2.5, "costed": 0.9, "coverage": 0.25,
             "matured": 0.0, "adoption_rate": null, "tokens_per_accepted_outcome": null
         });
         let kinds = json!([{"kind": "a", "accepted": 2.0, "tokens_per_accepted": 850_000.0}, {"kind": "b"}]);
@@ -182,6 +188,7 @@ mod tests {
             "TFP in USD per 1M tokens (total), TOKENS/UNIT in tokens (total) per accepted outcome",
             "850000.00",
             "outcomes kept aside, because their requests are not in the books: 3",
+            "PER COST is too high",
             "example sheet: these are nobody's costs",
         ] {
             assert!(shown.contains(part), "{part}: {shown}");

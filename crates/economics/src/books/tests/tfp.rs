@@ -101,7 +101,7 @@ fn what_requests_cost_is_beside_their_value() {
         source: EnergySource::Estimated,
     };
     let usage = Usage { busy: vec![(Taker::Request(holder, 0), second / 2)], ended: Vec::new() };
-    let finished = vec![Finished { holder, id, context, quantities: used(6, 4) }];
+    let finished = vec![Finished { holder, id, context, quantities: used(6, 4), traffic: Traffic::default() }];
     let interval = Interval { from_ms: NOW, to_ms: NOW + 1_000, energy, usage, finished };
     for batch in accountant.close(interval) {
         plant.books.ledger().submit(&batch).unwrap();
@@ -174,6 +174,8 @@ fn each_kind_of_outcome_has_its_own_count_and_its_own_time_to_come() {
     // A correction may be of another kind.
     plant.tell(&Outcome { revision: 2, kind: "upgrade".into(), accepted: false, ..slow }).unwrap();
     let all = plant.table(&ask()).rows;
+    let by_model = plant.table(&TfpAsk { by: TfpBy { model: true, ..TfpBy::default() }, ..ask() }).rows;
+    assert_eq!((by_model.len(), &by_model[0].groups), (1, &all[0].groups), "the totals are those of all rows");
     let kind = |name: &str| all[0].kinds.get(name).copied().unwrap_or_default();
     assert_eq!(kind("renewal"), KindSums::default());
     assert_eq!(kind("upgrade"), KindSums { outcomes_milli: 1_000, accepted_milli: 0, value: Nano(7_000_000_000) });
