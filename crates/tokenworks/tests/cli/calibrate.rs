@@ -5,10 +5,20 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::serving::Serving;
+use crate::support::Sandbox;
 use crate::tiny_model::sandbox;
 
 /// Longest wait for what comes within a second or two.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A sandbox whose servers know a key of the plant, and the header that shows it.
+fn with_key() -> (Sandbox, String) {
+    let sandbox = sandbox();
+    let made = sandbox.run(&["keys", "new", "ops", "--json"]).json();
+    let hash = made["hash"].as_str().unwrap();
+    sandbox.write("tokenworks.toml", format!("[[server.keys]]\nname = \"ops\"\nhash = \"{hash}\"\n"));
+    (sandbox, format!("Authorization: Bearer {}\r\n", made["key"].as_str().unwrap()))
+}
 
 fn body(answer: &str) -> &str {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -34,10 +44,10 @@ fn json_of(answer: &str) -> Value {
 }
 
 /// The cost of a request, once it is known.
-fn cost(serving: &Serving, id: &str) -> Value {
+fn cost(serving: &Serving, key: &str, id: &str) -> Value {
     let started = Instant::now();
     loop {
-        let answer = serving.request(&format!("GET /v1/costs/{id}"), "");
+        let answer = serving.request_with(&format!("GET /v1/costs/{id}"), key, "");
         if answer.starts_with("HTTP/1.1 200") {
             return json_of(&answer);
         }
@@ -48,7 +58,7 @@ fn cost(serving: &Serving, id: &str) -> Value {
 
 #[test]
 fn a_calibration_is_kept_and_used_under_the_same_conditions() {
-    let sandbox = sandbox();
+    let (sandbox, key) = with_key();
     let report = sandbox.run(&["calibrate", "tiny.gguf", "--threads", "1", "--rounds", "2", "--json"]).json();
     let classes: Vec<&str> =
         report["classes"].as_array().unwrap().iter().map(|class| class["class"].as_str().unwrap()).collect();
@@ -65,7 +75,7 @@ fn a_calibration_is_kept_and_used_under_the_same_conditions() {
 
     let started_from = |arguments: &[&str]| {
         let serving = Serving::start(&sandbox, &[&["tiny.gguf", "--kv-memory", "1MiB"], arguments].concat());
-        let shown = json_of(&serving.request("GET /admin/v1/calibration", ""));
+        let shown = json_of(&serving.request_with("GET /admin/v1/calibration", &key, ""));
         assert_eq!(shown["data"][0]["classes"].as_array().unwrap().len(), 8);
         assert_eq!(shown["data"][0]["terms"].as_array().unwrap().len(), 11);
         shown["data"][0]["started_from"].as_str().unwrap().to_owned()
@@ -82,11 +92,11 @@ fn a_calibration_is_kept_and_used_under_the_same_conditions() {
 
 #[test]
 fn bytes_of_bodies_are_counted_and_charged_and_metrics_show_costs() {
-    let sandbox = sandbox();
+    let (sandbox, key) = with_key();
     let serving = Serving::start(&sandbox, &["tiny.gguf", "--kv-memory", "1MiB"]);
     let whole = json!({"model": "tiny", "prompt": "abc", "max_tokens": 4, "ignore_eos": true}).to_string();
-    let answer = serving.request("POST /v1/completions", &whole);
-    let first = cost(&serving, json_of(&answer)["id"].as_str().unwrap());
+    let answer = serving.request_with("POST /v1/completions", &key, &whole);
+    let first = cost(&serving, &key, json_of(&answer)["id"].as_str().unwrap());
     assert_eq!(first["bytes"], json!({"received": whole.len(), "sent": body(&answer).len()}));
     let network: f64 = first["network"].as_str().unwrap().parse().unwrap();
     // The example's 0.01 per GB.
@@ -96,13 +106,13 @@ fn bytes_of_bodies_are_counted_and_charged_and_metrics_show_costs() {
 
     let streamed = json!({"model": "tiny", "prompt": "abc", "max_tokens": 9, "ignore_eos": true, "stream": true});
     let streamed = streamed.to_string();
-    let answer = serving.request("POST /v1/completions", &streamed);
+    let answer = serving.request_with("POST /v1/completions", &key, &streamed);
     let id = answer.split("\"id\":\"").nth(1).unwrap().split('"').next().unwrap();
-    let second = cost(&serving, id);
+    let second = cost(&serving, &key, id);
     assert!(body(&answer).contains("[DONE]"));
     assert_eq!(second["bytes"], json!({"received": streamed.len(), "sent": dechunked(body(&answer))}));
 
-    let metrics = serving.request("GET /metrics", "");
+    let metrics = serving.request_with("GET /metrics", &key, "");
     for part in [
         "tokenworks_class_busy_seconds_total{model=\"tiny\",class=\"decode_alone\"} ",
         "tokenworks_plant_cost_total{source=\"network\",currency=\"USD\",sheet=\"example\"} ",
