@@ -51,7 +51,7 @@ pub(crate) async fn tfp(
     Extension(caller): Extension<Caller>,
     uri: Uri,
 ) -> Result<Json<Value>, ApiError> {
-    let (books, own) = reader(&app, &caller)?;
+    let (books, own) = reader(&app, &caller, "TFP")?;
     let mut query = Query::of(&uri)?;
     let (from_s, to_s) = span(&mut query)?;
     let told = query.words("group_by", &GROUPS)?;
@@ -79,15 +79,17 @@ pub(crate) async fn tfp(
     in_turn(Arc::clone(&app.books_turns), read).await
 }
 
-/// The books, and the only organisation that may be read; `None`: all.
-fn reader(app: &App, caller: &Caller) -> Result<(Arc<Books>, Option<String>), ApiError> {
+/// The books, and the only organisation whose `what` may be read; `None`: of all.
+pub(super) fn reader(app: &App, caller: &Caller, what: &str) -> Result<(Arc<Books>, Option<String>), ApiError> {
     let books = app.books()?;
     let may = |scope| caller.identity.as_ref().filter(|identity| identity.scopes.contains(&scope));
     if may(Scope::Plant).is_some() {
         return Ok((books, None));
     }
-    let identity = may(Scope::Usage)
-        .ok_or_else(|| ApiError::forbidden("this key may not read TFP: that needs the scope `usage`", "not_allowed"))?;
+    let identity = may(Scope::Usage).ok_or_else(|| {
+        let message = format!("this key may not read {what}: that needs the scope `usage`");
+        ApiError::forbidden(message, "not_allowed")
+    })?;
     Ok((books, Some(identity.organisation.id.clone())))
 }
 
