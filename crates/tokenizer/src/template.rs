@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
@@ -84,10 +85,14 @@ impl ChatTemplate {
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime_now(format));
         environment.add_filter("tojson", to_json);
-        environment
-            .add_template_owned(NAME, without_generation_blocks(source))
-            .map_err(|error| TemplateError::Compile { message: describe(&error) })?;
-        Ok(Self { environment, source: source.to_owned() })
+        // It is others' code, and some odd templates make it panic (an import under a name that is none).
+        let added = catch_unwind(AssertUnwindSafe(|| {
+            environment.add_template_owned(NAME, without_generation_blocks(source)).map_err(|error| describe(&error))
+        }));
+        match added.unwrap_or_else(|_| Err("it cannot be read".to_owned())) {
+            Ok(()) => Ok(Self { environment, source: source.to_owned() }),
+            Err(message) => Err(TemplateError::Compile { message }),
+        }
     }
 }
 
@@ -322,7 +327,9 @@ mod tests {
 
     #[test]
     fn faults_are_told() {
-        assert!(matches!(render("{% if %}"), Err(TemplateError::Compile { .. })));
+        for source in ["{% if %}", "{% import 'chat_template' as t != 0 %}"] {
+            assert!(matches!(render(source), Err(TemplateError::Compile { .. })), "{source}");
+        }
         assert!(matches!(render("{% generation"), Err(TemplateError::Compile { .. })));
         assert!(matches!(render(&"x".repeat(SOURCE_BYTES_MAX + 1)), Err(TemplateError::Compile { .. })));
         let error = render("{{ nothing.at.all }}").unwrap_err();
