@@ -188,6 +188,7 @@ fn request(books: &Arc<Books>, identities: &[Identity], number: u64, now_ms: i64
         task: TASKS[pick(TASKS.len(), 8)].to_owned(),
         prompt_version: VERSIONS[pick(VERSIONS.len(), 12)].to_owned(),
         episode: String::new(),
+        joined: None,
     };
     let user = format!("user-{}", mixed % END_USERS);
     let (input, output) = (100 + mixed % 900, 10 + mixed % 54);
