@@ -211,7 +211,13 @@ fn request(books: &Arc<Books>, identities: &[Identity], number: u64, now_ms: i64
     let settled = ticket.settle(&quantities, End::Stop, now_ms).unwrap();
     drop(settled);
     let holder = Holder { line: 0, request: number };
-    Finished { holder, id: id_of(number), context: ticket.context().clone(), quantities, traffic: Traffic { received: 400, sent: 900 } }
+    Finished {
+        holder,
+        id: id_of(number),
+        context: ticket.context().clone(),
+        quantities,
+        traffic: Traffic { received: 400, sent: 900 },
+    }
 }
 
 /// Begins with the number, as ids of the server do with the time; their last byte tells a request from its cost.

@@ -121,9 +121,8 @@ impl OutcomeDesk {
 
 /// The requests of an outcome with their parts, before it is known what they change.
 enum Attributed {
-    Parts(Vec<Part>),
-    /// A unit of an experiment in place of requests.
-    Unit(UnitPart),
+    /// Or a unit of an experiment in place of them.
+    Known(Vec<Part>, Option<UnitPart>),
     /// Some are not in the books, or not the owner's concern.
     Unknown,
 }
@@ -134,6 +133,8 @@ struct Posting<'a> {
     outcome: &'a Outcome,
     /// The entry that kept it aside.
     aside: u64,
+    /// When it was told.
+    told_ms: i64,
     now_ms: i64,
 }
 
@@ -141,6 +142,10 @@ impl Posting<'_> {
     /// Of the entry that counts it, or that keeps it aside.
     fn id(&self, aside: bool) -> EntryId {
         entry_id(self.owner, (&self.outcome.id, self.outcome.revision), aside)
+    }
+
+    fn occurred_ms(&self) -> i64 {
+        self.outcome.occurred_ms.unwrap_or(self.told_ms)
     }
 }
 
@@ -156,7 +161,7 @@ impl Books {
     /// # Errors
     /// Names the field that is wrong, or what was told before.
     pub fn tell_outcome(&self, owner: &Owner, outcome: &Outcome, now_ms: i64) -> Result<Told, OutcomeError> {
-        let posting = Posting { owner, outcome, aside: 0, now_ms };
+        let posting = Posting { owner, outcome, aside: 0, told_ms: now_ms, now_ms };
         let mut accounts = self.outcomes.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(told) = self.told_before(&posting)? {
             return Ok(told);
@@ -224,7 +229,7 @@ impl Books {
             self.outcomes.change_waiting(|waiting| waiting.remove(seq));
             return Ok(false);
         }
-        let posting = Posting { owner: &owner, outcome: &outcome, aside: seq, now_ms };
+        let posting = Posting { owner: &owner, outcome: &outcome, aside: seq, told_ms, now_ms };
         let mut accounts = self.outcomes.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let accounts = self.outcome_accounts(&mut accounts, now_ms)?;
         let told = self.decide(&accounts, &posting)?;
@@ -302,7 +307,7 @@ impl Books {
 
     /// Posts it as counted, or, where its requests are unknown, as kept aside.
     fn post_outcome(&self, accounts: &Accounts, posting: &Posting<'_>) -> Result<Told, OutcomeError> {
-        let Posting { owner, outcome, aside, now_ms } = *posting;
+        let Posting { owner, outcome, aside, now_ms, .. } = *posting;
         let posted = self.ledger.balance(accounts.outcomes)?.map_or(0, |balance| balance.posted);
         let undone = self.revision_before(posting)?;
         let attributed = self.attribute(posting)?;
@@ -319,12 +324,7 @@ impl Books {
                 let aside = Aside { owner, outcome: outcome.clone() };
                 (entry_kind::ASIDE, accounts.legs(None, None), aside.pack())
             }
-            attributed => {
-                let (parts, unit_part) = match attributed {
-                    Attributed::Unit(part) => (Vec::new(), Some(part)),
-                    Attributed::Parts(parts) => (parts, None),
-                    Attributed::Unknown => (Vec::new(), None),
-                };
+            Attributed::Known(parts, unit_part) => {
                 let (valuation, accepted, unit) = (outcome.valuation, outcome.accepted, outcome.is_unit());
                 let kind = outcome.kind.clone();
                 let counted = Counted { kind, valuation, accepted, unit, parts, unit_part };
@@ -359,15 +359,14 @@ impl Books {
             Attribution::Requests(requests) => requests.clone(),
             Attribution::Episode { episode, rule } => self.requests_of_episode(posting.owner, episode, *rule)?,
             Attribution::Unit { experiment, unit } => {
-                let (owner, outcome, now_ms) = (posting.owner, posting.outcome, posting.now_ms);
-                let member = self.told_unit(owner, (experiment, unit), outcome.occurred_ms.unwrap_or(now_ms))?;
-                return Ok(Attributed::Unit(UnitPart { member, value: outcome.value }));
+                let member = self.told_unit(posting.owner, (experiment, unit), posting.occurred_ms())?;
+                return Ok(Attributed::Known(Vec::new(), Some(UnitPart { member, value: posting.outcome.value })));
             }
         };
         if requests.is_empty() {
             return Ok(Attributed::Unknown);
         }
-        let occurred_ms = posting.outcome.occurred_ms.unwrap_or(posting.now_ms);
+        let occurred_ms = posting.occurred_ms();
         let weights: Vec<u64> = requests.iter().map(|(_, weight)| u64::from(*weight)).collect();
         let whole = u64::try_from(posting.outcome.value.0).unwrap_or(0);
         let mut parts = Vec::with_capacity(requests.len());
@@ -392,7 +391,7 @@ impl Books {
                     .filter(|member| member.counts(entry.at_ms) && member.counts(occurred_ms)),
             });
         }
-        Ok(Attributed::Parts(parts))
+        Ok(Attributed::Known(parts, None))
     }
 
     /// None: no request of it has ended.

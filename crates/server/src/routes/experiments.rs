@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::admin::records::record_json;
 use super::outcomes::refused;
 use super::read;
+use super::tfp::reader;
 use crate::app::{App, in_turn, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -42,7 +43,7 @@ type Answer = Result<Json<Value>, ApiError>;
     )
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
-    let (books, own) = reader(&app, &caller)?;
+    let (books, own) = reader(&app, &caller, "experiments")?;
     let directory = books.directory();
     let seen = directory.experiments().filter(|one| own.as_ref().is_none_or(|own| one.organisation == *own));
     let data =
@@ -70,7 +71,7 @@ pub(crate) async fn results(
     Extension(caller): Extension<Caller>,
     Segments(id): Segments<String>,
 ) -> Answer {
-    let (books, own) = reader(&app, &caller)?;
+    let (books, own) = reader(&app, &caller, "experiments")?;
     let experiment = books.directory().experiment(&id).cloned();
     let seen = experiment.filter(|one| own.as_ref().is_none_or(|own| one.organisation == *own));
     let experiment = seen.ok_or_else(|| unknown(&id))?;
@@ -86,19 +87,6 @@ pub(crate) async fn results(
 fn unknown(id: &str) -> ApiError {
     let id: String = id.chars().take(200).collect();
     ApiError::not_found(format!("there is no experiment `{id}`; GET /v1/experiments lists them"))
-}
-
-/// The books, and the only organisation that may be read; `None`: all.
-fn reader(app: &App, caller: &Caller) -> Result<(Arc<Books>, Option<String>), ApiError> {
-    let books = app.books()?;
-    let may = |scope| caller.identity.as_ref().filter(|identity| identity.scopes.contains(&scope));
-    if may(Scope::Plant).is_some() {
-        return Ok((books, None));
-    }
-    let identity = may(Scope::Usage).ok_or_else(|| {
-        ApiError::forbidden("this key may not read experiments: that needs the scope `usage`", "not_allowed")
-    })?;
-    Ok((books, Some(identity.organisation.id.clone())))
 }
 
 /// The arm of a unit: the same whenever it is asked for. For applications that serve the arms themselves, and for units that

@@ -44,7 +44,7 @@ pub(crate) async fn retention(
     Extension(caller): Extension<Caller>,
     uri: Uri,
 ) -> Result<Json<Value>, ApiError> {
-    let (books, own) = reader(&app, &caller)?;
+    let (books, own) = reader(&app, &caller, "retention")?;
     let mut query = Query::of(&uri)?;
     let of = query.word("of", &UNITS)?.unwrap_or_else(|| "end_user".to_owned());
     let weeks: u32 = query.integer("weeks", "from 1 to 104", 1..=104)?.unwrap_or(WEEKS);

@@ -57,7 +57,7 @@ pub(crate) async fn tfp(
     Extension(caller): Extension<Caller>,
     uri: Uri,
 ) -> Result<Json<Value>, ApiError> {
-    let (books, own) = reader(&app, &caller)?;
+    let (books, own) = reader(&app, &caller, "TFP")?;
     let mut query = Query::of(&uri)?;
     let asked = Asked::read(&mut query)?;
     query.finish()?;
@@ -186,15 +186,16 @@ fn weights_json(weights: &StandardWeights) -> Value {
     })
 }
 
-/// The books, and the only organisation that may be read; `None`: all.
-pub(super) fn reader(app: &App, caller: &Caller) -> Result<(Arc<Books>, Option<String>), ApiError> {
+/// The books, and the only organisation whose `what` may be read; `None`: of all.
+pub(super) fn reader(app: &App, caller: &Caller, what: &str) -> Result<(Arc<Books>, Option<String>), ApiError> {
     let books = app.books()?;
     let may = |scope| caller.identity.as_ref().filter(|identity| identity.scopes.contains(&scope));
     if may(Scope::Plant).is_some() {
         return Ok((books, None));
     }
     let identity = may(Scope::Usage).ok_or_else(|| {
-        ApiError::forbidden("this key may not read this: that needs the scope `usage`", "not_allowed")
+        let message = format!("this key may not read {what}: that needs the scope `usage`");
+        ApiError::forbidden(message, "not_allowed")
     })?;
     Ok((books, Some(identity.organisation.id.clone())))
 }

@@ -3,18 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::books::{ADMIN, Shop};
-use crate::client::Answer;
-
-/// A shop with a customer who has money, and its key.
-async fn shop() -> (Shop, String) {
-    let shop = Shop::open(true).await;
-    shop.customer().await;
-    shop.admin("POST", "/payments", json!({"organisation": "acme", "amount": "5", "reference": "p"})).await;
-    let free = json!({"id": "k2", "project": "web", "name": "free", "scopes": ["inference", "usage"]});
-    let made = shop.admin("POST", "/keys", free).await;
-    let key = made["key"].as_str().unwrap().to_owned();
-    (shop, key)
-}
+use crate::client::{Answer, JSON, send};
+use crate::outcomes::shop;
 
 fn experiment() -> Value {
     json!({"id": "tone", "organisation": "acme", "unit": "user", "window_days": 0, "arms": [
@@ -133,10 +123,9 @@ async fn streams_and_kept_answers_say_the_arm_and_a_replay_counts_once() {
         "metadata": {"experiment": "tone"}
     });
     let bearer = format!("Authorization: Bearer {key}");
-    let headers = [crate::client::JSON, &bearer, "Idempotency-Key: once"];
+    let headers = [JSON, &bearer, "Idempotency-Key: once"];
     for _ in 0..2 {
-        let answer =
-            crate::client::send(shop.address, "POST", "/v1/completions", &headers, body.to_string().as_bytes()).await;
+        let answer = send(shop.address, "POST", "/v1/completions", &headers, body.to_string().as_bytes()).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert!(
             answer.text().contains(r#""tokenworks":{"experiment":{"id":"tone","arm":"plain""#),

@@ -7,7 +7,7 @@ use crate::books::{ADMIN, Shop};
 use crate::client::Answer;
 
 /// A shop with a customer who has money, and its key.
-async fn shop() -> (Shop, String) {
+pub(crate) async fn shop() -> (Shop, String) {
     let shop = Shop::open(true).await;
     // The customer's own key has a limit of requests.
     shop.customer().await;

@@ -54,15 +54,20 @@ impl Plant {
     }
 
     /// A request of an end user that has ended.
-    fn asked(&self, user: &str, joined: Joined, (input, output): (u64, u64), now_ms: i64) -> EntryId {
-        let (id, metadata) = (next_id(), Metadata { joined: Some(joined), ..Metadata::default() });
+    fn asked(&self, user: &str, joined: Joined, tokens: (u64, u64), now_ms: i64) -> EntryId {
+        let id = next_id();
+        self.asks(id, user, joined, tokens, now_ms);
+        id
+    }
+
+    fn asks(&self, id: EntryId, user: &str, joined: Joined, (input, output): (u64, u64), now_ms: i64) {
+        let metadata = Metadata { joined: Some(joined), ..Metadata::default() };
         let identity = self.books.identify("tw_one", "", now_ms).unwrap();
         let (identity, max_output, metadata) = (&identity, output, &metadata);
         let (model, base, tag) = (MODEL, None, "");
         let admission = Admission { id, identity, model, base, input, max_output, tag, user, metadata, now_ms };
         let mut ticket = self.books.admit(admission).unwrap();
         ticket.settle(&used(input, output), End::Stop, now_ms).unwrap().receipt.wait_durable(DURABLE_WAIT).unwrap();
-        id
     }
 
     fn tells(&self, outcome: &Outcome, now_ms: i64) -> Result<Told, OutcomeError> {
@@ -169,7 +174,7 @@ fn a_unit_has_what_its_requests_used_and_their_outcomes_within_its_days() {
     let joined = plant.place("ann", 1, NOW).1.unwrap();
     let (first, second) =
         (plant.asked("ann", joined.clone(), (100, 10), NOW), plant.asked("ann", joined.clone(), (50, 5), NOW + DAY_MS));
-    let after = plant.asked("ann", joined, (7, 7), NOW + 3 * DAY_MS);
+    let after = plant.asked("ann", joined.clone(), (7, 7), NOW + 3 * DAY_MS);
     let sums = plant.unit("ann");
     assert_eq!((sums.units, sums.requests, sums.input, sums.output), (1, 2, 150, 15), "the last came after its days");
 
@@ -205,6 +210,13 @@ fn a_unit_has_what_its_requests_used_and_their_outcomes_within_its_days() {
         Outcome { occurred_ms: Some(NOW + DAY_MS), ..outcome("o4", 6, Attribution::Requests(vec![(first, 1000)])) };
     plant.tells(&late, NOW + 3 * DAY_MS).unwrap();
     assert_eq!(plant.unit("ann").value, Nano(6));
+    // Told in time of a request that was not in the books yet, and matched when its days were over.
+    let coming = next_id();
+    let early = outcome("o5", 3, Attribution::Requests(vec![(coming, 1000)]));
+    assert!(plant.tells(&early, NOW + DAY_MS).unwrap().aside);
+    plant.asks(coming, "ann", joined, (1, 1), NOW + DAY_MS);
+    assert_eq!(plant.books.match_outcomes(NOW + 3 * DAY_MS).unwrap(), 1);
+    assert_eq!(plant.unit("ann").value, Nano(9));
     assert_eq!(plant.units().len(), 1);
     plant.check();
 }

@@ -8,6 +8,7 @@ use metering::intervals::{Holder, Taker, Usage};
 
 use super::outcomes::{ask, outcome};
 use super::*;
+use crate::books::cost_detail::Traffic;
 use crate::books::costs::{Accountant, Finished, Interval};
 use crate::books::detail::Context;
 use crate::outcome::Outcome;

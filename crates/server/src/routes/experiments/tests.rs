@@ -1,7 +1,7 @@
 //! Tests of `experiments` over real books: arms alike raise no alarm, a better one is found and gets the next units.
 
 use economics::books::outcome_detail::Owner;
-use economics::books::{Admission, End, Settings, Steps, Metadata};
+use economics::books::{Admission, End, Metadata, Settings, Steps};
 use economics::directory::HOUSE;
 use economics::directory::record::Kind;
 use economics::outcome::{Attribution, Outcome, Remarks, Valuation};
