@@ -26,7 +26,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::LineError;
 use crate::account::{Made, Parcel};
-use crate::costing::{Costing, LineNumber};
+use crate::costing::{Costing, LineNumber, Reading};
 use open::Open;
 use settling::{Reader, Settling, end_of, quantities};
 use worker::{Job, Worker};
@@ -93,6 +93,12 @@ impl Charging {
         let mut charging = self;
         charging.costing = Some(Arc::new(costing));
         charging
+    }
+
+    /// What the plant has used and cost since its start, if costs are kept.
+    #[must_use]
+    pub fn reading(&self) -> Option<Reading> {
+        self.costing.as_ref().map(|costing| costing.reading())
     }
 
     /// Counts the work of a line's engine, if costs are kept.

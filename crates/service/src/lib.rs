@@ -22,7 +22,7 @@ mod reply;
 mod stop;
 
 pub use charging::{Charging, Waits, entry_id};
-pub use costing::{Cap, Costing, CostingConfig};
+pub use costing::{Cap, Costing, CostingConfig, Reading};
 pub use economics::Charge;
 pub use error::{ErrorKind, LineError};
 pub use line::{
