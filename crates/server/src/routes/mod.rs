@@ -8,6 +8,7 @@ pub(crate) mod claim;
 pub(crate) mod completions;
 pub(crate) mod models;
 pub(crate) mod outcomes;
+pub(crate) mod session;
 pub(crate) mod state;
 pub(crate) mod tfp;
 pub(crate) mod tokenize;

@@ -10,6 +10,7 @@ mod condition;
 pub(crate) mod costs;
 pub(crate) mod keys;
 pub(crate) mod ledger;
+pub(crate) mod live;
 pub(crate) mod models;
 pub(crate) mod money;
 pub(crate) mod records;
