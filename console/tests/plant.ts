@@ -10,6 +10,8 @@ const START_MS = 120_000
 
 export interface Plant {
   url: string
+  /** The server's process. */
+  pid: number
   /** The one-time link, where there is one. */
   claim: string | null
   /** Ends the server and waits for it. */
@@ -30,7 +32,7 @@ export async function start(port = 0, folder = mkdtempSync(join(tmpdir(), 'token
   const banner = await started(child)
   const url = /serves on (\S+)/.exec(banner)?.[1]
   if (!url) throw new Error(`no address in:\n${banner}`)
-  return { url, claim: /(http\S+\/admin\/claim\/\w+)/.exec(banner)?.[1] ?? null, stop: () => stopped(child, folder) }
+  return { url, pid: child.pid ?? 0, claim: /(http\S+\/admin\/claim\/\w+)/.exec(banner)?.[1] ?? null, stop: () => stopped(child, folder) }
 }
 
 async function started(child: ChildProcess): Promise<string> {

@@ -18,7 +18,7 @@ export interface Layout {
 /** Narrower drawings stand upright, one station below the other. */
 const WIDE_PX = 860
 const GAP_PX = 28
-const WIDE_HEIGHT_PX = 216
+const WIDE_HEIGHT_PX = 230
 const TALL_HEIGHT_PX = 128
 
 /** Lays the line out in a width: pixels of the drawing are pixels of the screen, so that text keeps its size on a phone. */

@@ -1,6 +1,6 @@
 import type { Snapshot } from '$lib/api/types'
 import type { IconName } from '$lib/components/icons'
-import { decimal, integer, percent } from '$lib/format'
+import { decimal, duration, integer, percent } from '$lib/format'
 import { t } from './texts'
 
 export interface Figure {
@@ -24,7 +24,7 @@ export interface Station {
 
 /** The stations of the line with what each shows. */
 export function stationsOf(snapshot: Snapshot): Station[] {
-  const { tokenize, context, decode, sample, deliver, plant } = snapshot
+  const { tokenize, context, decode, sample, deliver, plant, itl, e2e } = snapshot
   const part = (used: number, all: number): number => (all > 0 ? Math.min(used / all, 1) : 0)
   return [
     {
@@ -53,6 +53,7 @@ export function stationsOf(snapshot: Snapshot): Station[] {
           value: `${integer(context.kv_blocks_used)} / ${integer(context.kv_blocks_total)}`,
           name: 'context.kv_blocks_used/context.kv_blocks_total',
         },
+        { label: t('shared'), value: integer(context.kv_blocks_cached), name: 'context.kv_blocks_cached' },
       ],
       load: part(context.kv_blocks_used, context.kv_blocks_total),
       isActive: (context.input_tokens_per_second ?? 0) > 0,
@@ -65,6 +66,7 @@ export function stationsOf(snapshot: Snapshot): Station[] {
       rows: [
         { label: t('batch'), value: decimal(decode.batch_columns), name: 'decode.batch_columns' },
         { label: t('steps'), value: decimal(decode.steps_per_second), name: 'decode.steps_per_second' },
+        { label: t('busy'), value: percent(plant.utilisation), name: 'plant.utilisation' },
         { label: t('preempted'), value: decimal(decode.preemptions_per_second), name: 'decode.preemptions_per_second' },
       ],
       load: plant.utilisation ?? 0,
@@ -77,8 +79,8 @@ export function stationsOf(snapshot: Snapshot): Station[] {
       main: { label: t('outputRate'), value: decimal(sample.output_tokens_per_second), name: 'sample.output_tokens_per_second' },
       rows: [
         { label: t('guesses'), value: percent(sample.guesses_right), name: 'sample.guesses_right' },
-        { label: t('busy'), value: percent(plant.utilisation), name: 'plant.utilisation' },
-        { label: t('shared'), value: integer(context.kv_blocks_cached), name: 'context.kv_blocks_cached' },
+        { label: t('gapHalf'), value: duration(itl.p50_seconds), name: 'itl.p50_seconds' },
+        { label: t('gapMost'), value: duration(itl.p95_seconds), name: 'itl.p95_seconds' },
       ],
       load: sample.guesses_right ?? 0,
       isActive: (sample.output_tokens_per_second ?? 0) > 0,
@@ -92,6 +94,7 @@ export function stationsOf(snapshot: Snapshot): Station[] {
         { label: t('ok'), value: integer(deliver.ok), name: 'deliver.ok' },
         { label: t('cancelled'), value: integer(deliver.cancelled), name: 'deliver.cancelled' },
         { label: t('failed'), value: integer(deliver.failed), name: 'deliver.failed' },
+        { label: t('wholeHalf'), value: duration(e2e.p50_seconds), name: 'e2e.p50_seconds' },
       ],
       load: part(deliver.ok, deliver.ok + deliver.cancelled + deliver.failed),
       isActive: (deliver.finished_per_second ?? 0) > 0,
