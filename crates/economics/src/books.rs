@@ -29,6 +29,7 @@ use std::time::Duration;
 use ledger::{Batch, Command, EntryId, Ledger, NotDurable, OpenError, Options, Refused, StoreError, StoreSpec};
 use sha2::{Digest, Sha256};
 
+use crate::Nano;
 use crate::directory::key::KeyHash;
 use crate::directory::{Identity, OPERATOR, Unidentified};
 use crate::limits::Limiter;
@@ -223,6 +224,16 @@ impl Books {
     #[must_use]
     pub fn currency(&self) -> &Currency {
         &self.currency
+    }
+
+    /// What the plant has sold since its books were begun: list prices less discounts and what was given back.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn sold(&self) -> Result<Nano, StoreError> {
+        let accounts = [self.plant.revenue, self.plant.discount, self.plant.refund];
+        let balances = self.ledger.balances(&accounts)?;
+        Ok(balances.into_iter().fold(Nano::ZERO, |sum, (_, balance)| sum.saturating_add(Nano(balance.posted))))
     }
 
     /// The directory as it is now. Hold it briefly: changes wait.

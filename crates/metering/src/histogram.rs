@@ -75,6 +75,44 @@ impl Histogram {
         self.sum_ns
     }
 
+    /// What was counted since `earlier`, a copy of this histogram.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let counts = self.counts.iter().enumerate();
+        let counts = counts.map(|(i, now)| now.saturating_sub(earlier.counts.get(i).copied().unwrap_or(0)));
+        let sum_ns = self.sum_ns.saturating_sub(earlier.sum_ns);
+        Self { bounds_ns: self.bounds_ns, counts: counts.collect(), sum_ns }
+    }
+
+    /// Adds what another one by the same bounds has counted.
+    pub fn add(&mut self, other: &Self) {
+        for (own, count) in self.counts.iter_mut().zip(&other.counts) {
+            *own += count;
+        }
+        self.sum_ns += other.sum_ns;
+    }
+
+    /// The duration that `permille` thousandths of those counted do not exceed, in nanoseconds; linear within a bucket. Of
+    /// durations beyond the last bound all that is known is that bound. `None`: nothing was counted.
+    #[must_use]
+    pub fn quantile(&self, permille: u16) -> Option<u64> {
+        let count = self.count();
+        if count == 0 {
+            return None;
+        }
+        let rank = (u128::from(count) * u128::from(permille.min(1000))).div_ceil(1000).max(1);
+        let (mut below, mut lower) = (0_u128, 0_u64);
+        for (&upper, &inside) in self.bounds_ns.iter().zip(&self.counts) {
+            let inside = u128::from(inside);
+            if below + inside >= rank {
+                let part = u128::from(upper - lower) * (rank - below) / inside;
+                return Some(lower + u64::try_from(part).unwrap_or(u64::MAX));
+            }
+            (below, lower) = (below + inside, upper);
+        }
+        Some(lower)
+    }
+
     /// The bounds with the number of durations at or below each.
     pub(crate) fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
         let sums = self.counts.iter().scan(0_u64, |sum, &count| {
@@ -111,6 +149,31 @@ mod tests {
         merged.merge(&[1, 2, 0, 1], 5 + 15 + 15 + 99);
         assert_eq!(merged.cumulative().collect::<Vec<_>>(), observed.cumulative().collect::<Vec<_>>());
         assert_eq!((merged.count(), merged.sum_ns()), (observed.count(), observed.sum_ns()));
+    }
+
+    #[test]
+    fn quantiles_lie_within_their_bucket() {
+        let mut histogram = Histogram::new(&BOUNDS);
+        assert_eq!(histogram.quantile(500), None);
+        for ns in [1, 11, 12, 13, 14, 29] {
+            histogram.observe(ns);
+        }
+        assert_eq!([0, 100, 500, 833, 1000].map(|p| histogram.quantile(p)), [10, 10, 15, 20, 30].map(Some));
+        histogram.observe(1_000);
+        assert_eq!(histogram.quantile(999), Some(30), "beyond the last bound");
+    }
+
+    #[test]
+    fn what_was_counted_since_is_the_difference() {
+        let mut histogram = Histogram::new(&BOUNDS);
+        histogram.observe(5);
+        let earlier = histogram.clone();
+        histogram.observe(15);
+        let since = histogram.since(&earlier);
+        assert_eq!((since.count(), since.sum_ns(), since.quantile(1000)), (1, 15, Some(20)));
+        let mut sum = earlier;
+        sum.add(&since);
+        assert_eq!((sum.count(), sum.sum_ns()), (2, 20));
     }
 
     #[test]

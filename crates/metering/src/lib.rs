@@ -13,7 +13,7 @@ mod render;
 
 pub use histogram::Histogram;
 pub use journal::{Journal, Page, PageId, Recovery, SEGMENT_BYTES, Unfinished, set_aside};
-pub use meter::{ClassTime, Family, LineGauges, Meter, Rejection, Sample};
+pub use meter::{ClassTime, Family, LineGauges, Meter, Rejection, Sample, Sums};
 pub use objectives::Objectives;
 pub use record::{FinishReason, GAP_BOUNDS_NS, Outcome, UsageRecord};
 

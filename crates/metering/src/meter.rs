@@ -1,6 +1,7 @@
 //! Roll-ups: counters and histograms per model over all finished requests.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::histogram::{DURATION_BOUNDS_NS, Histogram};
@@ -205,12 +206,63 @@ impl Totals {
     }
 }
 
+/// Sums over all models at one moment; they only grow.
+#[derive(Clone, Debug)]
+pub struct Sums {
+    /// Finished requests, in the order of [`Outcome::ALL`].
+    pub requests: [u64; Outcome::ALL.len()],
+    /// Requests turned away.
+    pub rejected: u64,
+    /// Tokens that came out of the sampler, those of requests under way included.
+    pub sampled_tokens: u64,
+    /// Tokens that finished requests were given, visible and reasoning.
+    pub output_tokens: u64,
+    /// Their prompt tokens.
+    pub input_tokens: u64,
+    /// Times to the first token.
+    pub ttft: Histogram,
+    /// Gaps between tokens.
+    pub gaps: Histogram,
+    /// Whole requests.
+    pub e2e: Histogram,
+}
+
+impl Sums {
+    fn new(sampled_tokens: u64) -> Self {
+        let durations = || Histogram::new(&DURATION_BOUNDS_NS);
+        let gaps = Histogram::new(&GAP_BOUNDS_NS);
+        Self {
+            requests: Default::default(),
+            rejected: 0,
+            sampled_tokens,
+            output_tokens: 0,
+            input_tokens: 0,
+            ttft: durations(),
+            gaps,
+            e2e: durations(),
+        }
+    }
+
+    fn add(&mut self, totals: &Totals) {
+        for (own, count) in self.requests.iter_mut().zip(&totals.requests) {
+            *own += count;
+        }
+        self.rejected += totals.rejected.iter().sum::<u64>();
+        self.output_tokens += totals.output_tokens + totals.reasoning_tokens;
+        self.input_tokens += totals.input_uncached_tokens + totals.input_cached_tokens;
+        self.ttft.add(&totals.ttft);
+        self.gaps.add(&totals.gaps);
+        self.e2e.add(&totals.e2e);
+    }
+}
+
 /// Counts finished requests, per model. Its size depends on the number of models alone: nothing a client writes
 /// becomes a label.
 #[derive(Debug, Default)]
 pub struct Meter {
     totals: Mutex<BTreeMap<String, Totals>>,
     families: Mutex<Vec<Family>>,
+    sampled_tokens: AtomicU64,
 }
 
 impl Meter {
@@ -230,6 +282,19 @@ impl Meter {
     /// one a client made up.
     pub fn reject(&self, model: &str, rejection: Rejection) {
         Self::totals_of(&mut self.lock(), model).rejected[rejection as usize] += 1;
+    }
+
+    /// Counts a token that came out of a sampler.
+    pub fn token_sampled(&self) {
+        self.sampled_tokens.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Everything counted so far, all models together.
+    #[must_use]
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums::new(self.sampled_tokens.load(Ordering::Relaxed));
+        self.lock().values().for_each(|totals| sums.add(totals));
+        sums
     }
 
     /// Everything as Prometheus text (format 0.0.4). `lines` are the lines' own values at this moment; models in them
@@ -270,6 +335,26 @@ mod tests {
         let totals = meter.lock();
         assert_eq!(totals.len(), MAX_MODELS + 1);
         assert_eq!(totals.values().map(|t| t.output_tokens).sum::<u64>(), 10 * MAX_MODELS as u64);
+    }
+
+    #[test]
+    fn sums_are_those_of_all_models() {
+        let meter = Meter::new();
+        for (model, outcome) in [("a", Outcome::Ok), ("b", Outcome::Failed), ("b", Outcome::Ok)] {
+            let tokens = UsageRecord {
+                input_cached_tokens: 2,
+                output_tokens: 3,
+                reasoning_tokens: Some(1),
+                ..UsageRecord::default()
+            };
+            meter.record(&UsageRecord { model: model.to_owned(), outcome, ttft_ns: Some(7), e2e_ns: 9, ..tokens });
+        }
+        meter.reject("a", Rejection::Unpaid);
+        meter.token_sampled();
+        let sums = meter.sums();
+        assert_eq!(sums.requests.iter().sum::<u64>(), 3);
+        assert_eq!((sums.rejected, sums.sampled_tokens, sums.output_tokens, sums.input_tokens), (1, 1, 12, 6));
+        assert_eq!((sums.ttft.count(), sums.e2e.sum_ns()), (3, 27));
     }
 
     #[test]

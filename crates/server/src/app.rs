@@ -10,20 +10,23 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post, put};
 use economics::books::Books;
+use economics::directory::record::Scope;
 use metering::Meter;
-use service::{Lease, ModelPool};
+use service::{Charging, Lease, ModelPool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::auth::Gate;
+use crate::auth::{Caller, Gate};
 use crate::claim::Claim;
 use crate::config::Limits;
 use crate::error::ApiError;
 use crate::idempotency::Answers;
+use crate::live::Live;
 use crate::serve::Plant;
-use crate::{ServerConfig, access, auth, routes};
+use crate::session::Sessions;
+use crate::{ServerConfig, access, auth, console, routes};
 
 /// Most exports, backups and verifications of the ledger at one time.
 const LEDGER_WALKS: usize = 1;
@@ -57,6 +60,14 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) gate: Gate,
     pub(crate) books: Option<Arc<Books>>,
+    /// Keeps what the plant uses and costs.
+    pub(crate) charging: Option<Arc<Charging>>,
+    /// Whether the console is served.
+    pub(crate) console: bool,
+    /// The plant as it is watched.
+    pub(crate) live: Live,
+    /// Of the console.
+    pub(crate) sessions: Sessions,
     /// The link that makes the first admin key.
     pub(crate) claim: Claim,
     /// Exports, backups and verifications at one time.
@@ -101,13 +112,17 @@ impl Ticket {
 
 impl App {
     pub(crate) fn new(config: &ServerConfig, plant: Plant, answers: Option<Arc<Answers>>) -> Arc<Self> {
-        let Plant { pool, meter, books, answers: _ } = plant;
+        let Plant { pool, meter, books, charging, answers: _ } = plant;
         let limits = config.limits.clone();
         Arc::new(Self {
             pool,
             meter,
             gate: Gate::new(config, books.clone()),
             books,
+            charging,
+            console: config.console && console::is_built(),
+            live: Live::default(),
+            sessions: Sessions::new(config.port, config.tls.is_some()),
             claim: Claim::default(),
             ledger_walks: Arc::new(Semaphore::new(LEDGER_WALKS)),
             books_turns: Arc::new(Semaphore::new(BOOKS_TURNS)),
@@ -164,6 +179,22 @@ impl App {
         self.books.clone().ok_or_else(|| ApiError::forbidden("this server keeps no books", "no_books"))
     }
 
+    /// Whether some key administers the plant, of the configuration or of the books.
+    pub(crate) fn has_administrator(&self) -> bool {
+        let in_books = |books: &Arc<Books>| books.directory().has_plant_key(unix_ms());
+        !self.gate.keyless() || self.books.as_ref().is_some_and(in_books)
+    }
+
+    /// Who may watch the plant: who administers it, and this machine as long as nobody does.
+    pub(crate) fn may_watch(&self, caller: &Caller) -> bool {
+        match &caller.identity {
+            Some(identity) if identity.scopes.contains(&Scope::Plant) => true,
+            Some(identity) => identity.key.is_none() && !self.has_administrator(),
+            // Without books there are only the keys of the configuration.
+            None => true,
+        }
+    }
+
     /// How many requests are under way.
     pub(crate) fn under_way(&self) -> usize {
         (self.limits.max_requests as usize).saturating_sub(self.requests.available_permits())
@@ -208,12 +239,15 @@ pub(crate) fn unix_seconds() -> u64 {
 /// Administration.
 fn admin() -> Router<Arc<App>> {
     use routes::admin::{
-        alerts, audit, calibration, experiments, keys, ledger, models, money, records, report, statement, tfp_index,
+        alerts, audit, calibration, experiments, keys, ledger, live, models, money, records, report, statement,
+        tfp_index,
     };
     Router::new()
         .route("/alerts", get(alerts::list))
         .route("/webhook/test", post(alerts::test))
         .route("/audit", get(audit::audit))
+        .route("/live", get(live::stream))
+        .route("/live/snapshot", get(live::snapshot))
         .route("/report", get(report::report))
         .route("/statement", get(statement::statement))
         .route("/calibration", get(calibration::calibration))
@@ -241,7 +275,7 @@ fn admin() -> Router<Arc<App>> {
         .route("/{kind}/{*id}", get(records::one))
 }
 
-/// All routes with their layers; the last layer added is the outermost.
+/// All routes with their layers; the last layer added is the outermost. The console's files need no key.
 pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
     let mut router = Router::new()
         .route("/v1/chat/completions", post(routes::chat::create))
@@ -259,6 +293,7 @@ pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
         .route("/v1/experiments/{id}/assignments", post(routes::experiments::assign))
         .route("/v1/tfp", get(routes::tfp::tfp))
         .route("/v1/retention", get(routes::retention::retention))
+        .route("/v1/session", get(routes::session::show).post(routes::session::begin).delete(routes::session::end))
         .nest("/admin/v1", admin())
         .route("/admin/claim/{token}", get(routes::claim::page).post(routes::claim::take))
         .route("/tokenize", post(routes::tokenize::tokenize))
@@ -280,6 +315,9 @@ pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
                 .allow_headers(AllowHeaders::mirror_request())
                 .expose_headers(EXPOSED.map(HeaderName::from_static)),
         );
+    }
+    if app.console {
+        router = router.merge(console::routes());
     }
     router.layer(from_fn(access::log)).with_state(app)
 }

@@ -23,9 +23,13 @@ use crate::claim::CLAIM_PATH;
 use crate::connection::check_head;
 use crate::desk::Operator;
 use crate::error::ApiError;
+use crate::session::{SessionId, Sessions, Shown};
 
 /// What our keys begin with, those of customers and those of the configuration.
 const KEY_MARKS: [&str; 2] = ["tw_", "tw-"];
+
+/// What a request is let in by.
+type Head<'a> = (&'a Method, &'a Uri, &'a HeaderMap);
 
 /// Who calls; put into the request by [`check`].
 #[derive(Clone, Debug, Default)]
@@ -36,11 +40,28 @@ pub(crate) struct Caller {
     pub(crate) max_priority: i32,
     /// Who pays, and what the caller may do; `None` without books.
     pub(crate) identity: Option<Arc<Identity>>,
+    /// The console's session that speaks for the key, where one does.
+    pub(crate) session: Option<SessionId>,
+}
+
+impl Caller {
+    /// What tells the key from others; `None` without a key.
+    pub(crate) fn key_id(&self) -> Option<&str> {
+        match &self.identity {
+            Some(identity) => identity.key.as_deref(),
+            None => self.key.as_deref(),
+        }
+    }
 }
 
 impl From<Arc<Identity>> for Caller {
     fn from(identity: Arc<Identity>) -> Self {
-        Self { key: identity.key_name.clone(), max_priority: identity.max_priority, identity: Some(identity) }
+        Self {
+            key: identity.key_name.clone(),
+            max_priority: identity.max_priority,
+            identity: Some(identity),
+            session: None,
+        }
     }
 }
 
@@ -124,7 +145,7 @@ impl Gate {
     }
 
     /// Decides about one request by its head.
-    fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    fn admit(&self, sessions: &Sessions, (method, uri, headers): Head<'_>) -> Result<Caller, ApiError> {
         // Probes know no key and learn nothing.
         if matches!(uri.path(), "/health" | "/ready") {
             return Ok(Caller::default());
@@ -134,18 +155,33 @@ impl Gate {
             self.check_local(uri, headers)?;
             return Ok(Caller::default());
         }
-        let caller = match &self.books {
-            Some(books) => self.find_customer(books, uri, headers)?,
-            None if self.keyless() => {
+        let caller = match (self.find_session(sessions, (method, uri, headers))?, &self.books) {
+            (Some(caller), _) => caller,
+            (None, Some(books)) => self.find_customer(books, uri, headers)?,
+            (None, None) if self.keyless() => {
                 self.check_local(uri, headers)?;
                 Caller::default()
             }
-            None => self.find_key(presented(headers)?)?,
+            (None, None) => self.find_key(presented(headers)?)?,
         };
         if *method == Method::POST && !is_json(headers) {
             return Err(ApiError::not_json());
         }
         Ok(caller)
+    }
+
+    /// By the console's cookie, where no key is shown.
+    fn find_session(&self, sessions: &Sessions, (method, uri, headers): Head<'_>) -> Result<Option<Caller>, ApiError> {
+        if headers.contains_key(header::AUTHORIZATION) {
+            return Ok(None);
+        }
+        let Shown::Session(id, caller) = sessions.find(self.books.as_ref(), unix_ms(), (method, headers))? else {
+            return Ok(None);
+        };
+        if self.keyless() {
+            self.check_local(uri, headers)?;
+        }
+        Ok(Some(Caller { session: Some(id), ..caller }))
     }
 
     /// By the books. Where no key is configured, callers on this machine that show none of ours belong to the house
@@ -180,7 +216,7 @@ impl Gate {
             }
         }
         let known = found.ok_or_else(|| ApiError::unauthorized("this API key is not known here"))?;
-        Ok(Caller { key: Some(known.name.clone()), max_priority: known.max_priority, identity: None })
+        Ok(Caller { key: Some(known.name.clone()), max_priority: known.max_priority, ..Caller::default() })
     }
 
     /// Without keys: the name in the address must be this machine's (a page whose own name was pointed at 127.0.0.1
@@ -223,7 +259,7 @@ fn unidentified(error: &Unidentified) -> ApiError {
 }
 
 /// The key a client shows.
-fn presented(headers: &HeaderMap) -> Result<&str, ApiError> {
+pub(crate) fn presented(headers: &HeaderMap) -> Result<&str, ApiError> {
     let missing = || ApiError::unauthorized("an API key is needed: send `Authorization: Bearer KEY`");
     let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
     let text = value.to_str().map_err(|_not_ascii| missing())?;
@@ -266,7 +302,7 @@ fn is_json_type(text: &str) -> bool {
 pub(crate) async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     let operator = request.extensions().get::<Operator>().is_some().then(|| app.gate.operator()).flatten();
-    let admit = || operator.map_or_else(|| app.gate.admit(method, uri, headers), Ok);
+    let admit = || operator.map_or_else(|| app.gate.admit(&app.sessions, (method, uri, headers)), Ok);
     match check_head(uri, headers).and_then(|()| admit()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);

@@ -28,6 +28,8 @@ pub struct ServerConfig {
     pub desk: Option<PathBuf>,
     /// Who is paid, on invoices.
     pub seller: String,
+    /// Whether the console is served at `/`.
+    pub console: bool,
     /// Bounds.
     pub limits: Limits,
 }
@@ -43,6 +45,7 @@ impl Default for ServerConfig {
             cors_origins: Vec::new(),
             desk: None,
             seller: "Tokenworks plant".to_owned(),
+            console: true,
             limits: Limits::default(),
         }
     }

@@ -200,7 +200,7 @@ impl Desk {
     #[must_use]
     pub fn of(books: Arc<Books>, seller: String) -> Self {
         let plant = Plant { books: Some(books), ..Plant::new(Vec::new(), Arc::new(Meter::new())) };
-        let config = ServerConfig { seller, ..ServerConfig::default() };
+        let config = ServerConfig { seller, console: false, ..ServerConfig::default() };
         Self(Place::Books(router(App::new(&config, plant, None), &[])))
     }
 

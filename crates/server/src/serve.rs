@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use economics::books::Books;
 use metering::Meter;
-use service::{FixedPool, Line, ModelPool};
+use service::{Charging, FixedPool, Line, ModelPool};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -90,6 +90,8 @@ pub struct Plant {
     pub meter: Arc<Meter>,
     /// Know the customers and are charged; `None`: the keys of the configuration, and nothing is charged.
     pub books: Option<Arc<Books>>,
+    /// Keeps what the plant uses and costs; `None`: nobody does.
+    pub charging: Option<Arc<Charging>>,
     /// The file of the answers kept by `Idempotency-Key`; `None`: in memory, for as long as the server lives.
     pub answers: Option<PathBuf>,
 }
@@ -98,7 +100,7 @@ impl Plant {
     /// These lines for good, without books, and with nothing kept beyond the server's life.
     #[must_use]
     pub fn new(lines: Vec<Arc<dyn Line>>, meter: Arc<Meter>) -> Self {
-        Self { pool: Arc::new(FixedPool::new(lines)), meter, books: None, answers: None }
+        Self { pool: Arc::new(FixedPool::new(lines)), meter, books: None, charging: None, answers: None }
     }
 }
 
@@ -139,8 +141,9 @@ impl Server {
             let path = plant.answers.clone().unwrap_or_default();
             ServerError::Answers { path, message: error.to_string() }
         })?;
-        let app = App::new(config, plant, Some(answers));
-        Ok(Self { listener, address, tls, desk, app, cors_origins: config.cors_origins.clone() })
+        let config = ServerConfig { port: address.port(), ..config.clone() };
+        let app = App::new(&config, plant, Some(answers));
+        Ok(Self { listener, address, tls, desk, app, cors_origins: config.cors_origins })
     }
 
     /// The address taken, with the real port.

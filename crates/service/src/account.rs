@@ -117,6 +117,7 @@ impl State {
         match event {
             Event::Token { candidate, id, .. } => {
                 self.tokens += 1;
+                self.meter.token_sampled();
                 if let Some(bill) = &self.bill {
                     bill.token_made();
                 }

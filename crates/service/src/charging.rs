@@ -26,7 +26,7 @@ use metering::{Journal, Objectives, UsageRecord};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::account::{Made, Parcel};
-use crate::costing::{Costing, LineNumber};
+use crate::costing::{Costing, LineNumber, Reading};
 use crate::{LineError, TrafficCount};
 use open::Open;
 use settling::{Reader, Settling, end_of, quantities};
@@ -104,6 +104,12 @@ impl Charging {
         let mut charging = self;
         charging.objectives = objectives;
         charging
+    }
+
+    /// What the plant has used and cost since its start, if costs are kept.
+    #[must_use]
+    pub fn reading(&self) -> Option<Reading> {
+        self.costing.as_ref().map(|costing| costing.reading())
     }
 
     /// Counts the work of a line's engine, if costs are kept.

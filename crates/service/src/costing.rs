@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use economics::Nano;
 use economics::books::Books;
 use economics::books::costs::{Accountant, Finished, Interval};
+use economics::plant::{self, Accrual};
 use inference::{Engine, Work};
 use ledger::{Batch, Refusal, Refused};
 use metering::Meter;
@@ -52,6 +54,20 @@ pub struct Cap {
     pub tell: Box<dyn Fn(u32) + Send>,
 }
 
+/// What the plant has used and cost since its start; it only grows. Of each second once that is over, though the ledger gets
+/// the cost of idle ones together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Time that is accounted for.
+    pub length_ns: u64,
+    /// For how much of it the plant computed.
+    pub busy_ns: u64,
+    /// Energy at the meter of the site.
+    pub energy_uj: u64,
+    /// All cost: standing, energy, and what tokens bear.
+    pub cost: Nano,
+}
+
 /// Keeps costs until it is dropped.
 pub struct Costing {
     shared: Arc<Shared>,
@@ -64,6 +80,7 @@ struct Shared {
     lines: Mutex<Lines>,
     /// Ended since the last interval.
     finished: Mutex<Vec<Leaving>>,
+    reading: Mutex<Reading>,
 }
 
 /// A request that has ended, and whose answer may still be on its way out.
@@ -136,6 +153,11 @@ impl Costing {
         LineNumber { number, shared: Arc::clone(&self.shared) }
     }
 
+    /// What the plant has used and cost so far.
+    pub(crate) fn reading(&self) -> Reading {
+        *lock(&self.shared.reading)
+    }
+
     /// A request has ended: its last work is with its engine.
     pub(crate) fn finished(&self, finished: Finished, traffic: Option<TrafficCount>) {
         lock(&self.shared.finished).push(Leaving { finished, traffic, since: Instant::now() });
@@ -160,6 +182,8 @@ struct Keeper {
     started: Instant,
     cap: Option<Cap>,
     intervals: Intervals,
+    /// Of the readings.
+    accrual: Accrual,
     /// The end of the last interval, by the calendar.
     last_ms: i64,
     /// Time without work that is not posted yet.
@@ -189,6 +213,7 @@ impl Keeper {
             started,
             cap,
             intervals: Intervals::default(),
+            accrual: Accrual::default(),
             last_ms: now_ms(),
             rest: None,
             unposted: Vec::new(),
@@ -219,6 +244,7 @@ impl Keeper {
         let from_ms = self.last_ms;
         // A calendar that is set back stands still for us until it has caught up.
         self.last_ms = now_ms().max(from_ms);
+        self.read(from_ms, &energy, &finished);
         let interval = Interval { from_ms, to_ms: self.last_ms, energy, usage, finished };
         self.take(interval, last);
         if !self.post() && last {
@@ -240,6 +266,20 @@ impl Keeper {
         }
         *leaving = still;
         gone
+    }
+
+    /// Adds an interval to the reading, by the rates that it is posted at.
+    fn read(&mut self, from_ms: i64, energy: &Energy, finished: &[Finished]) {
+        let rates = self.accountant.rates(from_ms);
+        let Energy { idle_uj, active_uj, interval_ns: length_ns, busy_ns, .. } = *energy;
+        let amounts = self.accrual.close(&rates, &plant::Interval { length_ns, idle_uj, active_uj });
+        let tokens = finished.iter().fold(0_u64, |sum, ended| sum.saturating_add(ended.quantities.total()));
+        let mut reading = lock(&self.shared.reading);
+        reading.length_ns = reading.length_ns.saturating_add(length_ns);
+        reading.busy_ns = reading.busy_ns.saturating_add(busy_ns);
+        let used_uj = amounts.idle.energy_uj.saturating_add(amounts.active.energy_uj);
+        reading.energy_uj = reading.energy_uj.saturating_add(used_uj);
+        reading.cost = reading.cost.saturating_add(amounts.total()).saturating_add(rates.fixed(tokens));
     }
 
     /// What the lines did since the last time; of those that have gone it is the last.

@@ -24,7 +24,7 @@ mod stop;
 mod traffic;
 
 pub use charging::{Charging, Waits, entry_id};
-pub use costing::{Cap, Costing, CostingConfig};
+pub use costing::{Cap, Costing, CostingConfig, Reading};
 pub use economics::Charge;
 pub use error::{ErrorKind, LineError};
 pub use line::{

@@ -22,8 +22,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("economics", &["ledger", "metering"]),
     ("analysis", &[]),
     ("service", &["economics", "inference", "ledger", "metering", "tokenizer"]),
+    ("console", &[]),
     // Of inference and metering the server uses plain data only (sampling parameters, gauges, the usage record).
-    ("server", &["analysis", "economics", "inference", "ledger", "metering", "protocol", "service"]),
+    ("server", &["analysis", "console", "economics", "inference", "ledger", "metering", "protocol", "service"]),
     (
         "tokenworks",
         &[

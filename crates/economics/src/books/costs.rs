@@ -144,7 +144,7 @@ impl Accountant {
     }
 
     /// The rates at an instant; for one beyond the calendar those known last.
-    fn rates(&mut self, at_ms: i64) -> Rates {
+    pub fn rates(&mut self, at_ms: i64) -> Rates {
         if let Ok(rates) = self.plant.rates(at_ms) {
             self.rates = rates;
         }

@@ -152,8 +152,13 @@ fn serve(runtime: &Runtime, line: LocalLine, books: Option<Arc<Books>>) -> Side 
     let keys = if books.is_none() { keys } else { Vec::new() };
     let config = ServerConfig { port: 0, keys, key_secret: SECRET.to_vec(), ..ServerConfig::default() };
     let lines = vec![Arc::clone(&line) as Arc<dyn Line>];
-    let plant =
-        server::Plant { pool: Arc::new(FixedPool::new(lines)), meter: Arc::new(Meter::new()), books, answers: None };
+    let plant = server::Plant {
+        pool: Arc::new(FixedPool::new(lines)),
+        meter: Arc::new(Meter::new()),
+        books,
+        charging: None,
+        answers: None,
+    };
     let server = runtime.block_on(Server::bind(&config, plant)).unwrap();
     let address = server.local_addr();
     runtime.spawn(server.run(std::future::pending()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use economics::books::{Books, Expected};
 use economics::directory::HOUSE;
@@ -67,12 +67,28 @@ pub(crate) async fn take(State(app): State<Arc<App>>, token: TokenPath, request:
     body::discard(request, &app.limits);
     match make_key(&app, &text(token)).await {
         Ok((id, key)) if wants_html(&headers) => {
-            html(StatusCode::OK, &MADE.replace("{id}", &id).replace("{key}", &key))
+            let console = if app.console { CONSOLE } else { "" };
+            let made = MADE.replace("{id}", &id).replace("{key}", &key).replace("{console}", console);
+            let mut page = html(StatusCode::OK, &made);
+            // The key is made: without a session the person can still sign in with it.
+            match sign_in(&app, &key, &headers) {
+                Ok(cookie) => drop(page.headers_mut().insert(header::SET_COOKIE, cookie)),
+                Err(error) => tracing::warn!(message = error.message(), "no session for the first administrator"),
+            }
+            page
         }
         Ok((id, key)) => private(Json(json!({"id": id, "key": key, "scopes": Scope::ALL}))),
         Err(Refused::Token(token)) => refused(token, &headers),
         Err(Refused::Failed(error)) => error.into_response(),
     }
+}
+
+/// The cookie of a session for the key that was just made.
+fn sign_in(app: &App, key: &str, headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
+    let books = app.books()?;
+    let identity = books.identify(key, "", unix_ms()).map_err(|error| ApiError::unauthorized(error.to_string()))?;
+    let (_, cookie) = app.sessions.begin(Arc::new(identity).into(), key, Some(&books), headers)?;
+    Ok(cookie)
 }
 
 enum Refused {
@@ -223,7 +239,10 @@ ends with it.</p>
 const MADE: &str = r#"<p>The admin key <code>{id}</code>. Copy it now: only its hash is kept, it can't be shown again.</p>
 <p lang="zh">管理员密钥 <code>{id}</code>。请立即复制：服务器只保存其哈希值，之后无法再次显示。</p>
 <p><strong><code>{key}</code></strong></p>
+{console}
 <p>Send it as / <span lang="zh">使用方式</span>: <code>Authorization: Bearer {key}</code></p>"#;
+
+const CONSOLE: &str = r#"<p><a href="/">Open the console · <span lang="zh">打开控制台</span></a></p>"#;
 
 const USED: &str = r#"<p>This server has an admin key by now, so this link has ended. If the key's text is lost,
 <code>tokenworks keys list</code> and <code>tokenworks keys rotate ID</code> on the server's machine give it a new one.</p>

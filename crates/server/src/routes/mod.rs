@@ -10,6 +10,7 @@ pub(crate) mod experiments;
 pub(crate) mod models;
 pub(crate) mod outcomes;
 pub(crate) mod retention;
+pub(crate) mod session;
 pub(crate) mod state;
 pub(crate) mod tfp;
 pub(crate) mod tokenize;

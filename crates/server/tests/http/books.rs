@@ -59,10 +59,10 @@ impl Shop {
             config.keys = vec![KeyConfig { name: "ops".into(), hash, max_priority: 0 }];
             config.key_secret = SECRET.to_vec();
         }
-        let lines = vec![Arc::new(line.charged(charging)) as _];
+        let lines = vec![Arc::new(line.charged(Arc::clone(&charging))) as _];
         let answers = Some(folder.path().join("answers.db"));
-        let plant =
-            server::Plant { pool: Arc::new(FixedPool::new(lines)), meter, books: Some(Arc::clone(&books)), answers };
+        let pool = Arc::new(FixedPool::new(lines));
+        let plant = server::Plant { pool, meter, books: Some(Arc::clone(&books)), charging: Some(charging), answers };
         let server = Server::bind(&config, plant).await.unwrap();
         let address = server.local_addr();
         let claim = server.claim_link().unwrap().map(|link| link.strip_prefix(&server.url()).unwrap().to_owned());

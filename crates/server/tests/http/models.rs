@@ -150,7 +150,13 @@ async fn serve(pool: &Arc<Fake>, books: Option<Arc<Books>>) -> SocketAddr {
         config.keys = vec![KeyConfig { name: "ops".into(), hash: hash_key(SECRET, ADMIN), max_priority: 0 }];
         config.key_secret = SECRET.to_vec();
     }
-    let plant = server::Plant { pool: Arc::clone(pool) as _, meter: Arc::new(Meter::new()), books, answers: None };
+    let plant = server::Plant {
+        pool: Arc::clone(pool) as _,
+        meter: Arc::new(Meter::new()),
+        books,
+        charging: None,
+        answers: None,
+    };
     let server = Server::bind(&config, plant).await.unwrap();
     let address = server.local_addr();
     tokio::spawn(server.run(std::future::pending()));

@@ -215,8 +215,13 @@ impl Plant {
         let mut config = ServerConfig { port: 0, ..ServerConfig::default() };
         change(&mut config);
         let lines: Vec<Arc<dyn Line>> = vec![Arc::clone(&line) as Arc<dyn Line>];
-        let plant =
-            server::Plant { pool: Arc::new(FixedPool::new(lines)), meter: Arc::new(Meter::new()), books, answers };
+        let plant = server::Plant {
+            pool: Arc::new(FixedPool::new(lines)),
+            meter: Arc::new(Meter::new()),
+            books,
+            charging: None,
+            answers,
+        };
         let server = Server::bind(&config, plant).await.unwrap();
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel::<()>();

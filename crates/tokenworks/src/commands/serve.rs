@@ -56,7 +56,8 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
         fleet.start().await?;
         let books = Some(Arc::clone(charging.books()));
         let answers = Some(context.settings.data_dir.join("answers.db"));
-        let plant = Plant { pool: Arc::new(fleet.clone()), meter, books, answers };
+        let kept = Some(Arc::clone(&charging));
+        let plant = Plant { pool: Arc::new(fleet.clone()), meter, books, charging: kept, answers };
         let server = Server::bind(&config, plant).await.map_err(|e| server_error(&e))?;
         let (facts, on_demand) = (fleet.facts(), fleet.on_demand());
         let claim = server.claim_link().map_err(|e| Error::failure("cannot make the link of the admin").because(e))?;
@@ -191,6 +192,7 @@ fn server_config(context: &Context, key_secret: Vec<u8>) -> ServerConfig {
         cors_origins: settings.cors_origins.clone(),
         desk: Some(context.settings.data_dir.join(desk::SOCKET)),
         seller: context.settings.books.seller.clone(),
+        console: settings.console,
         limits: Limits {
             max_connections: settings.max_connections,
             max_requests: settings.max_requests,

@@ -77,6 +77,7 @@ pub const KEYS: &[Key] = &[
     unset("server.key_secret_file", Kind::Path, "\"/srv/tokenworks/key-secret\"", "file with the secret keys are hashed under (default: in data_dir)"),
     set("server.drain_seconds", Kind::Seconds(0.0, 3600.0), "30", "how long running requests may go on after SIGTERM; closing what is left takes up to 2 s more"),
     set("server.reader_idle_seconds", Kind::Seconds(0.1, 3600.0), "30", "a client that reads nothing for so long is cut off"),
+    set("server.console", Kind::Bool, "true", "whether the console is served at /"),
     unset("engine.memory", Kind::Size, "\"24GiB\"", "memory for the weights and KV caches of all models together (default: what is free at the start)"),
     unset("engine.unload_idle_seconds", Kind::Seconds(0.1, 31_536_000.0), "900", "a model without requests for so long is unloaded; the next request loads it again (default: never)"),
     unset("engine.kv_memory", Kind::Size, "\"512MiB\"", "memory for the KV cache (default: by arithmetic from model and free memory)"),

@@ -63,6 +63,8 @@ pub struct ServerSettings {
     pub drain: Duration,
     /// A client that reads nothing for so long is cut off.
     pub reader_idle: Duration,
+    /// Whether the console is served.
+    pub console: bool,
     /// Who may call.
     pub keys: Vec<ApiKey>,
     /// File with the secret that keys are hashed under.
@@ -295,6 +297,7 @@ fn server_settings(table: &Table<'_>, layers: &Layers, data_dir: &Path) -> Resul
         max_requests: table.required_number("server.max_requests")?,
         drain: table.seconds("server.drain_seconds")?,
         reader_idle: table.seconds("server.reader_idle_seconds")?,
+        console: table.truth("server.console")?,
         keys,
         key_secret_file: table.path("server.key_secret_file")?.unwrap_or_else(|| data_dir.join("key-secret")),
     })

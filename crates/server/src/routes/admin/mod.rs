@@ -12,6 +12,7 @@ pub(crate) mod costs;
 pub(crate) mod experiments;
 pub(crate) mod keys;
 pub(crate) mod ledger;
+pub(crate) mod live;
 pub(crate) mod models;
 pub(crate) mod money;
 pub(crate) mod records;

@@ -1,0 +1,41 @@
+import { describe, expect, it } from 'vitest'
+import { urlOf } from './client'
+import { problemOf } from './errors'
+import { backoff, KEPT, remember } from './history'
+import type { Snapshot } from './types'
+
+describe('addresses', () => {
+  it('fills paths and leaves empty parameters out', () => {
+    expect(urlOf('/admin/v1/keys/{id}', { id: 'a/b' })).toBe('/admin/v1/keys/a%2Fb')
+    expect(urlOf('/v1/costs', {}, { group_by: 'day,model', start_time: undefined, end_time: 5 })).toBe('/v1/costs?group_by=day%2Cmodel&end_time=5')
+  })
+})
+
+describe('refusals', () => {
+  it('reads what the server says, and takes anything from a proxy', () => {
+    const body = { error: { message: 'no', type: 'x', param: 'model', code: 'gone' } }
+    expect(problemOf(410, body)).toEqual({ status: 410, message: 'no', param: 'model', code: 'gone' })
+    for (const other of [null, 'Bad Gateway', [], { error: 'text' }, { error: { message: 5 } }]) {
+      expect(problemOf(502, other)).toEqual({ status: 502, message: 'HTTP 502', param: null, code: null })
+    }
+  })
+})
+
+describe('history', () => {
+  const at = (time_ms: number): Snapshot => ({ time_ms }) as Snapshot
+
+  it('keeps five minutes', () => {
+    let history: Snapshot[] = []
+    for (let second = 0; second < KEPT + 20; second += 1) history = remember(history, at(second * 1000))
+    expect([history.length, history[0]?.time_ms]).toEqual([KEPT, 20_000])
+  })
+
+  it('takes nothing that is older than what it has', () => {
+    expect(remember([at(5)], at(5))).toHaveLength(1)
+    expect(remember([at(5)], at(4))).toHaveLength(1)
+  })
+
+  it('waits longer each time, and not for ever', () => {
+    expect([0, 1, 2, 10].map(backoff)).toEqual([1000, 2000, 4000, 15_000])
+  })
+})

@@ -1,0 +1,75 @@
+import type { paths } from './schema'
+import { ApiError, problemOf } from './errors'
+
+type Method = 'get' | 'post' | 'put' | 'delete'
+type PathOf<M extends Method> = {
+  [P in keyof paths]: paths[P][M] extends { responses: object } ? P : never
+}[keyof paths]
+
+type Operation<P extends keyof paths, M extends Method> = NonNullable<paths[P][M]>
+
+/** What a route answers when all is well. */
+export type Answer<P extends keyof paths, M extends Method = 'get'> =
+  Operation<P, M> extends { responses: { 200: { content: { 'application/json': infer Body } } } } ? Body : never
+
+type Query<P extends keyof paths, M extends Method> =
+  Operation<P, M> extends { parameters: { query?: infer Q } } ? NonNullable<Q> : Record<string, never>
+
+interface Options<P extends keyof paths, M extends Method> {
+  /** What stands for `{name}` in the path. */
+  path?: Record<string, string>
+  query?: Query<P, M>
+  body?: unknown
+  headers?: Record<string, string>
+  signal?: AbortSignal
+}
+
+/** Called when the server knows the caller no longer. */
+let onUnauthorized: () => void = () => undefined
+
+export function whenUnauthorized(act: () => void): void {
+  onUnauthorized = act
+}
+
+/** The URL of a route. */
+export function urlOf(route: string, path: Record<string, string> = {}, query: object = {}): string {
+  const place = route.replace(/\{\*?(\w+)\}/g, (gap, name: string) => encodeURIComponent(path[name] ?? gap))
+  const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== '')
+  const search = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString()
+  return search === '' ? place : `${place}?${search}`
+}
+
+/** Asks the API. The browser sends the session's cookie along; nothing secret is held here. */
+export async function call<M extends Method, P extends PathOf<M> & keyof paths>(
+  method: M,
+  route: P,
+  options: Options<P, M> = {},
+): Promise<Answer<P, M>> {
+  const { path, query, body, headers, signal } = options
+  const init: RequestInit = { method: method.toUpperCase(), headers: { accept: 'application/json', ...headers }, credentials: 'same-origin' }
+  if (method !== 'get') {
+    init.headers = { ...init.headers, 'content-type': 'application/json' }
+    init.body = JSON.stringify(body ?? {})
+  }
+  if (signal) init.signal = signal
+  return (await send(urlOf(route, path, query), init)) as Answer<P, M>
+}
+
+/** `call('get', …)`, which is most of them. */
+export function get<P extends PathOf<'get'> & keyof paths>(route: P, options: Options<P, 'get'> = {}): Promise<Answer<P>> {
+  return call('get', route, options)
+}
+
+async function send(url: string, init: RequestInit): Promise<unknown> {
+  let response: Response
+  try {
+    response = await fetch(url, init)
+  } catch (cause) {
+    if (init.signal?.aborted) throw cause
+    throw new ApiError({ status: 0, code: 'unreachable', message: String(cause), param: null })
+  }
+  const body: unknown = await response.json().catch(() => null)
+  if (response.ok) return body
+  if (response.status === 401) onUnauthorized()
+  throw new ApiError(problemOf(response.status, body))
+}

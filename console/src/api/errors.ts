@@ -1,0 +1,38 @@
+/** What an answer of refusal says. */
+export interface Problem {
+  status: number
+  code: string | null
+  message: string
+  /** The field that is wrong. */
+  param: string | null
+}
+
+/** The server refused, with a reason for people. `status` 0: it could not be reached. */
+export class ApiError extends Error implements Problem {
+  readonly status: number
+  readonly code: string | null
+  readonly param: string | null
+
+  constructor(problem: Problem) {
+    super(problem.message)
+    this.name = 'ApiError'
+    this.status = problem.status
+    this.code = problem.code
+    this.param = problem.param
+  }
+
+  get isUnreachable(): boolean {
+    return this.status === 0
+  }
+}
+
+/** Reads the body of a refusal, which may come from a proxy and be anything. */
+export function problemOf(status: number, body: unknown): Problem {
+  const error = isRecord(body) && isRecord(body['error']) ? body['error'] : {}
+  const text = (name: string): string | null => (typeof error[name] === 'string' ? error[name] : null)
+  return { status, code: text('code'), message: text('message') ?? `HTTP ${status}`, param: text('param') }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null
+}

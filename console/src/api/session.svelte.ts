@@ -1,0 +1,52 @@
+import { call, get, whenUnauthorized } from './client'
+import { ApiError } from './errors'
+import type { Scope, Session } from './types'
+
+/** Where sign-in stands. */
+export type Standing = 'asking' | 'in' | 'out' | 'unreachable'
+
+class SessionStore {
+  standing = $state<Standing>('asking')
+  /** Who calls; there is one while `standing` is `in`. */
+  who = $state.raw<Session | null>(null)
+
+  constructor() {
+    whenUnauthorized(() => this.#leave())
+  }
+
+  /** Asks the server who calls. */
+  async ask(): Promise<void> {
+    try {
+      this.#enter(await get('/v1/session'))
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 401) this.#leave()
+      else this.standing = 'unreachable'
+    }
+  }
+
+  /** Exchanges a key for a session. The key is not kept. */
+  async signIn(key: string): Promise<void> {
+    this.#enter(await call('post', '/v1/session', { headers: { authorization: `Bearer ${key}` } }))
+  }
+
+  async signOut(): Promise<void> {
+    await call('delete', '/v1/session')
+    await this.ask()
+  }
+
+  may(scope: Scope): boolean {
+    return this.who?.scopes.includes(scope) ?? false
+  }
+
+  #enter(who: Session): void {
+    this.who = who
+    this.standing = 'in'
+  }
+
+  #leave(): void {
+    this.who = null
+    this.standing = 'out'
+  }
+}
+
+export const session = new SessionStore()

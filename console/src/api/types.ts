@@ -1,0 +1,11 @@
+/**
+ * The API's types under short names, all made from docs/openapi.json by `npm run types`. What the document still calls a plain
+ * object gets its type in the Rust route (utoipa `ToSchema`), never here by hand.
+ */
+import type { components } from './schema'
+
+export type Session = components['schemas']['SessionView']
+export type Snapshot = components['schemas']['Snapshot']
+export type LineSnapshot = components['schemas']['LineSnapshot']
+export type Percentiles = components['schemas']['Percentiles']
+export type Scope = 'inference' | 'usage' | 'manage' | 'plant'

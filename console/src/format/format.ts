@@ -1,0 +1,109 @@
+/** What stands where there is no value. */
+export const NONE = '—'
+
+type Maybe = number | null | undefined
+
+function absent(value: Maybe): value is null | undefined {
+  return value === null || value === undefined || !Number.isFinite(value)
+}
+
+/** Formats are costly to make and are made for every figure of a live page: one of each kind is kept. */
+const formats = new Map<string, Intl.NumberFormat>()
+
+function numberFormat(tag: string, options: Intl.NumberFormatOptions): Intl.NumberFormat {
+  const name = tag + JSON.stringify(options)
+  let format = formats.get(name)
+  if (!format) {
+    format = new Intl.NumberFormat(tag, options)
+    formats.set(name, format)
+  }
+  return format
+}
+
+/** A whole number: 12,345. */
+export function integer(value: Maybe, tag: string): string {
+  return absent(value) ? NONE : numberFormat(tag, { maximumFractionDigits: 0 }).format(value)
+}
+
+/** A measured number with three significant digits below a thousand: 0.123, 12.3, 1,234. */
+export function decimal(value: Maybe, tag: string): string {
+  if (absent(value)) return NONE
+  const options = Math.abs(value) >= 1000 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 3 }
+  return numberFormat(tag, options).format(value)
+}
+
+/** A large number in short: 12.3K, 1.2万. */
+export function compact(value: Maybe, tag: string): string {
+  if (absent(value)) return NONE
+  if (Math.abs(value) < 1000) return decimal(value, tag)
+  return numberFormat(tag, { notation: 'compact', maximumSignificantDigits: 3 }).format(value)
+}
+
+/** A share; 1 is all of it. */
+export function percent(value: Maybe, tag: string): string {
+  return absent(value) ? NONE : numberFormat(tag, { style: 'percent', maximumFractionDigits: 1 }).format(value)
+}
+
+/** An amount of money. `amount` is decimal text as the API gives it, and is never rounded through a binary number. */
+export function money(amount: string | null | undefined, currency: string, tag: string): string {
+  if (amount === null || amount === undefined || amount === '') return NONE
+  const size = Math.abs(Number(amount))
+  const digits: Intl.NumberFormatOptions =
+    size === 0 || size >= 100
+      ? { minimumFractionDigits: 2, maximumFractionDigits: 2 }
+      : size >= 0.01
+        ? { minimumFractionDigits: 2, maximumFractionDigits: size >= 1 ? 3 : 4 }
+        : { maximumSignificantDigits: 3 }
+  const options: Intl.NumberFormatOptions = { style: 'currency', currency, currencyDisplay: 'narrowSymbol', ...digits }
+  // TypeScript does not know yet that text is formatted exactly.
+  return numberFormat(tag, options).format(amount as unknown as number)
+}
+
+function unit(value: number, name: string, tag: string, digits = 3): string {
+  return numberFormat(tag, { style: 'unit', unit: name, unitDisplay: 'short', maximumSignificantDigits: digits }).format(value)
+}
+
+/** A span of seconds, in the unit that reads best: 850 µs, 12.3 ms, 1.25 s, 3 min 20 s, 5 h 10 min. */
+export function duration(seconds: Maybe, tag: string): string {
+  if (absent(seconds)) return NONE
+  const size = Math.abs(seconds)
+  if (size === 0) return unit(0, 'second', tag)
+  if (size < 0.001) return unit(seconds * 1e6, 'microsecond', tag)
+  if (size < 1) return unit(seconds * 1e3, 'millisecond', tag)
+  if (size < 60) return unit(seconds, 'second', tag)
+  const [large, small, step] = size < 3600 ? ['minute', 'second', 60] : ['hour', 'minute', 3600]
+  const whole = Math.floor(size / Number(step))
+  const rest = Math.floor((size - whole * Number(step)) / (Number(step) / 60))
+  const first = unit(whole, String(large), tag, 15)
+  return rest === 0 ? first : `${first} ${unit(rest, String(small), tag)}`
+}
+
+/** Electric power. */
+export function power(watts: Maybe): string {
+  if (absent(watts)) return NONE
+  const [value, name] = Math.abs(watts) >= 1000 ? [watts / 1000, 'kW'] : [watts, 'W']
+  return `${numberFormat('en-US', { maximumSignificantDigits: 3 }).format(value)} ${name}`
+}
+
+const BYTES = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const
+
+/** Memory, in powers of 1024. */
+export function bytes(value: Maybe, tag: string): string {
+  if (absent(value)) return NONE
+  let [size, step] = [value, 0]
+  while (Math.abs(size) >= 1024 && step < BYTES.length - 1) {
+    size /= 1024
+    step += 1
+  }
+  return `${decimal(size, tag)} ${BYTES[step]}`
+}
+
+/** An instant, given in milliseconds since the epoch, as the time of day. */
+export function clock(ms: Maybe, tag: string): string {
+  return absent(ms) ? NONE : new Intl.DateTimeFormat(tag, { timeStyle: 'medium' }).format(ms)
+}
+
+/** An instant, given in milliseconds since the epoch, with its date. */
+export function dateTime(ms: Maybe, tag: string): string {
+  return absent(ms) ? NONE : new Intl.DateTimeFormat(tag, { dateStyle: 'medium', timeStyle: 'short' }).format(ms)
+}

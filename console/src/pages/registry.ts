@@ -1,0 +1,40 @@
+import type { Component } from 'svelte'
+import type { Session } from '$lib/api/types'
+import type { IconName } from '$lib/components/icons'
+import { t as plant } from './plant/texts'
+
+export const GROUPS = ['operate', 'develop', 'business', 'system'] as const
+
+export interface Page {
+  /** Its part of the address: `#/plant`. Also the name of its folder. */
+  path: string
+  title: () => string
+  icon: IconName
+  group: (typeof GROUPS)[number]
+  /** Whether a caller may see it. The API decides for itself; this only spares people dead ends. */
+  isFor: (who: Session) => boolean
+  /** What a caller without it would need, for the message. */
+  scope: string
+  /** Loaded when it is opened, so that the first page stays small. */
+  load: () => Promise<{ default: Component }>
+}
+
+/** All pages, in the order of the menu. A new page is a folder here and an entry in this list. */
+export const PAGES: readonly Page[] = [
+  {
+    path: 'plant',
+    title: () => plant('title'),
+    icon: 'plant',
+    group: 'operate',
+    isFor: (who) => who.can_watch,
+    scope: 'plant',
+    load: () => import('./plant/Plant.svelte'),
+  },
+]
+
+/** Where `#/` leads. */
+export const START = 'plant'
+
+export function pagesFor(who: Session | null): readonly Page[] {
+  return who ? PAGES.filter((page) => page.isFor(who)) : []
+}

@@ -1,0 +1,23 @@
+import { href, parsePlace, type Place } from './path'
+
+/** Addresses live behind `#`, so the server has no routes of pages, and paths of the API keep their own answers. */
+class Router {
+  place = $state.raw<Place>(parsePlace(location.hash))
+
+  constructor() {
+    window.addEventListener('hashchange', () => (this.place = parsePlace(location.hash)))
+  }
+
+  go(page: string, rest = '', query: Record<string, string | undefined> = {}): void {
+    location.hash = href(page, rest, query)
+  }
+
+  /** Changes the parameters of the place without a step in the history: filters, ranges. */
+  refine(query: Record<string, string | undefined>): void {
+    const all = { ...Object.fromEntries(this.place.query), ...query }
+    history.replaceState(null, '', href(this.place.page, this.place.rest, all))
+    this.place = parsePlace(location.hash)
+  }
+}
+
+export const router = new Router()

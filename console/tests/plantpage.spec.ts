@@ -1,0 +1,110 @@
+import type { Page } from '@playwright/test'
+import * as format from '../src/format/format'
+import { expect, isSound, LOOKS, nameOf, open, test, type Look } from './fixtures'
+import { start, work } from './plant'
+
+const TAGS = { en: 'en-US', zh: 'zh-CN' } as const
+const TITLES = { en: 'Plant', zh: '生产线' } as const
+
+type Json = Record<string, unknown>
+
+/** The value at `decode.running`. */
+function at(document: Json, path: string): unknown {
+  return path.split('.').reduce<unknown>((value, name) => (value as Json)[name], document)
+}
+
+/** How a figure of the document is to be written, by its name alone. */
+function written(document: Json, name: string, tag: string): string {
+  if (name.includes('/')) return name.split('/').map((part) => written(document, part, tag)).join(' / ')
+  const value = at(document, name) as number | string | null
+  if (/_(per_hour|tokens)$/.test(name) && typeof value !== 'number') {
+    return format.money(value, String(at(document, 'plant.currency')), tag)
+  }
+  const number = value as number | null
+  if (name.endsWith('_watts')) return format.power(number)
+  if (name.endsWith('utilisation') || name.endsWith('_right')) return format.percent(number, tag)
+  if (/_per_second$|batch_columns$/.test(name)) return format.decimal(number, tag)
+  if (name.endsWith('_seconds')) return format.duration(number, tag)
+  return format.integer(number, tag)
+}
+
+/** All figures on the page and the snapshot they are of, read at one moment. */
+async function shown(page: Page): Promise<{ id: string; figures: [string, string][] }> {
+  return page.evaluate(() => ({
+    id: document.querySelector<HTMLElement>('[data-snapshot]')?.dataset['snapshot'] ?? '',
+    figures: [...document.querySelectorAll<HTMLElement>('[data-figure]')].map((one): [string, string] => [
+      one.getAttribute('data-figure') ?? '',
+      one.textContent ?? '',
+    ]),
+  }))
+}
+
+async function isLive(page: Page, look: Look): Promise<void> {
+  await expect(page.getByRole('heading', { level: 1, name: TITLES[look.language] })).toBeVisible()
+  await expect(page.locator('[data-figure="decode.running"]')).toBeVisible()
+}
+
+for (const look of LOOKS) {
+  test(`the plant is shown live, ${nameOf(look)}`, async ({ page, plant }) => {
+    await open(page, plant, '', look)
+    await isLive(page, look)
+    await expect(page.getByRole('listitem').filter({ has: page.locator('[data-figure]') })).toHaveCount(5)
+    await isSound(page)
+  })
+
+  test(`every figure is the snapshot's, ${nameOf(look)}`, async ({ page, plant }) => {
+    await open(page, plant, 'plant', look)
+    await isLive(page, look)
+    await work(plant.url)
+    await expect(page.locator('[data-figure="ttft.count"]')).not.toHaveText('0')
+    for (let round = 0; round < 3; round += 1) {
+      const { id, figures } = await shown(page)
+      const answer = await fetch(`${plant.url}/admin/v1/live/snapshot?id=${id}`)
+      expect(answer.status).toBe(200)
+      const document = (await answer.json()) as Json
+      const expected = figures.map(([name]) => [name, written(document, name, TAGS[look.language])])
+      expect(figures).toEqual(expected)
+      expect(figures.length).toBeGreaterThan(30)
+      await expect(page.locator(`[data-snapshot="${id}"]`)).toHaveCount(0)
+    }
+  })
+}
+
+test('work is seen while it is done', async ({ page, plant }) => {
+  const look = LOOKS[0] as Look
+  await open(page, plant, 'plant', look)
+  await isLive(page, look)
+  const done = work(plant.url, {}, 200)
+  await expect(page.locator('[data-figure="decode.running"]')).toHaveText('1')
+  await expect(page.locator('[data-figure="sample.output_tokens_per_second"]')).not.toHaveText('0')
+  await done
+  await expect(page.locator('[data-figure="decode.running"]')).toHaveText('0')
+})
+
+test('curves can be read as tables', async ({ page, plant }) => {
+  await open(page, plant, 'plant', LOOKS[0] as Look)
+  await expect(page.locator('canvas')).toHaveCount(3)
+  const card = page.getByRole('region', { name: 'Tokens per second' }).first()
+  await card.getByRole('radio', { name: 'Show as table' }).check({ force: true })
+  await expect(card.getByRole('columnheader', { name: 'Output' })).toBeVisible()
+  await expect(card.getByRole('row').nth(1)).toContainText(/\d/)
+  await isSound(page)
+})
+
+test('a server that goes and comes back is told of', async ({ browser }) => {
+  const look = LOOKS[0] as Look
+  const first = await start()
+  const port = Number(new URL(first.url).port)
+  const context = await browser.newContext()
+  const own = await context.newPage()
+  await open(own, first, 'plant', look)
+  await isLive(own, look)
+  await first.stop()
+  await expect(own.getByRole('alert')).toContainText('Connection lost')
+  await isSound(own)
+  const second = await start(port)
+  await expect(own.getByRole('alert')).toHaveCount(0, { timeout: 40_000 })
+  await isLive(own, look)
+  await context.close()
+  await second.stop()
+})

@@ -1,0 +1,97 @@
+import { expect, isSound, LOOKS, nameOf, open, test, type Look } from './fixtures'
+import { start, type Plant } from './plant'
+
+const WIDE = LOOKS[0] as Look
+
+test('language and appearance are chosen and kept', async ({ page, plant }) => {
+  await page.setViewportSize({ width: 1280, height: 800 })
+  await page.goto(plant.url)
+  await expect(page.locator('html')).toHaveAttribute('lang', 'en-US')
+  await page.getByRole('radio', { name: '中文' }).check({ force: true })
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('生产线')
+  await page.getByRole('radio', { name: '深色' }).check({ force: true })
+  await expect(page.locator('html')).toHaveAttribute('data-theme', 'dark')
+  await page.reload()
+  await expect(page.locator('html')).toHaveAttribute('lang', 'zh-CN')
+  await expect(page.locator('html')).toHaveAttribute('data-theme', 'dark')
+  expect(await page.evaluate(() => Object.keys(localStorage).sort())).toEqual(['tokenworks.language', 'tokenworks.theme'])
+})
+
+test('the browser says the language first', async ({ browser, plant }) => {
+  const context = await browser.newContext({ locale: 'zh-TW' })
+  const page = await context.newPage()
+  await page.goto(plant.url)
+  await expect(page.locator('html')).toHaveAttribute('lang', 'zh-CN')
+  await context.close()
+})
+
+test('on a phone the menu is a drawer, by keyboard too', async ({ page, plant }) => {
+  await open(page, plant, '', LOOKS[2] as Look)
+  const menu = page.getByRole('button', { name: 'Menu' })
+  const link = page.getByRole('link', { name: 'Plant' })
+  await expect(link).toBeHidden()
+  await menu.focus()
+  await page.keyboard.press('Enter')
+  await expect(link).toBeVisible()
+  await isSound(page)
+  await page.keyboard.press('Escape')
+  await expect(link).toBeHidden()
+})
+
+test('a page that is not there leads back', async ({ page, plant }) => {
+  await open(page, plant, 'nowhere', WIDE)
+  await page.getByRole('link', { name: 'Go to the start page' }).click()
+  await expect(page.getByRole('heading', { level: 1 })).toHaveText('Plant')
+})
+
+test.describe('sign-in', () => {
+  let own: Plant
+  let key = ''
+  test.beforeAll(async () => {
+    own = await start()
+  })
+  test.afterAll(async () => {
+    await own.stop()
+  })
+
+  test('the link of the first start claims and signs in', async ({ browser }) => {
+    const context = await browser.newContext()
+    const page = await context.newPage()
+    await page.goto(own.claim ?? '')
+    await page.getByRole('button').click()
+    key = (await page.locator('strong code').textContent()) ?? ''
+    expect(key).toMatch(/^tw_/)
+    await page.getByRole('link', { name: /Open the console/ }).click()
+    await expect(page.getByRole('heading', { level: 1 })).toHaveText('Plant')
+    await expect(page.getByText('Signed in as')).toBeVisible()
+    // Nothing that scripts can reach tells the key or the session.
+    const reachable = await page.evaluate(() => document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage))
+    expect(reachable).not.toContain('tw_')
+    expect(reachable).not.toMatch(/[0-9a-f]{64}/)
+    const cookies = await context.cookies()
+    expect(cookies.map(({ httpOnly, sameSite }) => ({ httpOnly, sameSite }))).toEqual([{ httpOnly: true, sameSite: 'Strict' }])
+    await page.getByRole('button', { name: 'Sign out' }).click()
+    await expect(page.getByText('This machine, no key')).toBeVisible()
+    await expect(page.getByText('Not for this key')).toBeVisible()
+    await context.close()
+  })
+
+  for (const look of LOOKS) {
+    test(`a key is typed in, ${nameOf(look)}`, async ({ browser }) => {
+      const context = await browser.newContext()
+      const page = await context.newPage()
+      await open(page, own, 'sign-in', look)
+      const submit = page.locator('button[type=submit]')
+      await expect(submit).toBeVisible()
+      await isSound(page)
+      await page.locator('input[type=password]').fill('tw_nobodys')
+      await submit.click()
+      await expect(page.getByRole('alert')).toBeVisible()
+      await isSound(page)
+      await page.locator('input[type=password]').fill(key)
+      await submit.click()
+      await expect(page.locator('[data-figure="decode.running"]')).toBeVisible()
+      await context.close()
+    })
+  }
+})

@@ -1,0 +1,238 @@
+//! What is read of the plant at one moment, and what two such moments say.
+
+use std::time::{Duration, Instant};
+
+use economics::Nano;
+use metering::Sums;
+use service::{LineStatus, Reading};
+
+use super::document::{
+    ContextStation, DecodeStation, DeliverStation, LineSnapshot, Percentiles, PlantFigures, SampleStation, Snapshot,
+    TokenizeStation,
+};
+use crate::app::{App, new_id, unix_ms};
+
+const HOUR_NS: i128 = 3_600_000_000_000;
+const MILLION: i128 = 1_000_000;
+
+/// All counters and gauges at one moment.
+pub(super) struct Sample {
+    pub(super) at: Instant,
+    time_ms: i64,
+    open_requests: u64,
+    max_requests: u64,
+    lines: Vec<(String, LineStatus)>,
+    sums: Sums,
+    reading: Option<Reading>,
+    sold: Option<Nano>,
+    currency: Option<String>,
+}
+
+impl Sample {
+    /// Reads them. May wait for the books, where another machine has them.
+    pub(super) fn take(app: &App) -> Self {
+        let books = app.books.as_ref();
+        let sold = books.and_then(|books| {
+            // While the books are recomputed they say nothing.
+            books.sold().inspect_err(|error| tracing::debug!(%error, "the books say nothing of what was sold")).ok()
+        });
+        Self {
+            at: Instant::now(),
+            time_ms: unix_ms(),
+            open_requests: wide(app.under_way()),
+            max_requests: u64::from(app.limits.max_requests),
+            lines: app.pool.lines().iter().map(|line| (line.card().id.clone(), line.status())).collect(),
+            sums: app.meter.sums(),
+            reading: app.charging.as_ref().and_then(|charging| charging.reading()),
+            sold,
+            currency: books.map(|books| books.currency().code.clone()),
+        }
+    }
+
+    /// The plant now, with rates since `recent` and the rest since `earlier`.
+    pub(super) fn snapshot(&self, recent: &Self, earlier: &Self) -> Snapshot {
+        let (rates, window) = (Span::new(recent, self), Span::new(earlier, self));
+        let lines: Vec<LineSnapshot> = self.lines.iter().map(|line| rates.line(line)).collect();
+        let sum = |of: fn(&LineSnapshot) -> u64| lines.iter().map(of).sum();
+        Snapshot {
+            id: new_id("snap-"),
+            time_ms: self.time_ms,
+            rate_seconds: rates.seconds(),
+            window_seconds: window.seconds(),
+            tokenize: TokenizeStation {
+                open_requests: self.open_requests,
+                max_requests: self.max_requests,
+                requests_per_second: rates.per_second(rates.counted(|line| line.counters.requests)),
+                rejected_per_second: rates.per_second(self.sums.rejected.saturating_sub(recent.sums.rejected)),
+            },
+            context: ContextStation {
+                waiting: sum(|line| line.waiting),
+                input_tokens_per_second: rates.per_second(rates.counted(input_tokens)),
+                cached_tokens_per_second: rates.per_second(rates.counted(|line| line.counters.prefix_hits_tokens)),
+                kv_blocks_used: sum(|line| line.kv_blocks_used),
+                kv_blocks_cached: sum(|line| line.kv_blocks_cached),
+                kv_blocks_total: sum(|line| line.kv_blocks_total),
+            },
+            decode: DecodeStation {
+                running: sum(|line| line.running),
+                steps_per_second: rates.per_second(rates.counted(|line| line.counters.steps)),
+                batch_columns: share(rates.counted(columns), rates.counted(|line| line.counters.steps)),
+                preemptions_per_second: rates.per_second(rates.counted(|line| line.counters.preemptions)),
+            },
+            sample: SampleStation {
+                output_tokens_per_second: rates
+                    .per_second(self.sums.sampled_tokens.saturating_sub(recent.sums.sampled_tokens)),
+                guesses_right: share(
+                    window.counted(|line| line.counters.draft_accepted_tokens),
+                    window.counted(guesses),
+                ),
+            },
+            deliver: window.deliver(&rates),
+            ttft: percentiles(&self.sums.ttft.since(&earlier.sums.ttft)),
+            itl: percentiles(&self.sums.gaps.since(&earlier.sums.gaps)),
+            e2e: percentiles(&self.sums.e2e.since(&earlier.sums.e2e)),
+            plant: self.plant(&rates, &window),
+            lines,
+        }
+    }
+
+    fn plant(&self, rates: &Span<'_>, window: &Span<'_>) -> PlantFigures {
+        let read = |span: &Span<'_>| Some((span.from.reading?, span.to.reading?));
+        // Joules over nanoseconds: a microjoule in a nanosecond is a kilowatt.
+        let power = read(rates).and_then(|(from, to)| {
+            share(to.energy_uj.saturating_sub(from.energy_uj), to.length_ns.saturating_sub(from.length_ns))
+        });
+        // Both by the clock of the readings, which go by whole seconds.
+        let cost = read(window).map(|(from, to)| {
+            let length = i128::from(to.length_ns.saturating_sub(from.length_ns));
+            (i128::from(to.cost.saturating_sub(from.cost).0), length)
+        });
+        let sold = window.from.sold.zip(window.to.sold).map(|(from, to)| i128::from(to.saturating_sub(from).0));
+        let cost_per_hour = cost.and_then(|(nano, length)| scaled(nano, HOUR_NS, length));
+        let revenue_per_hour = sold.and_then(|nano| scaled(nano, HOUR_NS, window.length_ns()));
+        let margin = cost_per_hour.zip(revenue_per_hour).map(|(cost, revenue)| revenue.saturating_sub(cost));
+        let tokens = i128::from(window.counted(input_tokens)).saturating_add(i128::from(window.sampled()));
+        let per_million = cost.and_then(|(nano, _)| scaled(nano, MILLION, tokens));
+        let text = |amount: Option<Nano>| amount.map(|amount| amount.to_string());
+        PlantFigures {
+            utilisation: rates.per_nanosecond(rates.counted(|line| line.counters.busy_ns)).map(|share| share.min(1.0)),
+            power_watts: power.map(|kilowatts| kilowatts * 1000.0),
+            currency: self.currency.clone(),
+            cost_per_hour: text(cost_per_hour),
+            revenue_per_hour: text(revenue_per_hour),
+            margin_per_hour: text(margin),
+            cost_per_million_tokens: text(per_million),
+        }
+    }
+}
+
+/// Two moments.
+struct Span<'a> {
+    from: &'a Sample,
+    to: &'a Sample,
+    length: Duration,
+}
+
+impl<'a> Span<'a> {
+    fn new(from: &'a Sample, to: &'a Sample) -> Self {
+        Self { from, to, length: to.at.saturating_duration_since(from.at) }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.length.as_secs_f64()
+    }
+
+    fn length_ns(&self) -> i128 {
+        i128::try_from(self.length.as_nanos()).unwrap_or(i128::MAX)
+    }
+
+    /// What a counter of one line grew by. A line that came meanwhile began at 0; one that came back counts from there again.
+    fn grown(&self, (model, now): &(String, LineStatus), counter: impl Fn(&LineStatus) -> u64) -> u64 {
+        let before = self.from.lines.iter().find(|(known, _)| known == model).map_or(0, |(_, before)| counter(before));
+        let now = counter(now);
+        if now < before { now } else { now - before }
+    }
+
+    /// What a counter grew by, all lines together.
+    fn counted(&self, counter: impl Fn(&LineStatus) -> u64) -> u64 {
+        self.to.lines.iter().fold(0, |sum, line| sum.saturating_add(self.grown(line, &counter)))
+    }
+
+    fn sampled(&self) -> u64 {
+        self.to.sums.sampled_tokens.saturating_sub(self.from.sums.sampled_tokens)
+    }
+
+    /// `None`: both are the same moment.
+    fn per_second(&self, count: u64) -> Option<f64> {
+        (!self.length.is_zero()).then(|| count as f64 / self.seconds())
+    }
+
+    fn per_nanosecond(&self, count: u64) -> Option<f64> {
+        self.per_second(count).map(|rate| rate / 1e9)
+    }
+
+    fn line(&self, line: &(String, LineStatus)) -> LineSnapshot {
+        let (model, status) = line;
+        let gauges = &status.gauges;
+        LineSnapshot {
+            model: model.clone(),
+            ready: status.ready,
+            running: wide(gauges.running),
+            waiting: wide(gauges.waiting),
+            kv_blocks_used: wide(gauges.kv_blocks_used),
+            kv_blocks_cached: wide(gauges.kv_blocks_cached),
+            kv_blocks_total: wide(status.limits.kv_blocks),
+            input_tokens_per_second: self.per_second(self.grown(line, input_tokens)),
+            decode_columns_per_second: self.per_second(self.grown(line, |line| line.counters.decode_columns)),
+            utilisation: self
+                .per_nanosecond(self.grown(line, |line| line.counters.busy_ns))
+                .map(|share| share.min(1.0)),
+        }
+    }
+
+    fn deliver(&self, rates: &Self) -> DeliverStation {
+        let ended = |span: &Self| {
+            let pairs = span.to.sums.requests.iter().zip(&span.from.sums.requests);
+            pairs.map(|(now, before)| now.saturating_sub(*before)).collect::<Vec<u64>>()
+        };
+        let of = |outcome: metering::Outcome| ended(self).get(outcome as usize).copied().unwrap_or(0);
+        DeliverStation {
+            finished_per_second: rates.per_second(ended(rates).iter().sum()),
+            ok: of(metering::Outcome::Ok),
+            cancelled: of(metering::Outcome::Cancelled),
+            failed: of(metering::Outcome::Failed),
+        }
+    }
+}
+
+fn input_tokens(line: &LineStatus) -> u64 {
+    line.counters.prefill_columns.saturating_add(line.counters.prefix_hits_tokens)
+}
+
+fn columns(line: &LineStatus) -> u64 {
+    line.counters.prefill_columns.saturating_add(line.counters.decode_columns)
+}
+
+fn guesses(line: &LineStatus) -> u64 {
+    line.counters.draft_accepted_tokens.saturating_add(line.counters.draft_rejected_tokens)
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// `None` for parts of nothing.
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// `nano * factor / whole`.
+fn scaled(nano: i128, factor: i128, whole: i128) -> Option<Nano> {
+    let amount = nano.checked_mul(factor)?.checked_div(whole)?;
+    i64::try_from(amount).ok().map(Nano)
+}
+
+fn percentiles(histogram: &metering::Histogram) -> Percentiles {
+    let at = |permille| histogram.quantile(permille).map(|ns| ns as f64 / 1e9);
+    Percentiles { count: histogram.count(), p50_seconds: at(500), p95_seconds: at(950), p99_seconds: at(990) }
+}
