@@ -60,7 +60,15 @@ export function get<P extends PathOf<'get'> & keyof paths>(route: P, options: Op
   return call('get', route, options)
 }
 
-async function send(url: string, init: RequestInit): Promise<unknown> {
+/** A record and the tag of its version, which a change sends back as `If-Match`. */
+export async function getTagged(url: string, signal?: AbortSignal): Promise<{ body: unknown; tag: string }> {
+  let tag = ''
+  const init: RequestInit = { headers: { accept: 'application/json' }, credentials: 'same-origin', ...(signal ? { signal } : {}) }
+  const body = await send(url, init, (response) => (tag = response.headers.get('etag') ?? ''))
+  return { body, tag }
+}
+
+async function send(url: string, init: RequestInit, seen?: (response: Response) => void): Promise<unknown> {
   let response: Response
   try {
     response = await fetch(url, init)
@@ -69,6 +77,7 @@ async function send(url: string, init: RequestInit): Promise<unknown> {
     throw new ApiError({ status: 0, code: 'unreachable', message: String(cause), param: null })
   }
   const body: unknown = await response.json().catch(() => null)
+  seen?.(response)
   if (response.ok) return body
   if (response.status === 401) onUnauthorized()
   throw new ApiError(problemOf(response.status, body))

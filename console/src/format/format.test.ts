@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { bytes, compact, decimal, duration, integer, money, NONE, percent, power } from './format'
+import { about, bytes, compact, day, decimal, duration, integer, joules, money, NONE, percent, power, shortDay } from './format'
 
 const [EN, ZH] = ['en-US', 'zh-CN']
 
@@ -45,4 +45,12 @@ describe('money', () => {
   it('is never rounded through a binary number', () => {
     expect(money('9007199254740993.01', 'USD', EN)).toBe('$9,007,199,254,740,993.01')
   })
+})
+
+it('writes days of UTC, energy and measured money', () => {
+  expect(day('2026-11-27', 'en-US')).toBe('Nov 27, 2026')
+  expect(shortDay(Date.UTC(2026, 10, 27, 23), 'zh-CN')).toBe('11月27日')
+  expect([0.12, 2500, 7.2e6].map((value) => joules(value, 'en-US'))).toEqual(['0.12 J', '2.5 kJ', '2 kWh'])
+  expect(about(108247.42, 'USD', 'en-US')).toBe('$108,247')
+  expect(about(null, 'USD', 'en-US')).toBe(NONE)
 })

@@ -107,3 +107,28 @@ export function clock(ms: Maybe, tag: string): string {
 export function dateTime(ms: Maybe, tag: string): string {
   return absent(ms) ? NONE : new Intl.DateTimeFormat(tag, { dateStyle: 'medium', timeStyle: 'short' }).format(ms)
 }
+
+/** A day, given as `2026-11-27` or in milliseconds since the epoch; days are those of UTC. */
+export function day(value: string | Maybe, tag: string): string {
+  const ms = typeof value === 'string' ? Date.parse(value) : value
+  return absent(ms) ? NONE : new Intl.DateTimeFormat(tag, { dateStyle: 'medium', timeZone: 'UTC' }).format(ms)
+}
+
+/** A day in the least room: Nov 27, 11月27日. */
+export function shortDay(ms: Maybe, tag: string): string {
+  return absent(ms) ? NONE : new Intl.DateTimeFormat(tag, { month: 'short', day: 'numeric', timeZone: 'UTC' }).format(ms)
+}
+
+/** Energy. */
+export function joules(value: Maybe, tag: string): string {
+  if (absent(value)) return NONE
+  const [size, name] = Math.abs(value) >= 3.6e6 ? [value / 3.6e6, 'kWh'] : Math.abs(value) >= 1000 ? [value / 1000, 'kJ'] : [value, 'J']
+  return `${decimal(size, tag)} ${name}`
+}
+
+/** A measured amount of money, of which no more than three digits mean something. */
+export function about(value: Maybe, currency: string, tag: string): string {
+  if (absent(value)) return NONE
+  const digits = Math.abs(value) >= 1000 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 3 }
+  return numberFormat(tag, { style: 'currency', currency, currencyDisplay: 'narrowSymbol', ...digits }).format(value)
+}

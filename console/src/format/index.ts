@@ -14,6 +14,10 @@ export const duration = (seconds: Value): string => format.duration(seconds, loc
 export const bytes = (value: Value): string => format.bytes(value, locale.tag)
 export const clock = (ms: Value): string => format.clock(ms, locale.tag)
 export const dateTime = (ms: Value): string => format.dateTime(ms, locale.tag)
+export const day = (value: string | Value): string => format.day(value, locale.tag)
+export const shortDay = (ms: Value): string => format.shortDay(ms, locale.tag)
+export const joules = (value: Value): string => format.joules(value, locale.tag)
+export const about = (value: Value, currency: string): string => format.about(value, currency, locale.tag)
 export const power = format.power
 export const money = (amount: string | null | undefined, currency: string): string =>
   format.money(amount, currency, locale.tag)

@@ -1,6 +1,7 @@
 import type { Component } from 'svelte'
 import type { Session } from '$lib/api/types'
 import type { IconName } from '$lib/components/icons'
+import { t as books } from './books/texts'
 import { t as plant } from './plant/texts'
 
 export const GROUPS = ['operate', 'develop', 'business', 'system'] as const
@@ -29,6 +30,15 @@ export const PAGES: readonly Page[] = [
     isFor: (who) => who.can_watch,
     scope: 'plant',
     load: () => import('./plant/Plant.svelte'),
+  },
+  {
+    path: 'books',
+    title: () => books('title'),
+    icon: 'books',
+    group: 'business',
+    isFor: (who) => who.has_books && who.scopes.some((scope) => scope === 'usage' || scope === 'plant'),
+    scope: 'usage',
+    load: () => import('./books/Books.svelte'),
   },
 ]
 
