@@ -3,6 +3,7 @@ import type { Session } from '$lib/api/types'
 import type { IconName } from '$lib/components/icons'
 import { t as books } from './books/texts'
 import { t as plant } from './plant/texts'
+import { t as value } from './value/texts'
 
 export const GROUPS = ['operate', 'develop', 'business', 'system'] as const
 
@@ -39,6 +40,15 @@ export const PAGES: readonly Page[] = [
     isFor: (who) => who.has_books && who.scopes.some((scope) => scope === 'usage' || scope === 'plant'),
     scope: 'usage',
     load: () => import('./books/Books.svelte'),
+  },
+  {
+    path: 'value',
+    title: () => value('title'),
+    icon: 'value',
+    group: 'business',
+    isFor: (who) => who.has_books && who.scopes.includes('usage'),
+    scope: 'usage',
+    load: () => import('./value/Value.svelte'),
   },
 ]
 
