@@ -2,6 +2,7 @@ import type { Component } from 'svelte'
 import type { Session } from '$lib/api/types'
 import type { IconName } from '$lib/components/icons'
 import { t as books } from './books/texts'
+import { t as customers } from './customers/texts'
 import { t as plant } from './plant/texts'
 import { t as value } from './value/texts'
 
@@ -49,6 +50,15 @@ export const PAGES: readonly Page[] = [
     isFor: (who) => who.has_books && who.scopes.includes('usage'),
     scope: 'usage',
     load: () => import('./value/Value.svelte'),
+  },
+  {
+    path: 'customers',
+    title: () => customers('title'),
+    icon: 'customers',
+    group: 'business',
+    isFor: (who) => who.has_books && who.scopes.some((scope) => scope === 'manage' || scope === 'plant'),
+    scope: 'manage',
+    load: () => import('./customers/Customers.svelte'),
   },
 ]
 
