@@ -1,0 +1,127 @@
+import { expect, isSound, LOOKS, nameOf, open, type Look } from './fixtures'
+import { figuresAreTheirs, listen, signIn, TAGS, test } from './traded'
+import { ask } from './trade'
+
+const WIDE = LOOKS[0] as Look
+/** Each part of the page, and a figure or text that is there when it is. */
+const PARTS = [
+  { place: 'books', ready: '[data-figure="margin"]', least: 30 },
+  { place: 'books/usage', ready: '[data-figure="data.0.billed"]', least: 9 },
+  { place: 'books/usage?by=day', ready: 'svg circle', least: 9 },
+  { place: 'books/invoices', ready: '[data-figure="data.0.total"]', least: 1 },
+  { place: 'books/prices', ready: 'td:has-text("starter")', least: 0 },
+  { place: 'books/ledger', ready: 'td:has-text("experiment voice")', least: 0 },
+  { place: 'books/alerts', ready: '[data-figure="data.0.spent"]', least: 2 },
+]
+
+for (const look of LOOKS) {
+  test(`all of the books, ${nameOf(look)}`, async ({ page, plant, admin }) => {
+    const answers = listen(page)
+    await signIn(page, admin)
+    for (const { place, ready, least } of PARTS) {
+      await open(page, plant, place, look)
+      await expect(page.locator(ready).first()).toBeVisible()
+      await isSound(page)
+      expect(await figuresAreTheirs(page, answers, TAGS[look.language]), place).toBeGreaterThanOrEqual(least)
+    }
+  })
+}
+
+test('the example sheet is told of, and the period can be chosen', async ({ page, plant, admin }) => {
+  await signIn(page, admin)
+  await open(page, plant, 'books', WIDE)
+  await expect(page.getByText('example sheet')).toBeVisible()
+  const asked = page.waitForRequest(/statement/)
+  await page.getByRole('radio', { name: '7 days' }).check({ force: true })
+  const start = Number(new URL((await asked).url()).searchParams.get('start_time'))
+  expect(start % 86_400).toBe(0)
+  expect(Date.now() / 1000 - start).toBeLessThan(7 * 86_400 + 60)
+  await expect(page).toHaveURL(/days=7/)
+})
+
+test('an invoice opens and comes as a PDF', async ({ page, plant, admin }) => {
+  const answers = listen(page)
+  await signIn(page, admin)
+  await open(page, plant, 'books/invoices/acme', WIDE)
+  await page.getByRole('link', { name: /^acme-\d/ }).click()
+  await expect(page.locator('[data-figure="total"]')).toBeVisible()
+  await isSound(page)
+  expect(await figuresAreTheirs(page, answers, TAGS.en)).toBeGreaterThan(6)
+  const link = page.getByRole('link', { name: /^PDF of/ })
+  const answer = await page.context().request.get(new URL((await link.getAttribute('href')) ?? '', plant.url).href)
+  expect(answer.headers()['content-type']).toBe('application/pdf')
+  expect((await answer.body()).subarray(0, 5).toString()).toBe('%PDF-')
+})
+
+test('the ledger is verified', async ({ page, plant, admin }) => {
+  const answers = listen(page)
+  await signIn(page, admin)
+  await open(page, plant, 'books/ledger', WIDE)
+  await page.getByRole('button', { name: 'Verify the ledger' }).click()
+  await expect(page.getByText('The ledger is right')).toBeVisible()
+  expect(await figuresAreTheirs(page, answers, TAGS.en)).toBe(4)
+  await page.getByRole('button', { name: 'Show: experiment voice' }).click()
+  await expect(page.getByRole('dialog')).toContainText('"planned_units"')
+  await isSound(page)
+})
+
+test('a price gets a new version, with a preview', async ({ page, plant, admin }) => {
+  await signIn(page, admin)
+  await open(page, plant, 'books/prices', WIDE)
+  await page.getByRole('row', { name: /standard.*In force/ }).getByRole('button', { name: 'New version' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('Output').fill('abc')
+  await dialog.getByRole('button', { name: 'Publish the version' }).click()
+  await expect(dialog.getByText('A decimal number of 0 or more')).toBeVisible()
+  await isSound(page)
+  // What was sold, at list price, is what the plant booked: the preview computes as it does.
+  const report = await ask(admin, 'GET', '/admin/v1/report')
+  const list = (report['totals'] as { list: string }).list
+  await expect(dialog.getByText(`$${Number(list).toFixed(4)}`, { exact: true })).toBeVisible()
+  await dialog.getByLabel('Output').fill('60')
+  await expect(dialog.locator('.difference')).toHaveText(/^\$0\.0\d+$/)
+  await dialog.getByRole('button', { name: 'Publish the version' }).click()
+  await expect(page.getByText('is in the book')).toBeVisible()
+  const { data } = (await ask(admin, 'GET', '/admin/v1/prices')) as { data: { list: string; tiers: { output: string }[] }[] }
+  expect(data.filter(({ list }) => list === 'standard').map(({ tiers }) => tiers[0]?.output)).toEqual(['30 per 1M', '60 per 1M'])
+})
+
+test('a plan is changed, unless somebody else was there first', async ({ page, plant, admin }) => {
+  await signIn(page, admin)
+  await open(page, plant, 'books/prices', WIDE)
+  await page.getByRole('button', { name: 'Edit: starter' }).click()
+  const dialog = page.getByRole('dialog')
+  await expect(dialog.getByText('Acme')).toBeVisible()
+  await dialog.getByLabel('Discount, permille').fill('125')
+  await page.waitForLoadState('networkidle')
+  await ask(admin, 'PUT', '/admin/v1/plans', { id: 'starter', discount_permille: 10 })
+  await dialog.getByRole('button', { name: 'Save the plan' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('Somebody changed it meanwhile')
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
+  await page.reload()
+  await page.getByRole('button', { name: 'Edit: starter' }).click()
+  await dialog.getByLabel('Discount, permille').fill('0')
+  await dialog.getByRole('button', { name: 'Save the plan' }).click()
+  await expect(page.getByText('Plan starter is changed.')).toBeVisible()
+  expect(await ask(admin, 'GET', '/admin/v1/plans/starter')).toMatchObject({ discount_permille: 0 })
+})
+
+test('a customer sees its own invoices and nothing else', async ({ page, plant, admin }) => {
+  await signIn(page, { url: plant.url, key: admin.customer.key })
+  await open(page, plant, 'books', WIDE)
+  await expect(page.locator('[data-figure="data.0.total"]')).toBeVisible()
+  await expect(page.getByRole('navigation', { name: 'Parts of this page' }).getByRole('link')).toHaveText(['Invoices'])
+  await expect(page.getByRole('link', { name: 'Customers and keys' })).toHaveCount(0)
+  await isSound(page)
+})
+
+test('a failed answer can be asked for again', async ({ page, plant, admin }) => {
+  await signIn(page, admin)
+  await page.route('**/admin/v1/statement*', (route) => route.abort())
+  await open(page, plant, 'books', WIDE)
+  await expect(page.getByRole('alert')).toContainText('cannot be reached')
+  await isSound(page)
+  await page.unroute('**/admin/v1/statement*')
+  await page.getByRole('button', { name: 'Try again' }).click()
+  await expect(page.locator('[data-figure="margin"]')).toBeVisible()
+})

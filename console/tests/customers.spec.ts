@@ -1,0 +1,58 @@
+import { expect, isSound, LOOKS, nameOf, open, type Look } from './fixtures'
+import { figuresAreTheirs, listen, signIn, TAGS, test } from './traded'
+import { ask } from './trade'
+
+const WIDE = LOOKS[0] as Look
+
+for (const look of LOOKS) {
+  test(`customers and their keys, ${nameOf(look)}`, async ({ page, plant, admin }) => {
+    const answers = listen(page)
+    await signIn(page, admin)
+    await open(page, plant, 'customers', look)
+    await page.getByRole('link', { name: 'Acme', exact: true }).click()
+    await expect(page.locator('[data-figure="balance"]')).toBeVisible()
+    await isSound(page)
+    expect(await figuresAreTheirs(page, answers, TAGS[look.language])).toBe(3)
+  })
+}
+
+test('a key is made, rotated, bounded and revoked', async ({ page, plant, admin }) => {
+  const reads = async (key: string): Promise<number> => (await fetch(`${plant.url}/v1/usage`, { headers: { authorization: `Bearer ${key}` } })).status
+  await signIn(page, admin)
+  await open(page, plant, 'customers/acme', WIDE)
+  await page.getByRole('button', { name: 'New key' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('Id').fill('web-1')
+  await dialog.getByRole('button', { name: 'Make the key' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('there is a key `web-1` already')
+  await isSound(page)
+  await dialog.getByLabel('Id').fill('web-2')
+  await dialog.getByRole('button', { name: 'Make the key' }).click()
+  await expect(dialog.locator('code')).toHaveText(/^tw_/)
+  const first = (await dialog.locator('code').textContent()) ?? ''
+  await isSound(page)
+  await dialog.getByRole('button', { name: 'I have it' }).click()
+  await expect(page.getByText(first)).toHaveCount(0)
+  expect(await reads(first)).toBe(200)
+
+  await page.getByRole('button', { name: 'Rotate: web-2' }).click()
+  await dialog.getByRole('button', { name: 'Rotate' }).click()
+  await expect(dialog.locator('code')).toHaveText(/^tw_/)
+  const second = (await dialog.locator('code').textContent()) ?? ''
+  await dialog.getByRole('button', { name: 'I have it' }).click()
+  expect([await reads(first), await reads(second)]).toEqual([401, 200])
+
+  await page.getByRole('button', { name: 'Budget: web-2' }).click()
+  await dialog.getByLabel('Amount').fill('many')
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('decimal number')
+  await dialog.getByLabel('Amount').fill('20')
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await expect(page.getByRole('row', { name: /web-2/ })).toContainText('$20.00 a month')
+  expect(await ask(admin, 'GET', '/admin/v1/keys/web-2')).toMatchObject({ bounds: { budget: { amount: '20.00', period: 'month' } } })
+
+  await page.getByRole('button', { name: 'Revoke: web-2' }).click()
+  await dialog.getByRole('button', { name: 'Revoke' }).click()
+  await expect(page.getByRole('row', { name: /web-2/ })).toContainText('Revoked')
+  expect(await reads(second)).toBe(401)
+})

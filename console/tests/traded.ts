@@ -1,0 +1,94 @@
+/** A plant that has traded, and how figures of a page are held against the answers that it got. */
+import { expect, type Page } from '@playwright/test'
+import * as format from '../src/format/format'
+import { test as base } from './fixtures'
+import { start, type Plant } from './plant'
+import { claim, customer, experiment, trade, type Caller, type Customer } from './trade'
+
+interface Traded {
+  plant: Plant
+  /** Who administers it, with a customer that has bought and told what became of it. */
+  admin: Caller & { customer: Customer }
+}
+
+export const test = base.extend<object, Traded>({
+  plant: [
+    async ({}, use) => {
+      const plant = await start()
+      await use(plant)
+      await plant.stop()
+    },
+    { scope: 'worker', timeout: 180_000 },
+  ],
+  admin: [
+    async ({ plant }, use) => {
+      const admin = await claim(plant)
+      const made = await customer(admin)
+      await trade({ url: plant.url, key: made.key }, 45)
+      await experiment({ url: plant.url, key: made.key }, 60)
+      await use({ ...admin, customer: made })
+    },
+    { scope: 'worker', timeout: 180_000 },
+  ],
+})
+
+/** The browser gets a session, as from the sign-in. */
+export async function signIn(page: Page, caller: Caller): Promise<void> {
+  const headers = { authorization: `Bearer ${caller.key ?? ''}`, 'content-type': 'application/json' }
+  const answer = await page.context().request.post(`${caller.url}/v1/session`, { headers, data: {} })
+  expect(answer.status()).toBe(200)
+}
+
+type Json = Record<string, unknown>
+type Answers = Map<string, Promise<Json>>
+
+/** Keeps the answers that a page gets, by what it asked; of several the last. */
+export function listen(page: Page): Answers {
+  const answers: Answers = new Map()
+  page.on('response', (response) => {
+    const { pathname, search } = new URL(response.url())
+    if (!/json/.test(response.headers()['content-type'] ?? '')) return
+    answers.set(pathname + search, response.json().catch(() => ({})) as Promise<Json>)
+  })
+  return answers
+}
+
+/** The value at `data.0.billed`. */
+function at(document: Json, path: string): unknown {
+  return path.split('.').reduce<unknown>((value, name) => (value as Json | null | undefined)?.[name], document)
+}
+
+/** How a figure of a document is to be written, by its name alone. */
+function written(document: Json, name: string, tag: string, currency: string): string {
+  const value = at(document, name)
+  if (value === null || value === undefined) return format.NONE
+  if (typeof value === 'string') return format.money(value, currency, tag)
+  const number = value as number
+  if (/permille$|weight$/.test(name)) return format.percent(number / 1000, tag)
+  if (/tfp\.(per_million|estimate)$/.test(name)) return format.about(number, currency, tag)
+  if (/(^|\.)(uj_per_output_token|energy_uj)$/.test(name)) return format.joules(number / 1e6, tag)
+  if (/(adoption_rate|coverage|matured|share)$/.test(name)) return format.percent(number, tag)
+  if (name === 'pool_units_left') return format.decimal(number / 1000, tag)
+  if (/(value_per_\w+|accepted_outcomes?|metric|estimate|per_second)$/.test(name)) return format.decimal(number, tag)
+  return format.integer(number, tag)
+}
+
+/** Every figure on the page is the one of the answer that it names. Returns how many there are. */
+export async function figuresAreTheirs(page: Page, answers: Answers, tag: string): Promise<number> {
+  const shown = await page.evaluate(() =>
+    [...document.querySelectorAll<HTMLElement>('[data-figure]')].map((one) => ({
+      name: one.dataset['figure'] ?? '',
+      text: one.textContent?.trim() ?? '',
+      url: one.closest<HTMLElement>('[data-document]')?.dataset['document'] ?? '',
+    })),
+  )
+  for (const { name, text, url } of shown) {
+    const document = await answers.get(url)
+    expect(document, `the answer of ${url} for ${name}`).toBeDefined()
+    const currency = typeof document?.['currency'] === 'string' ? document['currency'] : 'USD'
+    expect(`${name} ${text}`).toBe(`${name} ${written(document ?? {}, name, tag, currency)}`)
+  }
+  return shown.length
+}
+
+export const TAGS = { en: 'en-US', zh: 'zh-CN' } as const
