@@ -8,6 +8,11 @@ const PICTURES = [
   { name: 'plant-dark', place: 'plant', language: 'en', theme: 'dark', width: 1440, height: 1100 },
   { name: 'plant-zh', place: 'plant', language: 'zh', theme: 'light', width: 1440, height: 1100 },
   { name: 'plant-phone', place: 'plant', language: 'en', theme: 'dark', width: 390, height: 844, isWhole: true },
+  { name: 'books', place: 'books', language: 'en', theme: 'light', width: 1440, height: 900, isWhole: true, isTraded: true },
+  { name: 'books-zh', place: 'books/usage?by=tag', language: 'zh', theme: 'dark', width: 1440, height: 900, isTraded: true },
+  { name: 'value', place: 'value', language: 'en', theme: 'light', width: 1440, height: 900, isWhole: true, isTraded: true },
+  { name: 'value-experiment', place: 'value/experiments/voice', language: 'en', theme: 'dark', width: 1440, height: 950, isTraded: true },
+  { name: 'customers', place: 'customers/acme', language: 'en', theme: 'light', width: 1440, height: 700, isTraded: true },
   { name: 'sign-in', place: 'sign-in', language: 'en', theme: 'light', width: 1440, height: 900 },
 ]
 /** How long the plant works before it is taken a picture of. */
@@ -18,23 +23,36 @@ const chosen = process.argv.slice(2)
 // The tests' own plant, without a second copy of it: Vite reads its TypeScript.
 const vite = await createServer({ server: { middlewareMode: true }, appType: 'custom', logLevel: 'error' })
 const { start, work } = await vite.ssrLoadModule('/tests/plant.ts')
+const trading = await vite.ssrLoadModule('/tests/trade.ts')
+const wanted = PICTURES.filter(({ name }) => chosen.length === 0 || chosen.includes(name))
 const plant = await start()
+// One that has an administrator, and customers that have bought: its pages need a key.
+const traded = wanted.some(({ isTraded }) => isTraded) ? await start() : undefined
 const browser = await chromium.launch({
   executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium',
   args: process.getuid?.() === 0 ? ['--no-sandbox'] : [],
 })
+let admin
+if (traded) {
+  admin = await trading.claim(traded)
+  const { key } = await trading.customer(admin)
+  await trading.trade({ url: traded.url, key }, 240)
+  await trading.experiment({ url: traded.url, key }, 400)
+}
 let isWorking = true
 const working = [0, 1].map(async () => {
   while (isWorking) await work(plant.url, {}, 160)
 })
 try {
-  for (const picture of PICTURES.filter(({ name }) => chosen.length === 0 || chosen.includes(name))) {
+  for (const picture of wanted) {
     const { language, theme, width, height } = picture
     const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, deviceScaleFactor: width < 600 ? 2 : 1 })
     const page = await context.newPage()
     await page.addInitScript((value) => localStorage.setItem('tokenworks.language', value), language)
-    await page.goto(`${plant.url}/#/${picture.place}`)
-    await page.waitForTimeout(picture.place === 'sign-in' ? 1000 : WORK_MS)
+    const { url } = picture.isTraded ? traded : plant
+    if (picture.isTraded) await context.request.post(`${url}/v1/session`, { headers: { authorization: `Bearer ${admin.key}` }, data: {} })
+    await page.goto(`${url}/#/${picture.place}`)
+    await page.waitForTimeout(picture.place === 'sign-in' || picture.isTraded ? 1500 : WORK_MS)
     await page.screenshot({ path: `${folder}/${picture.name}.png`, fullPage: picture.isWhole ?? false })
     console.log(`${picture.name}.png`)
     await context.close()
@@ -44,5 +62,6 @@ try {
   await browser.close()
   await Promise.allSettled(working)
   await plant.stop()
+  await traded?.stop()
   await vite.close()
 }

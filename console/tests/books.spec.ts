@@ -77,9 +77,9 @@ test('a price gets a new version, with a preview', async ({ page, plant, admin }
   // What was sold, at list price, is what the plant booked: the preview computes as it does.
   const report = await ask(admin, 'GET', '/admin/v1/report')
   const list = (report['totals'] as { list: string }).list
-  await expect(dialog.getByText(`$${Number(list).toFixed(4)}`, { exact: true })).toBeVisible()
+  await expect(dialog.getByText(`$${list}`, { exact: true })).toBeVisible()
   await dialog.getByLabel('Output').fill('60')
-  await expect(dialog.locator('.difference')).toHaveText(/^\$0\.0\d+$/)
+  await expect(dialog.locator('.difference')).toHaveText(/^\$0\.\d*[1-9]\d*$/)
   await dialog.getByRole('button', { name: 'Publish the version' }).click()
   await expect(page.getByText('is in the book')).toBeVisible()
   const { data } = (await ask(admin, 'GET', '/admin/v1/prices')) as { data: { list: string; tiers: { output: string }[] }[] }
@@ -123,5 +123,5 @@ test('a failed answer can be asked for again', async ({ page, plant, admin }) =>
   await isSound(page)
   await page.unroute('**/admin/v1/statement*')
   await page.getByRole('button', { name: 'Try again' }).click()
-  await expect(page.locator('[data-figure="margin"]')).toBeVisible()
+  await expect(page.locator('[data-figure="margin"]').first()).toBeVisible()
 })

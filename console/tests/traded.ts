@@ -59,10 +59,10 @@ function at(document: Json, path: string): unknown {
 }
 
 /** How a figure of a document is to be written, by its name alone. */
-function written(document: Json, name: string, tag: string, currency: string): string {
+function written(document: Json, name: string, tag: string, currency: string, isExact: boolean): string {
   const value = at(document, name)
   if (value === null || value === undefined) return format.NONE
-  if (typeof value === 'string') return format.money(value, currency, tag)
+  if (typeof value === 'string') return (isExact ? format.exact : format.money)(value, currency, tag)
   const number = value as number
   if (/permille$|weight$/.test(name)) return format.percent(number / 1000, tag)
   if (/tfp\.(per_million|estimate)$/.test(name)) return format.about(number, currency, tag)
@@ -79,14 +79,15 @@ export async function figuresAreTheirs(page: Page, answers: Answers, tag: string
     [...document.querySelectorAll<HTMLElement>('[data-figure]')].map((one) => ({
       name: one.dataset['figure'] ?? '',
       text: one.textContent?.trim() ?? '',
+      isExact: one.hasAttribute('data-exact'),
       url: one.closest<HTMLElement>('[data-document]')?.dataset['document'] ?? '',
     })),
   )
-  for (const { name, text, url } of shown) {
+  for (const { name, text, url, isExact } of shown) {
     const document = await answers.get(url)
     expect(document, `the answer of ${url} for ${name}`).toBeDefined()
     const currency = typeof document?.['currency'] === 'string' ? document['currency'] : 'USD'
-    expect(`${name} ${text}`).toBe(`${name} ${written(document ?? {}, name, tag, currency)}`)
+    expect(`${name} ${text}`).toBe(`${name} ${written(document ?? {}, name, tag, currency, isExact)}`)
   }
   return shown.length
 }

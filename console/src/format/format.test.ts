@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { about, bytes, compact, day, decimal, duration, integer, joules, money, NONE, percent, power, shortDay } from './format'
+import { about, bytes, compact, day, decimal, duration, exact, integer, joules, money, NONE, percent, power, shortDay } from './format'
 
 const [EN, ZH] = ['en-US', 'zh-CN']
 
@@ -53,4 +53,10 @@ it('writes days of UTC, energy and measured money', () => {
   expect([0.12, 2500, 7.2e6].map((value) => joules(value, 'en-US'))).toEqual(['0.12 J', '2.5 kJ', '2 kWh'])
   expect(about(108247.42, 'USD', 'en-US')).toBe('$108,247')
   expect(about(null, 'USD', 'en-US')).toBe(NONE)
+})
+
+it('writes exact amounts with all their digits', () => {
+  const amounts = ['0.00', '0.000000001', '4.90241', '-1234567.8', '900719925474099.123456789']
+  expect(amounts.map((amount) => exact(amount, 'USD', 'en-US'))).toEqual(['$0.00', '$0.000000001', '$4.90241', '-$1,234,567.80', '$900,719,925,474,099.123456789'])
+  expect(exact(null, 'USD', 'en-US')).toBe(NONE)
 })

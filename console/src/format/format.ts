@@ -59,6 +59,13 @@ export function money(amount: string | null | undefined, currency: string, tag: 
   return numberFormat(tag, options).format(amount as unknown as number)
 }
 
+/** An amount of money with every digit that it has: where lines are to add up before the reader's eyes. */
+export function exact(amount: string | null | undefined, currency: string, tag: string): string {
+  if (amount === null || amount === undefined || amount === '') return NONE
+  const options: Intl.NumberFormatOptions = { style: 'currency', currency, currencyDisplay: 'narrowSymbol', minimumFractionDigits: 2, maximumFractionDigits: 9 }
+  return numberFormat(tag, options).format(amount as unknown as number)
+}
+
 function unit(value: number, name: string, tag: string, digits = 3): string {
   return numberFormat(tag, { style: 'unit', unit: name, unitDisplay: 'short', maximumSignificantDigits: digits }).format(value)
 }

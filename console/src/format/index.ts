@@ -21,3 +21,5 @@ export const about = (value: Value, currency: string): string => format.about(va
 export const power = format.power
 export const money = (amount: string | null | undefined, currency: string): string =>
   format.money(amount, currency, locale.tag)
+export const exact = (amount: string | null | undefined, currency: string): string =>
+  format.exact(amount, currency, locale.tag)
