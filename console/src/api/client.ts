@@ -24,11 +24,11 @@ interface Options<P extends keyof paths, M extends Method> {
   signal?: AbortSignal
 }
 
-/** Called when the server knows the caller no longer. */
-let onUnauthorized: () => void = () => undefined
+/** Called when the server lets the caller in no longer. */
+let onShutOut: (error: ApiError) => void = () => undefined
 
-export function whenUnauthorized(act: () => void): void {
-  onUnauthorized = act
+export function whenShutOut(act: (error: ApiError) => void): void {
+  onShutOut = act
 }
 
 /** The URL of a route. */
@@ -61,6 +61,12 @@ export function get<P extends PathOf<'get'> & keyof paths>(route: P, options: Op
 }
 
 async function send(url: string, init: RequestInit): Promise<unknown> {
+  const response = await reach(url, init)
+  return (await response.json().catch(() => null)) as unknown
+}
+
+/** The answer to a request that the server took; refusals and broken connections are thrown. */
+export async function reach(url: string, init: RequestInit): Promise<Response> {
   let response: Response
   try {
     response = await fetch(url, init)
@@ -68,8 +74,9 @@ async function send(url: string, init: RequestInit): Promise<unknown> {
     if (init.signal?.aborted) throw cause
     throw new ApiError({ status: 0, code: 'unreachable', message: String(cause), param: null })
   }
+  if (response.ok) return response
   const body: unknown = await response.json().catch(() => null)
-  if (response.ok) return body
-  if (response.status === 401) onUnauthorized()
-  throw new ApiError(problemOf(response.status, body))
+  const error = new ApiError(problemOf(response.status, body))
+  if (error.isShutOut) onShutOut(error)
+  throw error
 }

@@ -2,6 +2,7 @@ import type { Component } from 'svelte'
 import type { Session } from '$lib/api/types'
 import type { IconName } from '$lib/components/icons'
 import { t as plant } from './plant/texts'
+import { t as playground } from './playground/texts'
 
 export const GROUPS = ['operate', 'develop', 'business', 'system'] as const
 
@@ -29,6 +30,15 @@ export const PAGES: readonly Page[] = [
     isFor: (who) => who.can_watch,
     scope: 'plant',
     load: () => import('./plant/Plant.svelte'),
+  },
+  {
+    path: 'playground',
+    title: () => playground('title'),
+    icon: 'playground',
+    group: 'develop',
+    isFor: (who) => who.scopes.includes('inference'),
+    scope: 'inference',
+    load: () => import('./playground/Playground.svelte'),
   },
 ]
 
