@@ -1,6 +1,8 @@
 import type { Component } from 'svelte'
 import type { Session } from '$lib/api/types'
 import type { IconName } from '$lib/components/icons'
+import { t as about } from './about/texts'
+import { t as models } from './models/texts'
 import { t as plant } from './plant/texts'
 import { t as playground } from './playground/texts'
 
@@ -39,6 +41,24 @@ export const PAGES: readonly Page[] = [
     isFor: (who) => who.scopes.includes('inference'),
     scope: 'inference',
     load: () => import('./playground/Playground.svelte'),
+  },
+  {
+    path: 'models',
+    title: () => models('title'),
+    icon: 'models',
+    group: 'system',
+    isFor: (who) => who.scopes.length > 0,
+    scope: 'inference',
+    load: () => import('./models/Models.svelte'),
+  },
+  {
+    path: 'about',
+    title: () => about('title'),
+    icon: 'about',
+    group: 'system',
+    isFor: () => true,
+    scope: 'inference',
+    load: () => import('./about/About.svelte'),
   },
 ]
 

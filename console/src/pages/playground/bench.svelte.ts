@@ -51,7 +51,7 @@ export class Run {
       this.state = this.error ? 'failed' : 'stopped'
     }
     this.times = { ...this.times, ended: performance.now() }
-    if (this.answer.id !== '' && session.may('plant') && session.who?.has_books) await this.#askCost()
+    if (this.answer.id !== '' && session.may('plant') && session.who?.has_books) void this.#askCost()
   }
 
   stop(): void {
@@ -107,10 +107,12 @@ export class Side {
     return Object.keys(this.faults).length === 0
   }
 
-  send(mode: Mode, prompt: string): void {
+  /** Asks, and tells whether an answer came. */
+  async send(mode: Mode, prompt: string): Promise<boolean> {
     const run = new Run(mode, prompt, this.request(mode, prompt).body)
     this.runs = mode === 'chat' ? [...this.runs, run].slice(-MOST_TURNS) : [run]
-    void run.begin()
+    await run.begin()
+    return run.state !== 'failed'
   }
 
   stop(): void {
@@ -165,9 +167,16 @@ class Bench {
     const prompt = this.draft
     const ready = this.sides.map((side) => side.check(this.mode))
     if (prompt.trim() === '' || this.isBusy || ready.includes(false)) return false
-    for (const side of this.sides) side.send(this.mode, prompt)
-    if (this.mode === 'chat') this.draft = ''
+    const sent = this.sides.map((side) => side.send(this.mode, prompt))
+    if (this.mode === 'chat') void this.#empty(prompt, sent)
     return true
+  }
+
+  /** What nobody answered comes back, to be sent again. */
+  async #empty(prompt: string, sent: Promise<boolean>[]): Promise<void> {
+    this.draft = ''
+    const answered = await Promise.all(sent)
+    if (!answered.includes(true) && this.draft === '') this.draft = prompt
   }
 
   stop(): void {
