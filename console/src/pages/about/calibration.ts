@@ -1,10 +1,23 @@
 import { Doc } from '$lib/api/doc'
 
 export const CLASSES = ['prefill', 'prefill_long', 'decode_alone', 'decode_few', 'decode_many', 'decode_long', 'guessed', 'mixed'] as const
-export type ClassName = (typeof CLASSES)[number]
+/** What the times of a step are told for. */
+export const TERMS = [
+  'step',
+  'column',
+  'row of logits',
+  'position that a column looks back on',
+  'column up to 4',
+  'column up to 16',
+  'column up to 64',
+  'column beyond 4',
+  'column beyond 16',
+  'first row of logits',
+  'position that a sequence reads',
+] as const
 
 interface StepClass {
-  name: ClassName | string
+  name: string
   steps: number
   /** Seconds. */
   busy: number

@@ -99,7 +99,7 @@ export const t = dictionary(
     cached: 'From cache',
     output: 'Output',
     reasoning: 'Reasoning',
-    guesses: 'Guesses right / wrong',
+    guesses: 'Guesses hit / miss',
     ttft: 'First token',
     speed: 'Tokens/s',
     total: 'In all',
