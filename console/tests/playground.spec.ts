@@ -1,5 +1,6 @@
 import type { Page } from '@playwright/test'
 import * as format from '../src/format/format'
+import type { Usage } from '../src/pages/playground/answer'
 import { less } from '../src/pages/playground/cost'
 import { expect, isSound, LOOKS, nameOf, open, test, type Look } from './fixtures'
 import { MODEL, start, type Plant } from './plant'
@@ -19,7 +20,7 @@ async function ask(page: Page, text: string): Promise<void> {
 }
 
 /** The usage and the id that the server told in its last answer. */
-function listen(page: Page): () => Promise<{ id: string; usage: Record<string, never> }> {
+function listen(page: Page): () => Promise<{ id: string; usage: Usage }> {
   const bodies: Promise<string>[] = []
   page.on('response', (response) => {
     if (/\/v1\/(chat\/)?completions$/.test(response.url())) bodies.push(response.text())
@@ -44,13 +45,12 @@ for (const look of LOOKS) {
     await expect(field(page)).toHaveValue('')
     await isSound(page)
     const tag = look.language === 'en' ? EN : 'zh-CN'
-    const { usage } = (await told()) as unknown as { usage: { [name: string]: never } & { prompt_tokens: number; completion_tokens: number } }
-    const cached = (usage['prompt_tokens_details'] as { cached_tokens: number }).cached_tokens
-    const charged = usage['charged'] as { amount: string; currency: string }
+    const { usage } = await told()
+    const cached = usage.prompt_tokens_details?.cached_tokens ?? 0
     await expect(figure(page, 'in_uncached')).toHaveText(format.integer(usage.prompt_tokens - cached, tag))
     await expect(figure(page, 'in_cached')).toHaveText(format.integer(cached, tag))
     await expect(figure(page, 'out_visible')).toHaveText(format.integer(usage.completion_tokens, tag))
-    await expect(figure(page, 'price')).toHaveText(format.money(charged.amount, charged.currency, tag))
+    await expect(figure(page, 'price')).toHaveText(format.money(usage.charged?.amount, usage.charged?.currency ?? '', tag))
   })
 }
 
@@ -196,7 +196,7 @@ test('keys of the plant see energy, cost and margin, as the API tells them', asy
   const joules = cost.lines.reduce((sum: number, line: { energy_uj: number }) => sum + line.energy_uj, 0) / 1e6
   await expect(figure(page, 'joules')).toHaveText(`${format.decimal(joules, EN)} J`)
   await expect(figure(page, 'cost')).toHaveText(format.money(cost.attributed, cost.currency, EN))
-  const margin = less((usage['charged'] as { amount: string }).amount, cost.attributed)
+  const margin = less(usage.charged?.amount ?? '', cost.attributed)
   await expect(figure(page, 'margin')).toHaveText(format.money(margin, cost.currency, EN))
   await isSound(page)
   await context.close()
