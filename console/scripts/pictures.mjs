@@ -3,12 +3,23 @@ import { chromium } from '@playwright/test'
 import { fileURLToPath } from 'node:url'
 import { createServer } from 'vite'
 
+/** A chat with two candidates and the alternatives of one token in sight. */
+async function chat(page) {
+  await page.locator('.checks input').first().check()
+  await page.locator('input[inputmode=decimal]').first().fill('0.7')
+  await page.locator('form textarea').fill('Name three rivers in Europe and one fact about each.')
+  await page.locator('form textarea').press('Control+Enter')
+  await page.locator('[data-figure=price]').waitFor()
+  await page.locator('[data-token]').nth(8).focus()
+}
+
 const PICTURES = [
   { name: 'plant', place: 'plant', language: 'en', theme: 'light', width: 1440, height: 1100 },
   { name: 'plant-dark', place: 'plant', language: 'en', theme: 'dark', width: 1440, height: 1100 },
   { name: 'plant-zh', place: 'plant', language: 'zh', theme: 'light', width: 1440, height: 1100 },
   { name: 'plant-phone', place: 'plant', language: 'en', theme: 'dark', width: 390, height: 844, isWhole: true },
-  { name: 'sign-in', place: 'sign-in', language: 'en', theme: 'light', width: 1440, height: 900 },
+  { name: 'playground', place: 'playground', language: 'en', theme: 'light', width: 1440, height: 1000, waitMs: 1000, act: chat },
+  { name: 'sign-in', place: 'sign-in', language: 'en', theme: 'light', width: 1440, height: 900, waitMs: 1000 },
 ]
 /** How long the plant works before it is taken a picture of. */
 const WORK_MS = Number(process.env['PICTURE_WORK_MS'] ?? 40_000)
@@ -34,7 +45,8 @@ try {
     const page = await context.newPage()
     await page.addInitScript((value) => localStorage.setItem('tokenworks.language', value), language)
     await page.goto(`${plant.url}/#/${picture.place}`)
-    await page.waitForTimeout(picture.place === 'sign-in' ? 1000 : WORK_MS)
+    await page.waitForTimeout(picture.waitMs ?? WORK_MS)
+    await picture.act?.(page)
     await page.screenshot({ path: `${folder}/${picture.name}.png`, fullPage: picture.isWhole ?? false })
     console.log(`${picture.name}.png`)
     await context.close()
