@@ -3,14 +3,16 @@ import { chromium } from '@playwright/test'
 import { fileURLToPath } from 'node:url'
 import { createServer } from 'vite'
 
-/** A chat with two candidates and the alternatives of one token in sight. */
+/** A chat with two candidates, and the alternatives of a token that the model was not sure of. */
 async function chat(page) {
   await page.locator('.checks input').first().check()
-  await page.locator('input[inputmode=decimal]').first().fill('0.7')
+  await page.getByLabel('Temperature').fill('0.7')
+  await page.getByLabel('Seed').fill('4')
+  await page.getByLabel('Candidates', { exact: true }).fill('2')
   await page.locator('form textarea').fill('Name three rivers in Europe and one fact about each.')
   await page.locator('form textarea').press('Control+Enter')
   await page.locator('[data-figure=price]').waitFor()
-  await page.locator('[data-token]').nth(8).focus()
+  await page.locator('[data-token].level2').nth(1).focus()
 }
 
 const PICTURES = [

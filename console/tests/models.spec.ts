@@ -1,7 +1,26 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Page } from '@playwright/test'
 import * as format from '../src/format/format'
 import { expect, isSound, LOOKS, nameOf, open, test, type Look } from './fixtures'
 import { MODEL, start, type Plant } from './plant'
+
+/** A LoRA adapter of rank 1 for one matrix of the default model, in a folder as PEFT writes it; it changes nothing (all zeros). */
+function writeAdapter(folder: string): void {
+  const WIDTH = 576
+  const name = 'base_model.model.model.layers.0.self_attn.q_proj'
+  const bytes = WIDTH * 4
+  const header = JSON.stringify({
+    [`${name}.lora_A.weight`]: { dtype: 'F32', shape: [1, WIDTH], data_offsets: [0, bytes] },
+    [`${name}.lora_B.weight`]: { dtype: 'F32', shape: [WIDTH, 1], data_offsets: [bytes, 2 * bytes] },
+  })
+  const length = Buffer.alloc(8)
+  length.writeBigUInt64LE(BigInt(header.length))
+  writeFileSync(join(folder, 'adapter_model.safetensors'), Buffer.concat([length, Buffer.from(header), Buffer.alloc(2 * bytes)]))
+  const config = { peft_type: 'LORA', task_type: 'CAUSAL_LM', r: 1, lora_alpha: 1, bias: 'none', target_modules: ['q_proj'] }
+  writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(config))
+}
 
 const WIDE = LOOKS[0] as Look
 const TITLES = { en: 'Models', zh: '模型' } as const
@@ -100,6 +119,32 @@ test.describe('with a key of the plant', () => {
     await page.keyboard.press('Escape')
     await expect(dialog).toBeHidden()
     await context.close()
+  })
+
+  test('an adapter is added, asked and taken away', async ({ browser }) => {
+    const folder = mkdtempSync(join(tmpdir(), 'tokenworks-adapter-'))
+    writeAdapter(folder)
+    const context = await browser.newContext()
+    const page = await context.newPage()
+    await signedIn(page, WIDE)
+    await page.getByRole('button', { name: 'Add an adapter' }).click()
+    await page.getByRole('dialog').getByLabel('Name').fill('legal')
+    await page.getByRole('dialog').getByLabel('Path').fill(folder)
+    await page.getByRole('dialog').getByRole('button', { name: 'Add', exact: true }).click()
+    const row = page.getByRole('listitem').filter({ hasText: 'legal' })
+    await expect(row.getByText('In memory')).toBeVisible()
+    await isSound(page)
+    await page.goto(`${own.url}/#/playground?model=${MODEL}:legal`)
+    await page.getByLabel('Most tokens').fill('4')
+    await page.locator('main form textarea').fill('Name a river.')
+    await page.locator('main form textarea').press('Enter')
+    await expect(page.locator('[data-figure="out_visible"]')).toHaveText('4')
+    await page.goto(`${own.url}/#/models`)
+    await row.getByRole('button', { name: /^Unload/ }).click()
+    await page.getByRole('dialog', { name: `Unload ${MODEL}:legal?` }).getByRole('button', { name: 'Unload' }).click()
+    await expect(row).toHaveCount(0)
+    await context.close()
+    rmSync(folder, { recursive: true })
   })
 
   test('a model leads to the playground', async ({ browser }) => {
