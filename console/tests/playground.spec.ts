@@ -172,7 +172,7 @@ test('the request is shown as code, which does the same', async ({ page, plant, 
   await dialog.getByRole('button', { name: 'Copy' }).click()
   const { execFileSync } = await import('node:child_process')
   const code = await page.evaluate(() => navigator.clipboard.readText())
-  const out = execFileSync('bash', ['-c', code], { env: { ...process.env, TOKENWORKS_API_KEY: 'none' } }).toString()
+  const out = execFileSync('bash', ['-c', code], { env: { ...process.env, TOKENWORKS_API_KEY: 'none' }, stdio: ['ignore', 'pipe', 'ignore'] }).toString()
   const words = [...out.matchAll(/"delta":\{"content":("(?:[^"\\]|\\.)*")/g)].map(([, json]) => JSON.parse(json ?? '""') as string).join('')
   await expect(page.locator('article .text')).toHaveText(words)
   await page.keyboard.press('Escape')
