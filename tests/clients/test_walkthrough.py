@@ -37,7 +37,7 @@ def expected(shown: str) -> str:
     return "".join(lines)
 
 
-@pytest.mark.parametrize(("page", "folder", "least"), [("walkthrough", "walkthrough", 8), ("experiments", "experiment", 3)])
+@pytest.mark.parametrize(("page", "folder", "least"), [("walkthrough", "walkthrough", 8), ("experiments", "experiment", 3), ("value", "value", 6)])
 def test_the_page_runs_as_it_stands(tmp_path: Path, page: str, folder: str, least: int) -> None:
     pairs = blocks(page)
     assert len(pairs) >= least

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use ledger::{Ledger, StoreError};
+use ledger::StoreError;
 use serde::Serialize;
 
 use crate::money::divide_half_even;
 use crate::plant::Source;
-use crate::rollup::{CostRow, CostSums, PlantSums, Sums, UsageRow, cost_days, plant_hours, report};
+use crate::rollup::{CostRow, CostSums, PlantSums, Sums, Tallies, UsageRow, cost_days, plant_hours, report};
 use crate::{Nano, Quantities};
 
 const MILLION: i128 = 1_000_000;
@@ -124,7 +124,7 @@ fn usual_permille(source: Source) -> Option<[u16; 2]> {
 ///
 /// # Errors
 /// The store's.
-pub fn income(ledger: &Ledger, (from_ms, to_ms): (i64, i64)) -> Result<IncomeStatement, StoreError> {
+pub fn income(ledger: &dyn Tallies, (from_ms, to_ms): (i64, i64)) -> Result<IncomeStatement, StoreError> {
     let (mut plant, mut sold, mut costs) = (PlantSums::default(), Sums::default(), CostSums::default());
     let mut models = BTreeMap::<String, ModelIncome>::new();
     let mut day = from_ms;

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ledger::{Ledger, StoreError};
+use ledger::StoreError;
 use serde::Serialize;
 
-use crate::rollup::{KindSums, UsageRow, Weigh, kind_rows, report};
+use crate::rollup::{KindSums, Tallies, UsageRow, Weigh, kind_rows, report};
 use crate::{Meter, Nano, Quantities};
 
 const DAY_MS: i64 = 86_400_000;
@@ -58,7 +58,7 @@ impl Products {
 /// # Errors
 /// The store's.
 pub fn products(
-    ledger: &Ledger,
+    ledger: &dyn Tallies,
     organisations: &[String],
     (from_ms, to_ms): (i64, i64),
     weigh: Weigh<'_>,

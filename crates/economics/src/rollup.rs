@@ -3,6 +3,7 @@
 
 mod acts;
 mod costs;
+mod excerpt;
 mod experiments;
 mod goodput;
 mod keys;
@@ -29,6 +30,7 @@ use keys::{CREDITS, DAYS, INVOICE, Key, USAGE};
 
 pub(crate) use acts::{ActSubject, acts_of, last_alerts};
 pub use costs::{CostRow, CostSums, PlantSums, Sheets, cost_days, cost_hours, plant_hours, sheets};
+pub use excerpt::{Excerpt, MAX_EXCERPT_ENTRIES, Tallies};
 pub use experiments::{UnitRow, UnitSums, experiment_units};
 pub use goodput::{Goodput, goodput};
 pub use margins::{CostGroups, MarginRow, full_cost, grouped_costs};

@@ -56,7 +56,7 @@ const ROW_TERMS: [usize; 2] = [2, 9];
 
 /// Before anything is measured, in nanoseconds; for terms beyond the line, the unit in which they are fitted. Slow on
 /// purpose, so that the first chunk beside running streams is small; once there is a measurement, only the proportions count.
-const PRIOR: Terms = [4e6, 2.5e6, 0.5e6, 700.0, 2.5e6, 2.5e6, 2.5e6, 2.5e6, 2.5e6, 0.5e6, 700.0];
+const PRIOR: Terms = [4e6, 2.5e6, 0.5e6, 700.0, 2.5e6, 2.5e6, 2.5e6, 2.5e6, 2.5e6, 0.5e6, 5_000.0];
 
 /// One number for each of [`TERMS`].
 pub(crate) type Terms = [f64; TERMS.len()];

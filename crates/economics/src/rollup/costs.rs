@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use ledger::{Ledger, StoreError, Tally};
+use ledger::{StoreError, Tally};
 use serde::Serialize;
 
 use super::keys::{COST_DAYS, COSTS, Key, PLANT, Parts, SHEETS, collect};
 use super::row::{Row, ceil, days};
-use super::{DAY_MS, HOUR_MS};
+use super::{DAY_MS, HOUR_MS, Tallies};
 use crate::books::cost_detail::{CostLine, Costs, ESTIMATED, PlantInterval, RequestCost, Traffic};
 use crate::books::detail::Context;
 use crate::plant::Source;
@@ -211,7 +211,7 @@ pub type CostRow = Row<CostSums>;
 ///
 /// # Errors
 /// The store's.
-pub fn cost_hours(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<Vec<CostRow>, StoreError> {
+pub fn cost_hours(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<Vec<CostRow>, StoreError> {
     let key = |ms: i64| Key::new(COSTS).number(ceil(ms, HOUR_MS)).0;
     collect(ledger, key(from_ms), &key(to_ms), |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
@@ -226,7 +226,7 @@ pub fn cost_hours(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<Vec<CostR
 ///
 /// # Errors
 /// The store's.
-pub fn cost_days(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<Vec<CostRow>, StoreError> {
+pub fn cost_days(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<Vec<CostRow>, StoreError> {
     days(ledger, COST_DAYS, (from_ms, to_ms), CostSums::read)
 }
 
@@ -235,7 +235,7 @@ pub fn cost_days(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<Vec<CostRo
 ///
 /// # Errors
 /// The store's.
-pub fn plant_hours(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<BTreeMap<i64, PlantSums>, StoreError> {
+pub fn plant_hours(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<BTreeMap<i64, PlantSums>, StoreError> {
     let key = |ms: i64| Key::new(PLANT).number(ceil(ms, HOUR_MS)).0;
     let rows = collect(ledger, key(from_ms), &key(to_ms), |tally| {
         let hour = Parts(tally.key.get(1..)?).number()?;
@@ -259,7 +259,7 @@ pub struct Sheets {
 ///
 /// # Errors
 /// The store's.
-pub fn sheets(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<Sheets, StoreError> {
+pub fn sheets(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<Sheets, StoreError> {
     let key = |ms: i64| Key::new(SHEETS).number(ceil(ms, DAY_MS)).0;
     let mut found = collect(ledger, key(from_ms), &key(to_ms), |tally| {
         let mut parts = Parts(tally.key.get(1..)?);

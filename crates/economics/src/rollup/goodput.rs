@@ -1,11 +1,11 @@
 //! Requests that ended under stated objectives, and those that met all of them.
 
-use ledger::{Ledger, StoreError};
+use ledger::StoreError;
 use serde::Serialize;
 
 use super::keys::{GOODPUT, Key, collect};
 use super::row::ceil;
-use super::{DAY_MS, column};
+use super::{DAY_MS, Tallies, column};
 use crate::books::detail::{Service, Settlement};
 
 /// Sums over charged requests.
@@ -36,7 +36,7 @@ pub(super) fn tally(settled: &Settlement, at_ms: i64, add: &mut dyn FnMut(&[u8],
 ///
 /// # Errors
 /// The store's.
-pub fn goodput(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<Goodput, StoreError> {
+pub fn goodput(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<Goodput, StoreError> {
     let key = |ms: i64| Key::new(GOODPUT).number(ceil(ms, DAY_MS)).0;
     let days = collect(ledger, key(from_ms), &key(to_ms), |tally| Some([0, 1, 2].map(|at| column(tally, at))))?;
     Ok(days.into_iter().fold(Goodput::default(), |sum, [stated, met, output_tokens]| Goodput {

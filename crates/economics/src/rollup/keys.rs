@@ -1,6 +1,8 @@
 //! The keys of tallies: made, read, and ranges of them walked through.
 
-use ledger::{Ledger, StoreError, Tally};
+use ledger::{StoreError, Tally};
+
+use super::Tallies;
 
 /// Rows read at one time.
 pub(super) const PAGE: u32 = 10_000;
@@ -87,7 +89,7 @@ impl Parts<'_> {
 
 /// Reads a range of tallies page by page.
 pub(super) fn collect<T>(
-    ledger: &Ledger,
+    ledger: &dyn Tallies,
     from: Vec<u8>,
     to: &[u8],
     read: impl Fn(&Tally) -> Option<T>,
@@ -102,7 +104,7 @@ pub(super) fn collect<T>(
 
 /// Shows `each` a range of tallies page by page, until it gives `false`; `None`: the tally cannot be read.
 pub(super) fn visit(
-    ledger: &Ledger,
+    ledger: &dyn Tallies,
     mut from: Vec<u8>,
     to: &[u8],
     mut each: impl FnMut(&Tally) -> Option<bool>,

@@ -1,10 +1,10 @@
 //! Rows of sums by hour or day, which usage and costs share.
 
-use ledger::{Ledger, StoreError, Tally};
+use ledger::{StoreError, Tally};
 use serde::Serialize;
 
-use super::DAY_MS;
 use super::keys::{Key, Parts, collect};
+use super::{DAY_MS, Tallies};
 
 /// Sums of an hour or a day, told apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,7 +27,7 @@ pub struct Row<S> {
 
 /// The rows of days under `kind` that begin within `from_ms..to_ms`, in order. Only what is on the disk.
 pub(super) fn days<S>(
-    ledger: &Ledger,
+    ledger: &dyn Tallies,
     kind: u8,
     (from_ms, to_ms): (i64, i64),
     read: fn(&Tally) -> S,

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ledger::{Ledger, StoreError};
+use ledger::StoreError;
 
-use super::DAY_MS;
 use super::users::{MAX_END_USERS, monday, user_rows, week_of};
 use super::value::{BUCKETS, KindSums, ValueRow, ValueSums, day_of, kind_rows, maturity_days, total_rows, value_rows};
+use super::{DAY_MS, Tallies};
 use crate::books::outcome_detail::Subject;
 use crate::outcome::MATURITY_DAYS;
 use crate::standard::StandardWeights;
@@ -176,7 +176,7 @@ pub enum TfpTooMany {
 ///
 /// # Errors
 /// There is more than an answer holds; the store's.
-pub fn tfp(ledger: &Ledger, ask: &TfpAsk<'_>) -> Result<TfpTable, TfpTooMany> {
+pub fn tfp(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<TfpTable, TfpTooMany> {
     let chosen = if ask.by.end_user { Some(top_end_users(ledger, ask)?) } else { None };
     let mut table = Table { ask, chosen, rows: BTreeMap::new(), rest: None, weights: HashMap::new() };
     for organisation in ask.organisations {
@@ -191,7 +191,7 @@ struct Chosen {
     others: u64,
 }
 
-fn top_end_users(ledger: &Ledger, ask: &TfpAsk<'_>) -> Result<Chosen, TfpTooMany> {
+fn top_end_users(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<Chosen, TfpTooMany> {
     let mut totals = HashMap::<Place, (i64, i64)>::new();
     for organisation in ask.organisations {
         user_rows(ledger, organisation, ask.days(), |row| {
@@ -254,7 +254,7 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    fn take(&mut self, ledger: &Ledger, organisation: &str) -> Result<(), TfpTooMany> {
+    fn take(&mut self, ledger: &dyn Tallies, organisation: &str) -> Result<(), TfpTooMany> {
         let (ask, today) = (self.ask, day_of(self.ask.now_ms));
         let mut maturity = maturity_days(ledger, organisation)?;
         if ask.by.end_user {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ledger::{Ledger, StoreError};
+use ledger::StoreError;
 
 use super::keys::{DAYS, Key, Parts, USAGE, collect};
 use super::row::{Row, ceil, days};
-use super::{DAY_MS, HOUR_MS, Sums};
+use super::{DAY_MS, HOUR_MS, Sums, Tallies};
 
 /// One row of usage (by hour) or of a report (by day).
 pub type UsageRow = Row<Sums>;
@@ -15,7 +15,7 @@ pub type UsageRow = Row<Sums>;
 ///
 /// # Errors
 /// The store's.
-pub fn usage(ledger: &Ledger, organisation: &str, from_ms: i64, to_ms: i64) -> Result<Vec<UsageRow>, StoreError> {
+pub fn usage(ledger: &dyn Tallies, organisation: &str, from_ms: i64, to_ms: i64) -> Result<Vec<UsageRow>, StoreError> {
     let key = |ms: i64| Key::new(USAGE).text(organisation).number(ceil(ms, HOUR_MS)).0;
     collect(ledger, key(from_ms), &key(to_ms), |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
@@ -30,7 +30,7 @@ pub fn usage(ledger: &Ledger, organisation: &str, from_ms: i64, to_ms: i64) -> R
 ///
 /// # Errors
 /// The store's.
-pub fn report(ledger: &Ledger, from_ms: i64, to_ms: i64) -> Result<Vec<UsageRow>, StoreError> {
+pub fn report(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<Vec<UsageRow>, StoreError> {
     days(ledger, DAYS, (from_ms, to_ms), Sums::read)
 }
 
@@ -59,7 +59,7 @@ pub const MAX_REPORT_DAYS: i64 = 3_660;
 /// # Errors
 /// The store's.
 pub fn grouped_report(
-    ledger: &Ledger,
+    ledger: &dyn Tallies,
     (from_ms, to_ms): (i64, i64),
     by: GroupBy,
 ) -> Result<Option<Vec<UsageRow>>, StoreError> {

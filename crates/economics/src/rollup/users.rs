@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use ledger::{Ledger, StoreError};
+use ledger::StoreError;
 
+use super::Tallies;
 use super::keys::{Key, Parts, USER_VALUE, WEEKS, visit};
 use super::value::{ValueRow, ValueSums};
 use crate::books::outcome_detail::Subject;
@@ -43,7 +44,7 @@ pub(super) fn week_key(subject: &Subject, day: i64) -> Vec<u8> {
 /// As [`super::value_rows`], but of the requests that name an end user, by end user: tasks, versions of prompts and tags are
 /// not told apart.
 pub(super) fn user_rows(
-    ledger: &Ledger,
+    ledger: &dyn Tallies,
     organisation: &str,
     (from, to): (i64, i64),
     mut each: impl FnMut(ValueRow) -> bool,
@@ -83,7 +84,7 @@ pub struct Activity {
 /// # Errors
 /// The store's.
 pub fn activity(
-    ledger: &Ledger,
+    ledger: &dyn Tallies,
     organisations: &[String],
     end: i64,
     unit: Unit,

@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 
-use ledger::{Entry, EntryId, Ledger, StoreError, Tally};
+use ledger::{Entry, EntryId, StoreError, Tally};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::keys::{KINDS, Key, MATURITY, Parts, TOTALS, VALUE, collect, visit};
 use super::outcomes::episode_key;
-use super::{DAY_MS, column, experiments, outcomes, users};
+use super::{DAY_MS, Tallies, column, experiments, outcomes, users};
 use crate::books::cost_detail::RequestCost;
 use crate::books::detail::{Context, CreditNote, Settlement};
 use crate::books::outcome_detail::{Counted, Subject, UnitPart, Valued};
@@ -315,7 +315,7 @@ pub struct ValueRow {
 /// # Errors
 /// The store's.
 pub fn value_rows(
-    ledger: &Ledger,
+    ledger: &dyn Tallies,
     organisation: &str,
     (from, to): (i64, i64),
     mut each: impl FnMut(ValueRow) -> bool,
@@ -330,7 +330,7 @@ pub fn value_rows(
 
 /// As [`value_rows`], without model, version of the prompt and tag: of these there are fewer.
 pub(super) fn total_rows(
-    ledger: &Ledger,
+    ledger: &dyn Tallies,
     organisation: &str,
     (from, to): (i64, i64),
     mut each: impl FnMut(ValueRow) -> bool,
@@ -360,7 +360,7 @@ fn read_subject(tally: &Tally) -> Option<(i64, Subject, &[u8])> {
 /// # Errors
 /// The store's.
 pub fn kind_rows(
-    ledger: &Ledger,
+    ledger: &dyn Tallies,
     organisation: &str,
     (from, to): (i64, i64),
     mut each: impl FnMut(i64, &Subject, String, KindSums),
@@ -380,7 +380,7 @@ pub fn kind_rows(
 ///
 /// # Errors
 /// The store's.
-pub fn maturity_days(ledger: &Ledger, organisation: &str) -> Result<HashMap<(String, String), i64>, StoreError> {
+pub fn maturity_days(ledger: &dyn Tallies, organisation: &str) -> Result<HashMap<(String, String), i64>, StoreError> {
     let from = Key::new(MATURITY).text(organisation).0;
     let to = [from.as_slice(), &[0xff]].concat();
     let found = collect(ledger, from, &to, |tally| {

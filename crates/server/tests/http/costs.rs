@@ -126,6 +126,17 @@ async fn costs_margins_and_the_statement_agree() {
         (&statement["uj_per_output_token"], &statement["models"][0]["model"]),
         (&json!(6_000_000), &json!("tiny"))
     );
+    // Of exactly the last hour, from its entries; of the hour before it there are none.
+    let now_s = i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap() + 2;
+    let exactly = |from_s: i64, to_s: i64| format!("/statement?start_time={from_s}&end_time={to_s}&exact=true");
+    let hour = shop.admin("GET", &exactly(now_s - 3_600, now_s), Value::Null).await;
+    assert_eq!((&hour["exact"], &hour["start_time"]), (&json!(true), &json!(now_s - 3_600)));
+    for field in ["revenue", "cost", "attributed", "models", "sheet", "products"] {
+        assert_eq!(hour[field], statement[field], "{field}");
+    }
+    assert_eq!(hour["value"]["requests"], 1);
+    let before = shop.admin("GET", &exactly(now_s - 7_200, now_s - 3_600), Value::Null).await;
+    assert_eq!((&before["cost"], &before["value"]["requests"]), (&json!("0.00"), &json!(0)));
     let sheet = json!({"version": 1, "versions": [1], "example": true});
     let tfp = read(&shop, "/v1/tfp").await;
     for (answer, name) in

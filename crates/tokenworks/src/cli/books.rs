@@ -380,10 +380,10 @@ pub struct Price {
 /// `report`
 #[derive(Args, Debug)]
 pub struct Report {
-    /// First day (UTC) [default: 30 days before the last one]
+    /// First day (UTC) [default: 30 days before the last one]; of a statement also a time, 2026-11-01T08:00:00Z
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub from: Option<String>,
-    /// Last day (UTC) [default: today]
+    /// Last day (UTC) [default: today]; of a statement also the time at which it ends
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub to: Option<String>,
     /// What gets rows of its own
@@ -392,7 +392,7 @@ pub struct Report {
     /// The plant's income statement: revenue, cost by source, idle, margin, per 1M tokens, energy, utilisation, goodput, TFP
     #[arg(long, conflicts_with = "by")]
     pub statement: bool,
-    /// Also tell where the change from another period came from: its first and its last day
+    /// Also tell where the change from another period came from: its first and its last day, or two times
     #[arg(long, value_name = "YYYY-MM-DD..YYYY-MM-DD", requires = "statement", conflicts_with_all = ["compare_from", "compare_to"])]
     pub compare: Option<String>,
     /// The same: first day of that period

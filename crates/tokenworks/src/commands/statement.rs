@@ -1,6 +1,7 @@
 //! `report --statement`: the income statement of the plant, and where the change from another period came from.
 
 use analysis::compare::{Change, Class, Measure, Period, compare};
+use economics::window::from_rfc3339;
 use serde_json::{Value, json};
 
 use super::Context;
@@ -22,7 +23,7 @@ const UJ_PER_KWH: f64 = 3.6e12;
 /// # Errors
 /// The books' refusal; periods that cannot be compared.
 pub fn run(context: &Context, args: &Report) -> Result<()> {
-    let later = span(("--from", args.from.as_deref()), ("--to", args.to.as_deref()))?;
+    let later = asked(("--from", args.from.as_deref()), ("--to", args.to.as_deref()))?;
     let earlier = compared(args)?;
     let books = Books::open(context, false)?;
     let read = |query: Vec<String>| books.get(&format!("/statement?{}", query.join("&")));
@@ -47,19 +48,40 @@ fn compared(args: &Report) -> Result<Option<Vec<String>>> {
             Error::usage(format!("--compare {both} is no period"))
                 .hint("name its first and its last day, for example --compare 2026-10-01..2026-10-31")
         })?;
-        return span(("--compare", Some(from)), ("--compare", Some(to))).map(Some);
+        return asked(("--compare", Some(from)), ("--compare", Some(to))).map(Some);
     }
     match (args.compare_from.as_deref(), args.compare_to.as_deref()) {
         (None, None) => Ok(None),
-        (from, to) => span(("--compare-from", from), ("--compare-to", to)).map(Some),
+        (from, to) => asked(("--compare-from", from), ("--compare-to", to)).map(Some),
     }
+}
+
+/// The parameters of a period: whole days, or exactly from one time to another.
+fn asked(from: (&str, Option<&str>), to: (&str, Option<&str>)) -> Result<Vec<String>> {
+    let is_time = |text: Option<&str>| text.is_some_and(|text| text.contains('T'));
+    if !is_time(from.1) && !is_time(to.1) {
+        return span(from, to);
+    }
+    let second = |(option, text): (&str, Option<&str>)| {
+        let missing = || {
+            Error::usage(format!("{option} is missing, and the other end is a time"))
+                .hint("give two times, or two days")
+        };
+        let text = text.ok_or_else(missing)?;
+        from_rfc3339(text).ok().filter(|ms| *ms >= 0).map(|ms| ms.div_euclid(1000)).ok_or_else(|| {
+            Error::usage(format!("{option} {text} is no time"))
+                .hint(format!("where one end is a time, give both, for example {option} 2026-11-01T08:00:00Z"))
+        })
+    };
+    Ok(vec![format!("start_time={}", second(from)?), format!("end_time={}", second(to)?), "exact=true".to_owned()])
 }
 
 /// The TFP index by tokens and by outcomes; where there is none, the reason.
 fn indices(books: &Books, (earlier, later): (&Value, &Value)) -> Result<Value> {
     let second = |statement: &Value, field: &str| number(statement, field).map(|_| statement[field].clone());
+    let exact = later["exact"] == true || earlier["exact"] == true;
     let query = format!(
-        "start_time={}&end_time={}&compare_start_time={}&compare_end_time={}",
+        "start_time={}&end_time={}&compare_start_time={}&compare_end_time={}&exact={exact}",
         second(later, "start_time")?,
         second(later, "end_time")?,
         second(earlier, "start_time")?,

@@ -133,6 +133,12 @@ fn wrong_words_name_the_field_and_the_fix() {
         (&["report", "--statement", "--compare-from", "2026-01-01"], "--compare-to"),
         (&["report", "--compare-from", "2026-01-01", "--compare-to", "2026-01-02"], "--statement"),
         (&["report", "--statement", "--by", "model"], "--by"),
+        (&["report", "--from", "2026-01-01T08:00:00Z"], "--from 2026-01-01T08:00:00Z is no day"),
+        (&["report", "--statement", "--from", "2026-01-01T08:00:00Z"], "--to is missing"),
+        (
+            &["report", "--statement", "--from", "2026-01-01", "--to", "2026-01-02T08:00:00Z"],
+            "--from 2026-01-01 is no time",
+        ),
         (
             &["report", "--statement", "--compare-from", "yesterday", "--compare-to", "2026-01-02"],
             "--compare-from yesterday is no day",

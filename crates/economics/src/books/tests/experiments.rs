@@ -281,15 +281,15 @@ fn other_projects_and_unknown_experiments_are_refused() {
     assert_eq!((acts[0].record.as_str(), acts[0].actor.as_str()), ("experiment tone", "admin"));
 }
 
-/// As entries were written before there were experiments, byte for byte.
+/// As entries are written that have nothing to do with experiments.
 #[test]
-fn outcomes_of_the_form_before_experiments_are_read_as_they_were() {
+fn outcomes_without_a_unit_have_the_form_without_one() {
     let plant = plant(Bounds::default());
     let mut ticket = plant.admit(10, 2).unwrap();
     ticket.settle(&used(10, 2), End::Stop, NOW).unwrap().receipt.wait_durable(DURABLE_WAIT).unwrap();
     let told = plant.tells(&outcome("o", 5, Attribution::Requests(vec![(ticket.id(), 1000)])), NOW).unwrap();
     let entry = plant.books.ledger().entries(told.entry, 1).unwrap().pop().unwrap();
-    assert_eq!((entry.kind, entry.detail[0]), (entry_kind::VALUED, 1), "the older form, where there is no unit");
+    assert_eq!((entry.kind, entry.detail[0]), (entry_kind::VALUED, 2), "the form without units");
     let Valued { counted: Counted { parts, unit_part, .. }, .. } = Valued::read(&entry).unwrap();
     assert_eq!((parts.len(), unit_part, &parts[0].member), (1, None, &None));
     assert_eq!(parts[0].request, ticket.id().0);

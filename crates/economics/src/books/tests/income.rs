@@ -9,7 +9,7 @@ use crate::books::costs::{Accountant, Finished, Interval};
 use crate::books::detail::Context;
 use crate::income::income;
 use crate::plant::{FixedCost, Milli, PlantSheet, Source};
-use crate::rollup::{CostGroups, grouped_costs};
+use crate::rollup::{CostGroups, Excerpt, grouped_costs};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -118,6 +118,26 @@ fn the_statement_adds_up_and_is_what_was_worked_out() {
     assert_eq!((model.model.as_str(), model.quantities.total(), model.costed_tokens), (MODEL, 10, 10));
     assert_eq!((model.machine_ns, model.energy_uj, model.revenue), (SECOND_NS / 2, 1_000_000, Nano(revenue)));
     verify_costs(&plant.store()).unwrap();
+}
+
+#[test]
+fn a_statement_of_any_period_is_made_from_its_entries() {
+    let plant = furnished();
+    let (ledger, day) = (plant.books.ledger(), (TODAY, TODAY + DAY));
+    let of = |from_ms, to_ms| income(&Excerpt::read(ledger, (from_ms, to_ms)).unwrap().unwrap(), day).unwrap();
+    let whole = income(ledger, day).unwrap();
+    assert_eq!(of(TODAY, TODAY + DAY), whole);
+    // The request that was charged and costed, and the two seconds in the hour after it: together the day.
+    let (first, second) = (of(NOW - 1, NOW + HOUR), of(NOW + HOUR, NOW + 2 * HOUR));
+    assert_eq!((first.revenue, second.revenue), (whole.revenue, Nano::ZERO));
+    assert_eq!((first.length_ns, second.length_ns), (SECOND_NS, 2 * SECOND_NS));
+    assert_eq!(first.attributed, whole.attributed);
+    assert_eq!(first.cost.saturating_add(second.cost), whole.cost);
+    assert_eq!(second.in_progress, Nano(250_500));
+    for parts in [&first, &second] {
+        assert_eq!(parts.attributed.saturating_add(parts.idle).saturating_add(parts.in_progress), parts.cost);
+    }
+    assert_eq!(of(NOW + 2 * HOUR, NOW + 3 * HOUR).cost, Nano::ZERO);
 }
 
 #[test]

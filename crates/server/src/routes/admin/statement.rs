@@ -6,11 +6,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::Uri;
+use economics::books::Books;
 use economics::income::IncomeStatement;
-use economics::rollup::{self, Goodput, TfpAsk, TfpBy, TfpRow, TfpTooMany};
+use economics::rollup::{self, Goodput, Tallies, TfpAsk, TfpBy, TfpRow, TfpTooMany};
 use serde_json::{Value, json};
 
-use super::report::{Days, span};
+use super::report::{Days, Span, exact};
 use super::tfp_index::Basis;
 use super::{Admin, Answer, shown, unreadable};
 use crate::app::{App, unix_ms};
@@ -20,14 +21,15 @@ use crate::query::Query;
 use crate::routes::outcomes::refused;
 use crate::routes::tfp::{organisations, plant_row_json};
 
-/// What the plant sold in whole days (UTC), what that cost by source, what was idle, what is left; per million tokens and
+/// What the plant sold in whole days (UTC), or exactly in a period, what that cost by source, what was idle, what is left; per million tokens and
 /// by model.
 #[utoipa::path(
     get,
     path = "/admin/v1/statement",
     tag = "administration",
     params(
-        Days
+        Days,
+        ("exact" = Option<bool>, Query, description = "`true`: exactly from `start_time` to `end_time`, made from the entries that were written in it, 500,000 at most; outcomes count when they were told")
     ),
     responses(
         (status = 200, body = Object, description = "The statement; `cost` is `attributed` + `idle` + `in_progress`, exactly. `sheet.example`: its costs rest on the example sheet and are nobody's. `goodput`: requests that met all stated objectives (`[slo]`). `value`: TFP with its parts, as of /v1/tfp. `products`: tokens by model and kind, outcomes by kind"),
@@ -37,19 +39,21 @@ use crate::routes::tfp::{organisations, plant_row_json};
 pub(crate) async fn statement(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, uri: Uri) -> Answer {
     let admin = Admin::of_plant(&app, &caller)?;
     let mut query = Query::of(&uri)?;
-    let (from_s, to_s) = span(&mut query)?;
+    let exact = exact(&mut query)?;
+    let period = Span::read(&mut query, exact)?;
     query.finish()?;
     let currency = admin.books.currency().code.clone();
     let read = move |admin: &Admin| {
-        let span_ms = (from_s.saturating_mul(1000), to_s.saturating_mul(1000));
-        let value = value(admin, span_ms)?;
-        let goodput =
-            rollup::goodput(admin.books.ledger(), span_ms.0, span_ms.1).map_err(|error| unreadable(&error))?;
-        Ok((Basis::read(admin, (from_s, to_s))?, value, goodput))
+        admin.books.match_outcomes(unix_ms()).map_err(refused)?;
+        period.sums(admin.books.ledger(), |sums, span_ms| {
+            let goodput = rollup::goodput(sums, span_ms.0, span_ms.1).map_err(|error| unreadable(&error))?;
+            Ok((Basis::of(admin, period, (sums, span_ms))?, value(&admin.books, sums, span_ms)?, goodput))
+        })
     };
     let (Basis { income, products, sheets, .. }, value, goodput) = admin.run(read).await?;
     let mut answer = json!({
-        "object": "statement", "currency": currency, "start_time": from_s, "end_time": to_s,
+        "object": "statement", "currency": currency, "start_time": period.span_s.0, "end_time": period.span_s.1,
+        "exact": period.exact,
         "energy_boundary": "facility", "sheet": shown(&sheets)?, "goodput": goodput_json(&goodput, &income),
         "value": plant_row_json(&value), "products": shown(&products)?,
     });
@@ -60,19 +64,17 @@ pub(crate) async fn statement(State(app): State<Arc<App>>, Extension(caller): Ex
 }
 
 /// Value, tokens and cost of all customers in one row.
-fn value(admin: &Admin, span_ms: (i64, i64)) -> Result<TfpRow, ApiError> {
-    let (books, now_ms) = (&admin.books, unix_ms());
-    books.match_outcomes(now_ms).map_err(refused)?;
+fn value(books: &Books, sums: &dyn Tallies, span_ms: (i64, i64)) -> Result<TfpRow, ApiError> {
     let ask = TfpAsk {
         organisations: &organisations(books),
         span_ms,
         by: TfpBy::default(),
-        now_ms,
+        now_ms: unix_ms(),
         top: 0,
         teams: &HashMap::new(),
         weigh: None,
     };
-    let table = rollup::tfp(books.ledger(), &ask).map_err(|error| match error {
+    let table = rollup::tfp(sums, &ask).map_err(|error| match error {
         TfpTooMany::Store(error) => unreadable(&error),
         error => ApiError::internal(error.to_string()),
     })?;

@@ -9,12 +9,13 @@ use axum::http::Uri;
 use economics::income::{IncomeStatement, income};
 use economics::plant::Source;
 use economics::products::{Products, products};
-use economics::rollup;
+use economics::rollup::{self, Tallies};
 use economics::standard::StandardWeights;
+use economics::window::to_rfc3339;
 use economics::{Meter, Nano};
 use serde_json::{Value, json};
 
-use super::report::{Days, date, named_span, span};
+use super::report::{Days, Span, date, exact};
 use super::{Admin, Answer, shown, unreadable};
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
@@ -37,6 +38,7 @@ const NS_PER_SECOND: f64 = 1e9;
         Days,
         ("compare_start_time" = i64, Query, description = "Unix seconds, in the first day of the earlier period"),
         ("compare_end_time" = i64, Query, description = "Unix seconds, exclusive, in the last day of the earlier period"),
+        ("exact" = Option<bool>, Query, description = "`true`: both exactly, as of /admin/v1/statement"),
         ("outputs" = Option<String>, Query, description = "`tokens` (by model and kind, weighted by list prices at each period's end; the default), or `outcomes` (accepted ones by kind, weighted by value without proxies)"),
         ("inputs" = Option<String>, Query, description = "`plant` (machine time and energy, by their cost; the default), or `tokens` (with `outputs=outcomes` only)")
     ),
@@ -48,8 +50,9 @@ const NS_PER_SECOND: f64 = 1e9;
 pub(crate) async fn tfp_index(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, uri: Uri) -> Answer {
     let admin = Admin::of_plant(&app, &caller)?;
     let mut query = Query::of(&uri)?;
-    let later_s = span(&mut query)?;
-    let earlier_s = named_span(&mut query, ("compare_start_time", "compare_end_time"))?;
+    let exact = exact(&mut query)?;
+    let later = Span::read(&mut query, exact)?;
+    let earlier = Span::named(&mut query, exact, ("compare_start_time", "compare_end_time"))?;
     let outputs = query.word("outputs", &OUTPUTS)?.unwrap_or_else(|| "tokens".to_owned());
     let inputs = query.word("inputs", &INPUTS)?.unwrap_or_else(|| "plant".to_owned());
     query.finish()?;
@@ -58,8 +61,9 @@ pub(crate) async fn tfp_index(State(app): State<Arc<App>>, Extension(caller): Ex
         return Err(ApiError::field("inputs", message));
     }
     let read = move |admin: &Admin| {
-        let earlier = Basis::read(admin, earlier_s)?;
-        Ok((earlier, Basis::read(admin, later_s)?))
+        let basis =
+            |period: Span| period.sums(admin.books.ledger(), |sums, span_ms| Basis::of(admin, period, (sums, span_ms)));
+        Ok((basis(earlier)?, basis(later)?))
     };
     let (earlier, later) = admin.run(read).await?;
     index_json((&earlier, &later), (&outputs, &inputs)).map(Json)
@@ -67,7 +71,7 @@ pub(crate) async fn tfp_index(State(app): State<Arc<App>>, Extension(caller): Ex
 
 /// What one period's figures are made of.
 pub(super) struct Basis {
-    pub(super) span_s: (i64, i64),
+    pub(super) period: Span,
     pub(super) income: IncomeStatement,
     pub(super) products: Products,
     pub(super) sheets: rollup::Sheets,
@@ -75,23 +79,30 @@ pub(super) struct Basis {
 
 impl Basis {
     /// Products are weighed by the list prices at the end of the period, or now if that is earlier.
-    pub(super) fn read(admin: &Admin, span_s: (i64, i64)) -> Result<Self, ApiError> {
-        let (books, span_ms) = (&admin.books, (span_s.0.saturating_mul(1000), span_s.1.saturating_mul(1000)));
-        let prices_ms = unix_ms().min(span_ms.1.saturating_sub(1));
+    pub(super) fn of(
+        admin: &Admin,
+        period: Span,
+        (sums, span_ms): (&dyn Tallies, (i64, i64)),
+    ) -> Result<Self, ApiError> {
+        let books = &admin.books;
+        let prices_ms = unix_ms().min(period.span_s.1.saturating_mul(1000).saturating_sub(1));
         let weigh = |organisation: &str, model: &str| {
             StandardWeights::of(&books.directory(), (organisation, model), None, prices_ms)
         };
         let failed = |error| unreadable(&error);
         Ok(Self {
-            span_s,
-            income: income(books.ledger(), span_ms).map_err(failed)?,
-            products: products(books.ledger(), &organisations(books), span_ms, &weigh).map_err(failed)?,
-            sheets: rollup::sheets(books.ledger(), span_ms.0, span_ms.1).map_err(failed)?,
+            period,
+            income: income(sums, span_ms).map_err(failed)?,
+            products: products(sums, &organisations(books), span_ms, &weigh).map_err(failed)?,
+            sheets: rollup::sheets(sums, span_ms.0, span_ms.1).map_err(failed)?,
         })
     }
 
     fn days(&self) -> Value {
-        let (from_s, to_s) = self.span_s;
+        let (from_s, to_s) = self.period.span_s;
+        if self.period.exact {
+            return json!({"from": to_rfc3339(from_s.saturating_mul(1000)), "to": to_rfc3339(to_s.saturating_mul(1000))});
+        }
         let last = date(to_s.saturating_sub(1).saturating_mul(1000));
         json!({"first_day": date(from_s.saturating_mul(1000)), "last_day": last})
     }
@@ -262,7 +273,7 @@ mod tests {
         };
         let sums = |accepted_milli, value| KindSums { outcomes_milli: 4_000, accepted_milli, value: Nano(value) };
         Basis {
-            span_s: (0, 86_400),
+            period: Span { span_s: (0, 86_400), exact: false },
             income: IncomeStatement {
                 cost: Nano(standing + power),
                 sources: vec![source(Source::Power, power), source(Source::Rent, standing)],

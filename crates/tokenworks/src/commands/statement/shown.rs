@@ -19,11 +19,15 @@ pub(super) fn statement_text(statement: &Value) -> String {
     text
 }
 
-/// First and last day.
+/// First and last day, or its two ends.
 fn days(statement: &Value) -> String {
     let day =
         |seconds: i64| to_rfc3339(seconds.saturating_mul(1000)).chars().take_while(|c| *c != 'T').collect::<String>();
     let second = |field: &str| statement[field].as_i64().unwrap_or_default();
+    if statement["exact"] == true {
+        let time = |field: &str| to_rfc3339(second(field).saturating_mul(1000));
+        return format!("{} to {}", time("start_time"), time("end_time"));
+    }
     format!("{} to {}", day(second("start_time")), day(second("end_time").saturating_sub(1)))
 }
 
