@@ -13,6 +13,6 @@ export default defineConfig({
   },
   // The policy of the server forbids inline data, and what is built must not depend on the machine.
   build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false }, reportCompressedSize: false },
-  server: { proxy: { '/v1': backend, '/admin': backend, '/tokenize': backend, '/detokenize': backend } },
+  server: { proxy: { '/v1': backend, '/admin': backend, '/tokenize': backend, '/detokenize': backend, '/health': backend, '/ready': backend, '/openapi.json': backend } },
   test: { include: ['src/**/*.test.ts'], environment: 'node' },
 })

@@ -3,6 +3,18 @@ import { chromium } from '@playwright/test'
 import { fileURLToPath } from 'node:url'
 import { createServer } from 'vite'
 
+/** A chat with two candidates, and the alternatives of a token that the model was not sure of. */
+async function chat(page) {
+  await page.locator('.checks input').first().check()
+  await page.getByLabel('Temperature').fill('0.7')
+  await page.getByLabel('Seed').fill('4')
+  await page.getByLabel('Candidates', { exact: true }).fill('2')
+  await page.locator('form textarea').fill('Name three rivers in Europe and one fact about each.')
+  await page.locator('form textarea').press('Control+Enter')
+  await page.locator('[data-figure=price]').waitFor()
+  await page.locator('[data-token].level2').nth(1).focus()
+}
+
 const PICTURES = [
   { name: 'plant', place: 'plant', language: 'en', theme: 'light', width: 1440, height: 1100 },
   { name: 'plant-dark', place: 'plant', language: 'en', theme: 'dark', width: 1440, height: 1100 },
@@ -13,7 +25,8 @@ const PICTURES = [
   { name: 'value', place: 'value', language: 'en', theme: 'light', width: 1440, height: 900, isWhole: true, isTraded: true },
   { name: 'value-experiment', place: 'value/experiments/voice', language: 'en', theme: 'dark', width: 1440, height: 950, isTraded: true },
   { name: 'customers', place: 'customers/acme', language: 'en', theme: 'light', width: 1440, height: 700, isTraded: true },
-  { name: 'sign-in', place: 'sign-in', language: 'en', theme: 'light', width: 1440, height: 900 },
+  { name: 'playground', place: 'playground', language: 'en', theme: 'light', width: 1440, height: 1000, waitMs: 1000, act: chat },
+  { name: 'sign-in', place: 'sign-in', language: 'en', theme: 'light', width: 1440, height: 900, waitMs: 1000 },
 ]
 /** How long the plant works before it is taken a picture of. */
 const WORK_MS = Number(process.env['PICTURE_WORK_MS'] ?? 40_000)
@@ -52,7 +65,8 @@ try {
     const { url } = picture.isTraded ? traded : plant
     if (picture.isTraded) await context.request.post(`${url}/v1/session`, { headers: { authorization: `Bearer ${admin.key}` }, data: {} })
     await page.goto(`${url}/#/${picture.place}`)
-    await page.waitForTimeout(picture.place === 'sign-in' || picture.isTraded ? 1500 : WORK_MS)
+    await page.waitForTimeout(picture.waitMs ?? (picture.isTraded ? 1500 : WORK_MS))
+    await picture.act?.(page)
     await page.screenshot({ path: `${folder}/${picture.name}.png`, fullPage: picture.isWhole ?? false })
     console.log(`${picture.name}.png`)
     await context.close()

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { urlOf } from './client'
-import { problemOf } from './errors'
+import { ApiError, problemOf } from './errors'
 import { backoff, KEPT, remember } from './history'
 import type { Snapshot } from './types'
 
@@ -18,6 +18,15 @@ describe('refusals', () => {
     for (const other of [null, 'Bad Gateway', [], { error: 'text' }, { error: { message: 5 } }]) {
       expect(problemOf(502, other)).toEqual({ status: 502, message: 'HTTP 502', param: null, code: null })
     }
+  })
+})
+
+describe('being shut out', () => {
+  const told = (status: number, code: string | null): boolean => new ApiError({ status, code, message: '', param: null }).isShutOut
+
+  it('is an unknown key or a suspended owner, not a missing right or a lost server', () => {
+    expect([told(401, 'invalid_api_key'), told(403, 'suspended')]).toEqual([true, true])
+    expect([told(403, 'not_allowed'), told(0, 'unreachable'), told(503, null)]).toEqual([false, false, false])
   })
 })
 

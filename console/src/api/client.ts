@@ -24,11 +24,11 @@ interface Options<P extends keyof paths, M extends Method> {
   signal?: AbortSignal
 }
 
-/** Called when the server knows the caller no longer. */
-let onUnauthorized: () => void = () => undefined
+/** Called when the server lets the caller in no longer. */
+let onShutOut: (error: ApiError) => void = () => undefined
 
-export function whenUnauthorized(act: () => void): void {
-  onUnauthorized = act
+export function whenShutOut(act: (error: ApiError) => void): void {
+  onShutOut = act
 }
 
 /** The URL of a route. */
@@ -62,13 +62,18 @@ export function get<P extends PathOf<'get'> & keyof paths>(route: P, options: Op
 
 /** A record and the tag of its version, which a change sends back as `If-Match`. */
 export async function getTagged(url: string, signal?: AbortSignal): Promise<{ body: unknown; tag: string }> {
-  let tag = ''
   const init: RequestInit = { headers: { accept: 'application/json' }, credentials: 'same-origin', ...(signal ? { signal } : {}) }
-  const body = await send(url, init, (response) => (tag = response.headers.get('etag') ?? ''))
-  return { body, tag }
+  const response = await reach(url, init)
+  return { body: (await response.json().catch(() => null)) as unknown, tag: response.headers.get('etag') ?? '' }
 }
 
-async function send(url: string, init: RequestInit, seen?: (response: Response) => void): Promise<unknown> {
+async function send(url: string, init: RequestInit): Promise<unknown> {
+  const response = await reach(url, init)
+  return (await response.json().catch(() => null)) as unknown
+}
+
+/** The answer to a request that the server took; refusals and broken connections are thrown. */
+export async function reach(url: string, init: RequestInit): Promise<Response> {
   let response: Response
   try {
     response = await fetch(url, init)
@@ -76,9 +81,9 @@ async function send(url: string, init: RequestInit, seen?: (response: Response) 
     if (init.signal?.aborted) throw cause
     throw new ApiError({ status: 0, code: 'unreachable', message: String(cause), param: null })
   }
+  if (response.ok) return response
   const body: unknown = await response.json().catch(() => null)
-  seen?.(response)
-  if (response.ok) return body
-  if (response.status === 401) onUnauthorized()
-  throw new ApiError(problemOf(response.status, body))
+  const error = new ApiError(problemOf(response.status, body))
+  if (error.isShutOut) onShutOut(error)
+  throw error
 }

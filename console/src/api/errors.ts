@@ -24,6 +24,11 @@ export class ApiError extends Error implements Problem {
   get isUnreachable(): boolean {
     return this.status === 0
   }
+
+  /** Nothing will be answered to this caller: the key is unknown, or its owner is suspended. */
+  get isShutOut(): boolean {
+    return this.status === 401 || (this.status === 403 && this.code === 'suspended')
+  }
 }
 
 /** Reads the body of a refusal, which may come from a proxy and be anything. */

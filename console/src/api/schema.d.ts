@@ -431,7 +431,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What the plant sold in whole days (UTC), what that cost by source, what was idle, what is left; per million tokens and
+         * What the plant sold in whole days (UTC), or exactly in a period, what that cost by source, what was idle, what is left; per million tokens and
          *     by model.
          */
         get: operations["statement"];
@@ -3407,6 +3407,8 @@ export interface operations {
                 start_time?: number;
                 /** @description Unix seconds, exclusive; its day counts whole. Now when not given */
                 end_time?: number;
+                /** @description `true`: exactly from `start_time` to `end_time`, made from the entries that were written in it, 500,000 at most; outcomes count when they were told */
+                exact?: boolean;
             };
             header?: never;
             path?: never;
@@ -3445,6 +3447,8 @@ export interface operations {
                 compare_start_time: number;
                 /** @description Unix seconds, exclusive, in the last day of the earlier period */
                 compare_end_time: number;
+                /** @description `true`: both exactly, as of /admin/v1/statement */
+                exact?: boolean;
                 /** @description `tokens` (by model and kind, weighted by list prices at each period's end; the default), or `outcomes` (accepted ones by kind, weighted by value without proxies) */
                 outputs?: string;
                 /** @description `plant` (machine time and energy, by their cost; the default), or `tokens` (with `outputs=outcomes` only) */

@@ -1,4 +1,4 @@
-import { call, get, whenUnauthorized } from './client'
+import { call, get, whenShutOut } from './client'
 import { ApiError } from './errors'
 import type { Scope, Session } from './types'
 
@@ -9,9 +9,11 @@ class SessionStore {
   standing = $state<Standing>('asking')
   /** Who calls; there is one while `standing` is `in`. */
   who = $state.raw<Session | null>(null)
+  /** Why the server lets the caller in no longer, in its words; null where that is plain. */
+  reason = $state<string | null>(null)
 
   constructor() {
-    whenUnauthorized(() => this.#leave())
+    whenShutOut((error) => this.#leave(error))
   }
 
   /** Asks the server who calls. */
@@ -19,7 +21,8 @@ class SessionStore {
     try {
       this.#enter(await get('/v1/session'))
     } catch (error) {
-      if (error instanceof ApiError && error.status === 401) this.#leave()
+      // A server that answers 403 is there: it shuts this caller out.
+      if (error instanceof ApiError && (error.status === 401 || error.status === 403)) this.#leave(error)
       else this.standing = 'unreachable'
     }
   }
@@ -40,11 +43,13 @@ class SessionStore {
 
   #enter(who: Session): void {
     this.who = who
+    this.reason = null
     this.standing = 'in'
   }
 
-  #leave(): void {
+  #leave(error: ApiError): void {
     this.who = null
+    this.reason = error.status === 403 ? error.message : null
     this.standing = 'out'
   }
 }

@@ -1,9 +1,12 @@
 import type { Component } from 'svelte'
 import type { Session } from '$lib/api/types'
 import type { IconName } from '$lib/components/icons'
+import { t as about } from './about/texts'
 import { t as books } from './books/texts'
 import { t as customers } from './customers/texts'
+import { t as models } from './models/texts'
 import { t as plant } from './plant/texts'
+import { t as playground } from './playground/texts'
 import { t as value } from './value/texts'
 
 export const GROUPS = ['operate', 'develop', 'business', 'system'] as const
@@ -34,6 +37,15 @@ export const PAGES: readonly Page[] = [
     load: () => import('./plant/Plant.svelte'),
   },
   {
+    path: 'playground',
+    title: () => playground('title'),
+    icon: 'playground',
+    group: 'develop',
+    isFor: (who) => who.scopes.includes('inference'),
+    scope: 'inference',
+    load: () => import('./playground/Playground.svelte'),
+  },
+  {
     path: 'books',
     title: () => books('title'),
     icon: 'books',
@@ -59,6 +71,24 @@ export const PAGES: readonly Page[] = [
     isFor: (who) => who.has_books && who.scopes.some((scope) => scope === 'manage' || scope === 'plant'),
     scope: 'manage',
     load: () => import('./customers/Customers.svelte'),
+  },
+  {
+    path: 'models',
+    title: () => models('title'),
+    icon: 'models',
+    group: 'system',
+    isFor: (who) => who.scopes.length > 0,
+    scope: 'inference',
+    load: () => import('./models/Models.svelte'),
+  },
+  {
+    path: 'about',
+    title: () => about('title'),
+    icon: 'about',
+    group: 'system',
+    isFor: () => true,
+    scope: 'inference',
+    load: () => import('./about/About.svelte'),
   },
 ]
 

@@ -4,6 +4,7 @@ export const t = dictionary(
   {
     title: 'Sign in',
     lead: 'Show a key of this plant. It is exchanged for a session of twelve hours and is not kept in the browser.',
+    shutOut: 'You were signed out. The server says:',
     key: 'API key',
     hint: 'It begins with tw_ or tw-',
     submit: 'Sign in',
@@ -15,6 +16,7 @@ export const t = dictionary(
   {
     title: '登录',
     lead: '请输入此平台的密钥。密钥将换取十二小时的会话，不会保存在浏览器中。',
+    shutOut: '您已被退出登录。服务器的说明：',
     key: 'API 密钥',
     hint: '以 tw_ 或 tw- 开头',
     submit: '登录',

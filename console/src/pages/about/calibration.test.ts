@@ -1,0 +1,27 @@
+import { expect, it } from 'vitest'
+import { calibrationsOf } from './calibration'
+
+it('reads what was measured, and leaves out what was not', () => {
+  const document = {
+    data: [
+      {
+        model: 'm',
+        started_from: 'not calibrated',
+        terms: [{ counts: 'step', ns: 2_831_069.65 }, { counts: 'column up to 4', ns: 0 }],
+        classes: [
+          { class: 'prefill', steps: 1, busy_ns: 7_000_000, predicted_ns: 9_000_000, error_permille: 352 },
+          { class: 'mixed', steps: 0, busy_ns: 0, predicted_ns: 0, error_permille: null },
+        ],
+      },
+    ],
+  }
+  expect(calibrationsOf(document)).toEqual([
+    {
+      model: 'm',
+      startedFrom: 'not calibrated',
+      terms: [{ counts: 'step', seconds: 0.00283106965 }],
+      classes: [{ name: 'prefill', steps: 1, busy: 0.007, predicted: 0.009, error: 0.352 }],
+    },
+  ])
+  expect(calibrationsOf({ data: [{}] })).toEqual([{ model: '', startedFrom: '', terms: [], classes: [] }])
+})

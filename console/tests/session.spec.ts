@@ -1,0 +1,73 @@
+import { expect, isSound, LOOKS, nameOf, open, test } from './fixtures'
+import { start, type Plant } from './plant'
+
+test.describe('a suspended customer', () => {
+  let own: Plant
+  let admin = ''
+  let key = ''
+  const ask = async (method: string, path: string, body: object): Promise<{ key: string }> => {
+    const headers = { authorization: `Bearer ${admin}`, 'content-type': 'application/json' }
+    const answer = await fetch(`${own.url}${path}`, { method, headers, body: JSON.stringify(body) })
+    const text = await answer.text()
+    expect(answer.status, text).toBe(200)
+    return JSON.parse(text) as { key: string }
+  }
+  const suspend = (suspended: boolean) => ask('PUT', '/admin/v1/organisations', { id: 'acme', name: 'Acme', plan: 'house', suspended })
+
+  test.beforeAll(async ({ browser }) => {
+    own = await start()
+    const page = await browser.newPage()
+    await page.goto(own.claim ?? '')
+    await page.getByRole('button').click()
+    admin = (await page.locator('strong code').textContent()) ?? ''
+    await page.close()
+    await suspend(false)
+    await ask('PUT', '/admin/v1/projects', { id: 'web', organisation: 'acme', name: 'Web' })
+    key = (await ask('POST', '/admin/v1/keys', { id: 'web-1', name: 'web', project: 'web' })).key
+  })
+  test.afterAll(async () => {
+    await own.stop()
+  })
+
+  for (const look of LOOKS) {
+    test(`is signed out, and told why, ${nameOf(look)}`, async ({ browser }) => {
+      await suspend(false)
+      const context = await browser.newContext()
+      const page = await context.newPage()
+      await open(page, own, 'sign-in', look)
+      await page.locator('input[type=password]').fill(key)
+      await page.locator('button[type=submit]').click()
+      await expect(page.locator('main form, main [role=status]').first()).toBeVisible()
+      await page.goto(`${own.url}/#/playground`)
+      await expect(page.locator('main form textarea')).toBeVisible()
+      await suspend(true)
+      // While the page is used, and when it is opened again.
+      await page.locator('main form textarea').fill('Name a river.')
+      await page.locator('main form button[type=submit]').click()
+      await expect(page.locator('input[type=password]')).toBeVisible()
+      await expect(page.getByRole('alert')).toContainText('suspended')
+      await page.reload()
+      await expect(page.locator('input[type=password]')).toBeVisible()
+      await expect(page.getByRole('alert')).toContainText('suspended')
+      await isSound(page)
+      await page.locator('input[type=password]').fill(key)
+      await page.locator('button[type=submit]').click()
+      await expect(page.getByRole('alert').last()).toContainText('suspended')
+      await context.close()
+    })
+  }
+
+  test('can sign in with another key', async ({ browser }) => {
+    await suspend(false)
+    const context = await browser.newContext()
+    const page = await context.newPage()
+    await context.request.post(`${own.url}/v1/session`, { headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' }, data: {} })
+    await suspend(true)
+    await page.goto(own.url)
+    await expect(page.getByRole('alert')).toContainText('suspended')
+    await page.locator('input[type=password]').fill(admin)
+    await page.locator('button[type=submit]').click()
+    await expect(page.locator('[data-figure="decode.running"]')).toBeVisible()
+    await context.close()
+  })
+})
