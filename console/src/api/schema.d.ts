@@ -573,7 +573,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Counters, gauges and histograms as Prometheus text. */
+        /**
+         * Counters, gauges and histograms as Prometheus text. Costs, energy and power of the plant are in it for those only who may
+         *     watch the plant.
+         */
         get: operations["metrics"];
         put?: never;
         post?: never;

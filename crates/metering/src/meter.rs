@@ -303,11 +303,17 @@ impl Meter {
     pub fn render(&self, lines: &[LineGauges]) -> String {
         // Copied out, so that requests don't wait for the writing.
         let totals = self.lock().clone();
-        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        render::render(totals, lines, &families)
+        render::render(totals, lines)
     }
 
-    /// Families that are shown behind the meter's own from now on, in place of those before.
+    /// The families of [`Meter::set_families`] in the same form.
+    #[must_use]
+    pub fn render_families(&self) -> String {
+        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        render::families(&families)
+    }
+
+    /// Families that are kept elsewhere, from now on, in place of those before.
     pub fn set_families(&self, families: Vec<Family>) {
         *self.families.lock().unwrap_or_else(PoisonError::into_inner) = families;
     }

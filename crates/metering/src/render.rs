@@ -274,8 +274,8 @@ const HISTOGRAM_FAMILIES: [HistogramFamily; 6] = [
     },
 ];
 
-/// All families. Models named by `lines` only get zeros.
-pub(crate) fn render(mut totals: BTreeMap<String, Totals>, lines: &[LineGauges], families: &[Family]) -> String {
+/// The meter's own families. Models named by `lines` only get zeros.
+pub(crate) fn render(mut totals: BTreeMap<String, Totals>, lines: &[LineGauges]) -> String {
     for line in lines {
         if !totals.contains_key(&line.model) {
             totals.insert(line.model.clone(), Totals::default());
@@ -305,6 +305,12 @@ pub(crate) fn render(mut totals: BTreeMap<String, Totals>, lines: &[LineGauges],
             }
         }
     }
+    text.0
+}
+
+/// Families that are kept elsewhere.
+pub(crate) fn families(families: &[Family]) -> String {
+    let mut text = Text(String::new());
     for family in families {
         text.family(family.name, family.kind, family.help);
         for sample in &family.samples {

@@ -76,7 +76,7 @@ impl From<Refused> for OutcomeError {
 pub(super) struct OutcomeDesk {
     /// Opened with the first outcome. Locked while one is posted, until it is on the disk: what the next one changes depends
     /// on the roll-ups.
-    accounts: Mutex<Option<Accounts>>,
+    accounts: Mutex<HashMap<String, Accounts>>,
     waiting: Mutex<Waiting>,
     /// How many wait: whoever finds none looks no further.
     count: AtomicUsize,
@@ -167,7 +167,7 @@ impl Books {
             return Ok(told);
         }
         outcome.check(now_ms)?;
-        let accounts = self.outcome_accounts(&mut accounts, now_ms)?;
+        let accounts = self.outcome_accounts(&mut accounts, &owner.organisation, now_ms)?;
         self.decide(&accounts, &posting)
     }
 
@@ -231,7 +231,7 @@ impl Books {
         }
         let posting = Posting { owner: &owner, outcome: &outcome, aside: seq, told_ms, now_ms };
         let mut accounts = self.outcomes.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let accounts = self.outcome_accounts(&mut accounts, now_ms)?;
+        let accounts = self.outcome_accounts(&mut accounts, &owner.organisation, now_ms)?;
         let told = self.decide(&accounts, &posting)?;
         if !told.aside {
             self.outcomes.change_waiting(|waiting| waiting.remove(seq));
@@ -438,12 +438,18 @@ impl Books {
         Ok(())
     }
 
-    fn outcome_accounts(&self, known: &mut Option<Accounts>, now_ms: i64) -> Result<Accounts, OutcomeError> {
-        let accounts = match *known {
-            Some(accounts) => accounts,
-            None => Accounts::open(self, now_ms)?,
-        };
-        *known = Some(accounts);
+    /// Each organisation has its own, so that none can fill a balance that others need.
+    fn outcome_accounts(
+        &self,
+        known: &mut HashMap<String, Accounts>,
+        organisation: &str,
+        now_ms: i64,
+    ) -> Result<Accounts, OutcomeError> {
+        if let Some(accounts) = known.get(organisation) {
+            return Ok(*accounts);
+        }
+        let accounts = Accounts::open(self, organisation, now_ms)?;
+        known.insert(organisation.to_owned(), accounts);
         Ok(accounts)
     }
 
@@ -486,12 +492,13 @@ fn awaited(owner: &Owner, outcome: &Outcome) -> Vec<Awaited> {
 }
 
 impl Accounts {
-    fn open(books: &Books, now_ms: i64) -> Result<Self, Refused> {
+    fn open(books: &Books, organisation: &str, now_ms: i64) -> Result<Self, Refused> {
         let spec =
             |name: &str, kind, unit| AccountSpec { name: format!("plant/value/{name}"), kind, unit, floor: None };
-        let values = Valuation::ALL.iter().map(|valuation| spec(valuation.as_str(), AccountKind::Value, unit::VALUE));
+        let own = |name: &str, kind| spec(&format!("{organisation}/{name}"), kind, unit::VALUE);
+        let values = Valuation::ALL.iter().map(|valuation| own(valuation.as_str(), AccountKind::Value));
         let others = [
-            spec("contra", AccountKind::Contra, unit::VALUE),
+            own("contra", AccountKind::Contra),
             spec("outcomes", AccountKind::Value, unit::OUTCOMES),
             spec("outcomes-contra", AccountKind::Contra, unit::OUTCOMES),
         ];

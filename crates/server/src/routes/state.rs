@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
+use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::openapi::openapi_json;
 
@@ -33,12 +34,17 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, A
     }
 }
 
-/// Counters, gauges and histograms as Prometheus text.
+/// Counters, gauges and histograms as Prometheus text. Costs, energy and power of the plant are in it for those only who may
+/// watch the plant.
 #[utoipa::path(get, path = "/metrics", tag = "state", responses((status = 200, content_type = "text/plain", body = String, description = "Prometheus text")))]
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+pub(crate) async fn metrics(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Response {
     let lines: Vec<_> = app.pool.lines().iter().map(|line| line.status().line_gauges(&line.card().id)).collect();
     let content_type = HeaderValue::from_static(metering::CONTENT_TYPE);
-    ([(header::CONTENT_TYPE, content_type)], app.meter.render(&lines)).into_response()
+    let mut text = app.meter.render(&lines);
+    if app.may_watch(&caller) {
+        text.push_str(&app.meter.render_families());
+    }
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
 /// This description.

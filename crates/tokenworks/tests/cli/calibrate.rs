@@ -122,6 +122,19 @@ fn bytes_of_bodies_are_counted_and_charged_and_metrics_show_costs() {
     ] {
         assert!(metrics.contains(part), "{part}\n{metrics}");
     }
+    // A customer sees what the plant does, not what it costs.
+    for args in [
+        &["prices", "add", "tiny", "--input", "1 per 1M", "--output", "1 per 1M"][..],
+        &["plans", "add", "basic"],
+        &["customers", "add", "acme", "--name", "Acme", "--plan", "basic"],
+        &["customers", "project", "web", "--customer", "acme"],
+    ] {
+        sandbox.run(args).good();
+    }
+    let customer = sandbox.run(&["keys", "add", "web-1", "--project", "web"]).good();
+    let seen = serving.request_with("GET /metrics", &format!("Authorization: Bearer {}\r\n", customer.trim()), "");
+    assert!(seen.contains("tokenworks_class_busy_seconds_total{"), "{seen}");
+    assert!(!seen.contains("tokenworks_plant_") && !seen.contains("tokenworks_cost_"), "{seen}");
     drop(serving);
     assert!(sandbox.run(&["ledger", "verify", "--costs"]).good().contains("The costs are right"));
 }

@@ -235,7 +235,7 @@ fn a_unit_without_requests_has_outcomes_which_are_no_value_of_tokens() {
     plant.tells(&corrected, NOW).unwrap();
     let sums = plant.unit("bob");
     assert_eq!((sums.value, sums.outcomes_milli, sums.requests), (Nano(7), 1000, 0));
-    assert_eq!(plant.balance("plant/value/measured").posted, 0, "nothing of it comes from tokens");
+    assert_eq!(plant.balance("plant/value/acme/measured").posted, 0, "nothing of it comes from tokens");
     let entry = plant.books.ledger().entries(told.entry, 1).unwrap().pop().unwrap();
     assert_eq!(Valued::read(&entry).unwrap().pack(), entry.detail);
     for (occurred_ms, at) in [(NOW - 3_600_000, "occurred_at"), (NOW + 2 * DAY_MS + 1, "occurred_at")] {

@@ -97,7 +97,8 @@ impl Plant {
     }
 
     fn value_of(&self, name: &str) -> i64 {
-        self.balance(&format!("plant/value/{name}")).posted
+        let owner = if name == "outcomes" { "" } else { "acme/" };
+        self.balance(&format!("plant/value/{owner}{name}")).posted
     }
 }
 

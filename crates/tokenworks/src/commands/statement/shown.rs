@@ -48,6 +48,11 @@ fn share(value: &Value) -> String {
     value.as_i64().map_or_else(|| "-".to_owned(), |permille| format!("{:.1} %", permille as f64 / 10.0))
 }
 
+/// How long the intervals of cost are together.
+fn accounted(statement: &Value) -> String {
+    statement["length_ns"].as_u64().map_or_else(|| "-".to_owned(), |ns| format!("{:.1} s", ns as f64 / 1e9))
+}
+
 fn sold(statement: &Value) -> Vec<Vec<String>> {
     let sold = &statement["sold"];
     let tokens = &sold["quantities"];
@@ -116,6 +121,7 @@ fn work(statement: &Value) -> Vec<Vec<String>> {
     };
     vec![
         row("J per output token (facility)", format!("{joules}, {estimated} of the time estimated")),
+        row("time accounted for", accounted(statement)),
         row("utilisation", share(&statement["utilisation_permille"])),
         row("goodput", goodput),
     ]
