@@ -85,7 +85,7 @@ fn open(path: &Path) -> Arc<Books> {
         bootstrap: Vec::new(),
         steps: Steps { first: 64, next: 64 },
     };
-    Books::open(settings, START_MS).unwrap()
+    Books::open_audited(settings, START_MS).unwrap()
 }
 
 /// Customers with their projects and keys, and what models cost.

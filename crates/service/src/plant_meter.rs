@@ -244,7 +244,7 @@ mod tests {
         meter.measured(&energy);
         let shown = Meter::new();
         shown.set_families(meter.families());
-        let text = shown.render(&[]);
+        let text = shown.render_families();
         for line in [
             "tokenworks_plant_cost_total{source=\"power\",currency=\"USD\",sheet=\"example\"} 0.00000002",
             "tokenworks_plant_cost_total{source=\"network\",currency=\"USD\",sheet=\"example\"} 0.000000007",
