@@ -1,26 +1,24 @@
 //! Outcomes: told, attributed to the requests that brought them about, counted, corrected by revisions; kept aside while
 //! their requests are not in the books.
 
+mod accounts;
 mod waiting;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ledger::{
-    AccountId, AccountKind, AccountSpec, Batch, Command, Entry, EntryId, Leg, Outcome as Done, Refusal, Refused,
-    StoreError,
-};
+use ledger::{Batch, Command, Entry, EntryId, Outcome as Done, Refusal, Refused, StoreError};
 
-use super::accounts::unit;
 use super::detail::{Context, entry_kind};
 use super::outcome_detail::{Aside, Counted, Owner, Part, Subject, UnitPart, Valued};
 use super::{Books, DURABLE_WAIT, PostError, id_of};
-use crate::outcome::{Attribution, MAX_REQUESTS, Outcome, Rule, Valuation, WHOLE_PERMILLE};
+use crate::outcome::{Attribution, MAX_REQUESTS, Outcome, Rule, WHOLE_PERMILLE};
 use crate::plant::largest_remainder;
 use crate::rollup;
 use crate::{Invalid, Nano};
 
+use accounts::Accounts;
 use waiting::{Awaited, MAX_WAITING, Waiting};
 
 /// Of those that other servers' requests may have answered, how many are looked at each time.
@@ -80,16 +78,6 @@ pub(super) struct OutcomeDesk {
     waiting: Mutex<Waiting>,
     /// How many wait: whoever finds none looks no further.
     count: AtomicUsize,
-}
-
-#[derive(Clone, Copy)]
-struct Accounts {
-    /// By valuation.
-    values: [AccountId; Valuation::ALL.len()],
-    contra: AccountId,
-    /// Counts outcomes, so that no two are decided on the same state.
-    outcomes: AccountId,
-    outcomes_contra: AccountId,
 }
 
 impl OutcomeDesk {
@@ -438,7 +426,6 @@ impl Books {
         Ok(())
     }
 
-    /// Each organisation has its own, so that none can fill a balance that others need.
     fn outcome_accounts(
         &self,
         known: &mut HashMap<String, Accounts>,
@@ -488,44 +475,5 @@ fn awaited(owner: &Owner, outcome: &Outcome) -> Vec<Awaited> {
             vec![Awaited::Episode([&owner.organisation, &owner.project, episode].map(String::clone))]
         }
         Attribution::Unit { .. } => Vec::new(),
-    }
-}
-
-impl Accounts {
-    fn open(books: &Books, organisation: &str, now_ms: i64) -> Result<Self, Refused> {
-        let spec =
-            |name: &str, kind, unit| AccountSpec { name: format!("plant/value/{name}"), kind, unit, floor: None };
-        let own = |name: &str, kind| spec(&format!("{organisation}/{name}"), kind, unit::VALUE);
-        let values = Valuation::ALL.iter().map(|valuation| own(valuation.as_str(), AccountKind::Value));
-        let others = [
-            own("contra", AccountKind::Contra),
-            spec("outcomes", AccountKind::Value, unit::OUTCOMES),
-            spec("outcomes-contra", AccountKind::Contra, unit::OUTCOMES),
-        ];
-        let commands = values.chain(others).map(Command::Open).collect();
-        let receipt = books.ledger.submit(&Batch { at_ms: now_ms, commands })?;
-        let opened = |done: &Done| if let Done::Opened(id) = done { Some(*id) } else { None };
-        let ids: Vec<AccountId> = receipt.outcomes.iter().filter_map(opened).collect();
-        match ids.split_first_chunk() {
-            Some((values, [contra, outcomes, outcomes_contra])) => {
-                Ok(Self { values: *values, contra: *contra, outcomes: *outcomes, outcomes_contra: *outcomes_contra })
-            }
-            _ => Err(Refused { index: 0, refusal: Refusal::Invalid("the ledger did not open the accounts of value") }),
-        }
-    }
-
-    /// One more outcome; its value, in place of that of the revision before.
-    fn legs(&self, counted: Option<&Counted>, undone: Option<&Counted>) -> Vec<Leg> {
-        let mut legs =
-            vec![Leg { account: self.outcomes, amount: 1 }, Leg { account: self.outcomes_contra, amount: -1 }];
-        let undone = undone.map(|counted| (counted, counted.value().0.saturating_neg()));
-        for (counted, amount) in undone.into_iter().chain(counted.map(|counted| (counted, counted.value().0))) {
-            let account = self.values.get(usize::from(counted.valuation.code())).filter(|_| amount != 0);
-            if let Some(account) = account {
-                legs.push(Leg { account: *account, amount });
-                legs.push(Leg { account: self.contra, amount: amount.saturating_neg() });
-            }
-        }
-        legs
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod completions;
 pub(crate) mod experiments;
 pub(crate) mod models;
 pub(crate) mod outcomes;
+pub(crate) mod period;
 pub(crate) mod retention;
 pub(crate) mod session;
 pub(crate) mod state;

@@ -10,8 +10,8 @@ use axum::http::Uri;
 use economics::rollup::{Activity, MAX_ACTIVITY, Unit, activity, week_of};
 use serde_json::{Value, json};
 
-use super::admin::report::date;
 use super::admin::unreadable;
+use super::period::date;
 use super::tfp::{organisations, reader};
 use crate::app::{App, in_turn, unix_ms};
 use crate::auth::Caller;

@@ -14,8 +14,8 @@ use economics::rollup::{self, MAX_TFP_ROWS, TfpAsk, TfpBy, TfpPeriod, TfpRow, Tf
 use economics::standard::StandardWeights;
 use serde_json::{Value, json};
 
-use super::admin::report::{Days, span};
 use super::outcomes::refused;
+use super::period::{Days, span};
 use crate::app::{App, in_turn, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;

@@ -15,12 +15,12 @@ use economics::window::to_rfc3339;
 use serde_json::{Map, Value, json};
 use service::entry_id;
 
-use super::report::{Days, date, span};
 use super::{Admin, Answer, shown, unreadable};
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
+use crate::routes::period::{Days, date, span};
 use crate::segments::Segments;
 
 const DAY_MS: i64 = 86_400_000;

@@ -11,7 +11,6 @@ use economics::income::IncomeStatement;
 use economics::rollup::{self, Goodput, Tallies, TfpAsk, TfpBy, TfpRow, TfpTooMany};
 use serde_json::{Value, json};
 
-use super::report::{Days, Span, exact};
 use super::tfp_index::Basis;
 use super::{Admin, Answer, shown, unreadable};
 use crate::app::{App, unix_ms};
@@ -19,6 +18,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
 use crate::routes::outcomes::refused;
+use crate::routes::period::{Days, Period, exact};
 use crate::routes::tfp::{organisations, plant_row_json};
 
 /// What the plant sold in whole days (UTC), or exactly in a period, what that cost by source, what was idle, what is left; per million tokens and
@@ -40,7 +40,7 @@ pub(crate) async fn statement(State(app): State<Arc<App>>, Extension(caller): Ex
     let admin = Admin::of_plant(&app, &caller)?;
     let mut query = Query::of(&uri)?;
     let exact = exact(&mut query)?;
-    let period = Span::read(&mut query, exact)?;
+    let period = Period::read(&mut query, exact)?;
     query.finish()?;
     let currency = admin.books.currency().code.clone();
     let read = move |admin: &Admin| {
@@ -52,7 +52,7 @@ pub(crate) async fn statement(State(app): State<Arc<App>>, Extension(caller): Ex
     };
     let (Basis { income, products, sheets, .. }, value, goodput) = admin.run(read).await?;
     let mut answer = json!({
-        "object": "statement", "currency": currency, "start_time": period.span_s.0, "end_time": period.span_s.1,
+        "object": "statement", "currency": currency, "start_time": period.ends_s.0, "end_time": period.ends_s.1,
         "exact": period.exact,
         "energy_boundary": "facility", "sheet": shown(&sheets)?, "goodput": goodput_json(&goodput, &income),
         "value": plant_row_json(&value), "products": shown(&products)?,

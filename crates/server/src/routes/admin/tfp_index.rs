@@ -15,12 +15,12 @@ use economics::window::to_rfc3339;
 use economics::{Meter, Nano};
 use serde_json::{Value, json};
 
-use super::report::{Days, Span, date, exact};
 use super::{Admin, Answer, shown, unreadable};
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
+use crate::routes::period::{self, Days, date, exact};
 use crate::routes::tfp::organisations;
 
 const OUTPUTS: [&str; 2] = ["tokens", "outcomes"];
@@ -51,8 +51,8 @@ pub(crate) async fn tfp_index(State(app): State<Arc<App>>, Extension(caller): Ex
     let admin = Admin::of_plant(&app, &caller)?;
     let mut query = Query::of(&uri)?;
     let exact = exact(&mut query)?;
-    let later = Span::read(&mut query, exact)?;
-    let earlier = Span::named(&mut query, exact, ("compare_start_time", "compare_end_time"))?;
+    let later = period::Period::read(&mut query, exact)?;
+    let earlier = period::Period::named(&mut query, exact, ("compare_start_time", "compare_end_time"))?;
     let outputs = query.word("outputs", &OUTPUTS)?.unwrap_or_else(|| "tokens".to_owned());
     let inputs = query.word("inputs", &INPUTS)?.unwrap_or_else(|| "plant".to_owned());
     query.finish()?;
@@ -61,8 +61,9 @@ pub(crate) async fn tfp_index(State(app): State<Arc<App>>, Extension(caller): Ex
         return Err(ApiError::field("inputs", message));
     }
     let read = move |admin: &Admin| {
-        let basis =
-            |period: Span| period.sums(admin.books.ledger(), |sums, span_ms| Basis::of(admin, period, (sums, span_ms)));
+        let basis = |asked: period::Period| {
+            asked.sums(admin.books.ledger(), |sums, span_ms| Basis::of(admin, asked, (sums, span_ms)))
+        };
         Ok((basis(earlier)?, basis(later)?))
     };
     let (earlier, later) = admin.run(read).await?;
@@ -71,7 +72,7 @@ pub(crate) async fn tfp_index(State(app): State<Arc<App>>, Extension(caller): Ex
 
 /// What one period's figures are made of.
 pub(super) struct Basis {
-    pub(super) period: Span,
+    pub(super) period: period::Period,
     pub(super) income: IncomeStatement,
     pub(super) products: Products,
     pub(super) sheets: rollup::Sheets,
@@ -81,11 +82,11 @@ impl Basis {
     /// Products are weighed by the list prices at the end of the period, or now if that is earlier.
     pub(super) fn of(
         admin: &Admin,
-        period: Span,
+        period: period::Period,
         (sums, span_ms): (&dyn Tallies, (i64, i64)),
     ) -> Result<Self, ApiError> {
         let books = &admin.books;
-        let prices_ms = unix_ms().min(period.span_s.1.saturating_mul(1000).saturating_sub(1));
+        let prices_ms = unix_ms().min(period.ends_s.1.saturating_mul(1000).saturating_sub(1));
         let weigh = |organisation: &str, model: &str| {
             StandardWeights::of(&books.directory(), (organisation, model), None, prices_ms)
         };
@@ -99,7 +100,7 @@ impl Basis {
     }
 
     fn days(&self) -> Value {
-        let (from_s, to_s) = self.period.span_s;
+        let (from_s, to_s) = self.period.ends_s;
         if self.period.exact {
             return json!({"from": to_rfc3339(from_s.saturating_mul(1000)), "to": to_rfc3339(to_s.saturating_mul(1000))});
         }
@@ -273,7 +274,7 @@ mod tests {
         };
         let sums = |accepted_milli, value| KindSums { outcomes_milli: 4_000, accepted_milli, value: Nano(value) };
         Basis {
-            period: Span { span_s: (0, 86_400), exact: false },
+            period: period::Period { ends_s: (0, 86_400), exact: false },
             income: IncomeStatement {
                 cost: Nano(standing + power),
                 sources: vec![source(Source::Power, power), source(Source::Rent, standing)],

@@ -6,7 +6,7 @@ use economics::outcome::Valuation;
 use economics::rollup::{KindSums, TfpBy, TfpGroup, TfpPeriod, TfpRow, ValueSums};
 use serde_json::{Map, Value, json};
 
-use crate::routes::admin::report::date;
+use crate::routes::period::date;
 
 const LEVEL: f64 = 0.95;
 /// The same figures for the same books.
