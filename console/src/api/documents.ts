@@ -2,7 +2,7 @@
  * Types of answers that the API's document still calls a plain object, in one place. They move to the API's schema (a Rust
  * type with `ToSchema`), and then to `types.ts`; nothing else may be typed by hand.
  */
-import { call, get, urlOf } from './client'
+import { call, get, getTagged, urlOf } from './client'
 
 /** Decimal text, exact. */
 export type Amount = string
@@ -315,7 +315,16 @@ export async function records<K extends keyof Kinds>(kind: K, signal?: AbortSign
   return ((await get('/admin/v1/{kind}', options)) as { data: Kinds[K][] }).data
 }
 
-/** Creates or replaces a record. `tag`: only if it is still as it was read. */
-export async function put<K extends keyof Kinds>(kind: K, record: Partial<Kinds[K]>, tag?: string): Promise<void> {
-  await call('put', '/admin/v1/{kind}', { path: { kind }, body: record, headers: tag ? { 'if-match': tag } : { 'if-none-match': '*' } })
+/**
+ * Reads a record that is to be changed. What the function that it returns makes of it is put, unless somebody else changed it
+ * since: then it is refused (412).
+ */
+export function changing<K extends keyof Kinds>(kind: K, id: string): (next: (record: Kinds[K]) => Partial<Kinds[K]>) => Promise<void> {
+  const asked = getTagged(urlOf('/admin/v1/{kind}/{id}', { kind, id }))
+  // A failure is told when the change is sent.
+  asked.catch(() => undefined)
+  return async (next) => {
+    const { body, tag } = await asked
+    await call('put', '/admin/v1/{kind}', { path: { kind }, body: next(body as Kinds[K]), headers: { 'if-match': tag } })
+  }
 }
