@@ -1,4 +1,4 @@
-import { get } from '$lib/api/client'
+import { read } from '$lib/api/documents'
 import { ApiError } from '$lib/api/errors'
 import { stream } from '$lib/api/events'
 import { session } from '$lib/api/session.svelte'
@@ -71,7 +71,7 @@ export class Run {
     for (const wait of COST_AFTER_MS) {
       await new Promise((resolve) => setTimeout(resolve, wait))
       try {
-        this.cost = costOf(await get('/v1/costs/{id}', { path: { id: this.answer.id } }))
+        this.cost = costOf((await read('/v1/costs/{id}', { path: { id: this.answer.id } })).document)
         break
       } catch (cause) {
         if (!(cause instanceof ApiError) || cause.status !== 404) break
