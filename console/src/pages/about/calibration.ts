@@ -25,7 +25,7 @@ interface StepClass {
   /** Share of the measured time that the prediction is off by; `null` without steps. */
   error: number | null
 }
-export interface Calibration {
+interface Calibration {
   model: string
   startedFrom: string
   terms: { counts: string; seconds: number }[]

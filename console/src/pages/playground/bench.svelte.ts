@@ -12,9 +12,9 @@ const COST_AFTER_MS = [1500, 1500, 2000, 3000, 5000]
 /** Most turns kept of a side; older ones leave the page (and the prompt). */
 const MOST_TURNS = 100
 
-export type RunState = 'waiting' | 'streaming' | 'done' | 'stopped' | 'failed'
+type RunState = 'waiting' | 'streaming' | 'done' | 'stopped' | 'failed'
 /** `none`: this caller may not know it, or there is none. */
-export type CostState = 'none' | 'asking' | 'known' | 'unknown'
+type CostState = 'none' | 'asking' | 'known' | 'unknown'
 
 /** One request and its answer. */
 export class Run {
