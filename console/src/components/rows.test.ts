@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { visibleRows } from './window'
+import { visibleRows } from './rows'
 
 it('shows what is in sight, and space for all the rest', () => {
   for (const [count, scrolled] of [[0, 0], [3, 0], [10_000, 0], [10_000, 123_456], [10_000, 399_000], [10_000, 9e9], [5, -40]] as const) {
