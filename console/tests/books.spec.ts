@@ -1,6 +1,7 @@
 import { expect, isSound, open, WIDE } from './fixtures'
 import { figuresAreTheirs, signIn, test, testParts, type Part } from './traded'
-import { ask } from './trade'
+import { start } from './plant'
+import { ask, claim } from './trade'
 
 const PARTS: readonly Part[] = [
   { place: 'books', ready: '[data-figure="margin"]', least: 30 },
@@ -103,4 +104,18 @@ test('a failed answer can be asked for again', async ({ page, visit }) => {
   await page.unroute('**/admin/v1/statement*')
   await page.getByRole('button', { name: 'Try again' }).click()
   await expect(page.locator('[data-figure="margin"]').first()).toBeVisible()
+})
+
+test('books in which nothing was sold yet are shown', async ({ browser }) => {
+  const own = await start()
+  try {
+    const page = await browser.newPage()
+    await signIn(page, await claim(own))
+    await open(page, own, 'books', WIDE)
+    await expect(page.locator('[data-figure="value.tfp.per_million"]')).toHaveText('—')
+    await expect(page.locator('[data-figure="revenue"]').first()).toHaveText('$0.00')
+    await page.close()
+  } finally {
+    await own.stop()
+  }
 })

@@ -30,8 +30,8 @@ const productivity = {
   tokens: object({ input: number, output: number, total: number, cached_input: number, reasoning: number }),
   tokens_per_accepted_outcome: nullable(number),
   value: object({ measured: amount, contracted: amount, estimated: amount, total: amount }),
-  /** `reason`: why there is no interval. */
-  tfp: object({ denominator: text, per_million: nullable(number), reason: nullable(text) }, { low: nullable(number), high: nullable(number) }),
+  /** `null` where nothing was asked; `reason`: why there is no interval. */
+  tfp: nullable(object({ denominator: text, per_million: nullable(number), reason: nullable(text) }, { low: nullable(number), high: nullable(number) })),
 }
 /** Of keys with the scope `plant` alone. */
 const plantOnly = { cost: amount, costed: nullable(number), value_per_cost: nullable(number) }
