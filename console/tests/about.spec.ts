@@ -1,8 +1,7 @@
 import * as format from '../src/format/format'
-import { expect, isSound, LOOKS, nameOf, open, test, type Look } from './fixtures'
+import { expect, isSound, LOOKS, nameOf, open, test, WIDE } from './fixtures'
 import { MODEL, start, work } from './plant'
 
-const WIDE = LOOKS[0] as Look
 const TITLES = { en: 'About', zh: '关于' } as const
 
 for (const look of LOOKS) {

@@ -1,25 +1,20 @@
-import { expect, isSound, LOOKS, nameOf, open, type Look } from './fixtures'
-import { figuresAreTheirs, listen, signIn, TAGS, test } from './traded'
+import { expect, isSound, LOOKS, nameOf } from './fixtures'
+import { figuresAreTheirs, test } from './traded'
 import { ask } from './trade'
 
-const WIDE = LOOKS[0] as Look
-
 for (const look of LOOKS) {
-  test(`customers and their keys, ${nameOf(look)}`, async ({ page, plant, admin }) => {
-    const answers = listen(page)
-    await signIn(page, admin)
-    await open(page, plant, 'customers', look)
+  test(`customers and their keys, ${nameOf(look)}`, async ({ page, answers, visit }) => {
+    await visit('customers', look)
     await page.getByRole('link', { name: 'Acme', exact: true }).click()
     await expect(page.locator('[data-figure="balance"]')).toBeVisible()
     await isSound(page)
-    expect(await figuresAreTheirs(page, answers, TAGS[look.language])).toBe(3)
+    expect(await figuresAreTheirs(page, answers, look)).toBe(3)
   })
 }
 
-test('a key is made, rotated, bounded and revoked', async ({ page, plant, admin }) => {
+test('a key is made, rotated, bounded and revoked', async ({ page, plant, admin, visit }) => {
   const reads = async (key: string): Promise<number> => (await fetch(`${plant.url}/v1/usage`, { headers: { authorization: `Bearer ${key}` } })).status
-  await signIn(page, admin)
-  await open(page, plant, 'customers/acme', WIDE)
+  await visit('customers/acme')
   await page.getByRole('button', { name: 'New key' }).click()
   const dialog = page.getByRole('dialog')
   await dialog.getByLabel('Id').fill('web-1')

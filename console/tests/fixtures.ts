@@ -46,13 +46,19 @@ export interface Look {
   width: number
 }
 
+/** The look of tests for which none matters. */
+export const WIDE: Look = { language: 'en', theme: 'light', width: 1440 }
+
 /** Both languages, both themes, narrow and wide. */
 export const LOOKS: readonly Look[] = [
-  { language: 'en', theme: 'light', width: 1440 },
+  WIDE,
   { language: 'zh', theme: 'dark', width: 1440 },
   { language: 'en', theme: 'dark', width: 390 },
   { language: 'zh', theme: 'light', width: 390 },
 ]
+
+/** How numbers are written in each language. */
+export const TAGS = { en: 'en-US', zh: 'zh-CN' } as const
 
 export const nameOf = (look: Look): string => `${look.language}-${look.theme}-${look.width}`
 

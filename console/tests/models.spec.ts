@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Page } from '@playwright/test'
 import * as format from '../src/format/format'
-import { expect, isSound, LOOKS, nameOf, open, test, type Look } from './fixtures'
+import { expect, isSound, LOOKS, nameOf, open, test, WIDE, type Look } from './fixtures'
 import { MODEL, start, type Plant } from './plant'
 
 /** A LoRA adapter of rank 1 for one matrix of the default model, in a folder as PEFT writes it; it changes nothing (all zeros). */
@@ -22,7 +22,6 @@ function writeAdapter(folder: string): void {
   writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(config))
 }
 
-const WIDE = LOOKS[0] as Look
 const TITLES = { en: 'Models', zh: '模型' } as const
 
 for (const look of LOOKS) {

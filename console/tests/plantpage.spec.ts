@@ -1,9 +1,8 @@
 import type { Page } from '@playwright/test'
 import * as format from '../src/format/format'
-import { expect, isSound, LOOKS, nameOf, open, test, type Look } from './fixtures'
+import { expect, isSound, LOOKS, nameOf, open, TAGS, test, type Look } from './fixtures'
 import { start, work } from './plant'
 
-const TAGS = { en: 'en-US', zh: 'zh-CN' } as const
 const TITLES = { en: 'Plant', zh: '生产线' } as const
 
 type Json = Record<string, unknown>

@@ -2,10 +2,9 @@ import type { Page } from '@playwright/test'
 import * as format from '../src/format/format'
 import type { Usage } from '../src/pages/playground/answer'
 import { less } from '../src/pages/playground/cost'
-import { expect, isSound, LOOKS, nameOf, open, test, type Look } from './fixtures'
+import { expect, isSound, LOOKS, nameOf, open, test, WIDE } from './fixtures'
 import { MODEL, start, type Plant } from './plant'
 
-const WIDE = LOOKS[0] as Look
 const TITLES = { en: 'Playground', zh: '试验台' } as const
 const EN = 'en-US'
 

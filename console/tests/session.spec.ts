@@ -1,18 +1,12 @@
 import { expect, isSound, LOOKS, nameOf, open, test } from './fixtures'
 import { start, type Plant } from './plant'
+import { ask } from './trade'
 
 test.describe('a suspended customer', () => {
   let own: Plant
   let admin = ''
   let key = ''
-  const ask = async (method: string, path: string, body: object): Promise<{ key: string }> => {
-    const headers = { authorization: `Bearer ${admin}`, 'content-type': 'application/json' }
-    const answer = await fetch(`${own.url}${path}`, { method, headers, body: JSON.stringify(body) })
-    const text = await answer.text()
-    expect(answer.status, text).toBe(200)
-    return JSON.parse(text) as { key: string }
-  }
-  const suspend = (suspended: boolean) => ask('PUT', '/admin/v1/organisations', { id: 'acme', name: 'Acme', plan: 'house', suspended })
+  const suspend = (suspended: boolean) => ask({ url: own.url, key: admin }, 'PUT', '/admin/v1/organisations', { id: 'acme', name: 'Acme', plan: 'house', suspended })
 
   test.beforeAll(async ({ browser }) => {
     own = await start()
@@ -22,8 +16,9 @@ test.describe('a suspended customer', () => {
     admin = (await page.locator('strong code').textContent()) ?? ''
     await page.close()
     await suspend(false)
-    await ask('PUT', '/admin/v1/projects', { id: 'web', organisation: 'acme', name: 'Web' })
-    key = (await ask('POST', '/admin/v1/keys', { id: 'web-1', name: 'web', project: 'web' })).key
+    const administrator = { url: own.url, key: admin }
+    await ask(administrator, 'PUT', '/admin/v1/projects', { id: 'web', organisation: 'acme', name: 'Web' })
+    key = String((await ask(administrator, 'POST', '/admin/v1/keys', { id: 'web-1', name: 'web', project: 'web' }))['key'])
   })
   test.afterAll(async () => {
     await own.stop()

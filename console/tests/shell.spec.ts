@@ -1,7 +1,5 @@
-import { expect, isSound, LOOKS, nameOf, open, test, type Look } from './fixtures'
+import { expect, isSound, LOOKS, nameOf, open, test, WIDE, type Look } from './fixtures'
 import { start, type Plant } from './plant'
-
-const WIDE = LOOKS[0] as Look
 
 test('language and appearance are chosen and kept', async ({ page, plant }) => {
   await page.setViewportSize({ width: 1280, height: 800 })

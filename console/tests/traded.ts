@@ -1,25 +1,21 @@
 /** A plant that has traded, and how figures of a page are held against the answers that it got. */
 import { expect, type Page } from '@playwright/test'
 import * as format from '../src/format/format'
-import { test as base } from './fixtures'
-import { start, type Plant } from './plant'
+import { isSound, LOOKS, nameOf, open, TAGS, test as base, WIDE, type Look } from './fixtures'
 import { claim, customer, experiment, trade, type Caller, type Customer } from './trade'
 
 interface Traded {
-  plant: Plant
-  /** Who administers it, with a customer that has bought and told what became of it. */
+  /** Who administers the plant, with a customer that has bought and told what became of it. */
   admin: Caller & { customer: Customer }
 }
+interface Own {
+  /** The answers that the page got, by what it asked; of several the last. */
+  answers: Answers
+  /** Opens a place of the console as the administrator. */
+  visit: (place: string, look?: Look) => Promise<void>
+}
 
-export const test = base.extend<object, Traded>({
-  plant: [
-    async ({}, use) => {
-      const plant = await start()
-      await use(plant)
-      await plant.stop()
-    },
-    { scope: 'worker', timeout: 180_000 },
-  ],
+export const test = base.extend<Own, Traded>({
   admin: [
     async ({ plant }, use) => {
       const admin = await claim(plant)
@@ -30,7 +26,35 @@ export const test = base.extend<object, Traded>({
     },
     { scope: 'worker', timeout: 180_000 },
   ],
+  answers: async ({ page }, use) => use(listen(page)),
+  visit: async ({ page, plant, admin }, use) => {
+    await signIn(page, admin)
+    await use((place, look = WIDE) => open(page, plant, place, look))
+  },
 })
+
+/** A part of a page. */
+export interface Part {
+  place: string
+  /** A figure or text that is there when it is. */
+  ready: string
+  /** How many figures it has at least. */
+  least: number
+}
+
+/** In each look all parts are sound, and their figures are those of the answers. */
+export function testParts(title: string, parts: readonly Part[]): void {
+  for (const look of LOOKS) {
+    test(`${title}, ${nameOf(look)}`, async ({ page, answers, visit }) => {
+      for (const { place, ready, least } of parts) {
+        await visit(place, look)
+        await expect(page.locator(ready).first()).toBeVisible()
+        await isSound(page)
+        expect(await figuresAreTheirs(page, answers, look), place).toBeGreaterThanOrEqual(least)
+      }
+    })
+  }
+}
 
 /** The browser gets a session, as from the sign-in. */
 export async function signIn(page: Page, caller: Caller): Promise<void> {
@@ -42,8 +66,7 @@ export async function signIn(page: Page, caller: Caller): Promise<void> {
 type Json = Record<string, unknown>
 type Answers = Map<string, Promise<Json>>
 
-/** Keeps the answers that a page gets, by what it asked; of several the last. */
-export function listen(page: Page): Answers {
+function listen(page: Page): Answers {
   const answers: Answers = new Map()
   page.on('response', (response) => {
     const { pathname, search } = new URL(response.url())
@@ -74,7 +97,7 @@ function written(document: Json, name: string, tag: string, currency: string, is
 }
 
 /** Every figure on the page is the one of the answer that it names. Returns how many there are. */
-export async function figuresAreTheirs(page: Page, answers: Answers, tag: string): Promise<number> {
+export async function figuresAreTheirs(page: Page, answers: Answers, look: Look = WIDE): Promise<number> {
   const shown = await page.evaluate(() =>
     [...document.querySelectorAll<HTMLElement>('[data-figure]')].map((one) => ({
       name: one.dataset['figure'] ?? '',
@@ -87,9 +110,7 @@ export async function figuresAreTheirs(page: Page, answers: Answers, tag: string
     const document = await answers.get(url)
     expect(document, `the answer of ${url} for ${name}`).toBeDefined()
     const currency = typeof document?.['currency'] === 'string' ? document['currency'] : 'USD'
-    expect(`${name} ${text}`).toBe(`${name} ${written(document ?? {}, name, tag, currency, isExact)}`)
+    expect(`${name} ${text}`).toBe(`${name} ${written(document ?? {}, name, TAGS[look.language], currency, isExact)}`)
   }
   return shown.length
 }
-
-export const TAGS = { en: 'en-US', zh: 'zh-CN' } as const

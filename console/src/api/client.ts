@@ -60,11 +60,13 @@ export function get<P extends PathOf<'get'> & keyof paths>(route: P, options: Op
   return call('get', route, options)
 }
 
+/** The tag of no version: a change that carries it is refused. */
+const NO_VERSION = '""'
+
 /** A record and the tag of its version, which a change sends back as `If-Match`. */
-export async function getTagged(url: string, signal?: AbortSignal): Promise<{ body: unknown; tag: string }> {
-  const init: RequestInit = { headers: { accept: 'application/json' }, credentials: 'same-origin', ...(signal ? { signal } : {}) }
-  const response = await reach(url, init)
-  return { body: (await response.json().catch(() => null)) as unknown, tag: response.headers.get('etag') ?? '' }
+export async function getTagged(url: string): Promise<{ body: unknown; tag: string }> {
+  const response = await reach(url, { headers: { accept: 'application/json' }, credentials: 'same-origin' })
+  return { body: (await response.json().catch(() => null)) as unknown, tag: response.headers.get('etag') ?? NO_VERSION }
 }
 
 async function send(url: string, init: RequestInit): Promise<unknown> {

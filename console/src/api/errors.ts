@@ -1,5 +1,5 @@
 /** What an answer of refusal says. */
-export interface Problem {
+interface Problem {
   status: number
   code: string | null
   message: string

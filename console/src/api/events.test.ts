@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest'
-import { Doc } from './doc'
 import { EventReader } from './events'
 
 describe('events', () => {
@@ -21,12 +20,4 @@ describe('events', () => {
     expect(reader.read('\n\n')).toEqual(['half'])
     expect(() => reader.read('x'.repeat(4_000_001))).toThrow('without an end')
   })
-})
-
-it('documents are read without trust', () => {
-  const doc = new Doc({ name: 'a', size: 5, on: true, list: [{ x: 1 }, 7], words: ['a', 1] })
-  expect([doc.text('name'), doc.number('size'), doc.flag('on'), doc.texts('words')]).toEqual(['a', 5, true, ['a']])
-  expect(doc.list('list').map((one) => one.number('x'))).toEqual([1, null])
-  expect([doc.text('size'), doc.number('gone'), doc.doc('gone').text('x')]).toEqual([null, null, null])
-  expect(new Doc('text').list('x')).toEqual([])
 })

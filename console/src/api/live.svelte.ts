@@ -3,7 +3,7 @@ import { session } from './session.svelte'
 import type { Snapshot } from './types'
 
 /** `lost`: there was a connection, and the figures stand still. */
-export type LiveState = 'connecting' | 'live' | 'lost'
+type LiveState = 'connecting' | 'live' | 'lost'
 
 /** The plant's snapshots, once a second, for all components of the page over one connection. */
 class LiveFeed {

@@ -1,7 +1,7 @@
 import { ApiError } from './errors'
 
 /** What a page shows of something it asks the API for. */
-export type Shown<T> =
+type Shown<T> =
   | { state: 'loading' }
   | { state: 'ready'; value: T }
   | { state: 'failed'; error: ApiError }

@@ -1,10 +1,12 @@
 import type uPlot from 'uplot'
 
+/** Number of the theme's colour for curves. */
+export type Colour = 1 | 2 | 3 | 4
+
 export interface Series {
   label: string
   values: readonly (number | null | undefined)[]
-  /** Number of the theme's colour for curves, 1 to 4. */
-  colour: 1 | 2 | 3 | 4
+  colour: Colour
 }
 
 interface Look {

@@ -1,6 +1,6 @@
 /** Spans of whole days, as reports take them. */
 export const SPANS = ['1', '7', '30', '90'] as const
-export type Days = (typeof SPANS)[number]
+type Days = (typeof SPANS)[number]
 
 const DAY_S = 86_400
 

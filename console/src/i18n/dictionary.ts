@@ -2,7 +2,7 @@ import { fill, type Fillings } from './fill'
 import { locale } from './locale.svelte'
 
 /** A text of a dictionary, in the person's language. */
-export type Translate<English extends Record<string, string>> = <Key extends keyof English>(
+type Translate<English extends Record<string, string>> = <Key extends keyof English>(
   key: Key,
   ...values: Fillings<English[Key]>
 ) => string

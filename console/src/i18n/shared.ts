@@ -45,6 +45,7 @@ export const t = dictionary(
     upper: 'High',
     parts: 'Parts of this page',
     cancel: 'Cancel',
+    changedMeanwhile: 'Somebody changed it meanwhile. Close this and look at it again.',
   },
   {
     skip: '跳到内容',
@@ -89,5 +90,6 @@ export const t = dictionary(
     upper: '上限',
     parts: '本页各部分',
     cancel: '取消',
+    changedMeanwhile: '期间有人作了修改，请关闭后重新查看。',
   },
 )

@@ -1,4 +1,4 @@
-import { Doc } from '$lib/api/doc'
+import type { CalibrationReport } from '$lib/api/documents'
 
 export const CLASSES = ['prefill', 'prefill_long', 'decode_alone', 'decode_few', 'decode_many', 'decode_long', 'guessed', 'mixed'] as const
 /** What the times of a step are told for. */
@@ -25,30 +25,29 @@ interface StepClass {
   /** Share of the measured time that the prediction is off by; `null` without steps. */
   error: number | null
 }
-export interface Calibration {
+interface Calibration {
   model: string
   startedFrom: string
   terms: { counts: string; seconds: number }[]
   classes: StepClass[]
 }
 
-/** The answer of `GET /admin/v1/calibration`: terms and classes that nothing was measured of are left out. */
-export function calibrationsOf(document: unknown): Calibration[] {
-  return new Doc(document).list('data').map((line) => ({
-    model: line.text('model') ?? '',
-    startedFrom: line.text('started_from') ?? '',
-    terms: line.list('terms').map((term) => ({ counts: term.text('counts') ?? '', seconds: (term.number('ns') ?? 0) / 1e9 })).filter(({ seconds }) => seconds > 0),
-    classes: line.list('classes').map(classOf).filter(({ steps }) => steps > 0),
+/** Terms and classes that nothing was measured of are left out. */
+export function calibrationsOf(report: CalibrationReport): Calibration[] {
+  return report.data.map((line) => ({
+    model: line.model,
+    startedFrom: line.started_from,
+    terms: line.terms.map(({ counts, ns }) => ({ counts, seconds: ns / 1e9 })).filter(({ seconds }) => seconds > 0),
+    classes: line.classes.map(classOf).filter(({ steps }) => steps > 0),
   }))
 }
 
-function classOf(doc: Doc): StepClass {
-  const permille = doc.number('error_permille')
+function classOf(told: CalibrationReport['data'][number]['classes'][number]): StepClass {
   return {
-    name: doc.text('class') ?? '',
-    steps: doc.number('steps') ?? 0,
-    busy: (doc.number('busy_ns') ?? 0) / 1e9,
-    predicted: (doc.number('predicted_ns') ?? 0) / 1e9,
-    error: permille === null ? null : permille / 1000,
+    name: told.class,
+    steps: told.steps,
+    busy: told.busy_ns / 1e9,
+    predicted: told.predicted_ns / 1e9,
+    error: told.error_permille === null ? null : told.error_permille / 1000,
   }
 }

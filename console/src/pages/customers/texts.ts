@@ -73,7 +73,6 @@ export const t = dictionary(
     perTotal: '{amount} in all',
     save: 'Save',
     saved: 'The budget of {id} is set.',
-    changedMeanwhile: 'Somebody changed it meanwhile. Close this and look at it again.',
   },
   {
     title: '客户与密钥',
@@ -147,6 +146,5 @@ export const t = dictionary(
     perTotal: '共 {amount}',
     save: '保存',
     saved: '{id} 的预算已设定。',
-    changedMeanwhile: '期间有人作了修改，请关闭后重新查看。',
   },
 )

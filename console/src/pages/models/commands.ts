@@ -1,4 +1,5 @@
 import { call } from '$lib/api/client'
+import { administeredModel } from '$lib/api/documents'
 import { ApiError } from '$lib/api/errors'
 import { t as shared } from '$lib/i18n/shared'
 import { toasts } from '$lib/store/toasts.svelte'
@@ -7,10 +8,10 @@ import { t } from './texts'
 
 /** Reads the answer of a command, which is the model as it is then. */
 function told(name: string, document: unknown): void {
-  const model = offeredOf({ data: [document] }).models[0]
+  const model = offeredOf(administeredModel(document, ''))
   const said = { loaded: t('isLoaded', { name }), loading: t('isLoading', { name }), draining: t('isDraining', { name }), unloaded: t('isUnloaded', { name }) }
-  if (model && model.state !== 'failed') toasts.good(said[model.state])
-  else toasts.bad(`${name}: ${model?.reason ?? t('failed')}`)
+  if (model.state !== 'failed') toasts.good(said[model.state])
+  else toasts.bad(`${name}: ${model.reason ?? t('failed')}`)
 }
 
 export async function load(model: Offered): Promise<void> {

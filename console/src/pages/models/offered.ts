@@ -1,6 +1,6 @@
-import { Doc } from '$lib/api/doc'
+import type { AdministeredAdapter, AdministeredModel } from '$lib/api/documents'
 
-export const STATES = ['unloaded', 'loading', 'loaded', 'draining', 'failed'] as const
+const STATES = ['unloaded', 'loading', 'loaded', 'draining', 'failed'] as const
 export type State = (typeof STATES)[number]
 
 interface Kept {
@@ -22,34 +22,28 @@ export interface Offered extends Kept {
   adapters: Adapter[]
 }
 export interface Memory {
-  taken: number | null
+  taken: number
   limit: number | null
 }
 
-/** The answer of `GET /admin/v1/models`. */
-export function offeredOf(document: unknown): { models: Offered[]; memory: Memory } {
-  const doc = new Doc(document)
-  const memory = doc.doc('memory')
-  return { models: doc.list('data').map(modelOf), memory: { taken: memory.number('taken'), limit: memory.number('limit') } }
-}
-
-function modelOf(doc: Doc): Offered {
+/** A model as `GET /admin/v1/models` and the commands on it tell it. */
+export function offeredOf(model: AdministeredModel): Offered {
   return {
-    ...keptOf(doc),
-    aliases: doc.texts('aliases'),
-    isPinned: doc.flag('pinned'),
-    contextLen: doc.number('context_len'),
-    kvBytes: doc.number('kv_bytes'),
-    running: doc.number('running'),
-    waiting: doc.number('waiting'),
-    idleSeconds: doc.number('idle_seconds'),
-    adapters: doc.list('adapters').map(keptOf),
+    ...keptOf(model),
+    aliases: model.aliases,
+    isPinned: model.pinned,
+    contextLen: model.context_len,
+    kvBytes: model.kv_bytes,
+    running: model.running,
+    waiting: model.waiting,
+    idleSeconds: model.idle_seconds,
+    adapters: model.adapters.map(keptOf),
   }
 }
 
-function keptOf(doc: Doc): Kept {
-  const state = STATES.find((one) => one === doc.text('state')) ?? 'unloaded'
-  return { name: doc.text('name') ?? '', state, reason: doc.text('reason'), weightBytes: doc.number('weight_bytes') }
+/** A state that is not known here counts as not in memory. */
+function keptOf({ name, state, reason, weight_bytes }: AdministeredAdapter): Kept {
+  return { name, state: STATES.find((one) => one === state) ?? 'unloaded', reason, weightBytes: weight_bytes }
 }
 
 /** Whether something changes by itself right now, so that one should look again soon. */

@@ -6,7 +6,7 @@ export interface Box {
   height: number
 }
 
-export interface Layout {
+interface Layout {
   isWide: boolean
   width: number
   height: number

@@ -3,7 +3,7 @@ import type { IconName } from '$lib/components/icons'
 import { decimal, duration, integer, percent } from '$lib/format'
 import { t } from './texts'
 
-export interface Figure {
+interface Figure {
   label: string
   value: string
   /** Where it stands in the snapshot. */

@@ -5,7 +5,7 @@ export type Usage = Schemas['Usage']
 /** A frame of either stream. */
 export type Frame = Schemas['ChatCompletionChunk'] | Schemas['Completion']
 
-export interface Alternative {
+interface Alternative {
   text: string
   logprob: number
 }
@@ -15,7 +15,7 @@ export interface Token {
   logprob: number | null
   alternatives: Alternative[]
 }
-export interface Candidate {
+interface Candidate {
   text: string
   tokens: Token[]
   /** `stop`, `length`, or `budget`; `null` while it goes on. */

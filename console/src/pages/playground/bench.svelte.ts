@@ -1,4 +1,4 @@
-import { get } from '$lib/api/client'
+import { read } from '$lib/api/documents'
 import { ApiError } from '$lib/api/errors'
 import { stream } from '$lib/api/events'
 import { session } from '$lib/api/session.svelte'
@@ -12,9 +12,9 @@ const COST_AFTER_MS = [1500, 1500, 2000, 3000, 5000]
 /** Most turns kept of a side; older ones leave the page (and the prompt). */
 const MOST_TURNS = 100
 
-export type RunState = 'waiting' | 'streaming' | 'done' | 'stopped' | 'failed'
+type RunState = 'waiting' | 'streaming' | 'done' | 'stopped' | 'failed'
 /** `none`: this caller may not know it, or there is none. */
-export type CostState = 'none' | 'asking' | 'known' | 'unknown'
+type CostState = 'none' | 'asking' | 'known' | 'unknown'
 
 /** One request and its answer. */
 export class Run {
@@ -71,7 +71,7 @@ export class Run {
     for (const wait of COST_AFTER_MS) {
       await new Promise((resolve) => setTimeout(resolve, wait))
       try {
-        this.cost = costOf(await get('/v1/costs/{id}', { path: { id: this.answer.id } }))
+        this.cost = costOf((await read('/v1/costs/{id}', { path: { id: this.answer.id } })).document)
         break
       } catch (cause) {
         if (!(cause instanceof ApiError) || cause.status !== 404) break

@@ -1,4 +1,4 @@
-import { Doc } from '$lib/api/doc'
+import type { RequestCost } from '$lib/api/documents'
 
 /** What one answer cost the plant. */
 export interface Cost {
@@ -11,12 +11,8 @@ export interface Cost {
   isExample: boolean
 }
 
-export function costOf(document: unknown): Cost | null {
-  const doc = new Doc(document)
-  const [attributed, currency] = [doc.text('attributed'), doc.text('currency')]
-  if (attributed === null || currency === null) return null
-  const microjoules = doc.list('lines').reduce((sum, line) => sum + (line.number('energy_uj') ?? 0), 0)
-  return { joules: microjoules / 1e6, attributed, currency, wasted: doc.text('wasted') ?? '0', isExample: doc.doc('sheet').flag('example') }
+export function costOf({ attributed, wasted, currency, lines, sheet }: RequestCost): Cost {
+  return { joules: lines.reduce((sum, line) => sum + line.energy_uj, 0) / 1e6, attributed, currency, wasted, isExample: sheet.example }
 }
 
 /** `a` less `b`, both decimal text, exactly. `null`: one of them is no number. */

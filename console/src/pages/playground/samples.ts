@@ -1,6 +1,6 @@
 import type { Body, Mode } from './settings'
 
-export const SAMPLES = ['curl', 'python', 'javascript'] as const
+const SAMPLES = ['curl', 'python', 'javascript'] as const
 export type SampleKind = (typeof SAMPLES)[number]
 
 export const ROUTES: Record<Mode, '/v1/chat/completions' | '/v1/completions'> = { chat: '/v1/chat/completions', completion: '/v1/completions' }

@@ -27,7 +27,7 @@ export interface Settings {
   echo: boolean
 }
 
-export const NUMBERS = [
+const NUMBERS = [
   'temperature', 'top_p', 'top_k', 'min_p', 'presence_penalty', 'frequency_penalty', 'repetition_penalty', 'seed', 'max_tokens', 'n', 'priority',
 ] as const
 /** Those that have no fractions. */
