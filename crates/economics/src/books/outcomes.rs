@@ -16,6 +16,7 @@ use super::{Books, DURABLE_WAIT, PostError, id_of};
 use crate::outcome::{Attribution, MAX_REQUESTS, Outcome, Rule, WHOLE_PERMILLE};
 use crate::plant::largest_remainder;
 use crate::rollup;
+use crate::window::DAY_MS;
 use crate::{Invalid, Nano};
 
 use accounts::Accounts;
@@ -27,7 +28,6 @@ const LOOKED_AT: usize = 100;
 const TRIES: u32 = 16;
 /// Longest detail of an entry.
 const DETAIL_BYTES: usize = ledger::limit::DETAIL;
-const DAY_MS: i64 = 86_400_000;
 
 /// What became of an outcome that was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -400,7 +400,7 @@ impl Books {
             let fix = "use the rule `first` or `last`, or name `requests` with weights";
             return Err(Invalid::new("rule", format!("`{episode}` has more than {MAX_REQUESTS} requests"), fix).into());
         }
-        let weights = largest_remainder(WHOLE_PERMILLE, &vec![1; found.len()]);
+        let weights = largest_remainder(WHOLE_PERMILLE.into(), &vec![1; found.len()]);
         Ok(found.into_iter().zip(weights).map(|(id, weight)| (id, u16::try_from(weight).unwrap_or(0))).collect())
     }
 
