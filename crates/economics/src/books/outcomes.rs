@@ -72,7 +72,7 @@ impl From<Refused> for OutcomeError {
 /// What the books keep for outcomes beside the ledger.
 #[derive(Default)]
 pub(super) struct OutcomeDesk {
-    /// Opened with the first outcome. Locked while one is posted, until it is on the disk: what the next one changes depends
+    /// Opened with the first outcome of an organisation. Locked while one is posted, until it is on the disk: what the next one changes depends
     /// on the roll-ups.
     accounts: Mutex<HashMap<String, Accounts>>,
     waiting: Mutex<Waiting>,
