@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Invalid;
+use crate::books::METADATA_BYTES;
 use crate::directory::record::check_text;
+use crate::outcome::WHOLE_PERMILLE;
+use crate::window::DAY_MS;
 
 /// Most arms.
 pub const MAX_ARMS: usize = 32;
-/// All weights of an experiment together.
-pub const WHOLE_PERMILLE: u16 = 1_000;
 /// Most units of one experiment: all of them are read for its results. Those that come later are not counted.
 pub const MAX_UNITS: i64 = 1_000_000;
 /// Longest name of a unit, in bytes.
@@ -20,14 +21,11 @@ pub const MAX_VERSIONS: u64 = 10_000;
 
 /// Longest name of an arm and longest salt, in bytes.
 const NAME_BYTES: usize = 64;
-/// Longest label of a prompt, in bytes; as `metadata.prompt_version`.
-const PROMPT_BYTES: usize = 120;
 /// Fewer planned units than two arms need before anything is said.
 const PLANNED_MIN: u64 = 200;
 const PLANNED_MAX: u64 = 1_000_000_000;
 const ALPHA_MAX_PERMILLE: u16 = 500;
 const WINDOW_MAX_DAYS: u16 = 365;
-const DAY_MS: i64 = 86_400_000;
 
 /// What comes to an arm as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -265,7 +263,7 @@ impl Experiment {
                 return Err(Invalid::new(at("name"), format!("`{}` is there twice", arm.name), "name arms apart"));
             }
             if let Some(label) = &arm.prompt_version {
-                check_text(&at("prompt_version"), label, PROMPT_BYTES)?;
+                check_text(&at("prompt_version"), label, METADATA_BYTES)?;
             }
             check_settings(&arm.settings).map_err(|error| error.within(&at("settings")))?;
             if arm.held_out {

@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use crate::money::divide_half_even;
 use crate::plant::Source;
-use crate::rollup::{CostRow, CostSums, PlantSums, Sums, Tallies, UsageRow, cost_days, plant_hours, report};
+use crate::rollup::{
+    CostRow, CostSums, PlantSums, Sums, Tallies, UsageRow, cost_days, days_within, plant_hours, report,
+};
 use crate::{Nano, Quantities};
 
 const MILLION: i128 = 1_000_000;
-const DAY_MS: i64 = 86_400_000;
 
 /// Cost from one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -127,9 +128,7 @@ fn usual_permille(source: Source) -> Option<[u16; 2]> {
 pub fn income(ledger: &dyn Tallies, (from_ms, to_ms): (i64, i64)) -> Result<IncomeStatement, StoreError> {
     let (mut plant, mut sold, mut costs) = (PlantSums::default(), Sums::default(), CostSums::default());
     let mut models = BTreeMap::<String, ModelIncome>::new();
-    let mut day = from_ms;
-    while day < to_ms {
-        let next = day.saturating_add(DAY_MS).min(to_ms);
+    for (day, next) in days_within(from_ms, to_ms) {
         plant_hours(ledger, day, next)?.values().for_each(|sums| plant.add(sums));
         for UsageRow { model, sums, .. } in report(ledger, day, next)? {
             sold.add(&sums);
@@ -139,7 +138,6 @@ pub fn income(ledger: &dyn Tallies, (from_ms, to_ms): (i64, i64)) -> Result<Inco
             costs.add(&sums);
             models.entry(model).or_default().take(&sums);
         }
-        day = next;
     }
     let models = models.into_iter().map(|(model, income)| ModelIncome { model, ..income }).collect();
     Ok(IncomeStatement::of(&plant, &sold, &costs, models))

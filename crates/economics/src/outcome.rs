@@ -5,14 +5,15 @@ use serde::Serialize;
 
 use crate::experiment::UNIT_BYTES;
 use crate::money::divide_half_even;
+use crate::window::DAY_MS;
 use crate::{Invalid, Nano};
 
 /// The kind of an outcome that says what people think of an answer. It is no unit of work.
 pub const FEEDBACK: &str = "feedback";
 /// Requests that one outcome may be attributed to.
 pub const MAX_REQUESTS: usize = 64;
-/// Parts of a whole outcome.
-pub const WHOLE_PERMILLE: u64 = 1_000;
+/// All of an outcome, or of an experiment's units, in thousandths.
+pub const WHOLE_PERMILLE: u16 = 1_000;
 /// Days after a request in which outcomes of a kind come, where nobody says otherwise.
 pub const MATURITY_DAYS: u16 = 7;
 /// Longest id of an outcome, and longest category, in bytes.
@@ -27,7 +28,7 @@ const MAX_REVISION: u32 = 10_000;
 /// How far the caller's clock may be ahead.
 pub(crate) const CLOCK_SKEW_MS: i64 = 5 * 60_000;
 /// Older outcomes are slips of the calendar.
-const OLDEST_MS: i64 = 10 * 366 * 86_400_000;
+const OLDEST_MS: i64 = 10 * 366 * DAY_MS;
 const MINUTES_PER_HOUR: i128 = 60;
 const MILLI: i128 = 1_000;
 
@@ -243,7 +244,7 @@ impl Attribution {
             }
         }
         let sum: u64 = requests.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        if sum != WHOLE_PERMILLE {
+        if sum != u64::from(WHOLE_PERMILLE) {
             let problem = format!("the weights add up to {sum}");
             return Err(Invalid::new("requests", problem, "give parts of 1000 that add up to 1000"));
         }

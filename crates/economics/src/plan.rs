@@ -229,14 +229,18 @@ impl Plan {
 
     /// Whether the model has a price here. An adapter, `BASE:ADAPTER`, pays its base's where it has none of its own.
     fn is_priced(&self, model: &str, prices: &PriceBook) -> bool {
-        let priced = |model: &str| prices.all().any(|(_, spec)| spec.list == self.price_list && spec.model == model);
+        let priced = |model: &str| prices.versions(&self.price_list, model).next().is_some();
         priced(model) || model.rsplit_once(':').is_some_and(|(base, _)| priced(base))
     }
 
     /// Whether customers of the plan may ask the model.
     pub(crate) fn offers(&self, model: &str, prices: &PriceBook) -> bool {
+        self.names(model) && self.is_priced(model, prices)
+    }
+
+    /// Whether the plan names the model, or leaves all open.
+    pub(crate) fn names(&self, model: &str) -> bool {
         self.models.as_ref().is_none_or(|models| models.iter().any(|known| known == model))
-            && self.is_priced(model, prices)
     }
 }
 

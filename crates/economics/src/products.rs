@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use ledger::StoreError;
 use serde::Serialize;
 
-use crate::rollup::{KindSums, Tallies, UsageRow, Weigh, kind_rows, report};
+use crate::rollup::{KindSums, Tallies, UsageRow, Weigh, days_within, kind_rows, report};
+use crate::window::DAY_MS;
 use crate::{Meter, Nano, Quantities};
-
-const DAY_MS: i64 = 86_400_000;
 
 /// Tokens of one model and kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -64,13 +63,10 @@ pub fn products(
     weigh: Weigh<'_>,
 ) -> Result<Products, StoreError> {
     let mut sold = HashMap::<(String, String), Quantities>::new();
-    let mut day = from_ms;
-    while day < to_ms {
-        let next = day.saturating_add(DAY_MS).min(to_ms);
+    for (day, next) in days_within(from_ms, to_ms) {
         for UsageRow { organisation, model, sums, .. } in report(ledger, day, next)? {
             sold.entry((organisation, model)).or_default().add(&sums.quantities);
         }
-        day = next;
     }
     let mut classes = BTreeMap::<(String, Meter), (u64, i128)>::new();
     for ((organisation, model), quantities) in sold {

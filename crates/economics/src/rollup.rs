@@ -23,6 +23,7 @@ use crate::books::ALERT_KIND;
 use crate::books::cost_detail::{PlantInterval, RequestCost};
 use crate::books::detail::{Assigned, Context, CreditNote, Settlement};
 use crate::books::outcome_detail::{Aside, Valued};
+use crate::window::DAY_MS;
 use crate::{Meter, Nano, Quantities};
 
 use acts::{act_subject, alert_key};
@@ -37,15 +38,15 @@ pub use margins::{CostGroups, MarginRow, full_cost, grouped_costs};
 pub use outcomes::outcomes;
 pub(crate) use outcomes::{asides, episode, last_asides, outcomes_of};
 pub use row::Row;
+pub(crate) use row::days_within;
 pub use statement::{Credit, InvoiceLine, InvoiceModel, Statement, credits, statement, windows};
-pub use tfp::{MAX_TFP_ROWS, TfpAsk, TfpBy, TfpGroup, TfpPeriod, TfpRow, TfpTable, TfpTooMany, Weigh, tfp};
+pub use tfp::{MAX_TFP_ROWS, TfpAsk, TfpBy, TfpError, TfpGroup, TfpPeriod, TfpRow, TfpTable, Weigh, tfp};
 pub use usage::{GroupBy, MAX_REPORT_DAYS, MAX_REPORT_ROWS, UsageRow, grouped_report, report, usage};
 pub use users::{Activity, MAX_ACTIVITY, MAX_END_USERS, Unit, activity, week_of};
 pub use value::{BUCKETS, KindSums, ValueRow, ValueSums, kind_rows, maturity_days, value_rows};
 pub(crate) use value::{bucket, day_of};
 
 const HOUR_MS: i64 = 3_600_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// The summary given to the ledger.
 #[derive(Clone, Copy, Debug, Default)]

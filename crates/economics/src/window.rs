@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Invalid;
 
+/// A day (UTC) in milliseconds.
+pub(crate) const DAY_MS: i64 = 86_400_000;
+
 /// How often a window begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -145,6 +148,12 @@ pub(crate) fn out_of_range(error: jiff::Error) -> Invalid {
     Invalid::new("time", error.to_string(), "check the machine's clock")
 }
 
+/// The first day of the month (UTC) that a day lies in, both from the epoch; a day beyond the calendar is its own.
+pub(crate) fn first_of_month(day: i64) -> i64 {
+    let date = Timestamp::from_millisecond(day.saturating_mul(DAY_MS)).map(|at| at.to_zoned(TimeZone::UTC).date());
+    date.map_or(day, |date| day.saturating_sub(i64::from(date.day()) - 1))
+}
+
 /// `at_ms` as RFC 3339 text; a time beyond the calendar as its number.
 #[must_use]
 pub fn to_rfc3339(at_ms: i64) -> String {
@@ -255,6 +264,20 @@ mod tests {
     }
 
     #[test]
+    fn the_first_of_a_month_is_that_of_the_calendar() {
+        let day = |date: &str| ms(&format!("{date}T00:00:00Z")) / DAY_MS;
+        for (at, first) in [
+            ("2026-11-01", "2026-11-01"),
+            ("2026-11-30", "2026-11-01"),
+            ("2028-02-29", "2028-02-01"),
+            ("1969-12-31", "1969-12-01"),
+        ] {
+            assert_eq!(first_of_month(day(at)), day(first), "{at}");
+        }
+        assert_eq!([i64::MIN, i64::MAX].map(first_of_month), [i64::MIN, i64::MAX]);
+    }
+
+    #[test]
     fn local_times_have_the_offset_of_their_day() {
         let window = |zone: &str| Calendar { zone: zone.into(), anchor_day: 1 }.window(Period::Month, 0).unwrap();
         let berlin = window("Europe/Berlin");
@@ -265,7 +288,6 @@ mod tests {
 
     #[test]
     fn windows_of_every_zone_tile_time() {
-        let day_ms = 86_400_000;
         let zones: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
         assert!(zones.len() > 300, "{} zones", zones.len());
         for (index, zone) in zones.iter().enumerate() {
@@ -280,7 +302,7 @@ mod tests {
                 for _ in 0..40 {
                     assert!(window.start_ms < window.end_ms);
                     let length = window.end_ms - window.start_ms;
-                    assert!(length > least * day_ms && length < most * day_ms, "{window:?}");
+                    assert!(length > least * DAY_MS && length < most * DAY_MS, "{window:?}");
                     for inside in [window.start_ms, window.start_ms + length / 2, window.end_ms - 1] {
                         assert_eq!(calendar.window(period, inside).unwrap(), window, "{zone} at {inside}");
                     }

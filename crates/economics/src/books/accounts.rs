@@ -72,29 +72,37 @@ pub(super) enum AccountError {
 
 impl Plant {
     pub(super) fn open(ledger: &Ledger, now_ms: i64) -> Result<Self, Refused> {
-        let open = |name: &str, kind, unit| open(ledger, &spec(format!("plant/{name}"), kind, unit, None), now_ms);
-        Ok(Self {
-            revenue: open("revenue", AccountKind::Revenue, unit::MONEY)?,
-            discount: open("discount", AccountKind::Discount, unit::MONEY)?,
-            refund: open("refund", AccountKind::Refund, unit::MONEY)?,
-            received: open("received", AccountKind::Contra, unit::MONEY)?,
-            pool: open("pool", AccountKind::Contra, unit::POOL)?,
-            budget: open("budget", AccountKind::Contra, unit::BUDGET)?,
-            volume: open("volume", AccountKind::Contra, unit::VOLUME)?,
-        })
+        let specs = [
+            ("revenue", AccountKind::Revenue, unit::MONEY),
+            ("discount", AccountKind::Discount, unit::MONEY),
+            ("refund", AccountKind::Refund, unit::MONEY),
+            ("received", AccountKind::Contra, unit::MONEY),
+            ("pool", AccountKind::Contra, unit::POOL),
+            ("budget", AccountKind::Contra, unit::BUDGET),
+            ("volume", AccountKind::Contra, unit::VOLUME),
+        ];
+        let specs = specs.map(|(name, kind, unit)| spec(format!("plant/{name}"), kind, unit, None));
+        let [revenue, discount, refund, received, pool, budget, volume] = open(ledger, specs, now_ms)?;
+        Ok(Self { revenue, discount, refund, received, pool, budget, volume })
     }
 }
 
-fn spec(name: String, kind: AccountKind, unit: Unit, floor: Option<i64>) -> AccountSpec {
+pub(super) fn spec(name: String, kind: AccountKind, unit: Unit, floor: Option<i64>) -> AccountSpec {
     AccountSpec { name, kind, unit, floor }
 }
 
-fn open(ledger: &Ledger, spec: &AccountSpec, now_ms: i64) -> Result<AccountId, Refused> {
-    let receipt = ledger.submit(&Batch { at_ms: now_ms, commands: vec![Command::Open(spec.clone())] })?;
-    match receipt.outcomes.first() {
-        Some(Outcome::Opened(id)) => Ok(*id),
-        _ => Err(Refused { index: 0, refusal: Refusal::Invalid("the ledger did not open an account") }),
-    }
+/// The accounts of these specs; those that are not there are opened.
+pub(super) fn open<const N: usize>(
+    ledger: &Ledger,
+    specs: [AccountSpec; N],
+    now_ms: i64,
+) -> Result<[AccountId; N], Refused> {
+    let commands = specs.into_iter().map(Command::Open).collect();
+    let receipt = ledger.submit(&Batch { at_ms: now_ms, commands })?;
+    let opened = |done: &Outcome| if let Outcome::Opened(id) = done { Some(*id) } else { None };
+    let ids: Vec<AccountId> = receipt.outcomes.iter().filter_map(opened).collect();
+    let refusal = Refusal::Invalid("the ledger did not open an account");
+    ids.try_into().map_err(|_other: Vec<AccountId>| Refused { index: 0, refusal })
 }
 
 /// A part of an account's name: the text itself, or its hash where it is long or unusual.

@@ -194,7 +194,7 @@ impl Books {
             return Err(AdmitError::Forbidden);
         }
         let plan = &identity.plan;
-        if plan.models.as_ref().is_some_and(|models| models.iter().all(|known| known != model)) {
+        if !plan.names(model) {
             return Err(AdmitError::NotInPlan(model.to_owned()));
         }
         let price = |model: &str| directory.prices().freeze(&plan.price_list, model, now_ms);

@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 
-use ledger::{AccountId, AccountKind, AccountSpec, Batch, Command, EntryId, Leg, Outcome, Refused};
+use ledger::{AccountId, AccountKind, Batch, Command, EntryId, Leg};
 use metering::energy::{Energy, EnergySource};
 use metering::intervals::{Holder, PURPOSES, Taker, Usage};
 
-use super::accounts::unit;
+use super::accounts::{self, unit};
 use super::cost_detail::{CostLine, Costs, ESTIMATED, PlantInterval, RequestCost, Traffic};
 use super::detail::{Context, entry_kind};
 use super::{Books, BooksError, DURABLE_WAIT, id_of};
@@ -281,38 +281,20 @@ impl CostLine {
 
 impl Accounts {
     fn open(books: &Books, now_ms: i64) -> Result<Self, BooksError> {
-        let writer = books.writer;
-        let spec =
-            |name: String, kind, unit| AccountSpec { name: format!("plant/cost/{name}"), kind, unit, floor: None };
+        let spec = |name: &str, kind, unit| accounts::spec(format!("plant/cost/{name}"), kind, unit, None);
+        let sources = Source::ALL.map(|source| spec(source.as_str(), AccountKind::Contra, unit::MONEY));
+        let sources = accounts::open(&books.ledger, sources, now_ms)?;
+        let [energy] = accounts::open(&books.ledger, [spec("energy", AccountKind::Contra, unit::ENERGY)], now_ms)?;
         let pair = |name: &str, kind| {
-            [(String::new(), unit::MONEY), ("-energy".to_owned(), unit::ENERGY)]
-                .map(|(end, unit)| spec(format!("{name}{end}"), kind, unit))
-        };
-        let mut specs: Vec<AccountSpec> = Source::ALL
-            .into_iter()
-            .map(|source| spec(source.as_str().to_owned(), AccountKind::Contra, unit::MONEY))
-            .collect();
-        specs.push(spec("energy".to_owned(), AccountKind::Contra, unit::ENERGY));
-        specs.extend(pair("idle", AccountKind::Idle));
-        specs.extend(pair(&format!("in-progress/{writer}"), AccountKind::Cost));
-        specs.extend(pair("attributed", AccountKind::Cost));
-        let commands = specs.into_iter().map(Command::Open).collect();
-        let receipt = books.ledger.submit(&Batch { at_ms: now_ms, commands })?;
-        let ids: Vec<AccountId> = receipt
-            .outcomes
-            .iter()
-            .filter_map(|outcome| if let Outcome::Opened(id) = outcome { Some(*id) } else { None })
-            .collect();
-        let (sources, rest) = ids.split_first_chunk().ok_or_else(unopened)?;
-        let [energy, idle, idle_energy, progress, progress_energy, attributed, attributed_energy] = rest else {
-            return Err(unopened().into());
+            let specs = [spec(name, kind, unit::MONEY), spec(&format!("{name}-energy"), kind, unit::ENERGY)];
+            accounts::open(&books.ledger, specs, now_ms)
         };
         Ok(Self {
-            sources: *sources,
-            energy: *energy,
-            idle: [*idle, *idle_energy],
-            in_progress: [*progress, *progress_energy],
-            attributed: [*attributed, *attributed_energy],
+            sources,
+            energy,
+            idle: pair("idle", AccountKind::Idle)?,
+            in_progress: pair(&format!("in-progress/{}", books.writer), AccountKind::Cost)?,
+            attributed: pair("attributed", AccountKind::Cost)?,
         })
     }
 
@@ -341,8 +323,4 @@ impl Accounts {
         }
         legs
     }
-}
-
-fn unopened() -> Refused {
-    Refused { index: 0, refusal: ledger::Refusal::Invalid("the ledger did not open the accounts of costs") }
 }

@@ -3,12 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ledger::{
-    AccountId, AccountKind, AccountSpec, Batch, Command, Document, Entry, EntryId, Leg, Outcome as Done, Refusal,
-    Refused, StoreError,
-};
+use ledger::{AccountId, AccountKind, Batch, Command, Document, Entry, EntryId, Leg, Refusal, Refused, StoreError};
 
-use super::accounts::unit;
+use super::accounts::{open, spec, unit};
 use super::detail::{Assigned, Joined, Member, entry_kind};
 use super::outcome_detail::Owner;
 use super::{Books, DURABLE_WAIT, PostError, id_of};
@@ -16,11 +13,6 @@ use crate::Invalid;
 use crate::directory::record::{Kind, Record, check_text};
 use crate::experiment::{Experiment, MAX_UNITS, State, UNIT_BYTES};
 use crate::outcome::CLOCK_SKEW_MS;
-
-/// How often a unit is assigned while others do the same.
-const TRIES: u32 = 16;
-/// Entries older than this are on the disk, or the store is failing and takes nothing.
-const SURELY_DURABLE_MS: i64 = 120_000;
 
 /// Why what a unit gets is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,49 +69,53 @@ impl Books {
             let arm = experiment.last_arm();
             return Ok(Placement { experiment, arm, joined: Err(NotCounted::Stopped) });
         }
-        for _ in 0..TRIES {
-            if let Some((entry, assigned)) = self.assigned(&experiment.id, unit)? {
-                // Whoever assigned it may still wait for the disk.
-                if now_ms < entry.at_ms.saturating_add(SURELY_DURABLE_MS) {
-                    self.ledger.flush(DURABLE_WAIT)?;
-                }
-                let joined = assigned.member.joined;
-                return Ok(Placement { experiment, arm: joined.arm.into(), joined: Ok(joined) });
-            }
-            let (account, contra) = self.unit_accounts(&experiment.id, now_ms)?;
-            if self.ledger.balance(account)?.is_some_and(|balance| balance.posted >= MAX_UNITS) {
-                return Ok(Placement { experiment, arm: 0, joined: Err(NotCounted::Full) });
-            }
-            let arm = draw(&experiment)?;
-            let drawn = experiment.arms.get(arm).zip(u8::try_from(arm).ok());
-            let (propensity_permille, place) = drawn
-                .map(|(arm, place)| (arm.weight, place))
-                .ok_or_else(|| Invalid::new("arm", format!("there is no arm {arm}"), "draw one of the experiment's"))?;
-            let joined = Joined {
-                experiment: experiment.id.clone(),
-                arm: place,
-                stretch,
-                propensity_permille,
-                unit: experiment.unit,
-                until_ms: experiment.until_ms(now_ms),
-            };
-            let member = Member { joined: joined.clone(), unit: unit.to_owned() };
-            let detail = Assigned { organisation: experiment.organisation.clone(), member }.pack();
-            let legs = vec![Leg { account, amount: 1 }, Leg { account: contra, amount: -1 }];
-            let id = assignment_id(&experiment.id, unit);
-            let post = Command::Post { id, kind: entry_kind::ASSIGNED, legs, detail };
-            match self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![post] }) {
-                Ok(receipt) => {
-                    receipt.wait_durable(DURABLE_WAIT)?;
-                    return Ok(Placement { experiment, arm, joined: Ok(joined) });
-                }
-                // Another request of the unit was quicker.
-                Err(Refused { refusal: Refusal::Conflict(_), .. }) => {}
-                Err(refused) => return Err(refused.into()),
-            }
+        if let Some(placement) = self.placement(&experiment, unit)? {
+            return Ok(placement);
         }
-        let refusal = Refusal::Unavailable { reason: "the unit is assigned all the time".to_owned() };
-        Err(Refused { index: 0, refusal }.into())
+        let (account, contra) = self.unit_accounts(&experiment.id, now_ms)?;
+        if self.ledger.balance(account)?.is_some_and(|balance| balance.posted >= MAX_UNITS) {
+            return Ok(Placement { experiment, arm: 0, joined: Err(NotCounted::Full) });
+        }
+        let arm = draw(&experiment)?;
+        let drawn = experiment.arms.get(arm).zip(u8::try_from(arm).ok());
+        let (propensity_permille, place) = drawn
+            .map(|(arm, place)| (arm.weight, place))
+            .ok_or_else(|| Invalid::new("arm", format!("there is no arm {arm}"), "draw one of the experiment's"))?;
+        let joined = Joined {
+            experiment: experiment.id.clone(),
+            arm: place,
+            stretch,
+            propensity_permille,
+            unit: experiment.unit,
+            until_ms: experiment.until_ms(now_ms),
+        };
+        let member = Member { joined: joined.clone(), unit: unit.to_owned() };
+        let detail = Assigned { organisation: experiment.organisation.clone(), member }.pack();
+        let legs = vec![Leg { account, amount: 1 }, Leg { account: contra, amount: -1 }];
+        let id = assignment_id(&experiment.id, unit);
+        let post = Command::Post { id, kind: entry_kind::ASSIGNED, legs, detail };
+        match self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![post] }) {
+            Ok(receipt) => {
+                receipt.wait_durable(DURABLE_WAIT)?;
+                Ok(Placement { experiment, arm, joined: Ok(joined) })
+            }
+            // Another request of the unit was quicker: what it got stays.
+            Err(refused @ Refused { refusal: Refusal::Conflict(_), .. }) => {
+                self.placement(&experiment, unit)?.ok_or_else(|| refused.into())
+            }
+            Err(refused) => Err(refused.into()),
+        }
+    }
+
+    /// What a unit has got, on the disk; `None`: nothing yet.
+    fn placement(&self, experiment: &Arc<Experiment>, unit: &str) -> Result<Option<Placement>, PostError> {
+        let Some((entry, assigned)) = self.assigned(&experiment.id, unit)? else { return Ok(None) };
+        // Whoever assigned it may still wait for the disk.
+        if entry.seq > self.ledger.last_seq()? {
+            self.ledger.flush(DURABLE_WAIT)?;
+        }
+        let joined = assigned.member.joined;
+        Ok(Some(Placement { experiment: Arc::clone(experiment), arm: joined.arm.into(), joined: Ok(joined) }))
     }
 
     /// An experiment that requests of a project may join, and its version.
@@ -189,19 +185,13 @@ impl Books {
 
     /// The account that counts the units of an experiment, and its other side.
     fn unit_accounts(&self, experiment: &str, now_ms: i64) -> Result<(AccountId, AccountId), PostError> {
-        let names = [format!("plant/experiments/{experiment}"), "plant/experiments-contra".to_owned()];
-        let [account, contra] = [self.ledger.account(&names[0])?, self.ledger.account(&names[1])?];
-        if let Some(known) = account.zip(contra) {
+        let units = |name: String, kind| spec(name, kind, unit::EXPERIMENT_UNITS, None);
+        let account = units(format!("plant/experiments/{experiment}"), AccountKind::Value);
+        let contra = units("plant/experiments-contra".to_owned(), AccountKind::Contra);
+        if let Some(known) = self.ledger.account(&account.name)?.zip(self.ledger.account(&contra.name)?) {
             return Ok(known);
         }
-        let kinds = [AccountKind::Value, AccountKind::Contra];
-        let open = |(name, kind)| Command::Open(AccountSpec { name, kind, unit: unit::EXPERIMENT_UNITS, floor: None });
-        let commands = names.into_iter().zip(kinds).map(open).collect();
-        let receipt = self.ledger.submit(&Batch { at_ms: now_ms, commands })?;
-        let opened = |done: &Done| if let Done::Opened(id) = done { Some(*id) } else { None };
-        match receipt.outcomes.iter().filter_map(opened).collect::<Vec<_>>()[..] {
-            [account, contra] => Ok((account, contra)),
-            _ => Err(StoreError::Damaged("the accounts of an experiment were not opened".to_owned()).into()),
-        }
+        let [account, contra] = open(&self.ledger, [account, contra], now_ms)?;
+        Ok((account, contra))
     }
 }

@@ -16,6 +16,7 @@ use super::{Books, DURABLE_WAIT, PostError, id_of};
 use crate::outcome::{Attribution, MAX_REQUESTS, Outcome, Rule, WHOLE_PERMILLE};
 use crate::plant::largest_remainder;
 use crate::rollup;
+use crate::window::DAY_MS;
 use crate::{Invalid, Nano};
 
 use accounts::Accounts;
@@ -27,7 +28,6 @@ const LOOKED_AT: usize = 100;
 const TRIES: u32 = 16;
 /// Longest detail of an entry.
 const DETAIL_BYTES: usize = ledger::limit::DETAIL;
-const DAY_MS: i64 = 86_400_000;
 
 /// What became of an outcome that was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl From<Refused> for OutcomeError {
 /// What the books keep for outcomes beside the ledger.
 #[derive(Default)]
 pub(super) struct OutcomeDesk {
-    /// Opened with the first outcome. Locked while one is posted, until it is on the disk: what the next one changes depends
+    /// Opened with the first outcome of an organisation. Locked while one is posted, until it is on the disk: what the next one changes depends
     /// on the roll-ups.
     accounts: Mutex<HashMap<String, Accounts>>,
     waiting: Mutex<Waiting>,
@@ -400,7 +400,7 @@ impl Books {
             let fix = "use the rule `first` or `last`, or name `requests` with weights";
             return Err(Invalid::new("rule", format!("`{episode}` has more than {MAX_REQUESTS} requests"), fix).into());
         }
-        let weights = largest_remainder(WHOLE_PERMILLE, &vec![1; found.len()]);
+        let weights = largest_remainder(WHOLE_PERMILLE.into(), &vec![1; found.len()]);
         Ok(found.into_iter().zip(weights).map(|(id, weight)| (id, u16::try_from(weight).unwrap_or(0))).collect())
     }
 

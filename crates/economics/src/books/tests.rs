@@ -28,7 +28,7 @@ use super::*;
 use crate::directory::record::{Bounds, Key, Kind, Organisation, Project, Record, Scope};
 use crate::plan::{Budget, Plan, Pool, PoolEnd, Weights};
 use crate::price::{PriceSpec, Tier};
-use crate::window::Period;
+use crate::window::{DAY_MS, Period};
 use crate::{Nano, Quantities, Rate};
 
 /// 15 November 2026, 12:00 UTC.
@@ -72,6 +72,17 @@ fn organisation(credit: Option<Nano>) -> Organisation {
     }
 }
 
+fn project() -> Project {
+    Project {
+        id: "web".into(),
+        organisation: "acme".into(),
+        team: None,
+        name: "Web".into(),
+        bounds: Bounds::default(),
+        suspended: false,
+    }
+}
+
 fn key(bounds: Bounds) -> Key {
     Key {
         id: "k1".into(),
@@ -103,20 +114,12 @@ fn plant_with(tiers: Vec<Tier>, plan: Plan, bounds: Bounds) -> Plant {
 }
 
 fn furnish(books: &Books, tiers: Vec<Tier>, plan: Plan, bounds: Bounds) {
-    let project = Project {
-        id: "web".into(),
-        organisation: "acme".into(),
-        team: None,
-        name: "Web".into(),
-        bounds: Bounds::default(),
-        suspended: false,
-    };
     let price = PriceSpec { tiers, ..PriceSpec::flat("standard", MODEL, Rate::ZERO, Rate::ZERO) };
     for record in [
         Record::Price(price),
         Record::Plan(plan),
         Record::Organisation(organisation(None)),
-        Record::Project(project),
+        Record::Project(project()),
         Record::Key(key(bounds)),
     ] {
         books.change(record, "admin", NOW).unwrap();

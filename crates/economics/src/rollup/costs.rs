@@ -247,9 +247,10 @@ pub fn plant_hours(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<BTr
 /// The plant sheets that figures rest on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Sheets {
-    /// The newest version; none where nothing was accrued.
+    /// The highest version; none where nothing was accrued. Each server has its own count, so that of several servers it need
+    /// not be the newest.
     pub version: Option<u64>,
-    /// All of them. Each server has its own count.
+    /// All of them.
     pub versions: Vec<u64>,
     /// Whether one of them is the example, whose figures are nobody's costs.
     pub example: bool,

@@ -128,8 +128,7 @@ pub fn experiment_units(
     experiment: &str,
     mut each: impl FnMut(UnitRow) -> bool,
 ) -> Result<(), StoreError> {
-    let from = Key::new(EXPERIMENTS).text(experiment).0;
-    let to = [from.as_slice(), &[0xff]].concat();
+    let (from, to) = Key::new(EXPERIMENTS).text(experiment).range();
     visit(ledger, from, &to, |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
         let _experiment = parts.text()?;

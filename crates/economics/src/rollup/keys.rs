@@ -68,6 +68,12 @@ impl Key {
         self.0.push(0);
         self
     }
+
+    /// From where to where the keys lie that begin with it: no text has a byte of `0xff`, no number that is in use begins so.
+    pub(super) fn range(self) -> (Vec<u8>, Vec<u8>) {
+        let end = [self.0.as_slice(), &[0xff]].concat();
+        (self.0, end)
+    }
 }
 
 pub(super) struct Parts<'a>(pub(super) &'a [u8]);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::{Ledger, StoreError};
 
+use super::row::days_within;
 use super::usage::{MAX_REPORT_ROWS, UsageRow, report, usage};
 use super::{CostRow, CostSums, DAY_MS, Sums, cost_days, cost_hours, plant_hours};
 use crate::Nano;
@@ -85,7 +86,8 @@ impl CostGroups {
 /// Costs of the requests that ended in the days (UTC) that begin within `from_ms..to_ms`, summed up by what `by` tells apart,
 /// in the order of time, organisation, project, key, model, tag; `with_sales` also what was charged in these days. `None`:
 /// more than [`MAX_REPORT_ROWS`]. Only what is on the disk. `now_ms` says which days are closed: their idle cost is in the rows'
-/// full cost, which so adds up to what these days cost, but for what was in progress at their borders.
+/// full cost, which so adds up to what these days cost, but for what was in progress at their borders and for the idle cost of
+/// days without costed requests, which is in no row.
 ///
 /// # Errors
 /// The store's.
@@ -97,9 +99,7 @@ pub fn grouped_costs(
     now_ms: i64,
 ) -> Result<Option<Vec<MarginRow>>, StoreError> {
     let mut groups = BTreeMap::<Place, Group>::new();
-    let mut day = from_ms;
-    while day < to_ms && groups.len() <= MAX_REPORT_ROWS {
-        let next = day.saturating_add(DAY_MS).min(to_ms);
+    for (day, next) in days_within(from_ms, to_ms) {
         let costs = if by.by_hours() { cost_hours(ledger, day, next)? } else { cost_days(ledger, day, next)? };
         let idle = idle_shares(ledger, day, &costs, now_ms)?;
         for (row, idle) in costs.into_iter().zip(idle) {
@@ -110,16 +110,21 @@ pub fn grouped_costs(
         let sales = if with_sales { sales(ledger, (day, next), by.by_hours())? } else { Vec::new() };
         for UsageRow { from_ms: row_ms, organisation, project, key, model, tag, sums } in sales {
             let place = by.place(from_ms, row_ms, [organisation, project, key, model, tag]);
-            groups.entry(place).or_default().sold.add(&sums);
+            let group = groups.entry(place).or_default();
+            group.sold.add(&sums);
+            // What it cost may not be in the books yet.
+            group.open |= !is_closed(day, now_ms);
         }
-        day = next;
+        if groups.len() > MAX_REPORT_ROWS {
+            return Ok(None);
+        }
     }
     let row = |(place, Group { cost, sold, idle, open }): (Place, _)| {
         let (from_ms, [organisation, project, key, model, tag]) = place;
         let full = (!open).then(|| cost.costs.attributed().saturating_add(idle));
         MarginRow { from_ms, organisation, project, key, model, tag, cost, sold, full }
     };
-    Ok((groups.len() <= MAX_REPORT_ROWS).then(|| groups.into_iter().map(row).collect()))
+    Ok(Some(groups.into_iter().map(row).collect()))
 }
 
 /// What gathers in a row.
@@ -152,7 +157,7 @@ fn idle_of(ledger: &Ledger, day_ms: i64) -> Result<Nano, StoreError> {
 }
 
 /// The idle cost of a day, shared over all rows of its requests by what is attributed to them, by largest remainder: together
-/// they bear all of it. `None` for all while the day is open.
+/// they bear all of it. Without rows nobody bears it. `None` for all while the day is open.
 fn idle_shares(ledger: &Ledger, day_ms: i64, rows: &[CostRow], now_ms: i64) -> Result<Vec<Option<Nano>>, StoreError> {
     if rows.is_empty() || !is_closed(day_ms, now_ms) {
         return Ok(vec![None; rows.len()]);

@@ -55,12 +55,9 @@ pub(super) fn tally_aside(Aside { owner, .. }: &Aside, seq: u64, add: &mut dyn F
 
 /// How many outcomes are kept aside: of a project, of an organisation, or of all. Only what is on the disk.
 pub(crate) fn asides(ledger: &Ledger, organisation: Option<&str>, project: Option<&str>) -> Result<i64, StoreError> {
-    let mut from = Key::new(ASIDE_COUNTS);
-    for part in organisation.into_iter().chain(organisation.and(project)) {
-        from = from.text(part);
-    }
-    let to = [from.0.as_slice(), &[0xff]].concat();
-    Ok(collect(ledger, from.0, &to, |tally| Some(column(tally, 0)))?.into_iter().sum())
+    let parts = organisation.into_iter().chain(organisation.and(project));
+    let (from, to) = parts.fold(Key::new(ASIDE_COUNTS), Key::text).range();
+    Ok(collect(ledger, from, &to, |tally| Some(column(tally, 0)))?.into_iter().sum())
 }
 
 /// How many outcomes a request has, and how many that accept its output. Only what is on the disk.

@@ -42,6 +42,12 @@ pub(super) fn days<S>(
     })
 }
 
+/// One day after the other from `from_ms` on, each with its end; the last one ends at `to_ms`.
+pub(crate) fn days_within(from_ms: i64, to_ms: i64) -> impl Iterator<Item = (i64, i64)> {
+    let day = move |from_ms: i64| (from_ms < to_ms).then(|| (from_ms, from_ms.saturating_add(DAY_MS).min(to_ms)));
+    std::iter::successors(day(from_ms), move |(_, next)| day(*next))
+}
+
 /// The first multiple's number at or after `ms`.
 pub(super) fn ceil(ms: i64, step: i64) -> i64 {
     ms.div_euclid(step).saturating_add(i64::from(ms.rem_euclid(step) != 0))

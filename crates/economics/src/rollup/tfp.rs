@@ -1,6 +1,6 @@
 //! Value, cost and tokens of a period, summed up by what is told apart, each sum still in its groups of clusters.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ledger::StoreError;
 
@@ -10,7 +10,7 @@ use super::{DAY_MS, Tallies};
 use crate::books::outcome_detail::Subject;
 use crate::outcome::MATURITY_DAYS;
 use crate::standard::StandardWeights;
-use crate::window::to_rfc3339;
+use crate::window::first_of_month;
 
 /// Most rows of an answer: each has [`BUCKETS`] sums.
 pub const MAX_TFP_ROWS: usize = 1_000;
@@ -36,11 +36,7 @@ impl TfpPeriod {
             Self::Whole => 0,
             Self::Day => day,
             Self::Week => monday(week_of(day)),
-            Self::Month => {
-                let date = to_rfc3339(day.saturating_mul(DAY_MS));
-                let of_month = date.get(8..10).and_then(|text| text.parse::<i64>().ok()).unwrap_or(1);
-                day.saturating_sub(of_month).saturating_add(1)
-            }
+            Self::Month => first_of_month(day),
         }
     }
 }
@@ -81,7 +77,7 @@ pub struct TfpAsk<'a> {
     pub by: TfpBy,
     /// The present.
     pub now_ms: i64,
-    /// How many end users get rows of their own; the others are summed up in one.
+    /// How many rows end users get of their own; the others are summed up in one.
     pub top: usize,
     /// The team of each project that has one.
     pub teams: &'a HashMap<String, String>,
@@ -110,7 +106,7 @@ pub struct TfpRow {
     pub team: String,
     /// By what it is told apart.
     pub subject: Subject,
-    /// How many end users it sums up that have no rows of their own; 0: it is a row of its own.
+    /// How many end users it sums up in place of rows of their own; 0: it is a row of its own.
     pub others: u64,
     /// Each group of clusters.
     pub groups: Vec<TfpGroup>,
@@ -157,12 +153,12 @@ pub struct TfpTable {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum TfpTooMany {
+pub enum TfpError {
     /// More than [`MAX_TFP_ROWS`].
     #[error("this would be more than {MAX_TFP_ROWS} rows")]
     Rows,
     /// More than [`MAX_END_USERS`].
-    #[error("there are more than {MAX_END_USERS} end users to be told apart")]
+    #[error("end users would be told apart in more than {MAX_END_USERS} rows")]
     EndUsers,
     /// The store's reason.
     #[error(transparent)]
@@ -176,7 +172,7 @@ pub enum TfpTooMany {
 ///
 /// # Errors
 /// There is more than an answer holds; the store's.
-pub fn tfp(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<TfpTable, TfpTooMany> {
+pub fn tfp(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<TfpTable, TfpError> {
     let chosen = if ask.by.end_user { Some(top_end_users(ledger, ask)?) } else { None };
     let mut table = Table { ask, chosen, rows: BTreeMap::new(), rest: None, weights: HashMap::new() };
     for organisation in ask.organisations {
@@ -185,13 +181,13 @@ pub fn tfp(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<TfpTable, TfpTooMan
     Ok(table.done())
 }
 
-/// The end users with most value, or with most tokens where that is alike, and how many others there are.
+/// The rows of end users with most value, or with most tokens where that is alike, and how many end users the others are of.
 struct Chosen {
     places: BTreeSet<Place>,
     others: u64,
 }
 
-fn top_end_users(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<Chosen, TfpTooMany> {
+fn top_end_users(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<Chosen, TfpError> {
     let mut totals = HashMap::<Place, (i64, i64)>::new();
     for organisation in ask.organisations {
         user_rows(ledger, organisation, ask.days(), |row| {
@@ -202,12 +198,14 @@ fn top_end_users(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<Chosen, TfpTo
         })?;
     }
     if totals.len() > MAX_END_USERS {
-        return Err(TfpTooMany::EndUsers);
+        return Err(TfpError::EndUsers);
     }
     let mut ranked: Vec<((i64, i64), Place)> = totals.into_iter().map(|(place, sums)| (sums, place)).collect();
     ranked.sort_unstable_by(|(sums, place), (other, other_place)| other.cmp(sums).then_with(|| place.cmp(other_place)));
-    let others = ranked.len().saturating_sub(ask.top) as u64;
-    ranked.truncate(ask.top);
+    let others = ranked.split_off(ask.top.min(ranked.len()));
+    // One end user may have several: of several days, say.
+    let others = others.iter().map(|(_, (_, _, subject))| (&subject.organisation, &subject.user));
+    let others = others.collect::<HashSet<_>>().len() as u64;
     Ok(Chosen { places: ranked.into_iter().map(|(_, place)| place).collect(), others })
 }
 
@@ -254,32 +252,35 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    fn take(&mut self, ledger: &dyn Tallies, organisation: &str) -> Result<(), TfpTooMany> {
+    fn take(&mut self, ledger: &dyn Tallies, organisation: &str) -> Result<(), TfpError> {
         let (ask, today) = (self.ask, day_of(self.ask.now_ms));
         let mut maturity = maturity_days(ledger, organisation)?;
         if ask.by.end_user {
             maturity = by_project(maturity);
         }
-        let mut each = |row: ValueRow| {
+        let each = |row: ValueRow| {
             let place = (row.subject.project.clone(), row.subject.task.clone());
             let days = maturity.get(&place).copied().unwrap_or_else(|| MATURITY_DAYS.into());
             self.add(&row, row.day < today.saturating_sub(days))
         };
         if ask.by.end_user {
             user_rows(ledger, organisation, ask.days(), each)?;
+        } else if ask.needs_all() {
+            value_rows(ledger, organisation, ask.days(), each)?;
         } else {
-            if ask.needs_all() {
-                value_rows(ledger, organisation, ask.days(), &mut each)?;
-            } else {
-                total_rows(ledger, organisation, ask.days(), &mut each)?;
-            }
+            total_rows(ledger, organisation, ask.days(), each)?;
+        }
+        if self.rows.len() > MAX_TFP_ROWS {
+            return Err(TfpError::Rows);
+        }
+        if !ask.by.end_user {
             kind_rows(ledger, organisation, ask.days(), |day, subject, kind, sums| {
                 if let Some(row) = self.rows.get_mut(&ask.place(day, subject)) {
                     row.kinds.entry(kind).or_default().add(&sums);
                 }
             })?;
         }
-        if self.rows.len() > MAX_TFP_ROWS { Err(TfpTooMany::Rows) } else { Ok(()) }
+        Ok(())
     }
 
     /// `false`: there are too many rows.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ledger::StoreError;
 
 use super::keys::{DAYS, Key, Parts, USAGE, collect};
-use super::row::{Row, ceil, days};
-use super::{DAY_MS, HOUR_MS, Sums, Tallies};
+use super::row::{Row, ceil, days, days_within};
+use super::{HOUR_MS, Sums, Tallies};
 
 /// One row of usage (by hour) or of a report (by day).
 pub type UsageRow = Row<Sums>;
@@ -64,9 +64,7 @@ pub fn grouped_report(
     by: GroupBy,
 ) -> Result<Option<Vec<UsageRow>>, StoreError> {
     let mut groups = BTreeMap::<_, Sums>::new();
-    let mut day = from_ms;
-    while day < to_ms && groups.len() <= MAX_REPORT_ROWS {
-        let next = day.saturating_add(DAY_MS).min(to_ms);
+    for (day, next) in days_within(from_ms, to_ms) {
         for row in report(ledger, day, next)? {
             let kept = |told: bool, text: String| if told { text } else { String::new() };
             let from_ms = if by.day { row.from_ms } else { from_ms };
@@ -74,10 +72,9 @@ pub fn grouped_report(
                 (from_ms, kept(by.organisation, row.organisation), kept(by.model, row.model), kept(by.tag, row.tag));
             groups.entry(group).or_default().add(&row.sums);
         }
-        day = next;
-    }
-    if groups.len() > MAX_REPORT_ROWS {
-        return Ok(None);
+        if groups.len() > MAX_REPORT_ROWS {
+            return Ok(None);
+        }
     }
     let (project, key) = (String::new(), String::new());
     let rows = groups.into_iter().map(|((from_ms, organisation, model, tag), sums)| UsageRow {

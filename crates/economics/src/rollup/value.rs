@@ -16,8 +16,7 @@ use super::{DAY_MS, Tallies, column, experiments, outcomes, users};
 use crate::books::cost_detail::RequestCost;
 use crate::books::detail::{Context, CreditNote, Settlement};
 use crate::books::outcome_detail::{Counted, Subject, UnitPart, Valued};
-use crate::experiment::WHOLE_PERMILLE;
-use crate::outcome::Valuation;
+use crate::outcome::{Valuation, WHOLE_PERMILLE};
 use crate::{Meter, Nano, Quantities};
 
 const BUCKET_COUNT: u8 = 64;
@@ -381,8 +380,7 @@ pub fn kind_rows(
 /// # Errors
 /// The store's.
 pub fn maturity_days(ledger: &dyn Tallies, organisation: &str) -> Result<HashMap<(String, String), i64>, StoreError> {
-    let from = Key::new(MATURITY).text(organisation).0;
-    let to = [from.as_slice(), &[0xff]].concat();
+    let (from, to) = Key::new(MATURITY).text(organisation).range();
     let found = collect(ledger, from, &to, |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
         let (_, project, task, _) = (parts.text()?, parts.text()?, parts.text()?, parts.text()?);

@@ -316,9 +316,8 @@ fn attribution(fields: &mut Fields) -> Result<Attribution, ApiError> {
     if rule.is_some() && episode.is_none() {
         return Err(missing("episode", "the `metadata.episode` that `rule` is for"));
     }
-    let whole = u16::try_from(WHOLE_PERMILLE).unwrap_or(u16::MAX);
     match (request, requests, episode) {
-        (Some(request), ..) => Ok(Attribution::Requests(vec![(EntryId(entry_id(&request)), whole)])),
+        (Some(request), ..) => Ok(Attribution::Requests(vec![(EntryId(entry_id(&request)), WHOLE_PERMILLE)])),
         (_, Some(Value::Array(list)), _) => list_of_requests(list).map(Attribution::Requests),
         (_, Some(other), _) => Err(wrong("requests", REQUESTS, &other)),
         (.., Some(episode)) => {
@@ -331,7 +330,7 @@ fn attribution(fields: &mut Fields) -> Result<Attribution, ApiError> {
 
 /// Weights are of all or of none; of none: all alike.
 fn list_of_requests(list: Vec<Value>) -> Result<Vec<(EntryId, u16)>, ApiError> {
-    let even = largest_remainder(WHOLE_PERMILLE, &vec![1; list.len()]);
+    let even = largest_remainder(WHOLE_PERMILLE.into(), &vec![1; list.len()]);
     let all_plain = list.iter().all(Value::is_string);
     let read = |(place, (value, even)): (usize, (Value, u64))| match value {
         Value::String(id) if all_plain => Ok((EntryId(entry_id(&id)), u16::try_from(even).unwrap_or(0))),

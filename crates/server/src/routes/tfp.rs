@@ -10,7 +10,7 @@ use axum::extract::{Extension, State};
 use axum::http::Uri;
 use economics::books::Books;
 use economics::directory::record::{Kind, Scope};
-use economics::rollup::{self, MAX_TFP_ROWS, TfpAsk, TfpBy, TfpPeriod, TfpRow, TfpTable, TfpTooMany};
+use economics::rollup::{self, MAX_TFP_ROWS, TfpAsk, TfpBy, TfpError, TfpPeriod, TfpRow, TfpTable};
 use economics::standard::StandardWeights;
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ const STANDARD_RULE: &str = "each token counts as its kind's list price over tha
         ("group_by" = Option<String>, Query, description = "Some of `organisation` (or `customer`), `team`, `project`, `end_user`, `model`, `prompt_version`, `task`, `tag`, and one of `day`, `week`, `month`, with commas between them; one row when not given. `end_user` does not go with `prompt_version`, `task` and `tag`"),
         ("denominator" = Option<String>, Query, description = "Which tokens: `total` (input and output, the default), `output`, `input`, `computed` (without cached input), or `standard` (weighted by list price relative to output)"),
         ("base" = Option<String>, Query, description = "With `standard`: the model whose output price counts as one; each model's own when not given"),
-        ("top" = Option<u32>, Query, description = "With `end_user`: how many get rows of their own, those with most value; the others are summed up in the last row, `others` says how many they are. 1 to 1000 [default: 100]")
+        ("top" = Option<u32>, Query, description = "With `end_user`: how many rows they get of their own, those with most value; the others are summed up in the last row, `others` says of how many end users. 1 to 1000 [default: 100]")
     ),
     responses(
         (status = 200, body = Object, description = "`data`: a row for each group; each says its denominator. Requests count in the day in which they ended, and so does the value of their outcomes. Keys with the scope `plant` see what the requests cost too. `aside`: outcomes whose requests are not in the books"),
@@ -162,13 +162,13 @@ impl Asked {
             weigh: (self.denominator == "standard").then_some(&weigh),
         };
         rollup::tfp(books.ledger(), &ask).map_err(|error| match error {
-            TfpTooMany::Store(error) => unreadable(&error),
-            TfpTooMany::Rows => {
+            TfpError::Store(error) => unreadable(&error),
+            TfpError::Rows => {
                 let message =
                     format!("this would be more than {MAX_TFP_ROWS} rows; tell less apart, or ask for less time");
                 ApiError::field("group_by", message)
             }
-            TfpTooMany::EndUsers => ApiError::field("group_by", format!("{error}; ask for less time")),
+            TfpError::EndUsers => ApiError::field("group_by", format!("{error}; ask for less time")),
         })
     }
 }

@@ -1,9 +1,9 @@
 //! The accounts that outcomes are posted to.
 
-use ledger::{AccountId, AccountKind, AccountSpec, Batch, Command, Leg, Outcome as Done, Refusal, Refused};
+use ledger::{AccountId, AccountKind, Leg, Refused};
 
 use crate::books::Books;
-use crate::books::accounts::unit;
+use crate::books::accounts::{self, unit};
 use crate::books::outcome_detail::Counted;
 use crate::outcome::Valuation;
 
@@ -20,25 +20,18 @@ pub(super) struct Accounts {
 
 impl Accounts {
     pub(super) fn open(books: &Books, organisation: &str, now_ms: i64) -> Result<Self, Refused> {
-        let spec =
-            |name: &str, kind, unit| AccountSpec { name: format!("plant/value/{name}"), kind, unit, floor: None };
+        let spec = |name: &str, kind, unit| accounts::spec(format!("plant/value/{name}"), kind, unit, None);
         let own = |name: &str, kind| spec(&format!("{organisation}/{name}"), kind, unit::VALUE);
-        let values = Valuation::ALL.iter().map(|valuation| own(valuation.as_str(), AccountKind::Value));
+        let value = |place: usize| own(Valuation::WORDS[place], AccountKind::Value);
+        let values: [_; Valuation::ALL.len()] = std::array::from_fn(value);
         let others = [
             own("contra", AccountKind::Contra),
             spec("outcomes", AccountKind::Value, unit::OUTCOMES),
             spec("outcomes-contra", AccountKind::Contra, unit::OUTCOMES),
         ];
-        let commands = values.chain(others).map(Command::Open).collect();
-        let receipt = books.ledger.submit(&Batch { at_ms: now_ms, commands })?;
-        let opened = |done: &Done| if let Done::Opened(id) = done { Some(*id) } else { None };
-        let ids: Vec<AccountId> = receipt.outcomes.iter().filter_map(opened).collect();
-        match ids.split_first_chunk() {
-            Some((values, [contra, outcomes, outcomes_contra])) => {
-                Ok(Self { values: *values, contra: *contra, outcomes: *outcomes, outcomes_contra: *outcomes_contra })
-            }
-            _ => Err(Refused { index: 0, refusal: Refusal::Invalid("the ledger did not open the accounts of value") }),
-        }
+        let values = accounts::open(&books.ledger, values, now_ms)?;
+        let [contra, outcomes, outcomes_contra] = accounts::open(&books.ledger, others, now_ms)?;
+        Ok(Self { values, contra, outcomes, outcomes_contra })
     }
 
     /// One more outcome; its value, in place of that of the revision before.

@@ -109,7 +109,7 @@ fn what_a_crash_left_unraised_is_raised_at_the_start_once() {
     after.books.change(Record::Key(key(Bounds { budget: Some(more), ..Bounds::default() })), "admin", NOW).unwrap();
     assert_eq!(percents(&after.books.recover(&[], NOW).unwrap().alerts), [20]);
     // The next window has alerts of its own.
-    assert_eq!(after.books.recover(&[], NOW + 40 * 86_400_000).unwrap().alerts, []);
+    assert_eq!(after.books.recover(&[], NOW + 40 * DAY_MS).unwrap().alerts, []);
     after.check();
 }
 

@@ -126,7 +126,7 @@ fn a_pool_pays_first_and_its_border_splits_the_request() {
     assert_eq!(plant.balance(BUDGET).posted, -5 * OUT);
     assert_eq!(plant.books.standing("acme", NOW).unwrap().pool_units_left, Some(0));
     // December's window has a pool of its own.
-    let december = NOW + 20 * 86_400_000;
+    let december = NOW + 20 * DAY_MS;
     assert_eq!(plant.books.standing("acme", december).unwrap().pool_units_left, Some(100_000));
     let hard = plant_with(vec![example_tier()], pool(100, PoolEnd::Stop), Bounds::default());
     assert_eq!(stream(&hard, 40, 500), Some((20, End::Budget)));

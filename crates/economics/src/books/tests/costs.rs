@@ -112,7 +112,7 @@ fn a_request_bears_its_busy_time_and_the_rest_is_idle() {
     assert_eq!((report.intervals, report.requests, report.in_progress), (2, 2, Nano::ZERO));
     assert_eq!(balances(books, AccountKind::Contra), -report.plant.0);
     books.ledger().verify().unwrap();
-    let days = rollup::cost_days(books.ledger(), NOW - 86_400_000, NOW + 86_400_000).unwrap();
+    let days = rollup::cost_days(books.ledger(), NOW - DAY_MS, NOW + DAY_MS).unwrap();
     assert_eq!(days.iter().map(|row| row.sums.costs.attributed().0).sum::<i64>(), report.attributed.0);
     let hours = rollup::plant_hours(books.ledger(), NOW - 3_600_000, NOW + 3_600_000).unwrap();
     let hour = hours.values().next().unwrap();
@@ -186,7 +186,6 @@ fn traffic_is_marginal_cost_of_its_request() {
 
 #[test]
 fn full_cost_of_a_closed_day_is_all_that_the_day_cost() {
-    const DAY: i64 = 86_400_000;
     let plant = plant(Bounds::default());
     let books = &plant.books;
     let mut accountant = accountant(books);
@@ -200,16 +199,16 @@ fn full_cost_of_a_closed_day_is_all_that_the_day_cost() {
     }
     books.ledger().flush(DURABLE_WAIT).unwrap();
     let ledger = books.ledger();
-    let today = NOW - NOW.rem_euclid(DAY);
+    let today = NOW - NOW.rem_euclid(DAY_MS);
     let report = verify_costs(&plant.store()).unwrap();
     for by in [
         CostGroups::default(),
         CostGroups { organisation: true, ..CostGroups::default() },
         CostGroups { hour: true, key: true, ..CostGroups::default() },
     ] {
-        let rows = |now_ms| grouped_costs(ledger, (today, today + DAY), by, false, now_ms).unwrap().unwrap();
-        assert!(rows(today + DAY + 119_999).iter().all(|row| row.full.is_none()), "the day is open");
-        let full = rows(today + DAY + 120_000).iter().map(|row| row.full.unwrap().0).sum::<i64>();
+        let rows = |now_ms| grouped_costs(ledger, (today, today + DAY_MS), by, false, now_ms).unwrap().unwrap();
+        assert!(rows(today + DAY_MS + 119_999).iter().all(|row| row.full.is_none()), "the day is open");
+        let full = rows(today + DAY_MS + 120_000).iter().map(|row| row.full.unwrap().0).sum::<i64>();
         assert_eq!(full, report.plant.0, "{by:?}");
     }
     let mut sum = 0;
@@ -217,7 +216,7 @@ fn full_cost_of_a_closed_day_is_all_that_the_day_cost() {
         let entry = ledger.entry_by_id(cost_id(request_id(request))).unwrap().unwrap();
         let attributed = RequestCost::read(&entry).unwrap().costs.attributed();
         assert_eq!(full_cost(ledger, attributed, entry.at_ms, NOW).unwrap(), None);
-        sum += full_cost(ledger, attributed, entry.at_ms, today + 2 * DAY).unwrap().unwrap().0;
+        sum += full_cost(ledger, attributed, entry.at_ms, today + 2 * DAY_MS).unwrap().unwrap().0;
     }
     assert!(sum.abs_diff(report.plant.0) <= 4, "each is rounded to a nano-unit: {sum} of {}", report.plant.0);
 }

@@ -8,7 +8,6 @@ use crate::books::outcome_detail::{Counted, Owner, Valued};
 use crate::outcome::{Attribution, Outcome, Remarks, Valuation};
 use crate::rollup::{UnitRow, UnitSums, experiment_units};
 
-const DAY_MS: i64 = 86_400_000;
 const CALLER: (&str, &str) = ("acme", "web");
 
 /// Of two arms alike, and one without answers.

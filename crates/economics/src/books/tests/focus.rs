@@ -200,11 +200,11 @@ proptest! {
         for (number, (quantities, day, credit)) in charges.iter().enumerate() {
             // A plan that stops refuses what its pool does not cover.
             let units = quantities.input() + 2 * quantities.output();
-            let left = plant.books.standing("acme", NOW + day * 86_400_000).unwrap().pool_units_left;
+            let left = plant.books.standing("acme", NOW + day * DAY_MS).unwrap().pool_units_left;
             if quantities.total() == 0 || (stops && left.unwrap_or(0) < i64::try_from(units * 1_000).unwrap()) {
                 continue;
             }
-            let now_ms = NOW + day * 86_400_000 + 999;
+            let now_ms = NOW + day * DAY_MS + 999;
             let id = plant.charge(quantities, now_ms);
             for meter in crate::Meter::ALL {
                 *used.get_mut(meter) += quantities.get(meter);
@@ -214,7 +214,7 @@ proptest! {
             let give = Nano((charged.list().0 - charged.discount.0) / 2);
             if *credit == 0 && give > Nano::ZERO {
                 let words = (number.to_string(), "slow, \"sorry\"\nreally");
-                plant.books.credit(id, give, (&words.0, words.1, "admin"), now_ms + 40 * 86_400_000).unwrap();
+                plant.books.credit(id, give, (&words.0, words.1, "admin"), now_ms + 40 * DAY_MS).unwrap();
             }
         }
         let rows = plant.focus(&SELLER).unwrap();
@@ -254,7 +254,7 @@ fn a_row_says_all_of_a_charge() {
     let plan = Plan { pool: Some(pool), discount_permille: 100, ..Plan::plain("basic") };
     let plant = plant_with(vec![example_tier()], plan, Bounds::default());
     let id = plant.charge(&used(10, 2), NOW + 1_234);
-    plant.books.credit(id, Nano(7), ("c1", "late", "ops"), NOW + 20 * 86_400_000).unwrap();
+    plant.books.credit(id, Nano(7), ("c1", "late", "ops"), NOW + 20 * DAY_MS).unwrap();
     let rows = plant.focus(&SELLER).unwrap();
     let column = |name: &str| rows.iter().map(|row| row[name].as_str()).collect::<Vec<_>>();
     assert_eq!(column("BilledCost"), ["0.000054", "0.000054", "0.00", "-0.000000007"]);

@@ -12,9 +12,8 @@ use crate::plant::{FixedCost, Milli, PlantSheet, Source};
 use crate::rollup::{CostGroups, Excerpt, grouped_costs};
 
 const HOUR: i64 = 3_600_000;
-const DAY: i64 = 24 * HOUR;
 /// Midnight before [`NOW`].
-const TODAY: i64 = NOW - DAY / 2;
+const TODAY: i64 = NOW - DAY_MS / 2;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Rented at 3.60 an hour, 1 W idle and 2 W full at 3.60 a kWh, 0.002 for each token: a second costs 0.001 of rent and a
@@ -91,7 +90,7 @@ fn furnished() -> Plant {
 #[test]
 fn the_statement_adds_up_and_is_what_was_worked_out() {
     let plant = furnished();
-    let found = income(plant.books.ledger(), (TODAY, TODAY + DAY)).unwrap();
+    let found = income(plant.books.ledger(), (TODAY, TODAY + DAY_MS)).unwrap();
     // Three seconds of rent at 1,000,000 and of 1 W at 1,000; 0.75 s of 1 W more at 1,000; ten tokens at 2,000,000.
     let (rent, power, fixed) = (3_000_000, 3_750, 20_000_000);
     let cost_of = |source| found.sources.iter().find(|row| row.source == source).unwrap();
@@ -123,10 +122,10 @@ fn the_statement_adds_up_and_is_what_was_worked_out() {
 #[test]
 fn a_statement_of_any_period_is_made_from_its_entries() {
     let plant = furnished();
-    let (ledger, day) = (plant.books.ledger(), (TODAY, TODAY + DAY));
+    let (ledger, day) = (plant.books.ledger(), (TODAY, TODAY + DAY_MS));
     let of = |from_ms, to_ms| income(&Excerpt::read(ledger, (from_ms, to_ms)).unwrap().unwrap(), day).unwrap();
     let whole = income(ledger, day).unwrap();
-    assert_eq!(of(TODAY, TODAY + DAY), whole);
+    assert_eq!(of(TODAY, TODAY + DAY_MS), whole);
     // The request that was charged and costed, and the two seconds in the hour after it: together the day.
     let (first, second) = (of(NOW - 1, NOW + HOUR), of(NOW + HOUR, NOW + 2 * HOUR));
     assert_eq!((first.revenue, second.revenue), (whole.revenue, Nano::ZERO));
@@ -143,7 +142,7 @@ fn a_statement_of_any_period_is_made_from_its_entries() {
 #[test]
 fn a_day_without_anything_has_no_quotients() {
     let plant = furnished();
-    let found = income(plant.books.ledger(), (TODAY - DAY, TODAY)).unwrap();
+    let found = income(plant.books.ledger(), (TODAY - DAY_MS, TODAY)).unwrap();
     assert_eq!((found.cost, found.revenue, found.margin), (Nano::ZERO, Nano::ZERO, Nano::ZERO));
     assert_eq!((found.per_million.full, found.per_million.billed, found.uj_per_output_token), (None, None, None));
     assert_eq!((found.utilisation_permille, found.sources[0].permille), (None, None));
@@ -154,7 +153,7 @@ fn a_day_without_anything_has_no_quotients() {
 fn costs_and_margins_are_told_apart_as_asked() {
     let plant = furnished();
     let ledger = plant.books.ledger();
-    let span = (TODAY, TODAY + DAY);
+    let span = (TODAY, TODAY + DAY_MS);
     let all = grouped_costs(ledger, span, CostGroups::default(), true, NOW).unwrap().unwrap();
     let [row] = all.as_slice() else { panic!("{all:?}") };
     assert_eq!((row.from_ms, row.organisation.as_str(), row.cost.requests, row.sold.requests), (TODAY, "", 1, 1));
@@ -180,6 +179,31 @@ fn costs_and_margins_are_told_apart_as_asked() {
             ],
         );
     }
+    // Another customer is charged, whose cost is not in the books yet: while the day is open its full cost is unknown.
+    for record in [
+        Record::Organisation(Organisation { id: "beta".into(), ..organisation(None) }),
+        Record::Project(Project { id: "shop".into(), organisation: "beta".into(), ..project() }),
+        Record::Key(Key {
+            id: "k2".into(),
+            project: "shop".into(),
+            hash: KeyHash::of(b"plant", "tw_two"),
+            ..key(Bounds::default())
+        }),
+    ] {
+        plant.books.change(record, "admin", NOW).unwrap();
+    }
+    let mut ticket = plant.admit_for(("tw_two", ""), (6, 8), NOW).unwrap();
+    ticket.settle(&used(6, 4), End::Stop, NOW).unwrap().receipt.wait_durable(DURABLE_WAIT).unwrap();
+    let by = CostGroups { organisation: true, ..CostGroups::default() };
+    let full = |now_ms| {
+        let rows = grouped_costs(ledger, span, by, true, now_ms).unwrap().unwrap();
+        rows.into_iter().map(|row| (row.organisation, row.cost.requests, row.full)).collect::<Vec<_>>()
+    };
+    assert_eq!(full(NOW), [("acme".to_owned(), 1, None), ("beta".to_owned(), 0, None)]);
+    let closed = full(TODAY + 2 * DAY_MS);
+    let idle = income(ledger, span).unwrap().idle;
+    let all = row.cost.costs.attributed().saturating_add(idle);
+    assert_eq!(closed, [("acme".to_owned(), 1, Some(all)), ("beta".to_owned(), 0, Some(Nano::ZERO))]);
     let unsold = grouped_costs(ledger, span, CostGroups::default(), false, NOW).unwrap().unwrap();
     assert_eq!((unsold[0].cost, unsold[0].sold.requests), (row.cost, 0));
 }

@@ -7,9 +7,8 @@ use crate::books::invoices::FINAL_AFTER_MS;
 use crate::invoice::{Invoice, Item, Line, State};
 use crate::window::Calendar;
 
-const DAY: i64 = 86_400_000;
 /// 1 December 2026, 00:00 UTC.
-const DECEMBER: i64 = NOW + 15 * DAY + DAY / 2;
+const DECEMBER: i64 = NOW + 15 * DAY_MS + DAY_MS / 2;
 
 fn zoned(zone: &str, anchor_day: u8) -> Plan {
     Plan { calendar: Calendar { zone: zone.into(), anchor_day }, ..Plan::plain("basic") }
@@ -129,22 +128,22 @@ fn a_final_invoice_never_changes() {
 
     // A credit note, a new name, a new price, a new calendar: all of it is December's.
     let credit = |now_ms| plant.books.credit(request, Nano(300 * IN), ("c1", "太慢", "ops"), now_ms).unwrap();
-    credit(DECEMBER + DAY);
+    credit(DECEMBER + DAY_MS);
     plant
         .books
         .change(
             Record::Organisation(Organisation { name: "Acme Ltd".into(), ..organisation(None) }),
             "ops",
-            DECEMBER + DAY,
+            DECEMBER + DAY_MS,
         )
         .unwrap();
     let price =
         PriceSpec { from: DECEMBER, ..PriceSpec::flat("standard", MODEL, "1 per 1K".parse().unwrap(), Rate::ZERO) };
-    plant.books.change(Record::Price(price), "ops", DECEMBER + DAY).unwrap();
-    plant.books.change(Record::Plan(zoned("Asia/Shanghai", 1)), "ops", DECEMBER + 2 * DAY).unwrap();
-    plant.charge_at(1, DECEMBER + 3 * DAY);
-    let january = DECEMBER + 31 * DAY;
-    credit(january + DAY);
+    plant.books.change(Record::Price(price), "ops", DECEMBER + DAY_MS).unwrap();
+    plant.books.change(Record::Plan(zoned("Asia/Shanghai", 1)), "ops", DECEMBER + 2 * DAY_MS).unwrap();
+    plant.charge_at(1, DECEMBER + 3 * DAY_MS);
+    let january = DECEMBER + 31 * DAY_MS;
+    credit(january + DAY_MS);
     assert_eq!(plant.invoice("2026-11-01", january), november);
     let december = plant.invoice("2026-12-01", january);
     assert_eq!(
@@ -153,7 +152,7 @@ fn a_final_invoice_never_changes() {
     );
     assert_eq!(exact(&december), 1_000_000 - 300 * IN);
     let note = december.lines.iter().find(|line| matches!(line.item, Item::Credit { .. })).unwrap();
-    let item = Item::Credit { at_ms: DECEMBER + DAY, request, reason: "太慢".into() };
+    let item = Item::Credit { at_ms: DECEMBER + DAY_MS, request, reason: "太慢".into() };
     assert_eq!(*note, Line { item, amount: Nano(-300 * IN) });
     assert_eq!((november.name.as_str(), november.window.zone.as_str()), ("Acme", "UTC"));
     assert_eq!(
@@ -190,9 +189,9 @@ fn a_calendar_is_not_changed_back_into_a_window_that_is_over() {
 fn windows_of_two_calendars_that_begin_on_one_day_are_one_invoice() {
     let plant = plant(Bounds::default());
     plant.charge_at(10, NOW);
-    plant.books.change(Record::Plan(zoned("Asia/Shanghai", 1)), "ops", NOW + DAY).unwrap();
-    plant.charge_at(20, NOW + 2 * DAY);
-    let invoices = plant.books.invoices("acme", NOW + 2 * DAY).unwrap();
+    plant.books.change(Record::Plan(zoned("Asia/Shanghai", 1)), "ops", NOW + DAY_MS).unwrap();
+    plant.charge_at(20, NOW + 2 * DAY_MS);
+    let invoices = plant.books.invoices("acme", NOW + 2 * DAY_MS).unwrap();
     assert_eq!((invoices.len(), exact(&invoices[0])), (1, 30 * IN));
     assert_eq!(invoices[0].window.local(invoices[0].window.start_ms), "2026-11-01T00:00:00+08:00");
 }

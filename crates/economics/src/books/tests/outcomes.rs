@@ -9,8 +9,6 @@ use crate::books::outcome_detail::{Aside, Owner, Valued};
 use crate::outcome::{Attribution, FEEDBACK, Outcome, Remarks, Rule, TimeSaved, Valuation};
 use crate::rollup::{self, TfpAsk, TfpBy, TfpRow, TfpTable, ValueSums};
 
-const DAY_MS: i64 = 86_400_000;
-
 fn owner() -> Owner {
     Owner { organisation: "acme".into(), project: "web".into(), any: false }
 }

@@ -16,8 +16,6 @@ use crate::plant::PlantSheet;
 use crate::rollup::{self, KindSums, TfpAsk, TfpBy, TfpPeriod, TfpRow, Unit, activity, goodput, sheets, week_of};
 use crate::standard::StandardWeights;
 
-const DAY_MS: i64 = 86_400_000;
-
 /// So many end users, each with as many tokens of output and outcomes of as much value as its number.
 fn with_end_users(count: u64) -> Plant {
     let plant = plant(Bounds::default());
@@ -41,6 +39,17 @@ fn end_users_with_most_value_have_rows_and_the_others_are_summed_up() {
         .map(|(user, output, value, others)| (user.to_owned(), output, value.to_owned(), others));
     assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), expected, "who names none is in no row");
     let all = plant.table(&TfpAsk { by, ..ask() }).rows;
+    // Of two days each: three rows of three end users are cut, one of whom has a row too.
+    for (user, value) in [("user 1", 9), ("user 2", 1)] {
+        let id = next_id();
+        plant.ended_for(user, id, Metadata::NONE, (1, 1), NOW + DAY_MS);
+        plant.tell(&outcome(&format!("next day {user}"), id, value)).unwrap();
+    }
+    let by_day = TfpBy { period: TfpPeriod::Day, ..by };
+    let rows = plant.table(&TfpAsk { by: by_day, top: 3, ..ask() }).rows;
+    let rows: Vec<_> = rows.iter().map(|row| (told(row).0, told(row).2, row.others)).collect();
+    let expected = [("user 4", "4.00", 0), ("user 5", "5.00", 0), ("user 1", "9.00", 0), ("", "7.00", 3)];
+    assert_eq!(rows, expected.map(|(user, value, others)| (user.to_owned(), value.to_owned(), others)));
     assert!(all.len() == 5 && all.iter().all(|row| row.others == 0 && row.subject.organisation == "acme"));
     // A correction takes its value from the end user too.
     let id = next_id();

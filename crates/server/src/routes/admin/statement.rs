@@ -8,7 +8,7 @@ use axum::extract::{Extension, State};
 use axum::http::Uri;
 use economics::books::Books;
 use economics::income::IncomeStatement;
-use economics::rollup::{self, Goodput, Tallies, TfpAsk, TfpBy, TfpRow, TfpTooMany};
+use economics::rollup::{self, Goodput, Tallies, TfpAsk, TfpBy, TfpError, TfpRow};
 use serde_json::{Value, json};
 
 use super::tfp_index::Basis;
@@ -75,7 +75,7 @@ fn value(books: &Books, sums: &dyn Tallies, span_ms: (i64, i64)) -> Result<TfpRo
         weigh: None,
     };
     let table = rollup::tfp(sums, &ask).map_err(|error| match error {
-        TfpTooMany::Store(error) => unreadable(&error),
+        TfpError::Store(error) => unreadable(&error),
         error => ApiError::internal(error.to_string()),
     })?;
     Ok(table.rows.into_iter().next().unwrap_or_default())
