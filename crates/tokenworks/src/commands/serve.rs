@@ -36,7 +36,7 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     probe(&config)?;
     let meter = Arc::new(Meter::new());
     let names: Vec<String> = offers.iter().map(|offer| offer.model.name.clone()).collect();
-    let (charging, duty) = books::start(context, &key_secret, &names, &meter)?;
+    let (charging, duty) = books::start(context, &key_secret, &names)?;
     let _webhook = webhook::start(context, charging.books())?;
     let works = Works {
         context: context.clone(),
