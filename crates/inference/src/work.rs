@@ -139,6 +139,14 @@ impl ClassTime {
         self.predicted_ns = self.predicted_ns.saturating_add(predicted_ns);
         self.busy_ns = self.busy_ns.saturating_add(busy_ns);
     }
+
+    /// (predicted - measured) / measured time, in thousandths; `None` where no time was measured.
+    #[must_use]
+    pub fn error_permille(&self) -> Option<i64> {
+        let difference = i128::from(self.predicted_ns) - i128::from(self.busy_ns);
+        let error = (difference * 1000).checked_div(i128::from(self.busy_ns))?;
+        Some(i64::try_from(error).unwrap_or(i64::MAX))
+    }
 }
 
 /// A term of a step's predicted time.

@@ -53,14 +53,14 @@ impl Histogram {
 
     /// Adds durations that were counted elsewhere by the same bounds. Buckets beyond this histogram's own are counted
     /// as "the rest".
-    pub fn merge(&mut self, counts: &[u64], sum_ns: u64) {
+    pub fn merge(&mut self, counts: &[u64], sum_ns: u128) {
         let last = self.counts.len() - 1;
         for (i, &count) in counts.iter().enumerate() {
             if let Some(own) = self.counts.get_mut(i.min(last)) {
                 *own += count;
             }
         }
-        self.sum_ns += u128::from(sum_ns);
+        self.sum_ns += sum_ns;
     }
 
     /// Number of durations counted.
@@ -86,10 +86,7 @@ impl Histogram {
 
     /// Adds what another one by the same bounds has counted.
     pub fn add(&mut self, other: &Self) {
-        for (own, count) in self.counts.iter_mut().zip(&other.counts) {
-            *own += count;
-        }
-        self.sum_ns += other.sum_ns;
+        self.merge(&other.counts, other.sum_ns);
     }
 
     /// The duration that `permille` thousandths of those counted do not exceed, in nanoseconds; linear within a bucket. Of

@@ -8,7 +8,7 @@ use crate::histogram::{DURATION_BOUNDS_NS, Histogram};
 use crate::render;
 use crate::{FinishReason, GAP_BOUNDS_NS, Outcome, UsageRecord};
 
-/// Most model names kept apart; records of further ones are counted under [`OTHER_MODELS`].
+/// Most models told apart; further ones are counted under [`OTHER_MODELS`].
 const MAX_MODELS: usize = 128;
 const OTHER_MODELS: &str = "(other)";
 
@@ -193,7 +193,7 @@ impl Totals {
         self.kv_block_ns += u128::from(record.kv_block_ns);
         self.queue.observe(record.queue_ns);
         self.e2e.observe(record.e2e_ns);
-        self.gaps.merge(&record.gap_buckets, record.gap_sum_ns);
+        self.gaps.merge(&record.gap_buckets, record.gap_sum_ns.into());
         // A request that ended before its prompt was touched, or before its first token, has no such time: a zero
         // would pull the distribution down.
         if record.prefill_ns > 0 {
@@ -215,10 +215,6 @@ pub struct Sums {
     pub rejected: u64,
     /// Tokens that came out of the sampler, those of requests under way included.
     pub sampled_tokens: u64,
-    /// Tokens that finished requests were given, visible and reasoning.
-    pub output_tokens: u64,
-    /// Their prompt tokens.
-    pub input_tokens: u64,
     /// Times to the first token.
     pub ttft: Histogram,
     /// Gaps between tokens.
@@ -231,16 +227,7 @@ impl Sums {
     fn new(sampled_tokens: u64) -> Self {
         let durations = || Histogram::new(&DURATION_BOUNDS_NS);
         let gaps = Histogram::new(&GAP_BOUNDS_NS);
-        Self {
-            requests: Default::default(),
-            rejected: 0,
-            sampled_tokens,
-            output_tokens: 0,
-            input_tokens: 0,
-            ttft: durations(),
-            gaps,
-            e2e: durations(),
-        }
+        Self { requests: Default::default(), rejected: 0, sampled_tokens, ttft: durations(), gaps, e2e: durations() }
     }
 
     fn add(&mut self, totals: &Totals) {
@@ -248,8 +235,6 @@ impl Sums {
             *own += count;
         }
         self.rejected += totals.rejected.iter().sum::<u64>();
-        self.output_tokens += totals.output_tokens + totals.reasoning_tokens;
-        self.input_tokens += totals.input_uncached_tokens + totals.input_cached_tokens;
         self.ttft.add(&totals.ttft);
         self.gaps.add(&totals.gaps);
         self.e2e.add(&totals.e2e);
@@ -261,7 +246,6 @@ impl Sums {
 #[derive(Debug, Default)]
 pub struct Meter {
     totals: Mutex<BTreeMap<String, Totals>>,
-    families: Mutex<Vec<Family>>,
     sampled_tokens: AtomicU64,
 }
 
@@ -275,13 +259,13 @@ impl Meter {
     /// Counts a finished request and writes it to the log (target `usage`). Call it once for each request.
     pub fn record(&self, record: &UsageRecord) {
         record.log();
-        Self::totals_of(&mut self.lock(), &record.model).add(record);
+        totals_of(&mut self.lock(), &record.model).add(record);
     }
 
     /// Counts a request that was turned away before any work was done for it. `model` is a name the plant serves, never
     /// one a client made up.
     pub fn reject(&self, model: &str, rejection: Rejection) {
-        Self::totals_of(&mut self.lock(), model).rejected[rejection as usize] += 1;
+        totals_of(&mut self.lock(), model).rejected[rejection as usize] += 1;
     }
 
     /// Counts a token that came out of a sampler.
@@ -306,26 +290,16 @@ impl Meter {
         render::render(totals, lines)
     }
 
-    /// The families of [`Meter::set_families`] in the same form.
-    #[must_use]
-    pub fn render_families(&self) -> String {
-        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        render::families(&families)
-    }
-
-    /// Families that are kept elsewhere, from now on, in place of those before.
-    pub fn set_families(&self, families: Vec<Family>) {
-        *self.families.lock().unwrap_or_else(PoisonError::into_inner) = families;
-    }
-
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Totals>> {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn totals_of<'a>(totals: &'a mut BTreeMap<String, Totals>, model: &str) -> &'a mut Totals {
-        let known = totals.contains_key(model) || totals.len() < MAX_MODELS;
-        totals.entry(if known { model } else { OTHER_MODELS }.to_owned()).or_default()
-    }
+/// What is counted of a model. At most 128 are told apart, so that metrics stay few; further ones are counted together, as
+/// `(other)`.
+pub fn totals_of<'a, T: Default>(totals: &'a mut BTreeMap<String, T>, model: &str) -> &'a mut T {
+    let known = totals.contains_key(model) || totals.len() < MAX_MODELS;
+    totals.entry(if known { model } else { OTHER_MODELS }.to_owned()).or_default()
 }
 
 #[cfg(test)]
@@ -347,19 +321,14 @@ mod tests {
     fn sums_are_those_of_all_models() {
         let meter = Meter::new();
         for (model, outcome) in [("a", Outcome::Ok), ("b", Outcome::Failed), ("b", Outcome::Ok)] {
-            let tokens = UsageRecord {
-                input_cached_tokens: 2,
-                output_tokens: 3,
-                reasoning_tokens: Some(1),
-                ..UsageRecord::default()
-            };
-            meter.record(&UsageRecord { model: model.to_owned(), outcome, ttft_ns: Some(7), e2e_ns: 9, ..tokens });
+            let times = UsageRecord { ttft_ns: Some(7), e2e_ns: 9, ..UsageRecord::default() };
+            meter.record(&UsageRecord { model: model.to_owned(), outcome, ..times });
         }
         meter.reject("a", Rejection::Unpaid);
         meter.token_sampled();
         let sums = meter.sums();
         assert_eq!(sums.requests.iter().sum::<u64>(), 3);
-        assert_eq!((sums.rejected, sums.sampled_tokens, sums.output_tokens, sums.input_tokens), (1, 1, 12, 6));
+        assert_eq!((sums.rejected, sums.sampled_tokens), (1, 1));
         assert_eq!((sums.ttft.count(), sums.e2e.sum_ns()), (3, 27));
     }
 

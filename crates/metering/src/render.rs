@@ -308,8 +308,9 @@ pub(crate) fn render(mut totals: BTreeMap<String, Totals>, lines: &[LineGauges])
     text.0
 }
 
-/// Families that are kept elsewhere.
-pub(crate) fn families(families: &[Family]) -> String {
+/// Families that are kept elsewhere, in the form of [`Meter::render`](crate::Meter::render).
+#[must_use]
+pub fn render_families(families: &[Family]) -> String {
     let mut text = Text(String::new());
     for family in families {
         text.family(family.name, family.kind, family.help);

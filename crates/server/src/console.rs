@@ -16,7 +16,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
 /// Whether this program carries the console.
-pub(crate) fn is_built() -> bool {
+#[must_use]
+pub fn is_built() -> bool {
     asset(INDEX).is_some()
 }
 
@@ -65,15 +66,20 @@ fn serve(file: &'static Asset, asked: &HeaderMap) -> Response {
     response
 }
 
-/// Whether gzip is named and not refused (`gzip;q=0`).
+/// Whether gzip is named and not refused (`gzip;q=0`). `*` stands for it only where it is not named itself.
 fn takes_gzip(asked: &HeaderMap) -> bool {
     let named = asked.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    named.flat_map(|value| value.split(',')).any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
-        let quality = parts.find_map(|part| part.strip_prefix("q=")).and_then(|text| text.parse::<f32>().ok());
-        is_gzip && quality.is_none_or(|quality| quality > 0.0)
-    })
+    let codings: Vec<&str> = named.flat_map(|value| value.split(',')).collect();
+    let takes = |wanted: &str| {
+        codings.iter().find_map(|coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            parts.next().filter(|name| name.eq_ignore_ascii_case(wanted))?;
+            // What is no quality is no yes either.
+            let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+            Some(quality.is_none_or(|text| text.trim().parse::<f32>().is_ok_and(|quality| quality > 0.0)))
+        })
+    };
+    takes("gzip").or_else(|| takes("*")).unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -87,5 +93,7 @@ mod tests {
         };
         assert!(asked("gzip, deflate, br") && asked("br;q=1, GZIP;q=0.5") && asked("*"));
         assert!(!asked("br") && !asked("gzip;q=0") && !asked("gzip; q=0.0") && !takes_gzip(&HeaderMap::new()));
+        assert!(!asked("gzip;q=0, *") && !asked("*, GZIP;Q=0") && !asked("*;q=0") && !asked("gzip;q=x"));
+        assert!(asked("*;q=0, gzip") && asked("identity, *;q=0.1"));
     }
 }

@@ -34,6 +34,7 @@ mod usage;
 
 pub use auth::{generate_key, hash_key};
 pub use config::{ConfigError, KeyConfig, Limits, ServerConfig, TlsFiles};
+pub use console::is_built as has_console;
 pub use desk::{Desk, DeskAnswer, DeskError};
 pub use openapi::openapi_json;
 pub use serve::{Plant, Server, ServerError};

@@ -18,7 +18,7 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use sha2::{Digest, Sha256};
 
-use crate::auth::{Caller, hex};
+use crate::auth::{Caller, hex, unidentified};
 use crate::error::ApiError;
 
 /// How long a session lasts.
@@ -43,14 +43,6 @@ pub(crate) struct Sessions {
     open: Mutex<HashMap<SessionId, Session>>,
     cookie: String,
     tls: bool,
-}
-
-/// What a request shows of a session.
-pub(crate) enum Shown {
-    /// No cookie of ours, or one that means nothing any more.
-    Nothing,
-    /// A session, and who it belongs to now.
-    Session(SessionId, Caller),
 }
 
 impl Sessions {
@@ -92,7 +84,7 @@ impl Sessions {
         Ok((id, header_value(&cookie)?))
     }
 
-    /// Who a request's cookie speaks for.
+    /// Who a request's cookie speaks for now; `None`: there is no cookie of ours, or one that means nothing any more.
     ///
     /// # Errors
     /// The cookie is right, and the request does not come from the console: whoever made it may not use the session.
@@ -101,11 +93,11 @@ impl Sessions {
         books: Option<&Arc<Books>>,
         now_ms: i64,
         (method, headers): (&Method, &HeaderMap),
-    ) -> Result<Shown, ApiError> {
-        let Some(id) = self.shown(headers).map(id_of) else { return Ok(Shown::Nothing) };
-        let Some(caller) = self.resolve(&id, books, now_ms)? else { return Ok(Shown::Nothing) };
+    ) -> Result<Option<Caller>, ApiError> {
+        let Some(id) = self.shown(headers).map(id_of) else { return Ok(None) };
+        let Some(caller) = self.resolve(&id, books, now_ms)? else { return Ok(None) };
         self.check_origin(method, headers)?;
-        Ok(Shown::Session(id, caller))
+        Ok(Some(Caller { session: Some(id), ..caller }))
     }
 
     /// Who a session belongs to now; `None`: it has ended.
@@ -125,7 +117,7 @@ impl Sessions {
         let (Some(books), Some(identity)) = (books, &known.identity) else { return Ok(Some(known)) };
         match identify(books, identity, hash, now_ms) {
             Ok(identity) => Ok(Some(Arc::new(identity).into())),
-            Err(error @ Unidentified::Suspended(_)) => Err(ApiError::forbidden(error.to_string(), "suspended")),
+            Err(error @ Unidentified::Suspended(_)) => Err(unidentified(&error)),
             Err(_) => {
                 self.end(id);
                 Ok(None)

@@ -5,10 +5,7 @@ use economics::{Charge, Currency, Nano};
 use metering::UsageRecord;
 use protocol::{Charged, CompletionTokensDetails, Measured, PromptTokensDetails, Usage};
 
-#[expect(clippy::cast_precision_loss, reason = "nanoseconds up to 104 days are exact")]
-fn seconds(ns: u64) -> f64 {
-    ns as f64 / 1e9
-}
+use crate::routes::figures::seconds;
 
 /// Adds one generation's record to the usage of its request.
 pub(crate) fn add(total: &mut Usage, record: &UsageRecord) {

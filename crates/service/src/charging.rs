@@ -22,7 +22,7 @@ use economics::limits::Standings;
 use inference::{Allowance, Engine};
 use ledger::EntryId;
 use metering::intervals::Holder;
-use metering::{Journal, Objectives, UsageRecord};
+use metering::{Family, Journal, Objectives, UsageRecord};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::account::{Made, Parcel};
@@ -110,6 +110,12 @@ impl Charging {
     #[must_use]
     pub fn reading(&self) -> Option<Reading> {
         self.costing.as_ref().map(|costing| costing.reading())
+    }
+
+    /// The same by source, model and so on, as metrics; none where costs are not kept.
+    #[must_use]
+    pub fn families(&self) -> Vec<Family> {
+        self.costing.as_ref().map(|costing| costing.families()).unwrap_or_default()
     }
 
     /// Counts the work of a line's engine, if costs are kept.
@@ -314,13 +320,8 @@ impl Bill {
         let due = self.open.due(quantities(&record), end_of(&record), failure.as_ref());
         let service = match self.objectives.met(&record) {
             None => Service::Unstated,
-            Some(met) => {
-                if met && failure.is_none() {
-                    Service::Met
-                } else {
-                    Service::Missed
-                }
-            }
+            Some(true) if failure.is_none() => Service::Met,
+            Some(_) => Service::Missed,
         };
         let reader = Some(Reader { sender, record, failure });
         let settling = Box::new(Settling { open: Arc::clone(&self.open), due, service, reader });

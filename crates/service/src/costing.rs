@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use economics::Nano;
 use economics::books::Books;
 use economics::books::costs::{Accountant, Finished, Interval};
-use economics::plant::{self, Accrual};
+use economics::plant::{self, Accrual, Amounts, Rates};
 use inference::{Engine, Work};
 use ledger::{Batch, Refusal, Refused};
-use metering::Meter;
+use metering::Family;
 use metering::energy::{Energy, PowerCap, Sampler};
 use metering::intervals::{Intervals, LineWork, PURPOSES, Step, Usage};
 
@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Intervals without work are posted together, up to this length: they all cost the same.
 const REST: Duration = Duration::from_secs(60);
 
-/// How long the cost of a request that has ended waits for its answer to leave: readers are cut off before.
+/// How long the cost of a request that has ended waits for its answer to leave; bytes that leave later are not counted.
 const LEAVING: Duration = Duration::from_secs(600);
 
 const _: () = assert!(PURPOSES == inference::Purpose::ALL.len());
@@ -42,8 +42,6 @@ pub struct CostingConfig {
     pub started: Instant,
     /// What holds power below a cap.
     pub cap: Option<Cap>,
-    /// Shows what the plant cost.
-    pub meter: Arc<Meter>,
 }
 
 /// A cap of the plant's power.
@@ -60,12 +58,23 @@ pub struct Cap {
 pub struct Reading {
     /// Time that is accounted for.
     pub length_ns: u64,
-    /// For how much of it the plant computed.
-    pub busy_ns: u64,
     /// Energy at the meter of the site.
     pub energy_uj: u64,
-    /// All cost: standing, energy, and what tokens bear.
+    /// All cost: standing, energy, and what tokens and traffic bear.
     pub cost: Nano,
+}
+
+impl Reading {
+    /// Adds an interval, and what is charged to requests that have ended by their tokens and bytes.
+    fn add(&mut self, length_ns: u64, amounts: &Amounts, rates: &Rates, finished: &[Finished]) {
+        self.length_ns = self.length_ns.saturating_add(length_ns);
+        let used_uj = amounts.idle.energy_uj.saturating_add(amounts.active.energy_uj);
+        self.energy_uj = self.energy_uj.saturating_add(used_uj);
+        // Each is rounded by itself, as the books do.
+        let own =
+            |one: &Finished| rates.fixed(one.quantities.total()).saturating_add(rates.network(one.traffic.total()));
+        self.cost = finished.iter().map(own).fold(self.cost.saturating_add(amounts.total()), Nano::saturating_add);
+    }
 }
 
 /// Keeps costs until it is dropped.
@@ -75,12 +84,13 @@ pub struct Costing {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Default)]
 struct Shared {
     lines: Mutex<Lines>,
     /// Ended since the last interval.
     finished: Mutex<Vec<Leaving>>,
     reading: Mutex<Reading>,
+    /// What is posted, as metrics.
+    plant_meter: Mutex<PlantMeter>,
 }
 
 /// A request that has ended, and whose answer may still be on its way out.
@@ -130,7 +140,17 @@ impl Costing {
     /// # Errors
     /// No thread to be had.
     pub fn start(books: Arc<Books>, config: CostingConfig) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let facts = PlantFacts {
+            currency: books.currency().code.clone(),
+            is_example: config.accountant.plant().sheet().is_example(),
+            cap_mw: config.cap.as_ref().map(|cap| cap.cap.cap_mw()),
+        };
+        let shared = Arc::new(Shared {
+            lines: Mutex::default(),
+            finished: Mutex::default(),
+            reading: Mutex::default(),
+            plant_meter: Mutex::new(PlantMeter::new(facts)),
+        });
         let (stop, stopped) = sync_channel(0);
         let mut keeper = Keeper::new(books, Arc::clone(&shared), config);
         let thread = std::thread::Builder::new().name("costs".to_owned()).spawn(move || {
@@ -156,6 +176,11 @@ impl Costing {
     /// What the plant has used and cost so far.
     pub(crate) fn reading(&self) -> Reading {
         *lock(&self.shared.reading)
+    }
+
+    /// What the plant has cost since its start, as metrics.
+    pub(crate) fn families(&self) -> Vec<Family> {
+        lock(&self.shared.plant_meter).families()
     }
 
     /// A request has ended: its last work is with its engine.
@@ -190,21 +215,11 @@ struct Keeper {
     rest: Option<Interval>,
     /// What the ledger has not taken yet, in order; no interval is closed before it has.
     unposted: Vec<Batch>,
-    /// What is posted, as metrics.
-    posted: PlantMeter,
-    meter: Arc<Meter>,
 }
 
 impl Keeper {
     fn new(books: Arc<Books>, shared: Arc<Shared>, config: CostingConfig) -> Self {
-        let CostingConfig { accountant, sampler, started, cap, meter } = config;
-        let facts = PlantFacts {
-            currency: books.currency().code.clone(),
-            is_example: accountant.plant().sheet().is_example(),
-            cap_mw: cap.as_ref().map(|cap| cap.cap.cap_mw()),
-        };
-        let posted = PlantMeter::new(facts);
-        meter.set_families(posted.families());
+        let CostingConfig { accountant, sampler, started, cap } = config;
         Self {
             books,
             shared,
@@ -217,8 +232,6 @@ impl Keeper {
             last_ms: now_ms(),
             rest: None,
             unposted: Vec::new(),
-            posted,
-            meter,
         }
     }
 
@@ -237,7 +250,7 @@ impl Keeper {
         let usage = self.usage();
         let now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let energy = self.sampler.sample(now_ns, usage.busy_ns()).unwrap_or_else(|| nothing(&self.sampler));
-        self.posted.measured(&energy);
+        lock(&self.shared.plant_meter).measured(&energy);
         if let Some(Cap { cap, tell }) = &mut self.cap {
             tell(cap.correct(&energy));
         }
@@ -250,7 +263,6 @@ impl Keeper {
         if !self.post() && last {
             tracing::error!("the ledger does not take the costs of the last interval: they are lost");
         }
-        self.meter.set_families(self.posted.families());
     }
 
     /// Requests that have ended and whose answers have left; at the last time all that have ended.
@@ -271,15 +283,9 @@ impl Keeper {
     /// Adds an interval to the reading, by the rates that it is posted at.
     fn read(&mut self, from_ms: i64, energy: &Energy, finished: &[Finished]) {
         let rates = self.accountant.rates(from_ms);
-        let Energy { idle_uj, active_uj, interval_ns: length_ns, busy_ns, .. } = *energy;
+        let Energy { idle_uj, active_uj, interval_ns: length_ns, .. } = *energy;
         let amounts = self.accrual.close(&rates, &plant::Interval { length_ns, idle_uj, active_uj });
-        let tokens = finished.iter().fold(0_u64, |sum, ended| sum.saturating_add(ended.quantities.total()));
-        let mut reading = lock(&self.shared.reading);
-        reading.length_ns = reading.length_ns.saturating_add(length_ns);
-        reading.busy_ns = reading.busy_ns.saturating_add(busy_ns);
-        let used_uj = amounts.idle.energy_uj.saturating_add(amounts.active.energy_uj);
-        reading.energy_uj = reading.energy_uj.saturating_add(used_uj);
-        reading.cost = reading.cost.saturating_add(amounts.total()).saturating_add(rates.fixed(tokens));
+        lock(&self.shared.reading).add(length_ns, &amounts, &rates, finished);
     }
 
     /// What the lines did since the last time; of those that have gone it is the last.
@@ -341,7 +347,7 @@ impl Keeper {
                 }
                 // Waiting would not help, and no further interval could be closed.
                 Err(refused) => tracing::error!("the ledger refuses the costs of an interval: {refused}"),
-                Ok(_) => self.posted.posted(batch),
+                Ok(_) => lock(&self.shared.plant_meter).posted(batch),
             }
             self.unposted.remove(0);
         }
@@ -388,4 +394,40 @@ fn line_work(line: u64, work: Work) -> LineWork {
 /// No change of what these locks hold can panic half way.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use economics::books::cost_detail::Traffic;
+    use economics::books::detail::Context;
+    use economics::plant::{FixedCost, Plant, PlantSheet};
+    use economics::{Currency, Quantities};
+    use ledger::EntryId;
+    use metering::intervals::Holder;
+
+    use super::*;
+
+    #[test]
+    fn the_reading_has_what_tokens_and_traffic_of_ended_requests_cost() {
+        let mut sheet = PlantSheet::example(&Currency::of("USD").unwrap());
+        let training = FixedCost { name: "training".to_owned(), amount: Nano(3_000_000), ..FixedCost::default() };
+        sheet.fixed.push(FixedCost { over_tokens: Some(1_000_000), ..training });
+        let rates = Plant::new(sheet).unwrap().rates(now_ms()).unwrap();
+        let ended = |sent| Finished {
+            holder: Holder { line: 0, request: sent },
+            id: EntryId([0; 16]),
+            context: Context::default(),
+            quantities: Quantities { in_uncached: 4, out_visible: 3, ..Quantities::default() },
+            traffic: Traffic { received: 300, sent },
+        };
+        let second = plant::Interval { length_ns: 1_000_000_000, idle_uj: 8_000_000, active_uj: 10_000_000 };
+        let amounts = Accrual::default().close(&rates, &second);
+        let mut reading = Reading::default();
+        reading.add(second.length_ns, &amounts, &rates, &[]);
+        assert_eq!((reading.length_ns, reading.cost), (second.length_ns, amounts.total()));
+        reading.add(0, &Amounts::default(), &rates, &[ended(2_000_000), ended(50)]);
+        // A cent for 10⁹ bytes: 20,003 and, rounded, 4 (3.5) nano-units; seven tokens each at 3.
+        let own = Nano(20_003 + 4 + 2 * 21);
+        assert_eq!(reading.cost, amounts.total().saturating_add(own));
+    }
 }

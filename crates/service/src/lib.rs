@@ -28,8 +28,8 @@ pub use costing::{Cap, Costing, CostingConfig, Reading};
 pub use economics::Charge;
 pub use error::{ErrorKind, LineError};
 pub use line::{
-    BoxFuture, Generation, Labels, Line, LineEvent, LineStatus, Message, ModelCard, Payer, Prompt, SHARING_RULE,
-    TokenText,
+    BoxFuture, Generation, Labels, Line, LineCalibration, LineEvent, LineStatus, Message, ModelCard, Payer, Prompt,
+    SHARING_RULE, TokenText,
 };
 pub use local::{LocalLine, LocalLineConfig};
 pub use pool::{AdapterStatus, Behind, FixedPool, Lease, ModelPool, ModelState, ModelStatus, PoolError};

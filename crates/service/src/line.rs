@@ -195,6 +195,11 @@ pub trait Line: Send + Sync {
     /// The state of the line for `/health`, `/ready` and `/metrics`.
     fn status(&self) -> LineStatus;
 
+    /// How its engine predicts the time of steps; nothing where it predicts none.
+    fn calibration(&self) -> LineCalibration {
+        LineCalibration::default()
+    }
+
     /// Refuses new requests; those accepted go on.
     fn close(&self);
 }
@@ -215,10 +220,15 @@ pub struct LineStatus {
     pub counters: inference::Counters,
     /// Fixed facts.
     pub limits: inference::EngineLimits,
-    /// By which terms a step's time is predicted, and by which it is shared.
-    pub step_terms: Vec<inference::StepTerm>,
+}
+
+/// How the time of a line's steps is predicted, and by that shared.
+#[derive(Clone, Debug, Default)]
+pub struct LineCalibration {
+    /// The terms, each with the time that is known of it now.
+    pub terms: Vec<inference::StepTerm>,
     /// For people: what the engine started from.
-    pub calibration: String,
+    pub started_from: String,
 }
 
 impl LineStatus {

@@ -24,7 +24,8 @@ use crate::pieces::Pieces;
 use crate::prompt;
 use crate::stop::{StopControl, StopSet};
 use crate::{
-    BoxFuture, ErrorKind, Generation, Line, LineError, LineStatus, Message, ModelCard, Prompt, Reply, TokenText,
+    BoxFuture, ErrorKind, Generation, Line, LineCalibration, LineError, LineStatus, Message, ModelCard, Prompt, Reply,
+    TokenText,
 };
 
 /// Text longer than this is tokenized off the async runtime's threads.
@@ -431,9 +432,11 @@ impl Line for LocalLine {
             gauges: self.engine.gauges(),
             counters: self.engine.counters(),
             limits: self.engine.limits(),
-            step_terms: self.engine.step_terms(),
-            calibration: self.calibration.clone(),
         }
+    }
+
+    fn calibration(&self) -> LineCalibration {
+        LineCalibration { terms: self.engine.step_terms(), started_from: self.calibration.clone() }
     }
 
     fn close(&self) {

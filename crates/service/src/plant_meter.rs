@@ -4,21 +4,17 @@ use std::collections::BTreeMap;
 
 use economics::Nano;
 use economics::books::cost_detail::{CostLine, PlantInterval, RequestCost};
+use economics::books::costs::ENERGY_SOURCE_WORDS;
 use economics::plant::Source;
 use ledger::{Batch, Command};
 use metering::energy::Energy;
-use metering::{Family, Sample};
+use metering::{Family, Sample, totals_of};
 
-/// Most models told apart; further ones are counted together.
-const MAX_MODELS: usize = 128;
-const OTHER_MODELS: &str = "(other)";
 /// Billionths in a millionth.
 const MICRO: i128 = 1_000;
 /// Billionths in a thousandth.
 const MILLI: i128 = 1_000_000;
 const WHOLE: i128 = 1_000_000_000;
-/// The words for codes of energy sources, in their order.
-const ENERGY_SOURCES: [&str; 3] = ["estimated", "counter", "nvml"];
 
 /// What is said of a plant beside its sums.
 #[derive(Clone, Debug)]
@@ -34,7 +30,7 @@ pub(crate) struct PlantMeter {
     facts: PlantFacts,
     sources: [Nano; Source::ALL.len()],
     idle: CostLine,
-    energy_uj: [u64; ENERGY_SOURCES.len()],
+    energy_uj: [u64; ENERGY_SOURCE_WORDS.len()],
     co2_ug: u64,
     models: BTreeMap<String, Attributed>,
     /// Of the last interval: its power and how much of it was busy.
@@ -105,9 +101,7 @@ impl PlantMeter {
                 _ => Nano::ZERO,
             });
         }
-        let model = cost.context.model.as_str();
-        let known = self.models.contains_key(model) || self.models.len() < MAX_MODELS;
-        let sums = self.models.entry(if known { model } else { OTHER_MODELS }.to_owned()).or_default();
+        let sums = totals_of(&mut self.models, &cost.context.model);
         let line = cost.costs.sum();
         sums.nano = sums.nano.saturating_add(cost.costs.attributed());
         sums.energy_uj = sums.energy_uj.saturating_add(line.energy_uj);
@@ -125,7 +119,7 @@ impl PlantMeter {
             self.models.iter().map(|(model, sums)| value(model, sums)).collect()
         };
         let sources = Source::ALL.into_iter().zip(self.sources);
-        let energy = ENERGY_SOURCES.into_iter().zip(self.energy_uj);
+        let energy = ENERGY_SOURCE_WORDS.into_iter().zip(self.energy_uj);
         let (busy_ns, interval_ns) = self.busy;
         let utilisation = (i128::from(busy_ns) * WHOLE).checked_div(interval_ns.into()).unwrap_or(0);
         let cap = self.facts.cap_mw.map(|mw| sample(&[], i128::from(mw) * MILLI));
@@ -201,7 +195,6 @@ mod tests {
     use economics::books::cost_detail::{Costs, Traffic};
     use economics::books::detail::{Context, entry_kind};
     use ledger::EntryId;
-    use metering::Meter;
 
     use super::*;
 
@@ -242,9 +235,7 @@ mod tests {
             source: metering::energy::EnergySource::Estimated,
         };
         meter.measured(&energy);
-        let shown = Meter::new();
-        shown.set_families(meter.families());
-        let text = shown.render_families();
+        let text = metering::render_families(&meter.families());
         for line in [
             "tokenworks_plant_cost_total{source=\"power\",currency=\"USD\",sheet=\"example\"} 0.00000002",
             "tokenworks_plant_cost_total{source=\"network\",currency=\"USD\",sheet=\"example\"} 0.000000007",

@@ -12,7 +12,7 @@ pub struct TrafficCount(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    received: AtomicU64,
+    received: u64,
     sent: AtomicU64,
     ended: AtomicBool,
 }
@@ -25,15 +25,14 @@ impl TrafficCount {
     /// A count for a request of whose body so many bytes came, and what ends it.
     #[must_use]
     pub fn new(received: u64) -> (Self, TrafficEnd) {
-        let count = Self(Arc::new(Counts { received: received.into(), ..Counts::default() }));
+        let count = Self(Arc::new(Counts { received, ..Counts::default() }));
         (count.clone(), TrafficEnd(count))
     }
 
     /// The bytes so far.
     #[must_use]
     pub fn so_far(&self) -> Traffic {
-        let Counts { received, sent, .. } = self.0.as_ref();
-        Traffic { received: received.load(Ordering::Acquire), sent: sent.load(Ordering::Acquire) }
+        Traffic { received: self.0.received, sent: self.0.sent.load(Ordering::Acquire) }
     }
 
     /// Whether no more will be counted.

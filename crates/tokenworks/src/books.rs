@@ -8,7 +8,7 @@ use economics::books::{Books, BooksError, BootstrapKey, Settings, Steps};
 use economics::directory::key::KeyHash;
 use engine::DutyLimit;
 use ledger::{OpenError, StoreError, StoreSpec};
-use metering::{Journal, Meter};
+use metering::Journal;
 use service::Charging;
 
 use crate::commands::{Context, keys};
@@ -21,16 +21,11 @@ use crate::secret_file::make_folder;
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Opens the books for a server: charges what a crash left open, makes sure that the house may use `models`, and begins to
-/// keep costs, which `meter` shows. Gives also the limit that holds the plant's power below its cap.
+/// keep costs. Gives also the limit that holds the plant's power below its cap.
 ///
 /// # Errors
 /// As [`open`]; the journal cannot be used.
-pub fn start(
-    context: &Context,
-    secret: &[u8],
-    models: &[String],
-    meter: &Arc<Meter>,
-) -> Result<(Arc<Charging>, DutyLimit)> {
+pub fn start(context: &Context, secret: &[u8], models: &[String]) -> Result<(Arc<Charging>, DutyLimit)> {
     let folder = context.settings.data_dir.join("journal");
     let (store, settings) = settings(context, secret)?;
     let books = Books::open(settings, now_ms()).map_err(|e| books_error(&store, &e))?;
@@ -39,7 +34,7 @@ pub fn start(
     books.serve_models(models, now_ms()).map_err(|e| {
         Error::failure("the books take no prices for the models").because(chain(&e)).hint("see the cause above")
     })?;
-    let (costing, duty) = plant::cost(context, &books, meter)?;
+    let (costing, duty) = plant::cost(context, &books)?;
     let charging = Charging::start(books, journal)
         .map_err(|e| Error::failure("cannot start the thread of the books").because(e))?;
     let charging = charging.costed(costing).held_to(context.settings.objectives);

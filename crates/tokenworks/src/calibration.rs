@@ -1,5 +1,6 @@
-//! The file that keeps what `calibrate` measured of a model: `calibrations/NAME.json` in the data folder. It is good for the
-//! same weights, threads, machine and program only; else an engine starts as if it were not there, and says why.
+//! The file that keeps what `calibrate` measured of a model: `calibrations/NAME.json` in the data folder. It is good for
+//! weights of the same shapes, the same threads, machine and program only; else an engine starts as if it were not there, and
+//! says why.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ const MAX_BYTES: u64 = 4 << 20;
 #[serde(deny_unknown_fields)]
 pub struct Conditions {
     /// SHA-256 of the names, types and sizes of all weights: steps take the same time whatever numbers stand in them.
-    pub weights_sha256: String,
+    pub shapes_sha256: String,
     /// Bytes of the model's file, or of all of them.
     pub file_bytes: u64,
     /// How keys and values are kept.
@@ -45,7 +46,7 @@ impl Conditions {
             hash.update(format!("{} {:?} {:?}\n", tensor.name, tensor.ty, tensor.dims));
         }
         Self {
-            weights_sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            shapes_sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
             file_bytes: gguf.file_len(),
             kv_type: kv_type.name().to_owned(),
             threads: context.settings.threads,
@@ -57,15 +58,15 @@ impl Conditions {
     /// The first of them that is another here; `None`: all are the same.
     fn difference(&self, here: &Self) -> Option<String> {
         let facts = [
-            ("weights", &self.weights_sha256, &here.weights_sha256),
+            ("hash of shapes", &self.shapes_sha256, &here.shapes_sha256),
             ("file size", &self.file_bytes.to_string(), &here.file_bytes.to_string()),
             ("kv_type", &self.kv_type, &here.kv_type),
-            ("threads", &self.threads.to_string(), &here.threads.to_string()),
+            ("number of threads", &self.threads.to_string(), &here.threads.to_string()),
             ("machine", &self.machine, &here.machine),
             ("program version", &self.version, &here.version),
         ];
         let other = facts.into_iter().find(|(_, then, now)| then != now);
-        other.map(|(what, then, now)| format!("it is for another {what}: {then}, not {now}"))
+        other.map(|(what, then, now)| format!("its {what} is {then}, here it is {now}"))
     }
 }
 

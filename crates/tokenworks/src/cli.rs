@@ -87,9 +87,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  tokenworks calibrate smollm2-135m\n\n\
         Runs planned work on this machine (prompts short and long, streams alone and together, with long context, beside \
         prompts, with guessed tokens), fits the time of a step's terms to every second step, and compares what they predict \
-        of the others with what was measured. The sharing rule: a step's time is shared over the requests in it by their \
-        columns, rows of logits and positions looked back on, each at its fitted time; the part that depends on none of \
-        these follows the rest. `serve` starts from the result, and goes on fitting.")]
+        of the others with what was measured. `serve` starts from the result, and goes on fitting.")]
     Calibrate(Calibrate),
     /// Write a model, from a GGUF file or a folder of safetensors, as a GGUF file with smaller weights
     #[command(after_help = "Examples:\n  tokenworks quantize model-F16.gguf --to q4_k\n  \

@@ -8,7 +8,6 @@ use economics::books::Books;
 use economics::books::costs::Accountant;
 use economics::plant::{Plant, PlantSheet};
 use engine::DutyLimit;
-use metering::Meter;
 use metering::energy::{PowerCap, PowerRange, Sampler};
 use service::{Cap, Costing, CostingConfig};
 
@@ -65,12 +64,12 @@ fn read(file: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(file)
 }
 
-/// Starts to keep costs by the plant's sheet, shown by `meter` as metrics; which becomes its next version in the books when it is another than before.
+/// Starts to keep costs by the plant's sheet, which becomes its next version in the books when it is another than before.
 /// Gives also the limit that holds the plant's power below its cap, for all engines.
 ///
 /// # Errors
 /// The sheet cannot be used, or the books do not take it.
-pub fn cost(context: &Context, books: &Arc<Books>, meter: &Arc<Meter>) -> Result<(Costing, DutyLimit)> {
+pub fn cost(context: &Context, books: &Arc<Books>) -> Result<(Costing, DutyLimit)> {
     let sheet = sheet(context)?;
     let untaken = |cause: String| Error::failure("the books do not take the plant's costs").because(cause);
     let wrong = |cause: String| Error::usage("the plant sheet cannot be used").because(cause);
@@ -87,7 +86,7 @@ pub fn cost(context: &Context, books: &Arc<Books>, meter: &Arc<Meter>) -> Result
     let plant = Plant::new(sheet).map_err(|e| wrong(e.to_string()))?;
     let accountant = Accountant::open(books, (plant, version), now_ms()).map_err(|e| untaken(chain(&e)))?;
     let sampler = Sampler::powercap(&context.settings.plant.powercap_root, power, 0);
-    let config = CostingConfig { accountant, sampler, started, cap, meter: Arc::clone(meter) };
+    let config = CostingConfig { accountant, sampler, started, cap };
     let costing = Costing::start(Arc::clone(books), config)
         .map_err(|e| Error::failure("cannot start the thread of costs").because(e))?;
     Ok((costing, duty))

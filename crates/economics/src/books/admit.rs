@@ -18,7 +18,7 @@ use crate::window::Period;
 use crate::{FrozenPrice, Invalid, Nano, Quantities, Terms, Window};
 
 /// A hold that nobody ended is void after this long (its request cannot run any more).
-const HOLD_MS: i64 = 24 * 3_600_000;
+pub const HOLD_MS: i64 = 24 * 3_600_000;
 /// Longest tag.
 const TAG_BYTES: usize = 64;
 /// Longest word for what a request is for.

@@ -237,6 +237,10 @@ fn joules(uj: u64) -> i64 {
     i64::try_from(uj).unwrap_or(i64::MAX)
 }
 
+/// The words for sources of energy ([`EnergySource::as_str`]), by the codes in which intervals keep them
+/// ([`PlantInterval::energy_source`]).
+pub const ENERGY_SOURCE_WORDS: [&str; 3] = ["estimated", "counter", "nvml"];
+
 /// How a source of energy is kept.
 fn source_code(source: &EnergySource) -> u8 {
     match source {
@@ -322,5 +326,17 @@ impl Accounts {
             legs.extend(account.map(|(_, account)| Leg { account, amount: nano.0.saturating_neg() }));
         }
         legs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_energy_sources_stand_at_their_codes() {
+        let sources = [EnergySource::Estimated, EnergySource::Counter { domains: Vec::new() }, EnergySource::Nvml];
+        assert_eq!(sources.each_ref().map(|source| usize::from(source_code(source))), [0, 1, 2]);
+        assert_eq!(sources.map(|source| source.as_str().to_owned()), ENERGY_SOURCE_WORDS);
     }
 }

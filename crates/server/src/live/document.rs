@@ -4,7 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 /// The plant at one moment, station by station. Rates are those of the last `rate_seconds`, percentiles and money those of
-/// the last `window_seconds`; both begin when somebody begins to watch. `null`: not known, or nothing happened.
+/// the last `window_seconds`; both begin when somebody begins to watch. Who asks now and then gets rates since the last
+/// time. `null`: not known, or nothing happened.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Snapshot {
     /// Names this snapshot; `/admin/v1/live/snapshot?id=` gives it again for a minute.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use self::sample::Sample;
 use crate::app::App;
@@ -17,14 +17,18 @@ use crate::error::ApiError;
 
 /// How often a snapshot is made.
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
-/// What rates are taken over.
+/// What rates are taken over, where there is a sample of that time.
 const RATES: Duration = Duration::from_secs(5);
 /// What percentiles and money are taken over.
 const WINDOW: Duration = Duration::from_secs(300);
 /// Snapshots that are given again by their ids.
 const KEPT: usize = 60;
+/// Most samples that are kept: two for each second of the window, the one of those who watch and one for who asks between.
+const MAX_SAMPLES: usize = 600;
 /// Most who watch at one time.
 const MAX_VIEWERS: usize = 64;
+/// How long a snapshot waits for the one that is made; the books may be away.
+const MAKING_WAIT: Duration = Duration::from_secs(10);
 
 /// A snapshot, written out once.
 #[derive(Clone, Debug)]
@@ -46,6 +50,8 @@ pub(crate) struct Viewer {
 pub(crate) struct Live {
     places: Arc<Semaphore>,
     newest: watch::Sender<Option<Written>>,
+    /// Held by who makes a snapshot: one at a time.
+    making: Arc<tokio::sync::Mutex<()>>,
     past: Mutex<Past>,
 }
 
@@ -59,7 +65,12 @@ struct Past {
 
 impl Default for Live {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(MAX_VIEWERS)), newest: watch::Sender::new(None), past: Mutex::default() }
+        Self {
+            places: Arc::new(Semaphore::new(MAX_VIEWERS)),
+            newest: watch::Sender::new(None),
+            making: Arc::default(),
+            past: Mutex::default(),
+        }
     }
 }
 
@@ -114,32 +125,46 @@ async fn run(app: Arc<App>) {
     }
 }
 
-/// The newest snapshot, if it is younger than `fresh`; else a new one.
+/// The newest snapshot, if it is younger than `fresh`; else a new one. Who asks while one is made gets that one.
 pub(crate) async fn newest(app: &Arc<App>, fresh: Duration) -> Result<Written, ApiError> {
     let app = Arc::clone(app);
+    let Ok(making) = timeout(MAKING_WAIT, Arc::clone(&app.live.making).lock_owned()).await else {
+        return Err(ApiError::unavailable(
+            "the snapshot before takes long: the books may be away; try again",
+            "overloaded",
+        ));
+    };
+    if let Some(written) = app.live.past().young(fresh) {
+        return Ok(written);
+    }
     let made = tokio::task::spawn_blocking(move || {
-        let past = app.live.past();
-        let young = past.samples.back().is_some_and(|last| last.at.elapsed() < fresh);
-        if let Some(written) = past.written.back().filter(|_| young) {
-            return Ok(written.clone());
-        }
-        drop(past);
         // May wait for the books.
         let sample = Sample::take(&app);
-        app.live.past().go_on(sample)
+        let written = app.live.past().go_on(sample);
+        // Also when nobody waits for it any more, the next one begins once this one has ended.
+        drop(making);
+        written
     });
     made.await.map_err(|error| ApiError::internal(format!("no snapshot could be made: {error}")))?
 }
 
 impl Past {
+    /// The newest snapshot, if it is younger than `fresh`.
+    fn young(&self, fresh: Duration) -> Option<Written> {
+        let last = self.samples.back().filter(|last| last.at.elapsed() < fresh);
+        last.and_then(|_| self.written.back().cloned())
+    }
+
     /// Takes a sample in and writes its snapshot.
     fn go_on(&mut self, sample: Sample) -> Result<Written, ApiError> {
         let since = |from: &Sample| sample.at.saturating_duration_since(from.at);
-        while self.samples.front().is_some_and(|first| since(first) > WINDOW) {
+        while self.samples.front().is_some_and(|first| since(first) > WINDOW || self.samples.len() >= MAX_SAMPLES) {
             self.samples.pop_front();
         }
         let earlier = self.samples.front().unwrap_or(&sample);
-        let recent = self.samples.iter().find(|known| since(known) <= RATES).unwrap_or(&sample);
+        let recent = self.samples.iter().find(|known| since(known) <= RATES);
+        // Who asks seldom gets the rates since the last time.
+        let recent = recent.or(self.samples.back()).unwrap_or(&sample);
         let snapshot = sample.snapshot(recent, earlier);
         let json = serde_json::to_string(&snapshot).map_err(|error| ApiError::internal(error.to_string()))?;
         let frame = Bytes::from(format!("id: {}\ndata: {json}\n\n", snapshot.id));
@@ -150,5 +175,48 @@ impl Past {
         }
         self.written.push_back(written.clone());
         Ok(written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{Plant, ServerConfig};
+
+    /// What snapshots say that are taken at these seconds.
+    fn snapshots(past: &mut Past, seconds: impl IntoIterator<Item = u64>) -> Vec<serde_json::Value> {
+        let began = Instant::now();
+        let at = |second| Sample::empty(began + Duration::from_secs(second));
+        let written = seconds.into_iter().map(|second| past.go_on(at(second)).unwrap());
+        written.map(|written| serde_json::from_slice(&written.json).unwrap()).collect()
+    }
+
+    #[test]
+    fn who_asks_seldom_gets_rates_too() {
+        let found = snapshots(&mut Past::default(), [0, 6, 12, 13, 15, 320]);
+        let rates: Vec<f64> = found.iter().map(|one| one["rate_seconds"].as_f64().unwrap()).collect();
+        // Since the last time; of several the earliest within five seconds; of long ago none.
+        assert_eq!(rates, [0.0, 6.0, 6.0, 1.0, 3.0, 0.0]);
+        assert_eq!(found[1]["sample"]["output_tokens_per_second"], 0.0);
+        assert_eq!(found[2]["window_seconds"], 12.0);
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_at_once_get_one_snapshot() {
+        let app = App::new(&ServerConfig::default(), Plant::new(Vec::new(), Arc::default()), None);
+        let ask = async || newest(&app, Duration::MAX).await.unwrap().id;
+        let ids = futures_util::future::join_all((0..16).map(|_| ask())).await;
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        assert_eq!(app.live.past().samples.len(), 1);
+        assert_ne!(newest(&app, Duration::ZERO).await.unwrap().id, ids[0]);
+    }
+
+    #[test]
+    fn samples_have_a_bounded_number() {
+        let mut past = Past::default();
+        snapshots(&mut past, vec![7; MAX_SAMPLES + 10]);
+        assert_eq!((past.samples.len(), past.written.len()), (MAX_SAMPLES, KEPT));
     }
 }

@@ -11,6 +11,7 @@ use super::document::{
     TokenizeStation,
 };
 use crate::app::{App, new_id, unix_ms};
+use crate::routes::figures::{seconds, share};
 
 const HOUR_NS: i128 = 3_600_000_000_000;
 const MILLION: i128 = 1_000_000;
@@ -49,6 +50,22 @@ impl Sample {
         }
     }
 
+    /// Of a plant in which nothing has happened.
+    #[cfg(test)]
+    pub(super) fn empty(at: Instant) -> Self {
+        Self {
+            at,
+            time_ms: 0,
+            open_requests: 0,
+            max_requests: 0,
+            lines: Vec::new(),
+            sums: metering::Meter::new().sums(),
+            reading: None,
+            sold: None,
+            currency: None,
+        }
+    }
+
     /// The plant now, with rates since `recent` and the rest since `earlier`.
     pub(super) fn snapshot(&self, recent: &Self, earlier: &Self) -> Snapshot {
         let (rates, window) = (Span::new(recent, self), Span::new(earlier, self));
@@ -76,15 +93,15 @@ impl Sample {
             decode: DecodeStation {
                 running: sum(|line| line.running),
                 steps_per_second: rates.per_second(rates.counted(|line| line.counters.steps)),
-                batch_columns: share(rates.counted(columns), rates.counted(|line| line.counters.steps)),
+                batch_columns: share(rates.counted(columns) as f64, rates.counted(|line| line.counters.steps) as f64),
                 preemptions_per_second: rates.per_second(rates.counted(|line| line.counters.preemptions)),
             },
             sample: SampleStation {
                 output_tokens_per_second: rates
                     .per_second(self.sums.sampled_tokens.saturating_sub(recent.sums.sampled_tokens)),
                 guesses_right: share(
-                    window.counted(|line| line.counters.draft_accepted_tokens),
-                    window.counted(guesses),
+                    window.counted(|line| line.counters.draft_accepted_tokens) as f64,
+                    window.counted(guesses) as f64,
                 ),
             },
             deliver: window.deliver(&rates),
@@ -100,7 +117,8 @@ impl Sample {
         let read = |span: &Span<'_>| Some((span.from.reading?, span.to.reading?));
         // Joules over nanoseconds: a microjoule in a nanosecond is a kilowatt.
         let power = read(rates).and_then(|(from, to)| {
-            share(to.energy_uj.saturating_sub(from.energy_uj), to.length_ns.saturating_sub(from.length_ns))
+            let length_ns = to.length_ns.saturating_sub(from.length_ns);
+            share(to.energy_uj.saturating_sub(from.energy_uj) as f64, length_ns as f64)
         });
         // Both by the clock of the readings, which go by whole seconds.
         let cost = read(window).map(|(from, to)| {
@@ -221,11 +239,6 @@ fn wide(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// `None` for parts of nothing.
-fn share(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
-}
-
 /// `nano * factor / whole`.
 fn scaled(nano: i128, factor: i128, whole: i128) -> Option<Nano> {
     let amount = nano.checked_mul(factor)?.checked_div(whole)?;
@@ -233,6 +246,6 @@ fn scaled(nano: i128, factor: i128, whole: i128) -> Option<Nano> {
 }
 
 fn percentiles(histogram: &metering::Histogram) -> Percentiles {
-    let at = |permille| histogram.quantile(permille).map(|ns| ns as f64 / 1e9);
+    let at = |permille| histogram.quantile(permille).map(seconds);
     Percentiles { count: histogram.count(), p50_seconds: at(500), p95_seconds: at(950), p99_seconds: at(990) }
 }

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::admin::keys::new_text;
 use crate::app::{App, unix_ms};
-use crate::auth::hex;
+use crate::auth::{hex, unidentified};
 use crate::body;
 use crate::claim::Token;
 use crate::error::ApiError;
@@ -86,7 +86,7 @@ pub(crate) async fn take(State(app): State<Arc<App>>, token: TokenPath, request:
 /// The cookie of a session for the key that was just made.
 fn sign_in(app: &App, key: &str, headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
     let books = app.books()?;
-    let identity = books.identify(key, "", unix_ms()).map_err(|error| ApiError::unauthorized(error.to_string()))?;
+    let identity = books.identify(key, "", unix_ms()).map_err(|error| unidentified(&error))?;
     let (_, cookie) = app.sessions.begin(Arc::new(identity).into(), key, Some(&books), headers)?;
     Ok(cookie)
 }

@@ -7,6 +7,7 @@ pub(crate) mod chat;
 pub(crate) mod claim;
 pub(crate) mod completions;
 pub(crate) mod experiments;
+pub(crate) mod figures;
 pub(crate) mod models;
 pub(crate) mod outcomes;
 pub(crate) mod period;

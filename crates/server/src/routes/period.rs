@@ -10,10 +10,10 @@ use crate::error::ApiError;
 use crate::query::Query;
 
 const DAY_S: i64 = 86_400;
+/// A day, in milliseconds.
+pub(crate) const DAY_MS: i64 = DAY_S * 1000;
 /// Days of a report that names no start.
 const DAYS: i64 = 30;
-/// Longest interval of plant cost.
-const LONGEST_INTERVAL_MS: i64 = 60_000;
 /// Latest time, in Unix seconds: the end of the year 9999.
 const LATEST_S: i128 = 253_402_300_799;
 
@@ -58,6 +58,8 @@ pub(crate) struct Period {
     pub(crate) ends_s: (i64, i64),
     /// Its ends are no days' ends: it is made from entries.
     pub(crate) exact: bool,
+    /// What its start is called in the query.
+    name: &'static str,
 }
 
 impl Period {
@@ -68,7 +70,11 @@ impl Period {
     }
 
     /// Of a period whose ends have to be named.
-    pub(crate) fn named(query: &mut Query, exact: bool, (start, end): (&str, &str)) -> Result<Self, ApiError> {
+    pub(crate) fn named(
+        query: &mut Query,
+        exact: bool,
+        (start, end): (&'static str, &'static str),
+    ) -> Result<Self, ApiError> {
         let mut second = |name: &str| {
             let given = query.integer(name, "Unix seconds", 0..=LATEST_S)?;
             given.ok_or_else(|| ApiError::field(name, format!("`{name}` is missing; give Unix seconds")))
@@ -77,9 +83,9 @@ impl Period {
         Self::of(ends, exact, start)
     }
 
-    fn of(ends: (i64, i64), exact: bool, name: &str) -> Result<Self, ApiError> {
+    pub(crate) fn of(ends: (i64, i64), exact: bool, name: &'static str) -> Result<Self, ApiError> {
         let days = whole_days(ends, name)?;
-        Ok(Self { ends_s: if exact { ends } else { days }, exact })
+        Ok(Self { ends_s: if exact { ends } else { days }, exact, name })
     }
 
     /// Gives `read` the sums of the period, and the whole days (in milliseconds) that they lie in.
@@ -93,18 +99,17 @@ impl Period {
             return read(ledger, (from_ms, to_ms));
         }
         let excerpt = Excerpt::read(ledger, (from_ms, to_ms)).map_err(|error| unreadable(&error))?;
-        let excerpt = excerpt.ok_or_else(|| {
-            let message = format!(
-                "this period has more than {MAX_EXCERPT_ENTRIES} entries; ask for less time, or for whole days without \
-                 `exact`"
-            );
-            ApiError::field("start_time", message)
-        })?;
-        // An interval counts where it began, which may be before the day.
-        let day_ms = DAY_S * 1000;
-        let days =
-            ((from_ms - LONGEST_INTERVAL_MS).div_euclid(day_ms), to_ms.saturating_add(day_ms - 1).div_euclid(day_ms));
-        read(&excerpt, (days.0 * day_ms, days.1 * day_ms))
+        let excerpt = excerpt.ok_or_else(|| self.too_many_entries())?;
+        // An interval is told by when it began, which may be on the day before. No other entries are in the excerpt.
+        let days = (from_ms.div_euclid(DAY_MS) - 1, to_ms.saturating_add(DAY_MS - 1).div_euclid(DAY_MS));
+        read(&excerpt, (days.0 * DAY_MS, days.1 * DAY_MS))
+    }
+
+    fn too_many_entries(&self) -> ApiError {
+        let message = format!(
+            "this period has more than {MAX_EXCERPT_ENTRIES} entries; ask for less time, or for whole days without `exact`"
+        );
+        ApiError::field(self.name, message)
     }
 }
 
@@ -116,4 +121,22 @@ pub(crate) fn exact(query: &mut Query) -> Result<bool, ApiError> {
 /// The date of a time in UTC.
 pub(crate) fn date(at_ms: i64) -> String {
     to_rfc3339(at_ms).chars().take_while(|c| *c != 'T').collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_start_of_its_own_period() {
+        let uri = "/?start_time=5&end_time=9&compare_start_time=1&compare_end_time=3".parse().unwrap();
+        let mut query = Query::of(&uri).unwrap();
+        let later = Period::read(&mut query, true).unwrap();
+        let earlier = Period::named(&mut query, true, ("compare_start_time", "compare_end_time")).unwrap();
+        for (period, name) in [(later, "start_time"), (earlier, "compare_start_time")] {
+            let error = period.too_many_entries().body().error;
+            assert_eq!(error.param.as_deref(), Some(name));
+            assert!(error.message.contains("500000 entries; ask for less time"), "{}", error.message);
+        }
+    }
 }

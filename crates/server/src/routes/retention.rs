@@ -11,7 +11,7 @@ use economics::rollup::{Activity, MAX_ACTIVITY, Unit, activity, week_of};
 use serde_json::{Value, json};
 
 use super::admin::unreadable;
-use super::period::date;
+use super::period::{DAY_MS, date};
 use super::tfp::{organisations, reader};
 use crate::app::{App, in_turn, unix_ms};
 use crate::auth::Caller;
@@ -21,7 +21,6 @@ use crate::query::Query;
 const UNITS: [&str; 2] = ["end_user", "project"];
 const WEEKS: u32 = 12;
 const LEVEL: f64 = 0.95;
-const DAY_MS: i64 = 86_400_000;
 
 /// By the week of their first use, how many end users or projects used models again in each week after it.
 #[utoipa::path(

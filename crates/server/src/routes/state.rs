@@ -42,7 +42,8 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>, Extension(caller): Exte
     let content_type = HeaderValue::from_static(metering::CONTENT_TYPE);
     let mut text = app.meter.render(&lines);
     if app.may_watch(&caller) {
-        text.push_str(&app.meter.render_families());
+        let families = app.charging.as_ref().map(|charging| charging.families()).unwrap_or_default();
+        text.push_str(&metering::render_families(&families));
     }
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }

@@ -1,7 +1,5 @@
 //! The plant as it is watched.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -38,8 +36,13 @@ async fn the_snapshot_tells_what_was_done() {
     for _ in 0..3 {
         assert_eq!(shop.complete(ADMIN, 5).await.status, 200);
     }
-    tokio::time::sleep(Duration::from_millis(950)).await;
-    let now = snapshot().await;
+    // Whoever begins to watch gets a new one, however young the last is.
+    let mut stream = watch(&shop, BEARER).await;
+    let mut text = String::new();
+    while documents(&text).is_empty() {
+        text.push_str(&read_until(&mut stream, "\n\n").await);
+    }
+    let now = documents(&text).remove(0);
     assert_eq!((&now["deliver"]["ok"], &now["deliver"]["failed"]), (&json!(3), &json!(0)));
     assert_eq!((&now["ttft"]["count"], &now["itl"]["count"], &now["e2e"]["count"]), (&json!(3), &json!(12), &json!(3)));
     let counted = |name: &str, station: &str, expected: f64| {
@@ -104,14 +107,14 @@ async fn only_so_many_watch() {
     }
     let full = shop.ask(ADMIN, "GET", "/admin/v1/live", &Value::Null).await;
     assert_eq!((full.status, full.error().code.as_deref()), (503, Some("overloaded")));
-    streams.clear();
-    // A place is free once the server has found that its reader is gone.
-    for _ in 0..50 {
+    streams.truncate(1);
+    // A place is free once the server has found that its reader is gone: at the latest when the next snapshots are written.
+    for _ in 0..60 {
         let mut stream = watch(&shop, BEARER).await;
         if read_until(&mut stream, "HTTP/1.1 ").await.contains("HTTP/1.1 200") {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        read_until(&mut streams[0], "data: ").await;
     }
     panic!("no place became free");
 }

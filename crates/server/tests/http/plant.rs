@@ -147,8 +147,6 @@ impl Line for ScriptedLine {
                 max_waiting: 8,
                 max_candidates: 8,
             },
-            step_terms: Vec::new(),
-            calibration: String::new(),
         }
     }
 

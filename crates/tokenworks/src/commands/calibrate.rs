@@ -23,8 +23,6 @@ use crate::output::table;
 
 /// The error of a class that is aimed at, in thousandths.
 const GOAL_PERMILLE: i64 = 100;
-/// How steps are shared; also in the server's answer.
-const RULE: &str = service::SHARING_RULE;
 
 /// As `calibrate --json` prints it.
 #[derive(Debug, Serialize)]
@@ -55,22 +53,20 @@ struct Class {
     held_up: u64,
     predicted_ns: u64,
     busy_ns: u64,
-    /// (predicted - measured) / measured, in thousandths.
-    error_permille: i64,
+    /// (predicted - measured) / measured, in thousandths; none where all steps were left out.
+    error_permille: Option<i64>,
 }
 
 impl Class {
     fn of(class: StepClass, compared: &Compared) -> Self {
         let Compared { time, held_up } = *compared;
-        let difference = i128::from(time.predicted_ns) - i128::from(time.busy_ns);
-        let error = difference * 1000 / i128::from(time.busy_ns.max(1));
         Self {
             class: class.as_str(),
             steps: time.steps,
             held_up,
             predicted_ns: time.predicted_ns,
             busy_ns: time.busy_ns,
-            error_permille: i64::try_from(error).unwrap_or(i64::MAX),
+            error_permille: time.error_permille(),
         }
     }
 }
@@ -91,14 +87,14 @@ pub fn calibrate(context: &Context, args: &cli::Calibrate) -> Result<()> {
     loaded.step_log = Some(log.clone());
     let production = loaded.start(context, &Arc::new(Meter::new()), None, KvRoom::default())?;
     context.output.note("measuring; other work on this machine falsifies the figures");
-    let mut bench = work::Bench::new(production.engine.as_ref());
+    let mut work = work::PlannedWork::new(production.engine.as_ref());
     let (mut fitted, mut held_back): (Vec<StepSample>, Vec<StepSample>) = (Vec::new(), Vec::new());
     let max_running = context.settings.engine.max_running;
     // The first round warms the machine up.
-    bench.round(max_running)?;
+    work.round(max_running)?;
     let _ = log.take();
     for round in 0..args.rounds {
-        bench.round(max_running)?;
+        work.round(max_running)?;
         // Every second step is held back, and the next round the others: a machine that others disturb does so for both.
         for (number, step) in (round..).zip(log.take()) {
             if number % 2 == 0 { fitted.push(step) } else { held_back.push(step) }
@@ -116,10 +112,10 @@ pub fn calibrate(context: &Context, args: &cli::Calibrate) -> Result<()> {
         measured,
         conditions,
         file: file.display().to_string(),
-        rule: RULE,
+        rule: service::SHARING_RULE,
         fitted_steps: fitted.len(),
         terms: calibration.named_terms().into_iter().map(|term| Term { counts: term.counts, ns: term.ns }).collect(),
-        within_goal: classes.iter().all(|class| class.error_permille.abs() <= GOAL_PERMILLE),
+        within_goal: classes.iter().all(|class| class.error_permille.unwrap_or(0).abs() <= GOAL_PERMILLE),
         classes,
     };
     if args.json { context.output.json(&report) } else { context.output.text(shown(&report)) }
@@ -130,14 +126,16 @@ fn shown(report: &Report) -> String {
     let header = ["CLASS OF WORK", "STEPS", "PREDICTED ms", "MEASURED ms", "ERROR", "HELD UP"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for class in &report.classes {
-        let error = class.error_permille;
-        let sign = if error < 0 { "-" } else { "+" };
+        let error = class.error_permille.map_or_else(
+            || "-".to_owned(),
+            |error| format!("{}{}.{} %", if error < 0 { '-' } else { '+' }, error.abs() / 10, error.abs() % 10),
+        );
         rows.push(vec![
             class.class.to_owned(),
             class.steps.to_string(),
             milliseconds(class.predicted_ns),
             milliseconds(class.busy_ns),
-            format!("{sign}{}.{} %", error.abs() / 10, error.abs() % 10),
+            error,
             class.held_up.to_string(),
         ]);
     }

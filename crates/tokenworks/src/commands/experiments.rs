@@ -182,7 +182,7 @@ fn interval(change: &Value) -> String {
     format!("{} ({} to {})", significant(&change["estimate"]), significant(&range["low"]), significant(&range["high"]))
 }
 
-/// Four digits, whatever the size.
+/// Four decimals; of the very small and the very large, four digits.
 fn significant(number: &Value) -> String {
     number.as_f64().map_or_else(
         || "-".to_owned(),

@@ -36,7 +36,7 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     probe(&config)?;
     let meter = Arc::new(Meter::new());
     let names: Vec<String> = offers.iter().map(|offer| offer.model.name.clone()).collect();
-    let (charging, duty) = books::start(context, &key_secret, &names, &meter)?;
+    let (charging, duty) = books::start(context, &key_secret, &names)?;
     let _webhook = webhook::start(context, charging.books())?;
     let works = Works {
         context: context.clone(),
@@ -292,6 +292,9 @@ fn banner(
     let mut text = format!("tokenworks serves on {reachable}\n");
     if reachable != url {
         text.push_str(&format!("  address    {url} (all addresses of this machine)\n"));
+    }
+    if config.console && server::has_console() {
+        text.push_str(&format!("  console    {reachable}/\n"));
     }
     text.push_str(&format!("  API        {reachable}/v1\n"));
     text.push_str(&format!("  more       {reachable}/openapi.json  /metrics  /health  /ready\n"));

@@ -82,7 +82,7 @@ fn a_calibration_is_kept_and_used_under_the_same_conditions() {
     };
     assert_eq!(started_from(&["--threads", "1"]), format!("calibrated {}", report["measured"].as_str().unwrap()));
     let other = started_from(&["--threads", "2"]);
-    assert!(other.contains("it is for another threads: 1, not 2"), "{other}");
+    assert!(other.contains("its number of threads is 1, here it is 2"), "{other}");
     std::fs::write(&file, "{").unwrap();
     let damaged = started_from(&["--threads", "1"]);
     assert!(damaged.contains("it is damaged"), "{damaged}");

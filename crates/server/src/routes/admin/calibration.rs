@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use inference::StepClass;
 use serde_json::{Value, json};
-use service::{LineStatus, SHARING_RULE};
+use service::{Line, LineCalibration, SHARING_RULE};
 
 use super::{Admin, Answer};
 use crate::app::App;
@@ -27,22 +27,21 @@ use crate::auth::Caller;
 pub(crate) async fn calibration(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
     Admin::of_plant(&app, &caller)?;
     let lines = app.pool.lines();
-    let data: Vec<Value> = lines.iter().map(|line| line_json(&line.card().id, &line.status())).collect();
+    let data: Vec<Value> = lines.iter().map(|line| line_json(line.as_ref())).collect();
     Ok(Json(json!({ "object": "calibration", "rule": SHARING_RULE, "data": data })))
 }
 
-fn line_json(model: &str, status: &LineStatus) -> Value {
-    let terms = status.step_terms.iter().map(|term| json!({ "counts": term.counts, "ns": term.ns }));
-    let classes = StepClass::ALL.iter().zip(status.counters.classes).map(|(class, time)| {
-        let difference = i128::from(time.predicted_ns) - i128::from(time.busy_ns);
-        let error = (difference * 1000).checked_div(i128::from(time.busy_ns));
+fn line_json(line: &dyn Line) -> Value {
+    let LineCalibration { terms, started_from } = line.calibration();
+    let terms = terms.iter().map(|term| json!({ "counts": term.counts, "ns": term.ns }));
+    let classes = StepClass::ALL.iter().zip(line.status().counters.classes).map(|(class, time)| {
         json!({
             "class": class.as_str(), "steps": time.steps, "predicted_ns": time.predicted_ns, "busy_ns": time.busy_ns,
-            "error_permille": error.and_then(|error| i64::try_from(error).ok()),
+            "error_permille": time.error_permille(),
         })
     });
     json!({
-        "model": model, "started_from": status.calibration, "terms": terms.collect::<Vec<_>>(),
+        "model": line.card().id, "started_from": started_from, "terms": terms.collect::<Vec<_>>(),
         "classes": classes.collect::<Vec<_>>(),
     })
 }

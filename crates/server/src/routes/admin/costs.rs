@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::Uri;
 use economics::Nano;
+use economics::books::HOLD_MS;
 use economics::books::cost_detail::{CostLine, PURPOSE_WORDS, RequestCost};
 use economics::books::costs::cost_id;
 use economics::rollup::{CostGroups, CostSums, MAX_REPORT_ROWS, MarginRow, full_cost, grouped_costs, sheets};
@@ -20,12 +21,9 @@ use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
-use crate::routes::period::{Days, date, span};
+use crate::routes::period::{DAY_MS, Days, date, span};
 use crate::segments::Segments;
 
-const DAY_MS: i64 = 86_400_000;
-/// Longest time that a request is taken to run.
-const LONGEST_MS: i64 = 3_600_000;
 /// What rows tell apart.
 const GROUPS: [&str; 7] = ["organisation", "project", "key", "model", "tag", "hour", "day"];
 
@@ -179,9 +177,9 @@ pub(crate) async fn cost(
         let Some((at_ms, cost)) = cost else { return Ok((None, found(entry)?.is_some())) };
         let full = full_cost(admin.books.ledger(), cost.costs.attributed(), at_ms, unix_ms());
         let full = full.map_err(|error| unreadable(&error))?;
-        // The days on which it may have run: intervals before its end, for an hour at most.
+        // The days on which it may have run: its hold lasted no longer.
         let day = |ms: i64| ms - ms.rem_euclid(DAY_MS);
-        let sheets = sheets(admin.books.ledger(), day(at_ms - LONGEST_MS), at_ms.saturating_add(1));
+        let sheets = sheets(admin.books.ledger(), day(at_ms - HOLD_MS), at_ms.saturating_add(1));
         Ok((Some((cost, full, sheets.map_err(|error| unreadable(&error))?)), true))
     };
     let (cost, charged) = admin.run(read).await?;

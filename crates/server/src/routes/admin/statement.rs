@@ -17,6 +17,7 @@ use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
+use crate::routes::figures::{seconds, share};
 use crate::routes::outcomes::refused;
 use crate::routes::period::{Days, Period, exact};
 use crate::routes::tfp::{organisations, plant_row_json};
@@ -84,11 +85,9 @@ fn value(books: &Books, sums: &dyn Tallies, span_ms: (i64, i64)) -> Result<TfpRo
 /// Per second of the time that is accounted for.
 fn goodput_json(goodput: &Goodput, income: &IncomeStatement) -> Value {
     let Goodput { stated, met, output_tokens } = *goodput;
-    let per_second =
-        |count: i64| (stated > 0 && income.length_ns > 0).then(|| count as f64 * 1e9 / income.length_ns as f64);
-    let share = (stated > 0).then(|| met as f64 / stated as f64);
+    let per_second = |count: i64| share(count as f64, seconds(income.length_ns)).filter(|_| stated > 0);
     json!({
-        "stated": stated, "met": met, "share": share, "requests_per_second": per_second(met),
+        "stated": stated, "met": met, "share": share(met as f64, stated as f64), "requests_per_second": per_second(met),
         "output_tokens_per_second": per_second(output_tokens),
     })
 }

@@ -20,13 +20,13 @@ use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
+use crate::routes::figures::{money, seconds, share, thousandths};
 use crate::routes::period::{self, Days, date, exact};
 use crate::routes::tfp::organisations;
 
 const OUTPUTS: [&str; 2] = ["tokens", "outcomes"];
 const INPUTS: [&str; 2] = ["plant", "tokens"];
 const UJ_PER_KWH: f64 = 3.6e12;
-const NS_PER_SECOND: f64 = 1e9;
 
 /// How productivity and the plant's value changed from one period to another: quantities of outputs and inputs by their shares
 /// of value and cost (Törnqvist), so that with the same quantities it is 1 whatever prices and tariffs do.
@@ -112,7 +112,7 @@ impl Basis {
     fn tokens(&self, priced: bool) -> Vec<Good> {
         let class = |class: &economics::products::TokenClass| {
             let quantity = class.tokens as f64;
-            let value = if priced { units(class.list) } else { quantity };
+            let value = if priced { money(class.list) } else { quantity };
             Good { name: format!("{} {}", class.model, kind(class.meter)), quantity, value }
         };
         self.products.tokens.iter().map(class).collect()
@@ -127,8 +127,8 @@ impl Basis {
         let outcomes = self.products.outcomes.iter().filter(|class| class.sums.accepted_milli > 0);
         let good = |class: &economics::products::OutcomeClass| Good {
             name: class.kind.clone(),
-            quantity: class.sums.accepted_milli as f64 / 1e3,
-            value: units(class.sums.value).max(0.0),
+            quantity: thousandths(class.sums.accepted_milli),
+            value: money(class.sums.value).max(0.0),
         };
         outcomes.map(good).collect()
     }
@@ -141,26 +141,25 @@ impl Basis {
         let standing = income.cost.saturating_sub(power).saturating_sub(per_token);
         let costed: u64 = income.models.iter().map(|model| model.costed_tokens).sum();
         let goods = [
-            ("machine time (s)", income.length_ns as f64 / NS_PER_SECOND, standing),
+            ("machine time (s)", seconds(income.length_ns), standing),
             ("energy (kWh)", income.energy_uj as f64 / UJ_PER_KWH, power),
             ("tokens of fixed cost", costed as f64, per_token),
         ];
         let good =
-            |(name, quantity, value): (&str, f64, Nano)| Good { name: name.to_owned(), quantity, value: units(value) };
+            |(name, quantity, value): (&str, f64, Nano)| Good { name: name.to_owned(), quantity, value: money(value) };
         goods.into_iter().filter(|(_, _, value)| *value > Nano::ZERO).map(good).collect()
     }
 
     /// Compute: tokens per second of machine time, of the requests whose cost is known. Quality: accepted outcomes / outcomes.
     /// Utilisation: busy time / all of it. Each is none where nothing was measured.
     fn value(&self) -> [Option<f64>; 3] {
-        let quotient = |part: f64, all: f64| (all > 0.0).then(|| part / all);
         let (models, outcomes) = (&self.income.models, self.products.all_outcomes());
         let costed: u64 = models.iter().map(|model| model.costed_tokens).sum();
         let machine_ns: u64 = models.iter().map(|model| model.machine_ns).sum();
         [
-            quotient(costed as f64 * NS_PER_SECOND, machine_ns as f64),
-            quotient(outcomes.accepted_milli as f64, outcomes.outcomes_milli as f64),
-            quotient(self.income.busy_ns as f64, self.income.length_ns as f64),
+            share(costed as f64, seconds(machine_ns)),
+            share(outcomes.accepted_milli as f64, outcomes.outcomes_milli as f64),
+            share(self.income.busy_ns as f64, self.income.length_ns as f64),
         ]
     }
 }
@@ -245,10 +244,6 @@ fn kind(meter: Meter) -> &'static str {
     }
 }
 
-fn units(amount: Nano) -> f64 {
-    amount.0 as f64 / 1e9
-}
-
 #[cfg(test)]
 mod tests {
     use economics::income::{ModelIncome, SourceCost};
@@ -274,7 +269,7 @@ mod tests {
         };
         let sums = |accepted_milli, value| KindSums { outcomes_milli: 4_000, accepted_milli, value: Nano(value) };
         Basis {
-            period: period::Period { ends_s: (0, 86_400), exact: false },
+            period: period::Period::of((0, 86_400), false, "start_time").unwrap(),
             income: IncomeStatement {
                 cost: Nano(standing + power),
                 sources: vec![source(Source::Power, power), source(Source::Rent, standing)],

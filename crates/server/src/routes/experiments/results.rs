@@ -7,17 +7,18 @@ use analysis::experiment::{
     Allocation as Share, Arm as Shown, Goal, Looking, MAX_ARMS, Stretch, allocate, compare, incremental, sample_ratio,
 };
 use analysis::ratio::{Cluster, Moments};
+use economics::Currency;
 use economics::books::Books;
 use economics::directory::record::Record;
 use economics::experiment::{Allocation, Experiment, Metric};
 use economics::rollup::{UnitRow, UnitSums, experiment_units};
-use economics::{Currency, Nano};
 use serde_json::{Map, Value, json};
 
 use super::share;
 use crate::error::ApiError;
 use crate::routes::admin::records::record_json;
 use crate::routes::admin::{shown, unreadable};
+use crate::routes::figures::{money, thousandths};
 
 /// Of the interval of incremental TFP, which is for one look.
 const LEVEL: f64 = 0.95;
@@ -265,15 +266,6 @@ fn metric_unit(metric: Metric) -> &'static str {
         Metric::ValuePerUnit => "value per unit",
         Metric::AcceptedShare => "accepted outcomes per outcome",
     }
-}
-
-/// In units of the currency.
-fn money(amount: Nano) -> f64 {
-    amount.0 as f64 / 1e9
-}
-
-fn thousandths(milli: i64) -> f64 {
-    milli as f64 / 1000.0
 }
 
 /// Records are checked when they are written, so what the analysis refuses is a fault here.

@@ -6,12 +6,12 @@ use economics::outcome::Valuation;
 use economics::rollup::{KindSums, TfpBy, TfpGroup, TfpPeriod, TfpRow, ValueSums};
 use serde_json::{Map, Value, json};
 
-use crate::routes::period::date;
+use crate::routes::figures::{money, share, thousandths};
+use crate::routes::period::{DAY_MS, date};
 
 const LEVEL: f64 = 0.95;
 /// The same figures for the same books.
 const SEED: u64 = 0;
-const DAY_MS: i64 = 86_400_000;
 const UNPRICED: &str = "some of its tokens have no list price to be weighed by";
 
 /// How rows are shown.
@@ -87,16 +87,16 @@ fn figures(row: &TfpRow, shown: &Shown<'_>) -> Value {
         "proxy_per_million":
             if proxy == Nano::ZERO { Value::Null } else { estimated(row, denominator, |sums| sums.of(Valuation::Proxy)) },
         "price": sums.price.to_string(),
-        "value_per_price": share(nano(sums.total_value()), nano(sums.price)),
-        "outcomes": whole(sums.outcomes_milli) / 1000.0,
-        "accepted_outcomes": whole(sums.accepted_milli) / 1000.0,
+        "value_per_price": share(money(sums.total_value()), money(sums.price)),
+        "outcomes": thousandths(sums.outcomes_milli),
+        "accepted_outcomes": thousandths(sums.accepted_milli),
         "tokens_per_accepted_outcome": consumed.and_then(|tokens| share(tokens * 1000.0, whole(sums.accepted_milli))),
         "coverage": share(whole(sums.covered), whole(sums.requests)),
         "matured": share(whole(row.matured), whole(sums.requests)),
         "adoption_rate": share(whole(sums.adopted_output), whole(sums.output)),
     });
     if denominator == "standard" {
-        figures["tokens"]["standard"] = json!(row.standard_milli().map(|milli| whole(milli) / 1000.0));
+        figures["tokens"]["standard"] = json!(row.standard_milli().map(thousandths));
     }
     if !shown.by.end_user {
         figures["kinds"] = row.kinds.iter().map(|(kind, sums)| kind_json(kind, sums, consumed)).collect();
@@ -104,7 +104,7 @@ fn figures(row: &TfpRow, shown: &Shown<'_>) -> Value {
     if shown.with_cost {
         figures["cost"] = sums.cost.to_string().into();
         figures["costed"] = json!(share(whole(sums.costed), whole(sums.requests)));
-        figures["value_per_cost"] = json!(share(nano(sums.total_value()), nano(sums.cost)));
+        figures["value_per_cost"] = json!(share(money(sums.total_value()), money(sums.cost)));
     }
     figures
 }
@@ -112,7 +112,7 @@ fn figures(row: &TfpRow, shown: &Shown<'_>) -> Value {
 /// `consumed`: all tokens of the row, those of requests without an outcome included.
 fn kind_json(kind: &str, sums: &KindSums, consumed: Option<f64>) -> Value {
     json!({
-        "kind": kind, "outcomes": whole(sums.outcomes_milli) / 1000.0, "accepted": whole(sums.accepted_milli) / 1000.0,
+        "kind": kind, "outcomes": thousandths(sums.outcomes_milli), "accepted": thousandths(sums.accepted_milli),
         "value": sums.value.to_string(),
         "tokens_per_accepted": consumed.and_then(|tokens| share(tokens * 1000.0, whole(sums.accepted_milli))),
     })
@@ -131,7 +131,7 @@ fn estimated(row: &TfpRow, denominator: &str, numerator: impl Fn(&ValueSums) -> 
     }
     let groups = row.groups.iter().filter(|group| **group != TfpGroup::default());
     let cluster = |group: &TfpGroup| Cluster {
-        numerator: nano(numerator(&group.sums)),
+        numerator: money(numerator(&group.sums)),
         denominator: tokens(group, denominator).max(0.0),
     };
     let clusters: Vec<Cluster> = groups.map(cluster).collect();
@@ -152,18 +152,9 @@ fn tokens(group: &TfpGroup, denominator: &str) -> f64 {
         "output" => sums.output,
         "input" => sums.in_uncached.saturating_add(sums.in_cached),
         "computed" => sums.tokens().saturating_sub(sums.in_cached),
-        "standard" => return whole(group.standard_milli) / 1000.0,
+        "standard" => return thousandths(group.standard_milli),
         _ => sums.tokens(),
     })
-}
-
-fn share(part: f64, all: f64) -> Option<f64> {
-    (all > 0.0).then(|| part / all)
-}
-
-/// In units of the currency.
-fn nano(amount: Nano) -> f64 {
-    whole(amount.0) / 1e9
 }
 
 fn whole(number: i64) -> f64 {

@@ -16,13 +16,13 @@ const LONG_DECODE: usize = 24;
 const BESIDE: usize = 320;
 
 /// Sends planned work to an engine. Prompts are random, so that none finds another's in the prefix cache.
-pub(super) struct Bench<'a> {
+pub(super) struct PlannedWork<'a> {
     engine: &'a dyn Engine,
     state: u64,
     next: u64,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> PlannedWork<'a> {
     pub(super) fn new(engine: &'a dyn Engine) -> Self {
         Self { engine, state: 0x9e37_79b9_7f4a_7c15, next: 0 }
     }
