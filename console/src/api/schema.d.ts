@@ -2118,7 +2118,8 @@ export interface components {
         };
         /**
          * @description The plant at one moment, station by station. Rates are those of the last `rate_seconds`, percentiles and money those of
-         *     the last `window_seconds`; both begin when somebody begins to watch. `null`: not known, or nothing happened.
+         *     the last `window_seconds`; both begin when somebody begins to watch. Who asks now and then gets rates since the last
+         *     time. `null`: not known, or nothing happened.
          */
         Snapshot: {
             /** @description Prompts are read into the KV cache. */
@@ -4940,7 +4941,7 @@ export interface operations {
                 denominator?: string;
                 /** @description With `standard`: the model whose output price counts as one; each model's own when not given */
                 base?: string;
-                /** @description With `end_user`: how many get rows of their own, those with most value; the others are summed up in the last row, `others` says how many they are. 1 to 1000 [default: 100] */
+                /** @description With `end_user`: how many rows they get of their own, those with most value; the others are summed up in the last row, `others` says of how many end users. 1 to 1000 [default: 100] */
                 top?: number;
             };
             header?: never;
