@@ -33,9 +33,6 @@ function listen(page: Page): () => Promise<NextToken> {
   }
 }
 
-const share = (value: number, tag: string): string =>
-  value > 0 && value < 0.001 ? `< ${format.percent(0.001, tag)}` : format.percent(value, tag)
-
 /** A plant of two models whose tokenizers are of different kinds. */
 const paired = test.extend<object, { plant: Plant }>({
   plant: [
@@ -117,10 +114,10 @@ for (const look of LOOKS) {
       const token = plain.tokens[place]
       if (!token) throw new Error('no such token')
       await expect(rows.nth(place)).toHaveAttribute('data-token', String(token.id))
-      await expect(rows.nth(place).locator('[data-of=raw]')).toHaveText(share(token.raw, tag))
-      await expect(rows.nth(place).locator('[data-of=drawn]')).toHaveText(share(token.drawn, tag))
+      await expect(rows.nth(place).locator('[data-of=raw]')).toHaveText(format.chance(token.raw, tag))
+      await expect(rows.nth(place).locator('[data-of=drawn]')).toHaveText(format.chance(token.drawn, tag))
     }
-    await expect(page.locator('[data-figure="rest.raw"]')).toHaveText(share(plain.rest.raw, tag))
+    await expect(page.locator('[data-figure="rest.raw"]')).toHaveText(format.chance(plain.rest.raw, tag))
     const charged = plain.usage.charged
     await expect(page.locator('[data-figure="usage.charged.amount"]')).toHaveText(format.exact(charged?.amount, charged?.currency ?? '', tag))
     // Three are left of all.
@@ -130,7 +127,7 @@ for (const look of LOOKS) {
     await expect(rows.nth(3).locator('[data-of=drawn]')).toHaveText(format.percent(0, tag))
     const kept = (await told()).tokens.slice(0, 3)
     expect(kept.reduce((sum, { drawn }) => sum + drawn, 0)).toBeCloseTo(1, 9)
-    for (const [place, token] of kept.entries()) await expect(rows.nth(place).locator('[data-of=drawn]')).toHaveText(share(token.drawn, tag))
+    for (const [place, token] of kept.entries()) await expect(rows.nth(place).locator('[data-of=drawn]')).toHaveText(format.chance(token.drawn, tag))
     await isSound(page)
   })
 }

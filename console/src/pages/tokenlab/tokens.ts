@@ -3,11 +3,6 @@ import type { MergeStep, MergedWord } from '$lib/api/types'
 /** Most bytes of a text whose merges the API shows. */
 export const MERGES_BYTES_MAX = 512
 
-/** How a piece reads where it stands alone: spaces and ends of lines can be seen. */
-export function visible(text: string): string {
-  return text.replace(/ /g, '·').replace(/\n/g, '↵').replace(/\t/g, '⇥') || '∅'
-}
-
 /** Bytes as people write them: `E9 BB 91`. */
 export function hex(bytes: readonly number[]): string {
   return bytes.map((byte) => byte.toString(16).toUpperCase().padStart(2, '0')).join(' ')
@@ -18,6 +13,11 @@ export function cut(text: string, most: number): string {
   const bytes = new TextEncoder().encode(text)
   if (bytes.length <= most) return text
   return new TextDecoder('utf-8', { fatal: false }).decode(bytes.slice(0, most)).replace(/\uFFFD+$/, '')
+}
+
+/** Which word has the most merges; the first of equals. */
+export function mostMerged(words: readonly MergedWord[]): number {
+  return words.reduce((best, word, index) => (word.steps.length > (words[best]?.steps.length ?? 0) ? index : best), 0)
 }
 
 /** The pieces of a word after so many of its merges. */

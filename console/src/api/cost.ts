@@ -1,4 +1,8 @@
-import type { RequestCost } from '$lib/api/documents'
+import { read, type RequestCost } from './documents'
+import { ApiError } from './errors'
+
+/** When the cost of an answer is asked for after its end, in milliseconds; it is known after a second or two. */
+const COST_AFTER_MS = [1500, 1500, 2000, 3000, 5000]
 
 /** What one answer cost the plant. */
 export interface Cost {
@@ -13,6 +17,20 @@ export interface Cost {
 
 export function costOf({ attributed, wasted, currency, lines, sheet }: RequestCost): Cost {
   return { joules: lines.reduce((sum, line) => sum + line.energy_uj, 0) / 1e6, attributed, currency, wasted, isExample: sheet.example }
+}
+
+/** What an answer cost the plant, once that is known; null where it is not. For keys of the plant. */
+export async function askCost(id: string, signal?: AbortSignal): Promise<Cost | null> {
+  for (const wait of COST_AFTER_MS) {
+    await new Promise((resolve) => setTimeout(resolve, wait))
+    if (signal?.aborted) return null
+    try {
+      return costOf((await read('/v1/costs/{id}', { path: { id } })).document)
+    } catch (cause) {
+      if (!(cause instanceof ApiError) || cause.status !== 404) return null
+    }
+  }
+  return null
 }
 
 /** `a` less `b`, both decimal text, exactly. `null`: one of them is no number. */
