@@ -60,6 +60,8 @@ for (const look of LOOKS) {
       expect(await pieces.evaluateAll((all) => all.map((one) => Number(one.getAttribute('data-token'))))).toEqual(told.tokens)
       await expect(column.locator('[data-figure="price.amount"]')).toHaveText(format.exact(told.price?.amount, told.price?.currency ?? '', tag))
       const first = (told.token_bytes?.[1] ?? []).map((byte) => byte.toString(16).toUpperCase().padStart(2, '0')).join(' ')
+      // What is scrolled under the pointer is pointed at.
+      await page.mouse.move(0, 0)
       await pieces.nth(1).focus()
       await expect(column.locator('.note')).toContainText(first)
       await page.keyboard.press('ArrowRight')

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { visible } from '$lib/format/visible'
 import { DEFAULTS, settingsOf } from './settings'
-import { cut, hex, mostMerged, pairOf, piecesAfter, rest } from './tokens'
+import { cut, hex, mostMerged, pairOf, piecesAfter, rest, wordOf } from './tokens'
 
 const WORD = {
   start: ['d', 'a', 'r', 'k'],
@@ -26,6 +26,7 @@ describe('what is shown of tokens', () => {
     expect(piecesAfter(WORD, 2)).toEqual(['d', 'ark'])
     expect(pairOf(WORD, 1)).toMatchObject({ left: 'ar', right: 'k', order: { rank: 9 } })
     expect(pairOf(WORD, 3)).toBeNull()
+    expect(wordOf({ ...WORD, start: ['c', '\\xc3', '\\xa9', '\\'] })).toBe('cé\\')
     expect(mostMerged([{ ...WORD, steps: [] }, WORD, WORD])).toBe(1)
   })
 })

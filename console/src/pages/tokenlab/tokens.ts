@@ -15,6 +15,14 @@ export function cut(text: string, most: number): string {
   return new TextDecoder('utf-8', { fatal: false }).decode(bytes.slice(0, most)).replace(/\uFFFD+$/, '')
 }
 
+/** A word as it is written. Its pieces begin as characters, or as bytes: those that are part of a character stand as `\\xNN`. */
+export function wordOf({ start }: MergedWord): string {
+  const escaped = /^(\\x[0-9a-f]{2})+$/
+  const bytesOf = (piece: string): Iterable<number> =>
+    escaped.test(piece) ? [...piece.matchAll(/[0-9a-f]{2}/g)].map(([digits]) => Number.parseInt(digits, 16)) : new TextEncoder().encode(piece)
+  return new TextDecoder().decode(Uint8Array.from(start.flatMap((piece) => [...bytesOf(piece)])))
+}
+
 /** Which word has the most merges; the first of equals. */
 export function mostMerged(words: readonly MergedWord[]): number {
   return words.reduce((best, word, index) => (word.steps.length > (words[best]?.steps.length ?? 0) ? index : best), 0)
