@@ -18,7 +18,9 @@ mod work;
 pub use allowance::Allowance;
 pub use control::{Bits, Control, Verdict};
 pub use engine::{Counters, Engine, EngineLimits, Gauges, SubmitError};
-pub use event::{Event, EventSink, FinishReason, RequestFailure, TokenLogprob, TokenLogprobs};
+pub use event::{
+    Distribution, Event, EventSink, FinishReason, RequestFailure, TokenChance, TokenLogprob, TokenLogprobs,
+};
 pub use request::{Adapter, CancelToken, Request, RequestId, SamplingParams};
 pub use usage::{GAP_BOUNDS_NS, Usage};
 pub use work::{ClassTime, MachineTime, Purpose, StepClass, StepTerm, StepWork, Work};
