@@ -10,9 +10,6 @@ use crate::error::{Error, Result};
 use crate::output::table;
 use crate::plant;
 
-/// Atto-units per second in one unit of the currency per hour.
-const ATTO_PER_SECOND: u128 = 1_000_000_000_000_000_000 / 3_600;
-
 /// Runs `plant`.
 ///
 /// # Errors
@@ -39,8 +36,7 @@ fn show(context: &Context, as_json: bool) -> Result<()> {
     let wrong = |e: economics::Invalid| Error::usage("the plant sheet cannot be used").because(e);
     let rates = Rates::new(sheet.clone()).map_err(wrong)?.rates(now_ms()).map_err(wrong)?;
     let standing = Source::ALL.into_iter().filter(|source| *source != Source::Power);
-    let per_hour: Vec<(Source, String)> =
-        standing.map(|source| (source, hourly(rates.atto_per_second(source)))).collect();
+    let per_hour: Vec<(Source, String)> = standing.map(|source| (source, rates.per_hour(source).to_string())).collect();
     if as_json {
         let standing: serde_json::Map<_, _> =
             per_hour.iter().map(|(source, text)| (source.as_str().to_owned(), json!(text))).collect();
@@ -66,10 +62,4 @@ fn show(context: &Context, as_json: bool) -> Result<()> {
         sheet.carbon_g_per_kwh,
         context.settings.books.currency.code
     ))
-}
-
-/// Six decimals, rounded to the nearest.
-fn hourly(atto_per_second: u128) -> String {
-    let micro = (atto_per_second.saturating_mul(1_000_000) + ATTO_PER_SECOND / 2) / ATTO_PER_SECOND;
-    format!("{}.{:06}", micro / 1_000_000, micro % 1_000_000)
 }
