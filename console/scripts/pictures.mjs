@@ -22,6 +22,14 @@ async function settle(page) {
   await page.waitForTimeout(2000)
 }
 
+/** Compares the second half of the trade with the first. */
+async function compare(page) {
+  const text = (ms) => new Date(ms).toISOString().slice(0, 19)
+  const [since, middle, until] = [traded.begun, traded.halved, traded.ended].map(text)
+  await page.evaluate((query) => (location.hash = `#/books/comparison?${query}`), `than=times&since=${middle}&until=${until}&csince=${since}&cuntil=${middle}`)
+  await page.locator('[data-figure="changes.1.to"]').waitFor()
+}
+
 const PICTURES = [
   { name: 'plant', place: 'plant', language: 'en', theme: 'light', width: 1440, height: 1100 },
   { name: 'plant-dark', place: 'plant', language: 'en', theme: 'dark', width: 1440, height: 1100 },
@@ -29,6 +37,10 @@ const PICTURES = [
   { name: 'plant-phone', place: 'plant', language: 'en', theme: 'dark', width: 390, height: 844, isWhole: true },
   { name: 'books', place: 'books', language: 'en', theme: 'light', width: 1440, height: 900, isWhole: true, isTraded: true },
   { name: 'books-zh', place: 'books/usage?by=tag', language: 'zh', theme: 'dark', width: 1440, height: 900, isTraded: true },
+  { name: 'comparison', place: 'books/comparison?than=times', language: 'en', theme: 'light', width: 1440, height: 1000, isTraded: true, waitMs: 1000, act: compare },
+  { name: 'planner', place: 'books/planner?machines=2', language: 'en', theme: 'light', width: 1440, height: 1000, isTraded: true, waitMs: 2500 },
+  { name: 'ledger', place: 'books/ledger', language: 'zh', theme: 'dark', width: 1440, height: 900, isTraded: true },
+  { name: 'settings', place: 'settings', language: 'en', theme: 'dark', width: 1440, height: 1000, isTraded: true },
   { name: 'value', place: 'value', language: 'en', theme: 'light', width: 1440, height: 900, isWhole: true, isTraded: true },
   { name: 'value-experiment', place: 'value/experiments/voice', language: 'en', theme: 'dark', width: 1440, height: 950, isTraded: true },
   { name: 'customers', place: 'customers/acme', language: 'en', theme: 'light', width: 1440, height: 700, isTraded: true },
@@ -61,8 +73,14 @@ let admin
 if (traded) {
   admin = await trading.claim(traded)
   const { key } = await trading.customer(admin)
+  // The halves differ in what they did: answers alone, then an experiment beside them.
+  traded.begun = Date.now()
   await trading.trade({ url: traded.url, key }, 240)
+  traded.halved = Date.now() + 2000
+  await new Promise((rest) => setTimeout(rest, 4000))
   await trading.experiment({ url: traded.url, key }, 400)
+  await new Promise((rest) => setTimeout(rest, 3000))
+  traded.ended = Date.now()
 }
 let isWorking = true
 const working = [0, 1].map(async () => {

@@ -20,21 +20,32 @@ export interface Plant {
   stop: () => Promise<void>
 }
 
-/** Starts one. `port`: that of an earlier one, to come back at the same address. `names`: of files in the folder of models. */
-export async function start(port = 0, folder = mkdtempSync(join(tmpdir(), 'tokenworks-console-')), names = [MODEL]): Promise<Plant> {
+interface Own {
+  /** Names of files in the folder of models. */
+  names?: string[]
+  /** More of its configuration. */
+  more?: string
+  /** Its data outlives it. */
+  isKept?: boolean
+}
+
+/** Starts one. `port`: that of an earlier one, to come back at the same address. */
+export async function start(port = 0, folder = mkdtempSync(join(tmpdir(), 'tokenworks-console-')), own: Own = {}): Promise<Plant> {
   const program = process.env['TOKENWORKS_TEST_BIN'] ?? join(ROOT, 'target/debug/tokenworks')
   const models = process.env['TOKENWORKS_TEST_MODELS'] ?? join(ROOT, 'target/test-models')
   const config = join(folder, 'tokenworks.toml')
-  writeFileSync(config, names.map((name) => `[models."${name}"]\nsource = ${JSON.stringify(join(models, `${name}.gguf`))}\n`).join('\n'))
+  const names = own.names ?? [MODEL]
+  const sources = names.map((name) => `[models."${name}"]\nsource = ${JSON.stringify(join(models, `${name}.gguf`))}\n`)
+  writeFileSync(config, `${sources.join('\n')}${own.more ?? ''}`)
   const args = ['serve', ...names, '--port', String(port), '--config', config, '--data-dir', join(folder, 'data')]
   // The caller's own settings must not change what is tested.
-  const own = Object.entries(process.env).filter(([name]) => !/^(TOKENWORKS_|XDG_)/.test(name))
-  const env = { ...Object.fromEntries(own), HOME: folder, NO_COLOR: '1' }
+  const kept = Object.entries(process.env).filter(([name]) => !/^(TOKENWORKS_|XDG_)/.test(name))
+  const env = { ...Object.fromEntries(kept), HOME: folder, NO_COLOR: '1' }
   const child = spawn(program, args, { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] })
   const banner = await started(child)
   const url = /serves on (\S+)/.exec(banner)?.[1]
   if (!url) throw new Error(`no address in:\n${banner}`)
-  return { url, pid: child.pid ?? 0, claim: /(http\S+\/admin\/claim\/\w+)/.exec(banner)?.[1] ?? null, stop: () => stopped(child, folder) }
+  return { url, pid: child.pid ?? 0, claim: /(http\S+\/admin\/claim\/\w+)/.exec(banner)?.[1] ?? null, stop: () => stopped(child, own.isKept ? undefined : folder) }
 }
 
 async function started(child: ChildProcess): Promise<string> {
@@ -54,14 +65,14 @@ async function started(child: ChildProcess): Promise<string> {
   })
 }
 
-async function stopped(child: ChildProcess, folder: string): Promise<void> {
+async function stopped(child: ChildProcess, folder: string | undefined): Promise<void> {
   child.removeAllListeners('exit')
   if (child.exitCode === null) {
     const gone = new Promise((resolve) => child.once('exit', resolve))
     child.kill('SIGTERM')
     await gone
   }
-  rmSync(folder, { recursive: true, force: true })
+  if (folder !== undefined) rmSync(folder, { recursive: true, force: true })
 }
 
 /** Has the plant answer something. */

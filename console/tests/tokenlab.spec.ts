@@ -37,7 +37,7 @@ function listen(page: Page): () => Promise<NextToken> {
 const paired = test.extend<object, { plant: Plant }>({
   plant: [
     async ({}, use) => {
-      const plant = await start(0, undefined, [MODEL, OTHER_MODEL])
+      const plant = await start(0, undefined, { names: [MODEL, OTHER_MODEL] })
       await use(plant)
       await plant.stop()
     },

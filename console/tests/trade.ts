@@ -58,9 +58,9 @@ export async function customer(admin: Caller): Promise<Customer> {
 
 const TASKS = ['support', 'sales', 'search'] as const
 
-/** `count` answers of the customer with what became of them: two of three bring something. */
-export async function trade(from: Caller, count: number): Promise<void> {
-  for (let number = 0; number < count; number += 1) {
+/** `count` answers of the customer with what became of them: two of three bring something. `first`: the number of the first. */
+export async function trade(from: Caller, count: number, first = 0): Promise<void> {
+  for (let number = first; number < first + count; number += 1) {
     const task = TASKS[number % TASKS.length] ?? 'support'
     const answer = await ask(from, 'POST', '/v1/completions', {
       model: MODEL,

@@ -90,7 +90,11 @@ function written(document: Json, name: string, tag: string, currency: string, is
   if (/permille$|weight$/.test(name)) return format.percent(number / 1000, tag)
   if (/tfp\.(per_million|estimate)$/.test(name)) return format.about(number, currency, tag)
   if (/(^|\.)(uj_per_output_token|energy_uj)$/.test(name)) return format.joules(number / 1e6, tag)
-  if (/(adoption_rate|coverage|matured|share)$/.test(name)) return format.percent(number, tag)
+  if (/(adoption_rate|coverage|matured|share|utilisation)$/.test(name)) return format.percent(number, tag)
+  if (/^(month|one_more_machine|(scale|curve)\.\d+)\.tokens$/.test(name)) return format.compact(number, tag)
+  if (name === 'tokens_per_second') return format.decimal(number, tag)
+  // A plan's money is made of numbers: nothing of it is in the books.
+  if (/(^|\.)(margin|revenue|(fixed|variable)_cost|(full_cost|marginal_cost|price)_per_million|as_planned)$/.test(name)) return format.about(number, currency, tag)
   if (name === 'pool_units_left') return format.decimal(number / 1000, tag)
   if (/(value_per_\w+|accepted_outcomes?|metric|estimate|per_second)$/.test(name)) return format.decimal(number, tag)
   return format.integer(number, tag)

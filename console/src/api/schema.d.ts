@@ -93,6 +93,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/comparison": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Where the change of cost and margin between two periods came from: volume, mix, efficiency, utilisation, the price of inputs,
+         *     the price asked. The parts of each change add up to it, exactly.
+         */
+        get: operations["comparePeriods"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/v1/credits": {
         parameters: {
             query?: never;
@@ -189,6 +209,40 @@ export interface paths {
         put?: never;
         /** Gives a key a new text; the old one is valid for `grace_seconds` more. */
         post: operations["rotate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/ledger/accounts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The ledger's accounts with their balances. */
+        get: operations["listLedgerAccounts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/ledger/entries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The ledger's entries with their postings, newest first. */
+        get: operations["listLedgerEntries"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -406,6 +460,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What tokens would cost and bring at a load, a mix and a price; where the plant would break even; what one more machine would
+         *     do. Figures rest on the plant's sheet, but for what `plant` gives, and are those of `tokenworks plan`.
+         */
+        post: operations["plan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/v1/report": {
         parameters: {
             query?: never;
@@ -415,6 +489,26 @@ export interface paths {
         };
         /** Tokens, list price, discount, credits and revenue of whole days (UTC), summed up. */
         get: operations["report"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The plant sheet in force, with all its versions, and the objectives of requests. They are changed in the configuration
+         *     (`plant.sheet_file`, `slo`), and a server takes them when it starts.
+         */
+        get: operations["getSettings"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1034,6 +1128,8 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description An amount in nano-units of the book currency, written as decimal text in units of it. */
+        Amount: string;
         /** @description What this server says of an answer beside the OpenAI API. */
         AnswerNote: {
             /** @description The experiment that its request named. */
@@ -1056,6 +1152,19 @@ export interface components {
             start: string;
             /** @description The IANA name of the organisation's time zone. */
             time_zone: string;
+        };
+        /** @description Where revenue meets cost. */
+        BreakEven: {
+            /**
+             * Format: double
+             * @description Tokens per month.
+             */
+            tokens: number;
+            /**
+             * Format: double
+             * @description Share of what the planned machines can do; above 1 they never get there.
+             */
+            utilisation: number;
         };
         /** @description A span of time. */
         Bucket_CompletionsUsage: {
@@ -1374,6 +1483,90 @@ export interface components {
             /** @description `budget`: the answer ends here because what may be spent is spent. */
             stop: string;
         };
+        /** @description A change and where it came from. */
+        ComparedChange: {
+            /** @description `to` - `from`. */
+            change: components["schemas"]["Amount"];
+            /** @description In the earlier period. */
+            from: components["schemas"]["Amount"];
+            /** @description What is compared. */
+            measure: components["schemas"]["ComparedMeasure"];
+            /** @description Where it came from; together they are `change`, exactly. */
+            parts: components["schemas"]["ComparedParts"];
+            /** @description In the later one. */
+            to: components["schemas"]["Amount"];
+        };
+        /**
+         * @description What is compared.
+         * @enum {string}
+         */
+        ComparedMeasure: "total_cost" | "total_margin" | "cost_per_million" | "margin_per_million";
+        /** @description The parts of a change. */
+        ComparedParts: {
+            /** @description Machine time and energy a token. */
+            efficiency: components["schemas"]["Amount"];
+            /** @description What a second of the plant and a unit of energy cost. */
+            input_price: components["schemas"]["Amount"];
+            /** @description Another share of models among the tokens. */
+            mix: components["schemas"]["Amount"];
+            /** @description What a token was sold for (0 for measures of cost). */
+            price: components["schemas"]["Amount"];
+            /** @description Standing cost over more or fewer tokens. */
+            utilisation: components["schemas"]["Amount"];
+            /** @description More or fewer tokens (0 for measures per 1M). */
+            volume: components["schemas"]["Amount"];
+        };
+        /** @description One of two periods. */
+        ComparedPeriod: {
+            /** @description All that the plant cost. */
+            cost: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Unix seconds, exclusive.
+             */
+            end_time: number;
+            /** @description Revenue less cost. */
+            margin: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Charged requests.
+             */
+            requests: number;
+            /** @description What is left of the list price. */
+            revenue: components["schemas"]["Amount"];
+            /** @description The plant sheets that its costs rest on. */
+            sheet: components["schemas"]["SheetVersions"];
+            /**
+             * Format: int64
+             * @description Unix seconds.
+             */
+            start_time: number;
+            /**
+             * Format: int64
+             * @description Tokens charged, of every kind.
+             */
+            tokens: number;
+            /**
+             * Format: int64
+             * @description Busy time / all of it, in thousandths.
+             */
+            utilisation_permille?: number | null;
+        };
+        /** @description Two periods and what changed from the one to the other. */
+        Comparison: {
+            /** @description Cost and margin, in all and per 1M tokens. */
+            changes: components["schemas"]["ComparedChange"][];
+            /** @description The book currency. */
+            currency: string;
+            /** @description The earlier period. */
+            earlier: components["schemas"]["ComparedPeriod"];
+            /** @description Whether the periods are exactly as asked for, or whole days. */
+            exact: boolean;
+            /** @description The later period. */
+            later: components["schemas"]["ComparedPeriod"];
+            /** @description `comparison`. */
+            object: string;
+        };
         /** @description Answer of `POST /v1/completions`, and one frame of its stream. */
         Completion: {
             /** @description Prompt-major: choice `j` of prompt `i` has the index `i * n + j`. */
@@ -1650,6 +1843,13 @@ export interface components {
              */
             value: number;
         };
+        /**
+         * @description Where cost comes from.
+         * @enum {string}
+         */
+        CostSource: "power" | "depreciation" | "rent" | "network" | "operations" | "fixed";
+        /** @description Weekdays: `mon-fri`, `sat,sun`, `fri-mon`. */
+        Days: string;
         /** @description The third station. */
         DecodeStation: {
             /**
@@ -1727,6 +1927,15 @@ export interface components {
             /** @description Its text; bytes that are no character of their own are written `\xNN`. */
             token: string;
         };
+        /** @description Equipment that is bought (`price`, `salvage`, `life_years`) or rented (`rent_per_hour`). */
+        Equipment: {
+            life_years?: null | components["schemas"]["Milli"];
+            /** @description What people call it. */
+            name: string;
+            price?: null | components["schemas"]["Amount"];
+            rent_per_hour?: null | components["schemas"]["Amount"];
+            salvage?: null | components["schemas"]["Amount"];
+        };
         /** @description Every error answer, and the last frame of a stream that fails under way. */
         ErrorBody: {
             /** @description What went wrong. */
@@ -1758,6 +1967,39 @@ export interface components {
             propensity?: number | null;
             /** @description Why it does not: `stopped` or `full`. */
             reason?: string | null;
+        };
+        /** @description A cost that is spread over a period or over a volume of tokens. */
+        FixedCost: {
+            /** @description All of it. */
+            amount: components["schemas"]["Amount"];
+            /** @description What people call it. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Tokens over which it is spread.
+             */
+            over_tokens?: number | null;
+            over_years?: null | components["schemas"]["Milli"];
+        };
+        /** @description Cost of an hour. */
+        HourlyCost: {
+            /** @description Rounded half-even to a nano-unit. */
+            cost: components["schemas"]["Amount"];
+            /** @description Where it comes from. */
+            source: components["schemas"]["CostSource"];
+        };
+        /** @description Rent of a machine, an hour, that all of its revenue at full load would pay. */
+        ImpliedRent: {
+            /**
+             * Format: double
+             * @description At the speed that was given, believed or not.
+             */
+            as_claimed?: number | null;
+            /**
+             * Format: double
+             * @description At the speed of the plan.
+             */
+            as_planned: number;
         };
         /** @description What a prompt's tokens cost at list price, none of them cached: before volume, plan and discount. */
         InputPrice: {
@@ -1913,6 +2155,146 @@ export interface components {
             /** @description What is to be paid, in whole minor units of the currency. */
             total: string;
         };
+        /** @description An account and what it stands at. */
+        LedgerAccount: {
+            /** @description The lowest that it may be left at; `null`: as low as it goes. */
+            floor?: string | null;
+            /** @description What running requests hold of it. */
+            held: string;
+            /**
+             * Format: int64
+             * @description Its number, from 0.
+             */
+            id: number;
+            /**
+             * @description What it is for: `customer`, `pool`, `budget`, `revenue`, `discount`, `refund`, `rounding`, `idle`, `cost`, `contra`,
+             *     `value`.
+             */
+            kind: string;
+            /** @description Its name. */
+            name: string;
+            /** @description Sum of its postings. */
+            posted: string;
+            /** @description What it counts, as of postings. */
+            unit: string;
+        };
+        /** @description A page of accounts, in the order in which they were opened. */
+        LedgerAccounts: {
+            /** @description The book currency. */
+            currency: string;
+            /** @description The accounts. */
+            data: components["schemas"]["LedgerAccount"][];
+            /**
+             * Format: int64
+             * @description `after` of the next page; `null`: this was the last.
+             */
+            next_after?: number | null;
+            /** @description `list`. */
+            object: string;
+        };
+        /** @description Which version of a document an entry put. */
+        LedgerDocument: {
+            /** @description Who put it. */
+            actor: string;
+            /** @description Its key. */
+            key: string;
+            /**
+             * Format: int64
+             * @description Its version, from 1.
+             */
+            version: number;
+        };
+        /** @description A page of entries, newest first. */
+        LedgerEntries: {
+            /** @description The book currency. */
+            currency: string;
+            /** @description The entries. */
+            data: components["schemas"]["LedgerEntry"][];
+            /**
+             * Format: int64
+             * @description Entries that were looked at for this page: a filter that few pass takes several pages, some of them empty.
+             */
+            looked_at: number;
+            /**
+             * Format: int64
+             * @description `before` of the next page; `null`: this was the last.
+             */
+            next_before?: number | null;
+            /** @description `list`. */
+            object: string;
+        };
+        /** @description One entry. Its legs add up to 0 in each unit. */
+        LedgerEntry: {
+            /**
+             * Format: int64
+             * @description When it was written, in milliseconds since the epoch.
+             */
+            at_ms: number;
+            document?: null | components["schemas"]["LedgerDocument"];
+            /** @description Its id in hexadecimal; of a charge the end of the answer's id. `null` of accounts opened and floors set. */
+            id?: string | null;
+            /**
+             * @description `charge`, `credit_note`, `payment`, `plant_cost`, `request_cost`, `outcome`, `outcome_aside`, `assignment`, `opened`,
+             *     `floor`, `void`, `expired`, `document`; a number where it is another.
+             */
+            kind: string;
+            /** @description The postings. */
+            legs: components["schemas"]["LedgerLeg"][];
+            /**
+             * Format: int64
+             * @description Its place in the ledger, from 1 without gaps.
+             */
+            seq: number;
+            /**
+             * Format: int32
+             * @description Which server's chain of hashes it belongs to.
+             */
+            writer: number;
+        };
+        /** @description One posting: more or less on an account. */
+        LedgerLeg: {
+            /** @description The account's name. */
+            account: string;
+            /** @description What the account is for. */
+            account_kind: string;
+            /** @description Exact decimal text; negative: less. */
+            amount: string;
+            /**
+             * @description What is counted: `money`, `budget` and `value` in units of the book currency, `pool_tokens`, `tokens`, `joules`,
+             *     `outcomes`, `experiment_units`.
+             */
+            unit: string;
+        };
+        /**
+         * @description What one machine can do at full load with the planned mix of input and output. Give a measured speed, or the three figures
+         *     of the calculation, or both: then the speed is checked against the peak.
+         */
+        LineProfile: {
+            /**
+             * Format: double
+             * @description Arithmetic per token, in GFLOP.
+             * @default null
+             */
+            gflop_per_token: number | null;
+            /**
+             * Format: double
+             * @description Share of the peak that the line reaches; all of it where not given.
+             * @default null
+             */
+            peak_share: number | null;
+            /**
+             * Format: double
+             * @description Peak of the machine, in TFLOP/s.
+             * @default null
+             */
+            peak_tflops: number | null;
+            /**
+             * Format: double
+             * @description Measured or claimed tokens per second, input and output together.
+             * @default null
+             */
+            tokens_per_second: number | null;
+        };
         /** @description One model in memory. */
         LineSnapshot: {
             /**
@@ -2047,6 +2429,11 @@ export interface components {
         };
         /** @description The content of a message. */
         MessageContent: string | components["schemas"]["ContentPart"][];
+        /**
+         * @description A number in thousandths of its unit: milliwatts, PUE in permille, thousandths of a year. Read from a number or from
+         *     decimal text, written as text; a fourth decimal is refused, not rounded.
+         */
+        Milli: string;
         /** @description One model. */
         Model: {
             /** @description Other names it answers to. */
@@ -2075,6 +2462,13 @@ export interface components {
             data: components["schemas"]["Model"][];
             /** @description Always `list`. */
             object: string;
+        };
+        /** @description Cost of the network. */
+        NetworkCost: {
+            /** @default 0.00 */
+            per_gb: components["schemas"]["Amount"];
+            /** @default 0.00 */
+            per_month: components["schemas"]["Amount"];
         };
         /**
          * @description Answer of `POST /v1/next-token`. One token is drawn and charged like that of any answer. Each of the two distributions
@@ -2222,6 +2616,11 @@ export interface components {
             /** @description How many tokens. */
             tokens: number;
         };
+        /** @description Cost of staff. */
+        OperationsCost: {
+            /** @default 0.00 */
+            per_month: components["schemas"]["Amount"];
+        };
         /** @description Answer of `GET /v1/organization/usage/completions` and `GET /v1/organization/costs`. */
         Page_CompletionsUsage: {
             /** @description The buckets, in the order of time; those without use are there too. */
@@ -2267,6 +2666,256 @@ export interface components {
              */
             p99_seconds?: number | null;
         };
+        /** @description A plan: figures of a month of 730 hours, money in units of `currency`. */
+        PlanAnswer: {
+            break_even?: null | components["schemas"]["BreakEven"];
+            /**
+             * Format: double
+             * @description Tokens per month of all machines at full load.
+             */
+            capacity: number;
+            /** @description The book currency. */
+            currency: string;
+            /** @description The planned machines from no load to full load, in steps of a twentieth: revenue and cost meet at the break-even. */
+            curve: components["schemas"]["PlannedMonth"][];
+            /** @description What the price pays for, at full load. */
+            implied_rent: components["schemas"]["ImpliedRent"];
+            /**
+             * Format: double
+             * @description Cost of 1M tokens more.
+             */
+            marginal_cost_per_million: number;
+            /** @description Whether the speed of the line is the one that the books measured. */
+            measured: boolean;
+            /** @description The planned month. */
+            month: components["schemas"]["PlannedMonth"];
+            /** @description The same demand with one more machine. */
+            one_more_machine: components["schemas"]["PlannedMonth"];
+            /** @description What the plant costs; `example` where figures that were not given are those of an example. */
+            plant: components["schemas"]["PlantCost"];
+            /**
+             * Format: double
+             * @description Price per 1M tokens of the mix.
+             */
+            price_per_million: number;
+            /**
+             * @description Economies of scale: the fixed cost spread over volumes from a tenth to ten times the planned, each with as many
+             *     machines as it needs.
+             */
+            scale: components["schemas"]["PlannedMonth"][];
+            /** @description What was planned. */
+            scenario: components["schemas"]["Scenario"];
+            /** @description The sheet that figures rest on. */
+            sheet: components["schemas"]["PlanSheet"];
+            /**
+             * Format: double
+             * @description Tokens per second of one machine, as believed.
+             */
+            tokens_per_second: number;
+            /** @description What could not be as given. */
+            warnings: components["schemas"]["PlanWarning"][];
+        };
+        /** @description What takes the place of what the plant's sheet says. */
+        PlanCorrections: {
+            /**
+             * Format: double
+             * @description Traffic of a token, which the sheet's price of a gigabyte makes cost; 0 when not given.
+             * @default null
+             */
+            bytes_per_token: number | null;
+            /** @default null */
+            fixed_per_month: null | components["schemas"]["Amount"];
+            /** @default null */
+            full_watts: null | components["schemas"]["Milli"];
+            /** @default null */
+            idle_watts: null | components["schemas"]["Milli"];
+            /** @default null */
+            operations_per_month: null | components["schemas"]["Amount"];
+            /** @default null */
+            per_kwh: null | components["schemas"]["Amount"];
+            /** @default null */
+            rent_per_hour: null | components["schemas"]["Amount"];
+        };
+        /** @description What a scenario comes to. */
+        PlanFigures: {
+            break_even?: null | components["schemas"]["BreakEven"];
+            /**
+             * Format: double
+             * @description Tokens per month of all machines at full load.
+             */
+            capacity: number;
+            /** @description The planned machines from no load to full load, in steps of a twentieth: revenue and cost meet at the break-even. */
+            curve: components["schemas"]["PlannedMonth"][];
+            /**
+             * Format: double
+             * @description Cost of 1M tokens more.
+             */
+            marginal_cost_per_million: number;
+            /** @description The planned month. */
+            month: components["schemas"]["PlannedMonth"];
+            /** @description The same demand with one more machine. */
+            one_more_machine: components["schemas"]["PlannedMonth"];
+            /**
+             * Format: double
+             * @description Price per 1M tokens of the mix.
+             */
+            price_per_million: number;
+            /**
+             * @description Economies of scale: the fixed cost spread over volumes from a tenth to ten times the planned, each with as many
+             *     machines as it needs.
+             */
+            scale: components["schemas"]["PlannedMonth"][];
+            /**
+             * Format: double
+             * @description Tokens per second of one machine, as believed.
+             */
+            tokens_per_second: number;
+            /** @description What could not be as given. */
+            warnings: components["schemas"]["PlanWarning"][];
+        };
+        /** @description What tokens bring. */
+        PlanPrice: {
+            /** @description Of prompt tokens. */
+            input: components["schemas"]["Rate"];
+            /** @description Of answer tokens. */
+            output: components["schemas"]["Rate"];
+        };
+        /** @description What is to be planned. */
+        PlanRequest: {
+            /**
+             * Format: double
+             * @description Share of input among the tokens; 0.75 when not given.
+             */
+            input_share?: number;
+            /** @description What one machine can do at full load; as the books measured it in the last 30 days when nothing is given. */
+            line?: components["schemas"]["LineProfile"];
+            /** @description What is asked of the plant; half of what it can do when not given. */
+            load?: components["schemas"]["PlannedLoad"];
+            /**
+             * Format: int32
+             * @description Machines of the plant, each as the sheet has it; 1 when not given.
+             */
+            machines?: number;
+            /** @description What is not as the plant's sheet says. */
+            plant?: components["schemas"]["PlanCorrections"];
+            /** @description What tokens bring. */
+            price: components["schemas"]["PlanPrice"];
+        };
+        /** @description The plant sheet that a plan rests on. */
+        PlanSheet: {
+            /** @description Whether it is the example, whose figures are nobody's. */
+            example: boolean;
+            /**
+             * Format: int64
+             * @description Its version in the books; none of a sheet that no server has taken.
+             */
+            version?: number | null;
+        };
+        /** @description Something that cannot be as given, and what the plan does about it. */
+        PlanWarning: {
+            /** @description The field. */
+            field: string;
+            /** @description What is wrong, and what is done. */
+            text: string;
+        };
+        /** @description How much is asked of the plant. */
+        PlannedLoad: {
+            /**
+             * Format: double
+             * @description Mean tokens per second.
+             */
+            tokens_per_second: number;
+        } | {
+            /**
+             * Format: double
+             * @description Tokens per month.
+             */
+            tokens_per_month: number;
+        } | {
+            /**
+             * Format: double
+             * @description Share of what the plant can do.
+             */
+            utilisation: number;
+        };
+        /** @description A month at one volume. */
+        PlannedMonth: {
+            /**
+             * Format: double
+             * @description Fixed and machine cost.
+             */
+            fixed_cost: number;
+            /**
+             * Format: double
+             * @description All cost per 1M tokens; none without tokens.
+             */
+            full_cost_per_million?: number | null;
+            /**
+             * Format: int32
+             * @description Machines.
+             */
+            machines: number;
+            /**
+             * Format: double
+             * @description Revenue - all cost.
+             */
+            margin: number;
+            /**
+             * Format: double
+             * @description What the tokens bring.
+             */
+            revenue: number;
+            /**
+             * Format: double
+             * @description Tokens produced.
+             */
+            tokens: number;
+            /**
+             * Format: double
+             * @description Share of what the machines can do.
+             */
+            utilisation: number;
+            /**
+             * Format: double
+             * @description Cost that grows with tokens.
+             */
+            variable_cost: number;
+        };
+        /** @description What the plant costs, in units of the currency. */
+        PlantCost: {
+            /** @description Whether figures that were not given are those of an example. */
+            example: boolean;
+            /**
+             * Format: double
+             * @description The same by the month, as it was given.
+             */
+            fixed_per_month: number;
+            /**
+             * Format: double
+             * @description A second of what there is once, whatever the number of machines: connection, fixed cost.
+             */
+            fixed_per_second: number;
+            /**
+             * Format: double
+             * @description A second of each machine: depreciation or rent, operations, idle power.
+             */
+            machine_per_second: number;
+            /**
+             * Format: double
+             * @description A second of full load, beyond idle power.
+             */
+            per_busy_second: number;
+            /**
+             * Format: double
+             * @description Mean price of a kilowatt-hour over a week.
+             */
+            per_kwh: number;
+            /**
+             * Format: double
+             * @description 1M tokens: traffic, cost spread over tokens.
+             */
+            per_million: number;
+        };
         /** @description Energy and money. */
         PlantFigures: {
             /** @description All cost, idle time included. */
@@ -2290,6 +2939,44 @@ export interface components {
              */
             utilisation?: number | null;
         };
+        /** @description What the plant works by. A server takes both from its configuration when it starts. */
+        PlantSettings: {
+            /** @description The book currency. */
+            currency: string;
+            /** @description `settings`. */
+            object: string;
+            /** @description What requests shall keep to. */
+            objectives: components["schemas"]["StatedObjectives"];
+            plant?: null | components["schemas"]["SheetInForce"];
+            /** @description All versions of the sheet, newest first. */
+            versions: components["schemas"]["SheetTaken"][];
+        };
+        /** @description One version of the plant sheet, as people write it and as the directory keeps it. */
+        PlantSheet: {
+            /** @description Grams of CO2 equivalent for a kilowatt-hour. */
+            carbon_g_per_kwh: components["schemas"]["Milli"];
+            /** @description Machines, racks, whatever is bought or rented; may be empty. */
+            equipment: components["schemas"]["Equipment"][];
+            /** @description Costs that do not follow the load: training, research, site. */
+            fixed?: components["schemas"]["FixedCost"][];
+            /** @description In force from here (RFC 3339). */
+            from?: string;
+            /** @description Power under full load. */
+            full_watts: components["schemas"]["Milli"];
+            /** @description Power when there is no work, measured before losses of the site (those are in `pue`). */
+            idle_watts: components["schemas"]["Milli"];
+            /** @description Traffic and connection. */
+            network?: components["schemas"]["NetworkCost"];
+            /** @description Staff. */
+            operations?: components["schemas"]["OperationsCost"];
+            power_cap_watts?: null | components["schemas"]["Milli"];
+            /** @description Power usage effectiveness: energy at the site's meter / energy of the equipment (ISO/IEC 30134-2); 1 to 10. */
+            pue: components["schemas"]["Milli"];
+            /** @description Price of energy; its rates cover each hour of the local week once. */
+            tariff: components["schemas"]["TariffRate"][];
+            /** @description IANA name of the time zone of the tariff's days and hours. */
+            zone?: string;
+        };
         /** @description One prompt or several, as text or as token ids. */
         PromptInput: string | number[] | string[] | number[][];
         /** @description A text, or the ids of its tokens. */
@@ -2302,6 +2989,8 @@ export interface components {
              */
             cached_tokens: number;
         };
+        /** @description A price of one token in pico-units, written as text such as `10 per 1M`. */
+        Rate: string;
         /** @description The fourth station. */
         SampleStation: {
             /**
@@ -2314,6 +3003,53 @@ export interface components {
              * @description Tokens made.
              */
             output_tokens_per_second?: number | null;
+        };
+        /** @description What is planned. */
+        Scenario: {
+            /**
+             * Format: double
+             * @description Cost of each second at full load beyond idle: power above idle x tariff x PUE.
+             */
+            cost_per_busy_second: number;
+            /**
+             * Format: double
+             * @description Other cost per 1M tokens, e.g. network.
+             */
+            cost_per_million: number;
+            /**
+             * Format: double
+             * @description Cost per month that does not depend on machines: training, R&D, site.
+             */
+            fixed_cost_per_month: number;
+            /**
+             * Format: double
+             * @description Price per 1M input tokens.
+             */
+            input_price_per_million: number;
+            /**
+             * Format: double
+             * @description Share of input among the tokens.
+             */
+            input_share: number;
+            /** @description What one machine can do. */
+            line: components["schemas"]["LineProfile"];
+            /** @description What is asked of the plant. */
+            load: components["schemas"]["PlannedLoad"];
+            /**
+             * Format: double
+             * @description Cost per month of each machine: depreciation or rent, operations, idle power.
+             */
+            machine_cost_per_month: number;
+            /**
+             * Format: int32
+             * @description Machines, at least 1.
+             */
+            machines: number;
+            /**
+             * Format: double
+             * @description Price per 1M output tokens.
+             */
+            output_price_per_million: number;
         };
         /** @description Who calls, and what the caller may do here. */
         SessionView: {
@@ -2343,6 +3079,50 @@ export interface components {
             scopes: string[];
             /** @description Of the program. */
             version: string;
+        };
+        /** @description The plant sheet in force. */
+        SheetInForce: {
+            /** @description Whether its figures are those of the example, which are nobody's. */
+            example: boolean;
+            /** @description Price of a kilowatt-hour now. */
+            per_kwh: components["schemas"]["Amount"];
+            /** @description The sheet, by the names of its file (`plant.sheet_file`). */
+            sheet: components["schemas"]["PlantSheet"];
+            /** @description What it comes to in an hour by source, but for power, which goes by energy. */
+            standing_per_hour: components["schemas"]["HourlyCost"][];
+            /**
+             * Format: int64
+             * @description Its version.
+             */
+            version: number;
+        };
+        /** @description One version of the plant sheet. */
+        SheetTaken: {
+            /**
+             * Format: int64
+             * @description When the server took it, in milliseconds since the epoch.
+             */
+            at_ms: number;
+            /** @description Whether it is the example. */
+            example: boolean;
+            /**
+             * Format: int64
+             * @description From 1.
+             */
+            version: number;
+        };
+        /** @description The plant sheets that figures rest on. */
+        SheetVersions: {
+            /** @description Whether one of them is the example, whose figures are nobody's costs. */
+            example: boolean;
+            /**
+             * Format: int64
+             * @description The highest version; none where nothing was accrued. Each server has its own count, so that of several servers it need
+             *     not be the newest.
+             */
+            version?: number | null;
+            /** @description All of them. */
+            versions: number[];
         };
         /**
          * @description The plant at one moment, station by station. Rates are those of the last `rate_seconds`, percentiles and money those of
@@ -2405,6 +3185,24 @@ export interface components {
             /** @description Tokens of weight 1 left in the plan's pool; `null` without a pool. */
             pool_tokens_left?: string | null;
         };
+        /** @description What requests shall keep to (`slo` of the configuration); `null`: not stated. */
+        StatedObjectives: {
+            /**
+             * Format: int64
+             * @description Longest time to the end of the answer.
+             */
+            e2e_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Longest mean time per output token after the first.
+             */
+            tpot_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Longest time to the first token.
+             */
+            ttft_ms?: number | null;
+        };
         /** @description One stop string or several. */
         StopInput: string | string[];
         /** @description What a stream carries besides its text. */
@@ -2413,6 +3211,15 @@ export interface components {
             include_obfuscation?: boolean | null;
             /** @description Send the usage of the whole request in a last chunk without choices. */
             include_usage?: boolean | null;
+        };
+        /** @description A price of energy and when it holds. */
+        TariffRate: {
+            /** @description Days on which its hours begin. */
+            days?: components["schemas"]["Days"];
+            /** @description Hours of each of these days. */
+            hours?: string;
+            /** @description Price of a kilowatt-hour. */
+            per_kwh: components["schemas"]["Amount"];
         };
         /** @description How a tokenizer comes from text to tokens. */
         TokenMerges: {
@@ -2811,6 +3618,55 @@ export interface operations {
             };
         };
     };
+    comparePeriods: {
+        parameters: {
+            query: {
+                /** @description Unix seconds; its day counts whole. 30 days before the end when not given */
+                start_time?: number;
+                /** @description Unix seconds, exclusive; its day counts whole. Now when not given */
+                end_time?: number;
+                /** @description Unix seconds, in the first day of the earlier period */
+                compare_start_time: number;
+                /** @description Unix seconds, exclusive, in the last day of the earlier period */
+                compare_end_time: number;
+                /** @description `true`: both exactly, as of /admin/v1/statement */
+                exact?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Both periods, and the parts of each change */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Comparison"];
+                };
+            };
+            /** @description A parameter is wrong, or a period has no tokens or no busy time */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has not the scope `plant` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     credit: {
         parameters: {
             query?: never;
@@ -3092,6 +3948,106 @@ export interface operations {
             };
             /** @description `If-Match` does not hold; nothing is changed */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    listLedgerAccounts: {
+        parameters: {
+            query?: {
+                /** @description Only accounts that were opened after this one: `next_after` of the page before */
+                after?: number;
+                /** @description 1 to 500; 50 when not given */
+                limit?: number;
+                /** @description Only accounts of this kind, e.g. `customer` */
+                kind?: string;
+                /** @description Only accounts with this in their names */
+                name?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page. At most 20,000 accounts are looked at for it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerAccounts"];
+                };
+            };
+            /** @description A parameter is wrong */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has not the scope `plant` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    listLedgerEntries: {
+        parameters: {
+            query?: {
+                /** @description Only entries before this number: `next_before` of the page before */
+                before?: number;
+                /** @description 1 to 500; 50 when not given */
+                limit?: number;
+                /** @description Only entries with a posting on the account of this name */
+                account?: string;
+                /** @description Only entries of this kind, e.g. `charge` */
+                kind?: string;
+                /** @description Only what the ledger has of one request, by the id of its answer or that of an entry: its charge, what it cost, what was given back undelivered; all on one page */
+                request?: string;
+                /** @description Unix seconds */
+                start_time?: number;
+                /** @description Unix seconds, exclusive */
+                end_time?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page. At most 20,000 entries are looked at for it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerEntries"];
+                };
+            };
+            /** @description A parameter is wrong, or there is no such account */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has not the scope `plant` */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3615,6 +4571,67 @@ export interface operations {
             };
         };
     };
+    plan: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "input_share": 0.75,
+                 *       "line": {
+                 *         "tokens_per_second": 1000
+                 *       },
+                 *       "load": {
+                 *         "utilisation": 0.5
+                 *       },
+                 *       "machines": 2,
+                 *       "plant": {
+                 *         "rent_per_hour": "2.50"
+                 *       },
+                 *       "price": {
+                 *         "input": "1 per 1M",
+                 *         "output": "3 per 1M"
+                 *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["PlanRequest"];
+            };
+        };
+        responses: {
+            /** @description A month of 730 hours; money in units of `currency`, as numbers: nothing of it is in the books */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAnswer"];
+                };
+            };
+            /** @description A field is wrong, by its path (`load.utilisation`); `line.tokens_per_second` where none is given and none was measured */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has not the scope `plant` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     report: {
         parameters: {
             query?: {
@@ -3651,6 +4668,35 @@ export interface operations {
             };
         };
     };
+    getSettings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The sheet and the objectives */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlantSettings"];
+                };
+            };
+            /** @description The key has not the scope `plant` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     statement: {
         parameters: {
             query?: {
@@ -3667,7 +4713,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The statement; `cost` is `attributed` + `idle` + `in_progress`, exactly. `sheet.example`: its costs rest on the example sheet and are nobody's. `goodput`: requests that met all stated objectives (`[slo]`). `value`: TFP with its parts, as of /v1/tfp. `products`: tokens by model and kind, outcomes by kind */
+            /** @description The statement; `cost` is `attributed` + `idle` + `in_progress`, exactly. `sheet.example`: its costs rest on the example sheet and are nobody's. `goodput`: requests that met all stated objectives (`[slo]`). `machine_tokens_per_second`: tokens of the requests whose cost is known per second of their machine time. `value`: TFP with its parts, as of /v1/tfp. `products`: tokens by model and kind, outcomes by kind */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4572,7 +5618,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description `request` (or `requests`, or `episode` with `rule`), and some of `boolean` (whether the answer was accepted), `number`, `category`, `comment`, `demonstration`; `id` makes a retry safe */
+        /** @description `request` (or `requests`, or `episode` with `rule`), and some of `boolean` (whether the answer was accepted), `number`, `category`, `comment`, `demonstration`; `id`, or an `Idempotency-Key`, makes a retry safe */
         requestBody: {
             content: {
                 /**
@@ -5048,7 +6094,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`, whether there are more, and how many are kept `aside` */
+            /** @description `data` (`waits_for` of those kept aside: requests that are not in the books, or their `episode`), whether there are more, and how many are kept `aside` */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -5084,7 +6130,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description `id` (the same again changes nothing), `kind`, `requests` (or `request`, or `episode` with `rule`: `last`, `first`, `even`, or `experiment` with `unit`), `value` with `currency` or `minutes_saved` with `rate_per_hour` and `currency`, `valuation` (`measured`, `contracted`, `estimated`, `proxy`), `accepted`, `occurred_at`, `maturity_days`, `revision` (a later one takes the place of the one before), `category`, `comment`, `demonstration` */
+        /** @description `id` (the same again changes nothing), `kind`, `requests` (or `request`, or `episode` with `rule`: `last`, `first`, `even`, or `experiment` with `unit`), `value` with `currency` or `minutes_saved` with `rate_per_hour` and `currency`, `valuation` (`measured`, `contracted`, `estimated`, `proxy`), `accepted`, `occurred_at` (Unix seconds), `maturity_days`, `revision` (a later one takes the place of the one before), `category`, `comment`, `demonstration` */
         requestBody: {
             content: {
                 /**

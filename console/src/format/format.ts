@@ -75,6 +75,12 @@ export function exact(amount: string | null | undefined, currency: string, tag: 
   return numberFormat(tag, options).format(amount as unknown as number)
 }
 
+/** A decimal number with every digit that it has. */
+export function precise(text: string | null | undefined, tag: string): string {
+  if (text === null || text === undefined || text === '') return NONE
+  return numberFormat(tag, { maximumFractionDigits: 9 }).format(text as unknown as number)
+}
+
 function unit(value: number, name: string, tag: string, digits = 3): string {
   return numberFormat(tag, { style: 'unit', unit: name, unitDisplay: 'short', maximumSignificantDigits: digits }).format(value)
 }
@@ -122,6 +128,11 @@ export function clock(ms: Maybe, tag: string): string {
 /** An instant, given in milliseconds since the epoch, with its date. */
 export function dateTime(ms: Maybe, tag: string): string {
   return absent(ms) ? NONE : new Intl.DateTimeFormat(tag, { dateStyle: 'medium', timeStyle: 'short' }).format(ms)
+}
+
+/** An instant to the second, of UTC or of the person's own zone. */
+export function instant(ms: Maybe, tag: string, zone?: 'UTC'): string {
+  return absent(ms) ? NONE : new Intl.DateTimeFormat(tag, { dateStyle: 'medium', timeStyle: 'medium', ...(zone ? { timeZone: zone } : {}) }).format(ms)
 }
 
 /** A day, given as `2026-11-27` or in milliseconds since the epoch; days are those of UTC. */

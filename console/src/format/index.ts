@@ -15,6 +15,7 @@ export const duration = (seconds: Value): string => format.duration(seconds, loc
 export const bytes = (value: Value): string => format.bytes(value, locale.tag)
 export const clock = (ms: Value): string => format.clock(ms, locale.tag)
 export const dateTime = (ms: Value): string => format.dateTime(ms, locale.tag)
+export const instant = (ms: Value, zone?: 'UTC'): string => format.instant(ms, locale.tag, zone)
 export const day = (value: string | Value): string => format.day(value, locale.tag)
 export const shortDay = (ms: Value): string => format.shortDay(ms, locale.tag)
 export const joules = (value: Value): string => format.joules(value, locale.tag)
@@ -22,5 +23,6 @@ export const about = (value: Value, currency: string): string => format.about(va
 export const power = format.power
 export const money = (amount: string | null | undefined, currency: string): string =>
   format.money(amount, currency, locale.tag)
+export const precise = (text: string | null | undefined): string => format.precise(text, locale.tag)
 export const exact = (amount: string | null | undefined, currency: string): string =>
   format.exact(amount, currency, locale.tag)

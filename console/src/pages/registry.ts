@@ -7,6 +7,7 @@ import { t as customers } from './customers/texts'
 import { t as models } from './models/texts'
 import { t as plant } from './plant/texts'
 import { t as playground } from './playground/texts'
+import { t as settings } from './settings/texts'
 import { t as tokenlab } from './tokenlab/texts'
 import { t as value } from './value/texts'
 
@@ -90,6 +91,15 @@ export const PAGES: readonly Page[] = [
     isFor: (who) => who.scopes.length > 0,
     scope: 'inference',
     load: () => import('./models/Models.svelte'),
+  },
+  {
+    path: 'settings',
+    title: () => settings('title'),
+    icon: 'settings',
+    group: 'system',
+    isFor: (who) => who.has_books && who.scopes.includes('plant'),
+    scope: 'plant',
+    load: () => import('./settings/Settings.svelte'),
   },
   {
     path: 'about',

@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::invalid::{self, Invalid};
 
@@ -44,8 +45,9 @@ pub struct Period {
 }
 
 /// What is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ComparedMeasure)]
 pub enum Measure {
     /// Cost of the period.
     TotalCost,

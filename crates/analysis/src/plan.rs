@@ -3,7 +3,8 @@
 //! Figures are in one currency, per month of 730 hours where time is meant. The speed of the line is measured, or calculated from
 //! arithmetic per token and the peak of the machine; a speed beyond the peak is said and not believed.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::invalid::{self, Invalid};
 
@@ -11,12 +12,15 @@ use crate::invalid::{self, Invalid};
 pub const SECONDS_PER_MONTH: f64 = 730.0 * 3600.0;
 /// Volumes of the table of scale, as multiples of the load.
 const SCALES: [f64; 7] = [0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0];
+/// Steps of the curve from no load to full load.
+const CURVE_STEPS: u32 = 20;
 /// Most machines of a plan.
 pub const MAX_MACHINES: u32 = 1_000_000;
 
 /// What one machine can do at full load with the planned mix of input and output. Give a measured speed, or the three figures
 /// of the calculation, or both: then the speed is checked against the peak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct LineProfile {
     /// Measured or claimed tokens per second, input and output together.
     pub tokens_per_second: Option<f64>,
@@ -29,8 +33,9 @@ pub struct LineProfile {
 }
 
 /// How much is asked of the plant.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = PlannedLoad)]
 pub enum Load {
     /// Mean tokens per second.
     TokensPerSecond(f64),
@@ -41,7 +46,7 @@ pub enum Load {
 }
 
 /// What is planned.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Scenario {
     /// Machines, at least 1.
     pub machines: u32,
@@ -66,7 +71,8 @@ pub struct Scenario {
 }
 
 /// Something that cannot be as given, and what the plan does about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = PlanWarning)]
 pub struct Warning {
     /// The field.
     pub field: &'static str,
@@ -75,7 +81,8 @@ pub struct Warning {
 }
 
 /// A month at one volume.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = PlannedMonth)]
 pub struct Month {
     /// Machines.
     pub machines: u32,
@@ -96,7 +103,7 @@ pub struct Month {
 }
 
 /// Where revenue meets cost.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct BreakEven {
     /// Tokens per month.
     pub tokens: f64,
@@ -105,7 +112,8 @@ pub struct BreakEven {
 }
 
 /// What a scenario comes to.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = PlanFigures)]
 pub struct Plan {
     /// Tokens per second of one machine, as believed.
     pub tokens_per_second: f64,
@@ -122,6 +130,8 @@ pub struct Plan {
     /// Economies of scale: the fixed cost spread over volumes from a tenth to ten times the planned, each with as many
     /// machines as it needs.
     pub scale: Vec<Month>,
+    /// The planned machines from no load to full load, in steps of a twentieth: revenue and cost meet at the break-even.
+    pub curve: Vec<Month>,
     /// The same demand with one more machine.
     pub one_more_machine: Month,
     /// What could not be as given.
@@ -217,6 +227,9 @@ impl Scenario {
             marginal_cost_per_million: marginal,
             break_even,
             scale: scale.to_vec(),
+            curve: (0..=CURVE_STEPS)
+                .map(|step| self.month(capacity * f64::from(step) / f64::from(CURVE_STEPS), self.machines, speed))
+                .collect(),
             one_more_machine: self.month(demand, self.machines + 1, speed),
             warnings,
         })

@@ -8,7 +8,7 @@ pub(crate) mod budgets;
 mod check;
 mod identity;
 pub mod key;
-pub(crate) mod parse;
+pub mod parse;
 pub mod record;
 
 use std::collections::{BTreeMap, HashMap};

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use utoipa::ToSchema;
 
 use crate::Invalid;
 
@@ -33,8 +34,9 @@ pub fn divide_half_even(n: i128, d: i128) -> i128 {
     quotient + up
 }
 
-/// An amount in nano-units of the book currency.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// An amount in nano-units of the book currency, written as decimal text in units of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+#[schema(as = Amount, value_type = String)]
 pub struct Nano(pub i64);
 
 impl Nano {
@@ -100,8 +102,9 @@ impl FromStr for Nano {
     }
 }
 
-/// A price of one token in pico-units.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A price of one token in pico-units, written as text such as `10 per 1M`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+#[schema(value_type = String)]
 pub struct Rate(i64);
 
 impl Rate {

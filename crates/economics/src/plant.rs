@@ -21,6 +21,7 @@
 //! A month is 365.25 / 12 days, a year 365.25 days, a GB 10⁹ bytes.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 mod accrual;
 mod milli;
@@ -46,8 +47,9 @@ const MONTH_S: u64 = 2_629_800;
 const YEAR_S: u64 = 31_557_600;
 
 /// Where cost comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = CostSource)]
 pub enum Source {
     /// Energy, at the meter of the site.
     Power,

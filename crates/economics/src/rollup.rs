@@ -32,6 +32,7 @@ use keys::{CREDITS, DAYS, INVOICE, Key, USAGE};
 pub(crate) use acts::{ActSubject, acts_of, last_alerts};
 pub use costs::{CostRow, CostSums, PlantSums, Sheets, cost_days, cost_hours, plant_hours, sheets};
 pub use excerpt::{Excerpt, MAX_EXCERPT_ENTRIES, Tallies};
+pub(crate) use excerpt::{SLACK_MS, first_since};
 pub use experiments::{UnitRow, UnitSums, experiment_units};
 pub use goodput::{Goodput, goodput};
 pub use margins::{CostGroups, MarginRow, full_cost, grouped_costs};

@@ -178,15 +178,26 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn balances(&self, ids: &[AccountId]) -> Result<Vec<(AccountId, Balance)>, StoreError> {
+        Ok(self.accounts(ids)?.into_iter().map(|(id, _, balance)| (id, balance)).collect())
+    }
+
+    /// What accounts were opened as and stand at, all at one moment; those that are not there are left out.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn accounts(&self, ids: &[AccountId]) -> Result<Vec<(AccountId, Arc<AccountSpec>, Balance)>, StoreError> {
         if let Some(desk) = self.desk() {
             desk.sound()?;
             let state = desk.lock();
-            let balance = |id: &AccountId| Some((*id, state.book.accounts.get(id)?.balance));
-            return Ok(ids.iter().filter_map(balance).collect());
+            let account = |id: &AccountId| {
+                let Account { spec, balance } = state.book.accounts.get(id)?;
+                Some((*id, Arc::clone(spec), *balance))
+            };
+            return Ok(ids.iter().filter_map(account).collect());
         }
         let keys: Vec<_> = ids.iter().map(|id| whole(id.0)).collect();
         let rows = self.reader()?.find(&store::ACCOUNT, 0, &keys)?;
-        rows.iter().map(|row| store::account(row).map(|(id, account)| (id, account.balance))).collect()
+        rows.iter().map(|row| store::account(row).map(|(id, Account { spec, balance })| (id, spec, balance))).collect()
     }
 
     /// All open holds.

@@ -239,8 +239,8 @@ pub(crate) fn unix_seconds() -> u64 {
 /// Administration.
 fn admin() -> Router<Arc<App>> {
     use routes::admin::{
-        alerts, audit, calibration, experiments, keys, ledger, live, models, money, records, report, statement,
-        tfp_index,
+        alerts, audit, calibration, comparison, entries, experiments, keys, ledger, live, models, money, plan, records,
+        report, settings, statement, tfp_index,
     };
     Router::new()
         .route("/alerts", get(alerts::list))
@@ -250,10 +250,15 @@ fn admin() -> Router<Arc<App>> {
         .route("/live/snapshot", get(live::snapshot))
         .route("/report", get(report::report))
         .route("/statement", get(statement::statement))
+        .route("/comparison", get(comparison::comparison))
+        .route("/plan", post(plan::plan))
+        .route("/settings", get(settings::settings))
         .route("/calibration", get(calibration::calibration))
         .route("/tfp", get(routes::tfp::tfp))
         .route("/tfp-index", get(tfp_index::tfp_index))
         .route("/retention", get(routes::retention::retention))
+        .route("/ledger/entries", get(entries::entries))
+        .route("/ledger/accounts", get(entries::accounts))
         .route("/verify", get(ledger::verify))
         .route("/export", get(ledger::export))
         .route("/backup", post(ledger::backup))

@@ -62,12 +62,17 @@ use crate::routes;
         routes::admin::calibration::calibration,
         routes::admin::report::report,
         routes::admin::statement::statement,
+        routes::admin::comparison::comparison,
+        routes::admin::plan::plan,
+        routes::admin::settings::settings,
         routes::admin::tfp_index::tfp_index,
         routes::admin::costs::costs,
         routes::admin::costs::cost,
         routes::admin::costs::margins,
         routes::admin::live::stream,
         routes::admin::live::snapshot,
+        routes::admin::entries::entries,
+        routes::admin::entries::accounts,
         routes::admin::ledger::verify,
         routes::admin::ledger::export,
         routes::admin::ledger::backup,
@@ -97,21 +102,32 @@ impl Modify for Keys {
     }
 }
 
-/// The fields both kinds of completions share, written out in each of them: a reader sees one list, and no other field is
-/// taken.
+/// Fields that schemas take over from others, written out in each of them: a reader sees one list. Both kinds of completions
+/// take no other field.
 struct SharedFields;
 
 impl Modify for SharedFields {
     fn modify(&self, openapi: &mut Document) {
         let schemas = &mut openapi.components.get_or_insert_default().schemas;
-        let shared = schemas.remove(GenerationOptions::name().as_ref());
+        let options = GenerationOptions::name();
+        let known = schemas.clone();
+        schemas.remove(options.as_ref());
         for schema in schemas.values_mut() {
             let RefOr::T(Schema::AllOf(parts)) = schema else { continue };
             let mut whole = Object::new();
             whole.description = parts.description.take();
-            whole.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
-            for part in shared.iter().chain(&parts.items) {
-                let RefOr::T(Schema::Object(part)) = part else { continue };
+            for part in &parts.items {
+                let part = match part {
+                    RefOr::Ref(part) => {
+                        let name = part.ref_location.rsplit('/').next().unwrap_or_default();
+                        if name == options {
+                            whole.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+                        }
+                        known.get(name)
+                    }
+                    part => Some(part),
+                };
+                let Some(RefOr::T(Schema::Object(part))) = part else { continue };
                 whole.required.extend_from_slice(&part.required);
                 whole.properties.extend(part.properties.clone());
             }
@@ -186,6 +202,11 @@ mod tests {
             ("/admin/v1/live/snapshot", &["get"]),
             ("/admin/v1/calibration", &["get"]),
             ("/admin/v1/tfp-index", &["get"]),
+            ("/admin/v1/comparison", &["get"]),
+            ("/admin/v1/plan", &["post"]),
+            ("/admin/v1/settings", &["get"]),
+            ("/admin/v1/ledger/entries", &["get"]),
+            ("/admin/v1/ledger/accounts", &["get"]),
             ("/admin/v1/verify", &["get"]),
             ("/admin/v1/export", &["get"]),
             ("/admin/v1/backup", &["post"]),

@@ -7,7 +7,7 @@ const having = (...scopes: Scope[]) => (scope: Scope): boolean => scopes.include
 it('shows each caller what the API answers', () => {
   expect(partsFor(having('plant', 'usage'))).toEqual([...PARTS])
   expect(partsFor(having('usage'))).toEqual(['invoices'])
-  expect(partsFor(having('usage', 'manage'))).toEqual(['invoices', 'ledger'])
+  expect(partsFor(having('usage', 'manage'))).toEqual(['invoices', 'audit'])
 })
 
 it('finds its place', () => {

@@ -75,6 +75,10 @@ fn a_month_by_hand() {
     // Asked for exactly that, the margin is nothing.
     let load = Load::TokensPerMonth(even.tokens);
     assert!(Scenario { load, ..scenario() }.plan().unwrap().month.margin.abs() < 1e-6);
+    let [first, .., last] = plan.curve.as_slice() else { panic!("{:?}", plan.curve) };
+    assert_eq!((plan.curve.len(), first.tokens, first.margin), (21, 0.0, -12_000.0));
+    near(last.tokens, plan.capacity);
+    assert_eq!(plan.curve[10], plan.month);
     let load = Load::TokensPerSecond(1000.0);
     assert_eq!(Scenario { load, ..scenario() }.plan().unwrap().month, plan.month);
 }

@@ -40,6 +40,29 @@ pub mod unit {
     pub const OUTCOMES: Unit = Unit(6);
     /// Units of experiments.
     pub const EXPERIMENT_UNITS: Unit = Unit(7);
+
+    /// The word for a unit, and how many decimals make one of it: money of `money`, `budget` and `value` is in units of the
+    /// book currency.
+    #[must_use]
+    pub fn word(unit: Unit) -> (&'static str, u32) {
+        match unit {
+            MONEY => ("money", 9),
+            POOL => ("pool_tokens", 3),
+            BUDGET => ("budget", 9),
+            VOLUME => ("tokens", 0),
+            ENERGY => ("joules", 6),
+            VALUE => ("value", 9),
+            OUTCOMES => ("outcomes", 0),
+            EXPERIMENT_UNITS => ("experiment_units", 0),
+            _ => ("unknown", 0),
+        }
+    }
+
+    /// An amount of a unit as exact decimal text.
+    #[must_use]
+    pub fn text(unit: Unit, amount: i64) -> String {
+        crate::money::decimal(amount.into(), word(unit).1, 0)
+    }
 }
 
 /// The plant's own accounts.

@@ -6,10 +6,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::detail::{CreditNote, Payment};
-use super::{Books, ChangeError, DURABLE_WAIT, MODEL_KIND, SECRET_KIND, SHEET_KIND, STARTED, id_of, secret_id};
+use super::{Books, ChangeError, DURABLE_WAIT, MODEL_KIND, SECRET_KIND, SHEET_KIND, id_of, secret_id};
 use crate::Nano;
 use crate::directory::record::{Kind, Record};
-use crate::plant::PlantSheet;
 use crate::rollup::{ActSubject, acts_of};
 
 /// How often a command on a model is written anew while others command the same one.
@@ -49,11 +48,6 @@ pub struct ActsAfter<'a> {
 /// The ledger's id of one version of a document.
 pub(super) fn document_id(kind: u16, key: &str, version: u64) -> EntryId {
     id_of(&["document", &kind.to_string(), key, &version.to_string()])
-}
-
-/// The JSON of a sheet, which says whether its figures are examples.
-fn sheet_body(sheet: &PlantSheet) -> Vec<u8> {
-    json!({"example": sheet.is_example(), "sheet": sheet}).to_string().into_bytes()
 }
 
 impl Books {
@@ -102,25 +96,6 @@ impl Books {
                 Err(refused) => return Err(refused.into()),
             }
         }
-    }
-
-    /// Makes `sheet` the latest version of this server's plant sheet, if it is another than before. Gives the version.
-    ///
-    /// # Errors
-    /// The ledger does not take it.
-    pub fn take_plant_sheet(&self, sheet: &PlantSheet, now_ms: i64) -> Result<u64, ChangeError> {
-        let key = format!("server/{}", self.writer);
-        let body = sheet_body(sheet);
-        let known = self.ledger.document_history(SHEET_KIND, &key)?.pop();
-        let version = match known {
-            Some(known) if known.body == body => return Ok(known.version),
-            known => known.map_or(1, |known| known.version.saturating_add(1)),
-        };
-        let id = document_id(SHEET_KIND, &key, version);
-        let put = Command::Put { id, kind: SHEET_KIND, key, version, actor: STARTED.to_owned(), body };
-        let receipt = self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![put] })?;
-        receipt.wait_durable(DURABLE_WAIT)?;
-        Ok(version)
     }
 
     /// Under which names an organisation's acts are counted: its own, and those of the keys of its projects.

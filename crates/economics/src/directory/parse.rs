@@ -6,7 +6,10 @@ use serde_json::Value;
 use crate::Invalid;
 
 /// Reads `value` as a `T`.
-pub(crate) fn value<T: DeserializeOwned>(value: Value) -> Result<T, Invalid> {
+///
+/// # Errors
+/// Names the path of the field, what was seen and the fix.
+pub fn value<T: DeserializeOwned>(value: Value) -> Result<T, Invalid> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };

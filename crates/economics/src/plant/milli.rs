@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use utoipa::ToSchema;
 
 use crate::Invalid;
 use crate::money::{decimal, parse_decimal};
@@ -13,7 +14,8 @@ const DIGITS: u32 = 3;
 
 /// A number in thousandths of its unit: milliwatts, PUE in permille, thousandths of a year. Read from a number or from
 /// decimal text, written as text; a fourth decimal is refused, not rounded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+#[schema(value_type = String)]
 pub struct Milli(pub i64);
 
 impl Milli {

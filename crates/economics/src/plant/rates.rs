@@ -129,6 +129,14 @@ impl Rates {
         self.standing.get(source)
     }
 
+    /// What the standing cost of `source` is in an hour, rounded half-even.
+    #[must_use]
+    pub fn per_hour(&self, source: Source) -> Nano {
+        let atto = self.atto_per_second(source).saturating_mul(u128::from(HOUR_S));
+        let nano = divide_half_even(i128::try_from(atto).unwrap_or(i128::MAX), i128::from(ATTO_PER_NANO));
+        Nano(i64::try_from(nano).unwrap_or(i64::MAX))
+    }
+
     /// What each token carries of cost spread over tokens, in atto-units.
     #[must_use]
     pub fn atto_per_token(&self) -> u128 {

@@ -1,6 +1,7 @@
 //! The plant sheet: what the operator writes about the plant.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Days, Hours, Milli, Plant, TariffRate};
 use crate::directory::parse;
@@ -24,11 +25,12 @@ const MAX_CARBON_G: i64 = 10_000;
 const NANO: i64 = 1_000_000_000;
 
 /// One version of the plant sheet, as people write it and as the directory keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlantSheet {
-    /// In force from here.
+    /// In force from here (RFC 3339).
     #[serde(default, with = "window::rfc3339")]
+    #[schema(value_type = String)]
     pub from: i64,
     /// IANA name of the time zone of the tariff's days and hours.
     #[serde(default = "window::utc")]
@@ -63,7 +65,7 @@ pub struct PlantSheet {
 }
 
 /// Equipment that is bought (`price`, `salvage`, `life_years`) or rented (`rent_per_hour`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Equipment {
     /// What people call it.
@@ -83,8 +85,9 @@ pub struct Equipment {
 }
 
 /// Cost of the network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = NetworkCost)]
 pub struct Network {
     /// A gigabyte (10⁹ bytes) of traffic.
     pub per_gb: Nano,
@@ -93,15 +96,16 @@ pub struct Network {
 }
 
 /// Cost of staff.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = OperationsCost)]
 pub struct Operations {
     /// All of it.
     pub per_month: Nano,
 }
 
 /// A cost that is spread over a period or over a volume of tokens.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FixedCost {
     /// What people call it.
@@ -164,6 +168,11 @@ impl PlantSheet {
             power_cap_watts: None,
             is_example: true,
         }
+    }
+
+    /// The same, labelled as an example or not as it was when the books took it.
+    pub(crate) fn labelled(self, is_example: bool) -> Self {
+        Self { is_example, ..self }
     }
 
     /// Whether its figures are examples and must be labelled so wherever they show.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use utoipa::ToSchema;
 
 use crate::money::serde_as_text;
 use crate::{Invalid, Nano};
@@ -15,7 +16,8 @@ const WEEK_MINUTES: u16 = 7 * DAY_MINUTES;
 const MAX_RATES: usize = 64;
 
 /// Weekdays: `mon-fri`, `sat,sun`, `fri-mon`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
+#[schema(value_type = String)]
 pub struct Days([bool; 7]);
 
 impl Default for Days {
@@ -117,7 +119,7 @@ serde_as_text!(Days, "days");
 serde_as_text!(Hours, "hours");
 
 /// A price of energy and when it holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TariffRate {
     /// Price of a kilowatt-hour.
@@ -127,6 +129,7 @@ pub struct TariffRate {
     pub days: Days,
     /// Hours of each of these days.
     #[serde(default)]
+    #[schema(value_type = String)]
     pub hours: Hours,
 }
 

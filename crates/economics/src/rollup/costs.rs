@@ -245,7 +245,8 @@ pub fn plant_hours(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<BTr
 }
 
 /// The plant sheets that figures rest on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = SheetVersions)]
 pub struct Sheets {
     /// The highest version; none where nothing was accrued. Each server has its own count, so that of several servers it need
     /// not be the newest.

@@ -9,7 +9,7 @@ pub const MAX_EXCERPT_ENTRIES: u64 = 500_000;
 /// Entries read at one time.
 const PAGE: u32 = 5_000;
 /// How far the time of an entry may be behind that of one before it: servers write their own clocks' time.
-const SLACK_MS: i64 = 120_000;
+pub(crate) const SLACK_MS: i64 = 120_000;
 
 /// Where sums are read from: the ledger's, or those of an excerpt.
 pub trait Tallies {
@@ -65,7 +65,7 @@ impl Tallies for Excerpt {
 }
 
 /// The number of the first entry from which on none is older, but for clocks that differ.
-fn first_since(ledger: &Ledger, from_ms: i64) -> Result<u64, StoreError> {
+pub(crate) fn first_since(ledger: &Ledger, from_ms: i64) -> Result<u64, StoreError> {
     let (mut low, mut high) = (1, ledger.last_seq()?.saturating_add(1));
     while low < high {
         let middle = u64::midpoint(low, high);

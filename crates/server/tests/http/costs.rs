@@ -18,7 +18,7 @@ use crate::books::{ADMIN, Shop};
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Posts what a second cost in which the answer `id` had half of the plant, a tenth of it for guesses that were rejected.
-fn post_costs(shop: &Shop, id: &str) {
+pub(crate) fn post_costs(shop: &Shop, id: &str) {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let now_ms = i64::try_from(since.as_millis()).unwrap();
     let id = EntryId(entry_id(id));
@@ -47,18 +47,18 @@ fn post_costs(shop: &Shop, id: &str) {
     shop.books.ledger().flush(std::time::Duration::from_secs(30)).unwrap();
 }
 
-fn nano(value: &Value) -> i64 {
+pub(crate) fn nano(value: &Value) -> i64 {
     value.as_str().unwrap_or_else(|| panic!("{value} is no amount")).parse::<Nano>().unwrap().0
 }
 
-async fn read(shop: &Shop, path: &str) -> Value {
+pub(crate) async fn read(shop: &Shop, path: &str) -> Value {
     let answer = shop.ask(ADMIN, "GET", path, &Value::Null).await;
     assert_eq!(answer.status, 200, "{path}: {}", answer.text());
     answer.json()
 }
 
 /// A customer, its key, and the answer it got.
-async fn answered(shop: &Shop) -> (String, String) {
+pub(crate) async fn answered(shop: &Shop) -> (String, String) {
     let key = shop.customer().await;
     shop.admin("POST", "/payments", json!({"organisation": "acme", "amount": "5", "reference": "p"})).await;
     let answer = shop.complete(&key, 3).await.json();

@@ -11,10 +11,6 @@ use crate::error::{Error, Result};
 use crate::output::table;
 use crate::plant;
 
-/// Atto-units per second in one unit of the currency per hour.
-const ATTO_PER_SECOND: u128 = 1_000_000_000_000_000_000 / SECONDS_PER_HOUR;
-const SECONDS_PER_HOUR: u128 = 3_600;
-
 /// Runs `plant`.
 ///
 /// # Errors
@@ -41,8 +37,7 @@ fn show(context: &Context, as_json: bool) -> Result<()> {
     let wrong = |e: economics::Invalid| Error::usage("the plant sheet cannot be used").because(e);
     let rates = Rates::new(sheet.clone()).map_err(wrong)?.rates(now_ms()).map_err(wrong)?;
     let standing = Source::ALL.into_iter().filter(|source| *source != Source::Power);
-    let per_hour: Vec<(Source, String)> =
-        standing.map(|source| (source, hourly(rates.atto_per_second(source)))).collect();
+    let per_hour: Vec<(Source, String)> = standing.map(|source| (source, rates.per_hour(source).to_string())).collect();
     if as_json {
         let standing: serde_json::Map<_, _> =
             per_hour.iter().map(|(source, text)| (source.as_str().to_owned(), json!(text))).collect();
@@ -53,11 +48,11 @@ fn show(context: &Context, as_json: bool) -> Result<()> {
     let mut rows = vec![vec!["SOURCE".to_owned(), "PER HOUR".to_owned()]];
     rows.extend(per_hour.into_iter().map(|(source, text)| vec![source.as_str().to_owned(), text]));
     let standing = Source::ALL.into_iter().filter(|source| *source != Source::Power);
-    let standing: u128 = standing.map(|source| rates.atto_per_second(source)).sum();
+    let standing = standing.map(|source| rates.per_hour(source)).fold(Nano::ZERO, Nano::saturating_add);
     for (load, watts) in [("idle", sheet.idle_watts), ("full load", sheet.full_watts)] {
-        let power = power(rates.per_kwh, watts, sheet.pue);
-        rows.push(vec![format!("power, {load}"), hourly(power)]);
-        rows.push(vec![format!("all, {load}"), hourly(standing + power)]);
+        let power = power_per_hour(rates.per_kwh, watts, sheet.pue);
+        rows.push(vec![format!("power, {load}"), power.to_string()]);
+        rows.push(vec![format!("all, {load}"), standing.saturating_add(power).to_string()]);
     }
     if sheet.is_example() {
         context.output.line(
@@ -77,17 +72,11 @@ fn show(context: &Context, as_json: bool) -> Result<()> {
     ))
 }
 
-/// Atto-units per second of a power at the machine.
-fn power(per_kwh: Nano, watts: Milli, pue: Milli) -> u128 {
-    // Nano-units for an hour of 1,000 W, thousandths of watts and of PUE: together 10^-18 an hour.
-    let [per_kwh, watts, pue] = [per_kwh.0, watts.0, pue.0].map(|figure| u128::try_from(figure).unwrap_or(0));
-    per_kwh * watts * pue / SECONDS_PER_HOUR
-}
-
-/// Six decimals, rounded to the nearest.
-fn hourly(atto_per_second: u128) -> String {
-    let micro = (atto_per_second.saturating_mul(1_000_000) + ATTO_PER_SECOND / 2) / ATTO_PER_SECOND;
-    format!("{}.{:06}", micro / 1_000_000, micro % 1_000_000)
+/// What an hour of a power at the machine costs, rounded down.
+fn power_per_hour(per_kwh: Nano, watts: Milli, pue: Milli) -> Nano {
+    // Nano-units for an hour of 1,000 W, thousandths of watts and of PUE.
+    let nano = i128::from(per_kwh.0) * i128::from(watts.0) * i128::from(pue.0) / 1_000_000_000;
+    Nano(i64::try_from(nano).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -97,11 +86,8 @@ mod tests {
     #[test]
     fn power_by_the_hour() {
         // 28 W at a PUE of 1.2 and 0.15 a kWh: 0.0336 kWh an hour.
-        let full = power("0.15".parse().unwrap(), Milli(28_000), Milli(1_200));
-        assert_eq!(hourly(full), "0.005040");
-        assert_eq!(
-            hourly(power(Nano(i64::MAX), Milli(1_000_000_000), Milli(10_000))).len(),
-            "92233720368547.758070".len()
-        );
+        let full = power_per_hour("0.15".parse().unwrap(), Milli(28_000), Milli(1_200));
+        assert_eq!(full, "0.00504".parse().unwrap());
+        assert_eq!(power_per_hour(Nano(i64::MAX), Milli(1_000_000_000), Milli(10_000)), Nano(i64::MAX));
     }
 }

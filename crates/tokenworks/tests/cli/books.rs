@@ -61,7 +61,7 @@ fn commands_keep_the_books_beside_a_server_and_without_one() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let past = ["report", "--statement", "--compare-from", "2020-01-01", "--compare-to", "2020-01-31"];
-    let error = sandbox.run(&past).bad(1);
+    let error = sandbox.run(&past).bad(2);
     assert!(error.contains("these periods cannot be compared: earlier."), "{error}");
 
     let next = sandbox.run(&["keys", "rotate", "web-1"]).good().trim().to_owned();

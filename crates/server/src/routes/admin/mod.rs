@@ -7,16 +7,20 @@
 pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod calibration;
+pub(crate) mod comparison;
 mod condition;
 pub(crate) mod costs;
+pub(crate) mod entries;
 pub(crate) mod experiments;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod live;
 pub(crate) mod models;
 pub(crate) mod money;
+pub(crate) mod plan;
 pub(crate) mod records;
 pub(crate) mod report;
+pub(crate) mod settings;
 pub(crate) mod statement;
 pub(crate) mod tfp_index;
 

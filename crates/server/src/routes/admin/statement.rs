@@ -16,6 +16,7 @@ use super::{Admin, Answer, shown, unreadable};
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::plan::measured_speed;
 use crate::query::Query;
 use crate::routes::figures::{seconds, share};
 use crate::routes::outcomes::refused;
@@ -33,7 +34,7 @@ use crate::routes::tfp::{organisations, plant_row_json};
         ("exact" = Option<bool>, Query, description = "`true`: exactly from `start_time` to `end_time`, made from the entries that were written in it, 500,000 at most; outcomes count when they were told")
     ),
     responses(
-        (status = 200, body = Object, description = "The statement; `cost` is `attributed` + `idle` + `in_progress`, exactly. `sheet.example`: its costs rest on the example sheet and are nobody's. `goodput`: requests that met all stated objectives (`[slo]`). `value`: TFP with its parts, as of /v1/tfp. `products`: tokens by model and kind, outcomes by kind"),
+        (status = 200, body = Object, description = "The statement; `cost` is `attributed` + `idle` + `in_progress`, exactly. `sheet.example`: its costs rest on the example sheet and are nobody's. `goodput`: requests that met all stated objectives (`[slo]`). `machine_tokens_per_second`: tokens of the requests whose cost is known per second of their machine time. `value`: TFP with its parts, as of /v1/tfp. `products`: tokens by model and kind, outcomes by kind"),
         (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong")
     )
 )]
@@ -54,7 +55,7 @@ pub(crate) async fn statement(State(app): State<Arc<App>>, Extension(caller): Ex
     let (Basis { income, products, sheets, .. }, value, goodput) = admin.run(read).await?;
     let mut answer = json!({
         "object": "statement", "currency": currency, "start_time": period.ends_s.0, "end_time": period.ends_s.1,
-        "exact": period.exact,
+        "exact": period.exact, "machine_tokens_per_second": measured_speed(&income.models),
         "energy_boundary": "facility", "sheet": shown(&sheets)?, "goodput": goodput_json(&goodput, &income),
         "value": plant_row_json(&value), "products": shown(&products)?,
     });

@@ -19,6 +19,7 @@ use super::{Admin, Answer, shown, unreadable};
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::plan::measured_speed;
 use crate::query::Query;
 use crate::routes::figures::{money, seconds, share, thousandths};
 use crate::routes::period::{self, Days, date, exact};
@@ -154,10 +155,8 @@ impl Basis {
     /// Utilisation: busy time / all of it. Each is none where nothing was measured.
     fn value(&self) -> [Option<f64>; 3] {
         let (models, outcomes) = (&self.income.models, self.products.all_outcomes());
-        let costed: u64 = models.iter().map(|model| model.costed_tokens).sum();
-        let machine_ns: u64 = models.iter().map(|model| model.machine_ns).sum();
         [
-            share(costed as f64, seconds(machine_ns)),
+            measured_speed(models),
             share(outcomes.accepted_milli as f64, outcomes.outcomes_milli as f64),
             share(self.income.busy_ns as f64, self.income.length_ns as f64),
         ]

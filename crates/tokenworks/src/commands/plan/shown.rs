@@ -1,13 +1,13 @@
 //! The plan as text.
 
 use analysis::plan::Month;
+use server::plan::PlanAnswer;
 
-use super::Answer;
 use crate::output::{grouped, table};
 
 /// All of it.
-pub(super) fn text(answer: &Answer) -> String {
-    let Answer { currency, plan, plant, scenario, .. } = answer;
+pub(super) fn text(answer: &PlanAnswer) -> String {
+    let PlanAnswer { currency, plan, plant, scenario, .. } = answer;
     let machines = scenario.machines;
     let noun = if machines == 1 { "machine" } else { "machines" };
     let mut text = format!(
@@ -38,8 +38,8 @@ pub(super) fn text(answer: &Answer) -> String {
 }
 
 /// Names and figures.
-fn figures(answer: &Answer) -> Vec<Vec<String>> {
-    let Answer { plan, implied_rent, .. } = answer;
+fn figures(answer: &PlanAnswer) -> Vec<Vec<String>> {
+    let PlanAnswer { plan, implied_rent, .. } = answer;
     let month = &plan.month;
     let mut rows = vec![
         ("tokens a month", tokens(month.tokens)),

@@ -1,6 +1,5 @@
 //! Statements and their changes as text.
 
-use analysis::compare::{Change, Measure};
 use economics::window::to_rfc3339;
 use serde_json::Value;
 
@@ -185,30 +184,22 @@ pub(super) fn indices_text(indices: &Value) -> String {
 }
 
 /// Where changes from the earlier period came from.
-pub(super) fn changes_text(changes: &[Change], earlier: &Value) -> String {
+pub(super) fn changes_text(changes: &Value, earlier: &Value) -> String {
     let heads =
         ["CHANGE OF", "FROM", "TO", "CHANGE", "VOLUME", "MIX", "EFFICIENCY", "UTILISATION", "INPUT PRICE", "PRICE"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
-    for change in changes {
-        let parts = &change.parts;
-        let figures = [
-            change.from,
-            change.to,
-            change.change,
-            parts.volume,
-            parts.mix,
-            parts.efficiency,
-            parts.utilisation,
-            parts.input_price,
-            parts.price,
-        ];
-        let name = match change.measure {
-            Measure::TotalCost => "cost",
-            Measure::TotalMargin => "margin",
-            Measure::CostPerMillion => "cost per 1M",
-            Measure::MarginPerMillion => "margin per 1M",
+    for change in changes.as_array().into_iter().flatten() {
+        let name = match change["measure"].as_str().unwrap_or_default() {
+            "total_cost" => "cost",
+            "total_margin" => "margin",
+            "cost_per_million" => "cost per 1M",
+            "margin_per_million" => "margin per 1M",
+            other => other,
         };
-        rows.push(std::iter::once(name.to_owned()).chain(figures.map(|figure| format!("{figure:.6}"))).collect());
+        let figures = ["from", "to", "change"].map(|field| amount(&change[field]));
+        let parts = ["volume", "mix", "efficiency", "utilisation", "input_price", "price"];
+        let parts = parts.map(|part| amount(&change["parts"][part]));
+        rows.push(std::iter::once(name.to_owned()).chain(figures).chain(parts).collect());
     }
     format!("Compared with {}: where each change came from\n{}", days(earlier), table(&rows))
 }

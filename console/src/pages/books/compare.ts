@@ -1,0 +1,82 @@
+import type { ComparedChange } from '$lib/api/types'
+import { dateOf, periodBefore, secondOf, type Period } from '$lib/components/span'
+
+export const MEASURES = ['total_margin', 'total_cost', 'margin_per_million', 'cost_per_million'] as const
+export type Measure = (typeof MEASURES)[number]
+export const PARTS = ['volume', 'mix', 'price', 'efficiency', 'utilisation', 'input_price'] as const
+const DAY_S = 86_400
+
+/** Measures of cost, of which more is worse. */
+export const isCost = (measure: Measure): boolean => measure === 'total_cost' || measure === 'cost_per_million'
+
+/** A second of UTC as the browser's choice of times has it; `null`: it is none. */
+export function timeOf(text: string): number | null {
+  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?$/.test(text)) return null
+  const ms = Date.parse(`${text}Z`)
+  return Number.isNaN(ms) || ms < 0 ? null : ms / 1000
+}
+
+/** The text of a second for the browser's choice of times. */
+export function timeText(second: number): string {
+  return new Date(second * 1000).toISOString().slice(0, 19)
+}
+
+/** The two periods that an address asks for, as the API takes them. */
+export interface Asked {
+  start_time: number
+  end_time?: number
+  compare_start_time: number
+  compare_end_time: number
+  exact?: boolean
+}
+
+/**
+ * `than`: nothing (as many days before), `dates` (`cfrom` to `cto`) or `times` (both periods to the second: `since` to `until`,
+ * and `csince` to `cuntil`). What is not there is as many days before.
+ */
+export function askedOf(query: URLSearchParams, later: Period, nowMs: number): Asked {
+  const before = periodBefore(later, nowMs)
+  const at = (name: string, read: (text: string) => number | null): number | null => read(query.get(name) ?? '')
+  const [since, until, csince, cuntil] = [at('since', timeOf), at('until', timeOf), at('csince', timeOf), at('cuntil', timeOf)]
+  if (query.get('than') === 'times' && since !== null && until !== null && csince !== null && cuntil !== null) {
+    return { start_time: since, end_time: until, compare_start_time: csince, compare_end_time: cuntil, exact: true }
+  }
+  const [from, to] = [at('cfrom', secondOf), at('cto', secondOf)]
+  if (query.get('than') === 'dates' && from !== null && to !== null) return { ...later, compare_start_time: from, compare_end_time: to + DAY_S }
+  return { ...later, compare_start_time: before.start_time, compare_end_time: before.end_time }
+}
+
+/** The days of a period for the choice of dates. */
+export function datesOf(period: Required<Period>): { from: string; to: string } {
+  return { from: dateOf(period.start_time), to: dateOf(Math.max(period.start_time, period.end_time - 1)) }
+}
+
+/** A step of the bridge: where it begins and ends, as numbers for drawing. */
+export interface Step {
+  name: 'from' | 'to' | (typeof PARTS)[number]
+  /** Exact decimal text. */
+  amount: string
+  low: number
+  high: number
+  /** What it does to the measure. */
+  sign: -1 | 0 | 1
+  isTotal: boolean
+}
+
+/** From the earlier period over each part to the later one; parts of 0 that the measure cannot have are left out. */
+export function bridge(change: ComparedChange, measure: Measure): Step[] {
+  const total = (name: 'from' | 'to'): Step => {
+    const value = Number(change[name])
+    return { name, amount: change[name], low: Math.min(0, value), high: Math.max(0, value), sign: 0, isTotal: true }
+  }
+  let level = Number(change.from)
+  const without = [...(isCost(measure) ? ['price'] : []), ...(measure.endsWith('per_million') ? ['volume'] : [])]
+  const steps = PARTS.filter((name) => !without.includes(name)).map((name): Step => {
+    const amount = change.parts[name]
+    const next = level + Number(amount)
+    const step: Step = { name, amount, low: Math.min(level, next), high: Math.max(level, next), sign: Math.sign(next - level) as -1 | 0 | 1, isTotal: false }
+    level = next
+    return step
+  })
+  return [total('from'), ...steps, total('to')]
+}

@@ -1,0 +1,93 @@
+import type { Price } from '$lib/api/documents'
+import { rateOf, versionsOf } from './exact'
+
+/** What a plan is asked by; all of it text, as it stands in the address. */
+export const FIELDS = ['machines', 'load', 'utilisation', 'rate', 'mix', 'input', 'output', 'speed', 'rent', 'fixed', 'operations', 'idle', 'full', 'kwh'] as const
+export type Field = (typeof FIELDS)[number]
+export type Inputs = Record<Field, string>
+
+/** Corrections of the plant's sheet: fields here, and what the API calls them. */
+export const CORRECTIONS = [
+  ['rent', 'rent_per_hour'],
+  ['fixed', 'fixed_per_month'],
+  ['operations', 'operations_per_month'],
+  ['idle', 'idle_watts'],
+  ['full', 'full_watts'],
+  ['kwh', 'per_kwh'],
+] as const
+
+/** What is taken where an address says nothing. Prices: those in force, by the price book. */
+export function defaultsOf(prices: readonly Price[], nowMs: number): Inputs {
+  const begun = versionsOf(prices, nowMs).filter(({ state }) => state === 'current').flatMap(({ price }) => price.tiers.slice(0, 1))
+  // Of the house itself nothing is asked.
+  const current = begun.find(({ input, output }) => Number(rateOf(input)) + Number(rateOf(output)) > 0) ?? begun[0]
+  const rate = (text: string | undefined, otherwise: string): string => (text === undefined ? otherwise : (rateOf(text) ?? otherwise))
+  return {
+    machines: '1',
+    load: 'utilisation',
+    utilisation: '50',
+    rate: '10',
+    mix: '75',
+    input: rate(current?.input, '1'),
+    output: rate(current?.output, '3'),
+    speed: '',
+    rent: '',
+    fixed: '',
+    operations: '',
+    idle: '',
+    full: '',
+    kwh: '',
+  }
+}
+
+/** What an address asks for. */
+export function inputsOf(query: URLSearchParams, defaults: Inputs): Inputs {
+  return Object.fromEntries(FIELDS.map((field) => [field, query.get(field) ?? defaults[field]])) as Inputs
+}
+
+/** A number as JSON has it; text that is none is sent as it is, so that the API refuses it by name. */
+function number(text: string): number | string {
+  const value = Number(text.trim())
+  return text.trim() === '' || Number.isNaN(value) ? text : value
+}
+
+function percent(text: string): number | string {
+  const value = number(text)
+  return typeof value === 'number' ? value / 100 : value
+}
+
+/** The request of a plan. */
+export function requestOf(inputs: Inputs): Record<string, unknown> {
+  const plant = CORRECTIONS.filter(([field]) => inputs[field].trim() !== '').map(([field, name]) => [name, inputs[field].trim()])
+  return {
+    machines: number(inputs.machines),
+    line: inputs.speed.trim() === '' ? {} : { tokens_per_second: number(inputs.speed) },
+    load: inputs.load === 'rate' ? { tokens_per_second: number(inputs.rate) } : { utilisation: percent(inputs.utilisation) },
+    input_share: percent(inputs.mix),
+    price: { input: `${inputs.input.trim()} per 1M`, output: `${inputs.output.trim()} per 1M` },
+    plant: Object.fromEntries(plant) as Record<string, string>,
+  }
+}
+
+/** Which field of the page a refusal is about; `null`: none of them. */
+export function fieldOf(param: string | null, load: string): Field | null {
+  const known: Record<string, Field> = {
+    machines: 'machines',
+    'line.tokens_per_second': 'speed',
+    'load.tokens_per_second': 'rate',
+    'load.utilisation': 'utilisation',
+    load: load === 'rate' ? 'rate' : 'utilisation',
+    input_share: 'mix',
+    'price.input': 'input',
+    'price.output': 'output',
+    ...Object.fromEntries(CORRECTIONS.map(([field, name]) => [`plant.${name}`, field])),
+  }
+  return (param !== null && known[param]) || null
+}
+
+/** A round end of a slider on which `value` lies well inside. */
+export function reach(value: number, least: number): number {
+  const wanted = Math.max(least, value * 4)
+  const size = 10 ** Math.floor(Math.log10(wanted))
+  return [1, 2, 5, 10].map((one) => one * size).find((one) => one >= wanted) ?? wanted
+}
