@@ -20,6 +20,7 @@ mod opening;
 pub mod outcome_detail;
 mod outcomes;
 mod recover;
+mod request;
 mod ticket;
 mod undo;
 

@@ -12,6 +12,7 @@ mod control;
 mod engine;
 mod event;
 mod request;
+mod timeline;
 mod usage;
 mod work;
 
@@ -20,6 +21,7 @@ pub use control::{Bits, Control, Verdict};
 pub use engine::{Counters, Engine, EngineLimits, Gauges, SubmitError};
 pub use event::{Event, EventSink, FinishReason, RequestFailure, TokenLogprob, TokenLogprobs};
 pub use request::{Adapter, CancelToken, Request, RequestId, SamplingParams};
+pub use timeline::{MAX_CHUNKS, MAX_PREEMPTIONS, MAX_TOKENS, PrefillChunk, Timeline, TokenTime};
 pub use usage::{GAP_BOUNDS_NS, Usage};
 pub use work::{ClassTime, MachineTime, Purpose, StepClass, StepTerm, StepWork, Work};
 

@@ -33,7 +33,7 @@ pub(super) fn late_id(request: EntryId) -> EntryId {
 }
 
 /// The id of what gives back the charge of an answer that was not delivered.
-fn undelivered_id(request: EntryId) -> EntryId {
+pub(super) fn undelivered_id(request: EntryId) -> EntryId {
     id_of(&["undelivered", &request.to_string()])
 }
 

@@ -23,6 +23,7 @@ mod outcomes;
 mod plant;
 mod refusals;
 mod replies;
+mod requests;
 mod session;
 mod streams;
 mod wire;

@@ -17,6 +17,7 @@ pub(crate) mod models;
 pub(crate) mod money;
 pub(crate) mod records;
 pub(crate) mod report;
+pub(crate) mod requests;
 pub(crate) mod statement;
 pub(crate) mod tfp_index;
 
