@@ -15,11 +15,23 @@ async function chat(page) {
   await page.locator('[data-token].level2').nth(1).focus()
 }
 
+/** A request that took a second or more. */
+async function longest(page) {
+  await page.locator('tbody a').first().waitFor()
+  await page.getByLabel(/Took at least/).selectOption('1')
+  await page.waitForTimeout(1000)
+  await page.locator('tbody a').first().click()
+  await page.locator('[data-figure="usage.e2e_ns"]').waitFor()
+  await page.waitForTimeout(1500)
+}
+
 const PICTURES = [
   { name: 'plant', place: 'plant', language: 'en', theme: 'light', width: 1440, height: 1100 },
   { name: 'plant-dark', place: 'plant', language: 'en', theme: 'dark', width: 1440, height: 1100 },
   { name: 'plant-zh', place: 'plant', language: 'zh', theme: 'light', width: 1440, height: 1100 },
   { name: 'plant-phone', place: 'plant', language: 'en', theme: 'dark', width: 390, height: 844, isWhole: true },
+  { name: 'requests', place: 'requests', language: 'en', theme: 'light', width: 1440, height: 1000, waitMs: 12_000 },
+  { name: 'request', place: 'requests', language: 'en', theme: 'dark', width: 1440, height: 1000, waitMs: 12_000, act: longest },
   { name: 'books', place: 'books', language: 'en', theme: 'light', width: 1440, height: 900, isWhole: true, isTraded: true },
   { name: 'books-zh', place: 'books/usage?by=tag', language: 'zh', theme: 'dark', width: 1440, height: 900, isTraded: true },
   { name: 'value', place: 'value', language: 'en', theme: 'light', width: 1440, height: 900, isWhole: true, isTraded: true },

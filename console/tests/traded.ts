@@ -90,6 +90,7 @@ function written(document: Json, name: string, tag: string, currency: string, is
   if (/permille$|weight$/.test(name)) return format.percent(number / 1000, tag)
   if (/tfp\.(per_million|estimate)$/.test(name)) return format.about(number, currency, tag)
   if (/(^|\.)(uj_per_output_token|energy_uj)$/.test(name)) return format.joules(number / 1e6, tag)
+  if (/_ns$/.test(name)) return format.duration(number / 1e9, tag)
   if (/(adoption_rate|coverage|matured|share)$/.test(name)) return format.percent(number, tag)
   if (name === 'pool_units_left') return format.decimal(number / 1000, tag)
   if (/(value_per_\w+|accepted_outcomes?|metric|estimate|per_second)$/.test(name)) return format.decimal(number, tag)

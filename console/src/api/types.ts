@@ -9,3 +9,6 @@ export type Snapshot = components['schemas']['Snapshot']
 export type LineSnapshot = components['schemas']['LineSnapshot']
 export type Percentiles = components['schemas']['Percentiles']
 export type Scope = 'inference' | 'usage' | 'manage' | 'plant'
+export type RequestList = components['schemas']['RequestList']
+export type RequestSummary = components['schemas']['RequestSummary']
+export type RequestTrace = components['schemas']['RequestTrace']
