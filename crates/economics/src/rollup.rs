@@ -16,7 +16,7 @@ mod usage;
 mod users;
 mod value;
 
-use ledger::{Entry, Summary, Tally};
+use ledger::{Add, Entry, Summary, Tally};
 use serde::Serialize;
 
 use crate::books::ALERT_KIND;
@@ -43,7 +43,7 @@ pub use statement::{Credit, InvoiceLine, InvoiceModel, Statement, credits, state
 pub use tfp::{MAX_TFP_ROWS, TfpAsk, TfpBy, TfpError, TfpGroup, TfpPeriod, TfpRow, TfpTable, Weigh, tfp};
 pub use usage::{GroupBy, MAX_REPORT_DAYS, MAX_REPORT_ROWS, UsageRow, grouped_report, report, usage};
 pub use users::{Activity, MAX_ACTIVITY, MAX_END_USERS, Unit, activity, week_of};
-pub use value::{BUCKETS, KindSums, ValueRow, ValueSums, kind_rows, maturity_days, value_rows};
+pub use value::{BUCKETS, KindSums, ValueSums, kind_rows, maturity_days};
 pub(crate) use value::{bucket, day_of};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -97,7 +97,10 @@ impl Sums {
     }
 
     fn read(tally: &Tally) -> Self {
-        let column = |index| column(tally, index);
+        Self::from_columns(|index| column(tally, index))
+    }
+
+    fn from_columns(column: impl Fn(usize) -> i64) -> Self {
         let tokens = |index| u64::try_from(column(index)).unwrap_or(0);
         Self {
             requests: column(0),
@@ -117,24 +120,27 @@ impl Sums {
 
     /// Adds `other` to it.
     pub fn add(&mut self, other: &Self) {
-        let sums =
-            self.columns().into_iter().zip(other.columns()).map(|(a, b)| i128::from(a) + i128::from(b)).collect();
-        *self = Self::read(&Tally { key: Vec::new(), sums });
+        let (mine, theirs) = (self.columns(), other.columns());
+        *self = Self::from_columns(|place| mine[place].saturating_add(theirs[place]));
     }
 }
 
 /// A sum of a key, or the nearest end of the range.
 fn column(tally: &Tally, index: usize) -> i64 {
-    let sum = tally.sums.get(index).copied().unwrap_or(0);
+    sum_at(&tally.sums, index)
+}
+
+fn sum_at(sums: &[i128], index: usize) -> i64 {
+    let sum = sums.get(index).copied().unwrap_or(0);
     i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
 }
 
 impl Summary for Rollup {
     fn version(&self) -> u32 {
-        8
+        9
     }
 
-    fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
+    fn tally(&self, entry: &Entry, add: &mut Add<'_>) {
         if let Some(settled) = Settlement::read(entry) {
             let sums = Sums {
                 requests: 1,
@@ -150,7 +156,7 @@ impl Summary for Rollup {
             goodput::tally(&settled, entry.at_ms, add);
             for line in &settled.lines {
                 let tokens = i64::try_from(line.tokens).unwrap_or(i64::MAX);
-                add(&invoice_key(&settled.context, Some((line.meter, line.tier))), &[tokens, line.nano.0]);
+                add(&invoice_key(&settled.context, Some((line.meter, line.tier))), 0, &[tokens, line.nano.0]);
             }
         } else if let Some(note) = CreditNote::read(entry) {
             let sums = Sums { credited: note.amount, ..Sums::default() };
@@ -158,7 +164,7 @@ impl Summary for Rollup {
             tally(&context, entry.at_ms, &sums, add);
             let Context { organisation, window_ms, .. } = &context;
             let key = Key::new(CREDITS).text(organisation).number(*window_ms).number(entry.seq.cast_signed());
-            add(&key.0, &[note.amount.0]);
+            add(&key.0, 0, &[note.amount.0]);
             value::tally_credit(&note, entry.at_ms, add);
         } else if let Some(cost) = RequestCost::read(entry) {
             costs::tally_request(&cost, entry.at_ms, add);
@@ -173,23 +179,23 @@ impl Summary for Rollup {
             experiments::tally_assigned(&assigned, add);
         }
         if let Some(own) = act_subject(entry) {
-            add(&ActSubject::All.key(entry.seq), &[1]);
+            add(&ActSubject::All.key(entry.seq), 0, &[1]);
             if own != ActSubject::All {
-                add(&own.key(entry.seq), &[1]);
+                add(&own.key(entry.seq), 0, &[1]);
             }
         } else if entry.document().is_some_and(|document| document.kind == ALERT_KIND && document.version == 1) {
-            add(&alert_key(entry.seq.cast_signed()), &[1]);
+            add(&alert_key(entry.seq.cast_signed()), 0, &[1]);
         }
     }
 }
 
-fn tally(context: &Context, at_ms: i64, sums: &Sums, add: &mut dyn FnMut(&[u8], &[i64])) {
+fn tally(context: &Context, at_ms: i64, sums: &Sums, add: &mut Add<'_>) {
     let Context { organisation, project, key, model, tag, .. } = context;
     let columns = sums.columns();
     let usage = Key::new(USAGE).text(organisation).number(at_ms.div_euclid(HOUR_MS));
-    add(&usage.text(project).text(key).text(model).text(tag).0, &columns);
-    add(&Key::new(DAYS).number(at_ms.div_euclid(DAY_MS)).text(organisation).text(model).text(tag).0, &columns);
-    add(&invoice_key(context, None), &columns);
+    add(&usage.text(project).text(key).text(model).text(tag).0, 0, &columns);
+    add(&Key::new(DAYS).number(at_ms.div_euclid(DAY_MS)).text(organisation).text(model).text(tag).0, 0, &columns);
+    add(&invoice_key(context, None), 0, &columns);
 }
 
 /// Without a line: the sums of the model in the window.

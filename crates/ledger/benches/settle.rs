@@ -29,12 +29,12 @@ impl Summary for Rollup {
         1
     }
 
-    fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
+    fn tally(&self, entry: &Entry, add: &mut ledger::Add<'_>) {
         let Some(customer) = entry.detail.first().filter(|_| entry.kind == 1) else { return };
         let day = (entry.at_ms / DAY_MS).to_be_bytes();
         let amount = entry.legs.first().map_or(0, |leg| -leg.amount);
         for (level, part) in [(0, 0), (1, *customer), (2, *customer % 10), (3, *customer % 3)] {
-            add(&[&[level, part][..], &day].concat(), &[1, 1_000, 200, 300, 0, 1_500, amount]);
+            add(&[&[level, part][..], &day].concat(), 0, &[1, 1_000, 200, 300, 0, 1_500, amount]);
         }
     }
 }

@@ -11,9 +11,9 @@ use rusqlite::InterruptHandle;
 
 use crate::embedded::Desk;
 use crate::error::StoreError;
-use crate::ledger::Summary;
 use crate::sqlite::Sqlite;
 use crate::store::Sql;
+use crate::tally::Summary;
 use crate::verify::{Fault, check};
 
 /// How long it waits before it tries again what could not be read.

@@ -8,10 +8,11 @@ use std::time::Duration;
 use crate::book::{Book, Decision};
 use crate::error::{NotDurable, OpenError, Refusal, Refused, StoreError};
 use crate::group::Group;
-use crate::ledger::{Options, Summary};
+use crate::ledger::Options;
 use crate::mark::Mark;
 use crate::receipt::{Fate, Receipt};
 use crate::store::{self, Head, Sql, StoreHistory};
+use crate::tally::Summary;
 use crate::types::{Batch, Command, Outcome};
 
 /// Batches of one transaction.

@@ -1,30 +1,16 @@
 //! A group of decided batches, written in one transaction.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::book::{Account, Decision};
 use crate::error::StoreError;
-use crate::ledger::Summary;
 use crate::pack;
 use crate::store::{
     self, ACCOUNT, DOCUMENT, ENTRY, HOLD, Head, META, Sql, TALLY, Value, WRITER, account_seal, id_value, whole,
 };
+use crate::tally::{Summary, Sums};
 use crate::types::{AccountId, Entry, EntryId, Hold};
-
-/// Sums by key.
-pub(crate) type Sums = BTreeMap<Vec<u8>, Vec<i128>>;
-
-/// Adds what one entry counts for.
-pub(crate) fn tally(summary: &dyn Summary, entry: &Entry, sums: &mut Sums) {
-    summary.tally(entry, &mut |key, more| {
-        let sums = sums.entry(key.to_vec()).or_default();
-        sums.resize(sums.len().max(more.len()), 0);
-        for (sum, &more) in sums.iter_mut().zip(more) {
-            *sum = sum.saturating_add(more.into());
-        }
-    });
-}
 
 /// What one transaction changes: later states replace earlier ones, a hold that came and went leaves no trace.
 #[derive(Default)]
@@ -48,7 +34,7 @@ impl Group {
         }
         for entry in decision.entries {
             if let Some(summary) = summary {
-                tally(summary, &entry, &mut self.sums);
+                self.sums.take(summary, &entry);
             }
             let packed = pack::entry(&entry);
             head.hash = pack::link(&head.hash, entry.seq, entry.id, &packed);
@@ -143,20 +129,16 @@ fn account_row(id: AccountId, account: &Account) -> [Value<'_>; 9] {
 
 /// Adds sums to those that are stored.
 pub(crate) fn add_sums(sql: &mut dyn Sql, sums: &Sums) -> Result<(), StoreError> {
-    let keys: Vec<_> = sums.keys().map(|key| Value::Bytes(key.into())).collect();
+    let keys: Vec<_> = sums.iter().map(|(key, _)| Value::Bytes(key.into())).collect();
     let mut stored = HashMap::new();
     for row in sql.find(&TALLY, 0, &keys)? {
-        let tally = store::tally(&row)?;
-        stored.insert(tally.key, tally.sums);
+        stored.insert(store::bytes(&row, 0)?.to_vec(), store::bytes(&row, 1)?.to_vec());
     }
-    let mut rows = Vec::with_capacity(sums.len().saturating_mul(2));
-    for (key, more) in sums {
-        let mut total = stored.remove(key).unwrap_or_default();
-        total.resize(total.len().max(more.len()), 0);
-        for (sum, &more) in total.iter_mut().zip(more) {
-            *sum = sum.saturating_add(more);
-        }
-        rows.extend([Value::Bytes(key.into()), Value::Bytes(pack::sums(&total).into())]);
+    let mut rows = Vec::with_capacity(keys.len().saturating_mul(2));
+    for (key, more) in sums.iter() {
+        let packed = stored.remove(key).unwrap_or_default();
+        let packed = pack::add_parts(&packed, more).ok_or_else(store::no_tally)?;
+        rows.extend([Value::Bytes(key.into()), Value::Bytes(packed.into())]);
     }
     sql.put(&TALLY, &rows)
 }

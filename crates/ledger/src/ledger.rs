@@ -17,7 +17,8 @@ use crate::postgres::Postgres;
 use crate::receipt::Receipt;
 use crate::shared::Shared;
 use crate::sqlite::{Lock, Sqlite, copy};
-use crate::store::{self, Head, META, Sql, Value, whole};
+use crate::store::{self, Head, META, Pairs, Sql, Value, whole};
+use crate::tally::{Summary, Sums, Tally};
 use crate::types::{AccountId, AccountSpec, Balance, Batch, Document, Entry, EntryId, Hold};
 use crate::verify::{Fault, Report, verify};
 
@@ -30,6 +31,9 @@ pub enum StoreSpec {
     /// Every call may block on the network, so none may be made on the thread of an async runtime.
     Postgres(String),
 }
+
+/// Tallies read at one time.
+const TALLY_PAGE: u32 = 10_000;
 
 /// How to open a ledger.
 #[derive(Clone)]
@@ -56,25 +60,6 @@ impl Default for Options {
             audit_at_once: 100_000,
         }
     }
-}
-
-/// A roll-up: what an entry counts for. Its sums are stored in the entry's transaction, and [`Ledger::verify`]
-/// recomputes them.
-pub trait Summary: Send + Sync {
-    /// From 1. With another version than the stored one all tallies are made anew when the ledger is opened.
-    fn version(&self) -> u32;
-
-    /// Calls `add` with keys and what to add to their sums. It depends on nothing but the entry.
-    fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64]));
-}
-
-/// The sums of one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tally {
-    /// From [`Summary::tally`].
-    pub key: Vec<u8>,
-    /// As many as the longest slice added.
-    pub sums: Vec<i128>,
 }
 
 /// An open ledger. Clones are the same ledger; the last one dropped closes it, after all decided batches are written.
@@ -280,10 +265,8 @@ impl Ledger {
     /// # Errors
     /// The store's; [`StoreError::Unaudited`] while a large store is still recomputed: tallies are what money is reported by.
     pub fn tallies(&self, from: &[u8], to: &[u8], limit: u32) -> Result<Vec<Tally>, StoreError> {
-        if self.0.audit.as_ref().is_some_and(|audit| !audit.is_done()) {
-            return Err(StoreError::Unaudited);
-        }
-        store::tallies(self.reader()?.as_mut(), (from, to), store::End::First, limit.into())
+        self.check_tallies()?;
+        owned(&self.tally_page((from, to), store::End::First, limit)?)
     }
 
     /// As [`Ledger::tallies`], but the last ones, from the end of the range backwards.
@@ -291,7 +274,46 @@ impl Ledger {
     /// # Errors
     /// The store's.
     pub fn last_tallies(&self, from: &[u8], to: &[u8], limit: u32) -> Result<Vec<Tally>, StoreError> {
-        store::tallies(self.reader()?.as_mut(), (from, to), store::End::Last, limit.into())
+        owned(&self.tally_page((from, to), store::End::Last, limit)?)
+    }
+
+    /// Shows `each` the tallies with `from <= key < to`, in the order of keys, until it gives `false`. Others may read
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// As of [`Ledger::tallies`].
+    pub fn visit_tallies(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        each: &mut dyn FnMut(&Tally) -> bool,
+    ) -> Result<(), StoreError> {
+        self.check_tallies()?;
+        let mut from = from.to_vec();
+        loop {
+            let page = self.tally_page((&from, to), store::End::First, TALLY_PAGE)?;
+            let mut last = Vec::new();
+            let all = store::each_tally(&page, &mut |tally| {
+                last.clone_from(&tally.key);
+                each(tally)
+            })?;
+            if !all || page.len() < usize::try_from(TALLY_PAGE).unwrap_or(usize::MAX) {
+                return Ok(());
+            }
+            last.push(0);
+            from = last;
+        }
+    }
+
+    fn check_tallies(&self) -> Result<(), StoreError> {
+        if self.0.audit.as_ref().is_some_and(|audit| !audit.is_done()) {
+            return Err(StoreError::Unaudited);
+        }
+        Ok(())
+    }
+
+    fn tally_page(&self, range: (&[u8], &[u8]), end: store::End, limit: u32) -> Result<Pairs, StoreError> {
+        store::tallies(self.reader()?.as_mut(), range, end, limit.into())
     }
 
     /// Recomputes everything that is on the disk: see [`verify`]. Takes its own connection and disturbs nobody. What is found
@@ -442,6 +464,15 @@ pub(crate) fn reader(spec: &StoreSpec) -> Result<Box<dyn Sql>, StoreError> {
     Ok(sql)
 }
 
+fn owned(pairs: &Pairs) -> Result<Vec<Tally>, StoreError> {
+    let mut all = Vec::with_capacity(pairs.len());
+    store::each_tally(pairs, &mut |tally| {
+        all.push(tally.clone());
+        true
+    })?;
+    Ok(all)
+}
+
 /// Makes the tallies anew when they are of another summary.
 pub(crate) fn check_summary(sql: &mut dyn Sql, summary: Option<&dyn Summary>) -> Result<(), StoreError> {
     let version = summary.map_or(0, Summary::version);
@@ -453,11 +484,11 @@ pub(crate) fn check_summary(sql: &mut dyn Sql, summary: Option<&dyn Summary>) ->
     if let Some(summary) = summary {
         let mut next = 1;
         loop {
-            let mut sums = group::Sums::new();
+            let mut sums = Sums::default();
             let page = store::entries(sql, next, store::PAGE)?;
             let Some(last) = page.last() else { break };
             next = last.entry.seq.saturating_add(1);
-            page.iter().for_each(|stored| group::tally(summary, &stored.entry, &mut sums));
+            page.iter().for_each(|stored| sums.take(summary, &stored.entry));
             group::add_sums(sql, &sums)?;
         }
     }

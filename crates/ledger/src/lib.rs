@@ -28,6 +28,7 @@ mod receipt;
 mod shared;
 mod sqlite;
 mod store;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -35,8 +36,9 @@ mod verify;
 
 pub use error::{NotDurable, OpenError, Refusal, Refused, StoreError};
 pub use export::{Format, csv_text, each_entry, export};
-pub use ledger::{Ledger, Options, StoreSpec, Summary, Tally, backup, restore};
+pub use ledger::{Ledger, Options, StoreSpec, backup, restore};
 pub use receipt::Receipt;
+pub use tally::{Add, Summary, Sums, Tally};
 pub use types::{
     AccountId, AccountKind, AccountSpec, Balance, Batch, Command, Document, Entry, EntryId, Hold, Leg, Outcome,
     Reserve, Unit, kind, limit,

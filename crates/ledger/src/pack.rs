@@ -171,26 +171,67 @@ pub(crate) fn unpack_document(entry: &Entry) -> Option<Document> {
     Some(Document { seq: entry.seq, at_ms: entry.at_ms, id, kind, key, version, actor, body: from.0.to_vec() })
 }
 
-/// Sums of a tally.
-pub(crate) fn sums(sums: &[i128]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(sums.len().saturating_mul(4));
+/// A part of a tally and its sums.
+fn put_part(out: &mut Vec<u8>, part: u8, sums: &[i128]) {
+    let mut packed = Vec::with_capacity(sums.len().saturating_mul(4));
     for &sum in sums {
         // Nearly every sum fits 63 bits; the others follow a mark.
         match i64::try_from(sum) {
-            Ok(small) if small != i64::MIN => put_i64(&mut out, small),
+            Ok(small) if small != i64::MIN => put_i64(&mut packed, small),
             _ => {
-                put_i64(&mut out, i64::MIN);
-                out.extend_from_slice(&sum.to_be_bytes());
+                put_i64(&mut packed, i64::MIN);
+                packed.extend_from_slice(&sum.to_be_bytes());
             }
         }
     }
-    out
+    out.push(part);
+    put_bytes(out, &packed);
 }
 
-/// The reverse of [`sums`].
-pub(crate) fn unpack_sums(packed: &[u8]) -> Option<Vec<i128>> {
+/// The parts of a packed tally in their order, each with its packed sums; `None` for what is none.
+pub(crate) fn parts(packed: &[u8]) -> impl Iterator<Item = Option<(u8, &[u8])>> {
+    let (mut from, mut last) = (Unpack(packed), None);
+    std::iter::from_fn(move || {
+        (!from.0.is_empty()).then(|| {
+            let part = from.byte()?;
+            let follows = last.replace(part) < Some(part);
+            follows.then_some((part, from.bytes()?))
+        })
+    })
+}
+
+/// The sums that are packed in `stored`, and `more` added to them, packed. `None`: `stored` is no tally.
+pub(crate) fn add_parts(stored: &[u8], more: &[(u8, Vec<i128>)]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(stored.len().saturating_add(64));
+    let mut more = more.iter().peekable();
+    let mut total = Vec::new();
+    for found in parts(stored) {
+        let (part, packed) = found?;
+        while let Some((new, sums)) = more.next_if(|(new, _)| *new < part) {
+            put_part(&mut out, *new, sums);
+        }
+        if let Some((_, more)) = more.next_if(|(new, _)| *new == part) {
+            total.clear();
+            unpack_sums(packed, &mut total)?;
+            total.resize(total.len().max(more.len()), 0);
+            for (sum, &more) in total.iter_mut().zip(more) {
+                *sum = sum.saturating_add(more);
+            }
+            put_part(&mut out, part, &total);
+        } else {
+            out.push(part);
+            put_bytes(&mut out, packed);
+        }
+    }
+    for (part, sums) in more {
+        put_part(&mut out, *part, sums);
+    }
+    Some(out)
+}
+
+/// Adds the sums of a part to `sums`, at its end.
+pub(crate) fn unpack_sums(packed: &[u8], sums: &mut Vec<i128>) -> Option<()> {
     let mut from = Unpack(packed);
-    let mut sums = Vec::new();
     while !from.0.is_empty() {
         sums.push(match from.i64()? {
             i64::MIN => {
@@ -201,13 +242,13 @@ pub(crate) fn unpack_sums(packed: &[u8]) -> Option<Vec<i128>> {
             small => small.into(),
         });
     }
-    Some(sums)
+    Some(())
 }
 
 /// What is left to read.
 struct Unpack<'a>(&'a [u8]);
 
-impl Unpack<'_> {
+impl<'a> Unpack<'a> {
     fn byte(&mut self) -> Option<u8> {
         let (&first, rest) = self.0.split_first()?;
         self.0 = rest;
@@ -261,10 +302,14 @@ impl Unpack<'_> {
         self.many(|from| Some(Reserve { account: AccountId(from.u64()?), amount: from.i64()? }))
     }
 
-    fn text(&mut self) -> Option<String> {
+    fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.u64()?).ok()?;
-        let (text, rest) = self.0.split_at_checked(length)?;
+        let (bytes, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        Some(str::from_utf8(text).ok()?.to_owned())
+        Some(bytes)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        Some(str::from_utf8(self.bytes()?).ok()?.to_owned())
     }
 }

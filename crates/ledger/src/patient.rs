@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError
 use std::time::Duration;
 
 use crate::error::StoreError;
-use crate::store::{Row, Sql, Table, Value};
+use crate::store::{Pairs, Row, Sql, Table, Value};
 
 /// How long an answer may take: more than a database lets a statement take.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(75);
@@ -87,6 +87,11 @@ impl Sql for Patient {
     fn rows(&mut self, query: &str, arguments: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         let (query, arguments) = (query.to_owned(), owned(arguments));
         self.ask(move |sql| sql.rows(&query, &arguments))
+    }
+
+    fn pairs(&mut self, query: &str, arguments: &[Value<'_>]) -> Result<Pairs, StoreError> {
+        let (query, arguments) = (query.to_owned(), owned(arguments));
+        self.ask(move |sql| sql.pairs(&query, &arguments))
     }
 
     fn put(&mut self, table: &'static Table, values: &[Value<'_>]) -> Result<(), StoreError> {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use crate::book::{Book, History};
 use crate::error::{OpenError, Refusal, Refused, StoreError};
 use crate::group::Group;
-use crate::ledger::{Options, Summary};
+use crate::ledger::Options;
 use crate::receipt::{Fate, Receipt};
 use crate::store::{self, ACCOUNT, HOLD, Head, Sql, Value, id_value, whole};
+use crate::tally::Summary;
 use crate::types::{AccountId, Batch, Command, Entry, EntryId, Outcome};
 
 /// Batches that may wait.

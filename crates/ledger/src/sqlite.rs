@@ -12,7 +12,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags, ToSql};
 
 use crate::error::{OpenError, StoreError};
-use crate::store::{Row, Sql, Table, Value};
+use crate::store::{Pairs, Row, Sql, Table, Value};
 
 /// A connection to the file.
 pub(crate) struct Sqlite(Connection);
@@ -118,6 +118,20 @@ impl Sql for Sqlite {
             all.push(values.collect::<Result<Row, StoreError>>()?);
         }
         Ok(all)
+    }
+
+    fn pairs(&mut self, query: &str, arguments: &[Value<'_>]) -> Result<Pairs, StoreError> {
+        let mut statement = self.0.prepare_cached(query)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(arguments))?;
+        let mut pairs = Pairs::default();
+        while let Some(row) = rows.next()? {
+            let [first, second] = [row.get_ref(0)?, row.get_ref(1)?];
+            let (ValueRef::Blob(first), ValueRef::Blob(second)) = (first, second) else {
+                return Err(StoreError::Damaged("bytes were expected".to_owned()));
+            };
+            pairs.push(first, second);
+        }
+        Ok(pairs)
     }
 
     fn put(&mut self, table: &'static Table, values: &[Value<'_>]) -> Result<(), StoreError> {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use crate::book::{Account, Book, History};
 use crate::error::StoreError;
-use crate::ledger::Tally;
 use crate::pack::{self, Hash};
+use crate::tally::Tally;
 use crate::types::{AccountId, AccountKind, AccountSpec, Balance, Document, Entry, EntryId, Hold, Unit};
 
 /// One cell of a row.
@@ -30,6 +30,33 @@ impl Value<'_> {
 }
 
 pub(crate) type Row = Vec<Value<'static>>;
+
+/// Rows of two columns of bytes, all in one piece of memory.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs {
+    bytes: Vec<u8>,
+    /// Where the first and the second of each row end.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Pairs {
+    pub(crate) fn push(&mut self, first: &[u8], second: &[u8]) {
+        self.bytes.extend_from_slice(first);
+        let middle = self.bytes.len();
+        self.bytes.extend_from_slice(second);
+        self.ends.push((middle, self.bytes.len()));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        let part = |from: usize, to: usize| self.bytes.get(from..to).unwrap_or_default();
+        begins.zip(&self.ends).map(move |(from, &(middle, end))| (part(from, middle), part(middle, end)))
+    }
+}
 
 /// How a column is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +85,14 @@ pub(crate) trait Sql: Send {
     fn run(&mut self, script: &str) -> Result<(), StoreError>;
     /// All rows of a query. The query has a `LIMIT`, or its table is small.
     fn rows(&mut self, query: &str, arguments: &[Value<'_>]) -> Result<Vec<Row>, StoreError>;
+    /// As [`Sql::rows`], of two columns of bytes.
+    fn pairs(&mut self, query: &str, arguments: &[Value<'_>]) -> Result<Pairs, StoreError> {
+        let mut pairs = Pairs::default();
+        for row in self.rows(query, arguments)? {
+            pairs.push(bytes(&row, 0)?, bytes(&row, 1)?);
+        }
+        Ok(pairs)
+    }
     /// Inserts rows (of as many values as the table has columns each); keys differ.
     fn put(&mut self, table: &'static Table, values: &[Value<'_>]) -> Result<(), StoreError>;
     /// Deletes the rows whose first column is one of the keys.
@@ -354,19 +389,29 @@ pub(crate) fn tallies(
     (from, to): (&[u8], &[u8]),
     end: End,
     limit: i64,
-) -> Result<Vec<Tally>, StoreError> {
+) -> Result<Pairs, StoreError> {
     let query = match end {
         End::First => "SELECT key, sums FROM tally WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3",
         End::Last => "SELECT key, sums FROM tally WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT $3",
     };
     let range = [Value::Bytes(from.into()), Value::Bytes(to.into()), Value::Int(limit)];
-    sql.rows(query, &range)?.iter().map(tally).collect()
+    sql.pairs(query, &range)
 }
 
-pub(crate) fn tally(row: &Row) -> Result<Tally, StoreError> {
-    let key = bytes(row, 0)?.to_vec();
-    let sums = pack::unpack_sums(bytes(row, 1)?).ok_or_else(|| damaged("a tally cannot be read"))?;
-    Ok(Tally { key, sums })
+/// Shows `each` the tallies of keys and packed sums, until it gives `false`. Whether it saw all.
+pub(crate) fn each_tally(pairs: &Pairs, each: &mut dyn FnMut(&Tally) -> bool) -> Result<bool, StoreError> {
+    let mut tally = Tally::default();
+    for (key, packed) in pairs.iter() {
+        tally.read(key, packed).ok_or_else(no_tally)?;
+        if !each(&tally) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+pub(crate) fn no_tally() -> StoreError {
+    damaged("a tally cannot be read")
 }
 
 pub(crate) fn meta(sql: &mut dyn Sql, name: &'static str) -> Result<u64, StoreError> {

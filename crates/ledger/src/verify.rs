@@ -8,11 +8,11 @@ use thiserror::Error;
 
 use crate::book::Account;
 use crate::error::StoreError;
-use crate::group::{self, Sums};
-use crate::ledger::{self, StoreSpec, Summary};
+use crate::ledger::{self, StoreSpec};
 use crate::pack::{self, Hash};
 use crate::sqlite::Sqlite;
 use crate::store::{self, Sql, Stored};
+use crate::tally::{Summary, Sums};
 use crate::types::{AccountId, Balance, Entry, Unit, kind};
 
 /// What was checked.
@@ -153,7 +153,7 @@ impl Fold {
         }
         self.post(entry)?;
         if let Some(summary) = summary {
-            group::tally(summary, entry, &mut self.sums);
+            self.sums.take(summary, entry);
         }
         Ok(())
     }
@@ -265,17 +265,21 @@ impl Fold {
         let query = "SELECT key, sums FROM tally WHERE key > $1 ORDER BY key LIMIT $2";
         let mut after = Vec::new();
         loop {
-            let page = sql.rows(query, &[store::Value::Bytes(after.into()), store::Value::Int(store::PAGE)])?;
-            for row in &page {
-                let tally = store::tally(row)?;
-                if self.sums.remove(&tally.key).as_ref() != Some(&tally.sums) {
-                    let key = tally.key.escape_ascii();
-                    return Err(Fault::State(format!("tally \"{key}\" is not what its entries come to")));
-                }
+            let page = sql.pairs(query, &[store::Value::Bytes(after.into()), store::Value::Int(store::PAGE)])?;
+            let mut last = Vec::new();
+            let all = store::each_tally(&page, &mut |tally| {
+                last.clone_from(&tally.key);
                 count = count.saturating_add(1);
+                self.sums.remove(tally)
+            })?;
+            if !all {
+                let key = last.escape_ascii();
+                return Err(Fault::State(format!("tally \"{key}\" is not what its entries come to")));
             }
-            let Some(last) = page.last() else { break };
-            after = store::bytes(last, 0)?.to_vec();
+            if page.len() == 0 {
+                break;
+            }
+            after = last;
         }
         if self.sums.is_empty() { Ok(count) } else { Err(Fault::State("tallies are missing".to_owned())) }
     }

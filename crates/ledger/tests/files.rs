@@ -24,10 +24,10 @@ impl ledger::Summary for Count {
         self.0
     }
 
-    fn tally(&self, entry: &ledger::Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
+    fn tally(&self, entry: &ledger::Entry, add: &mut ledger::Add<'_>) {
         if entry.kind == 1 {
-            add(b"posts", &[i64::from(self.0)]);
-            add(&[b"post ", &entry.seq.to_be_bytes()[..]].concat(), &[i64::from(self.0), 7]);
+            add(b"posts", 0, &[i64::from(self.0)]);
+            add(&[b"post ", &entry.seq.to_be_bytes()[..]].concat(), 0, &[i64::from(self.0), 7]);
         }
     }
 }

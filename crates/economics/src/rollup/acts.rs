@@ -2,18 +2,21 @@
 
 use ledger::{Entry, Ledger, StoreError, Tally};
 
-use super::keys::{ACTS, ALERTS, Key, PAGE, Parts};
+use super::keys::{ACTS, ALERTS, Key, Parts};
 use crate::books::detail::{CreditNote, Payment};
 use crate::books::{MODEL_KIND, SECRET_KIND, SHEET_KIND};
 use crate::directory::record::Kind;
+
+/// Most alerts read at one time.
+const MAX_ALERTS: u32 = 10_000;
 
 pub(super) fn alert_key(seq: i64) -> Vec<u8> {
     Key::new(ALERTS).number(seq).0
 }
 
-/// Numbers of up to `limit` (and 10,000) entries that raised the last alerts, newest first. Only what is on the disk.
+/// Numbers of up to `limit` (at most 10,000) entries that raised the last alerts, newest first. Only what is on the disk.
 pub(crate) fn last_alerts(ledger: &Ledger, limit: u32) -> Result<Vec<u64>, StoreError> {
-    let tallies = ledger.last_tallies(&alert_key(0), &alert_key(i64::MAX), limit.min(PAGE))?;
+    let tallies = ledger.last_tallies(&alert_key(0), &alert_key(i64::MAX), limit.min(MAX_ALERTS))?;
     let number = |tally: &Tally| u64::try_from(Parts(tally.key.get(1..)?).number()?).ok();
     let damaged = || StoreError::Damaged("an alert has no number".to_owned());
     tallies.iter().map(|tally| number(tally).ok_or_else(damaged)).collect()

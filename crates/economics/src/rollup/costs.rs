@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ledger::{StoreError, Tally};
+use ledger::{Add, StoreError, Tally};
 use serde::Serialize;
 
 use super::keys::{COST_DAYS, COSTS, Key, PLANT, Parts, SHEETS, collect};
@@ -188,20 +188,20 @@ impl Columns<'_> {
 }
 
 /// Adds a request's cost to its hour and its day.
-pub(super) fn tally_request(cost: &RequestCost, at_ms: i64, add: &mut dyn FnMut(&[u8], &[i64])) {
+pub(super) fn tally_request(cost: &RequestCost, at_ms: i64, add: &mut Add<'_>) {
     let Context { organisation, project, key, model, tag, .. } = &cost.context;
     let columns = CostSums::of(cost).columns();
     let hour = Key::new(COSTS).number(at_ms.div_euclid(HOUR_MS)).text(organisation).text(project).text(key);
-    add(&hour.text(model).text(tag).0, &columns);
+    add(&hour.text(model).text(tag).0, 0, &columns);
     let day = Key::new(COST_DAYS).number(at_ms.div_euclid(DAY_MS));
-    add(&day.text(organisation).text(model).text(tag).0, &columns);
+    add(&day.text(organisation).text(model).text(tag).0, 0, &columns);
 }
 
 /// Adds an interval to its hour.
-pub(super) fn tally_interval(interval: &PlantInterval, add: &mut dyn FnMut(&[u8], &[i64])) {
-    add(&Key::new(PLANT).number(interval.from_ms.div_euclid(HOUR_MS)).0, &PlantSums::of(interval).columns());
+pub(super) fn tally_interval(interval: &PlantInterval, add: &mut Add<'_>) {
+    add(&Key::new(PLANT).number(interval.from_ms.div_euclid(HOUR_MS)).0, 0, &PlantSums::of(interval).columns());
     let sheet = Key::new(SHEETS).number(interval.from_ms.div_euclid(DAY_MS)).number(interval.sheet.cast_signed());
-    add(&sheet.number(interval.example.into()).0, &[1]);
+    add(&sheet.number(interval.example.into()).0, 0, &[1]);
 }
 
 /// What requests cost in an hour or a day.
@@ -213,7 +213,7 @@ pub type CostRow = Row<CostSums>;
 /// The store's.
 pub fn cost_hours(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<Vec<CostRow>, StoreError> {
     let key = |ms: i64| Key::new(COSTS).number(ceil(ms, HOUR_MS)).0;
-    collect(ledger, key(from_ms), &key(to_ms), |tally| {
+    collect(ledger, &key(from_ms), &key(to_ms), |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
         let from_ms = parts.number()?.saturating_mul(HOUR_MS);
         let (organisation, project, key) = (parts.text()?, parts.text()?, parts.text()?);
@@ -237,7 +237,7 @@ pub fn cost_days(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<Vec<C
 /// The store's.
 pub fn plant_hours(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<BTreeMap<i64, PlantSums>, StoreError> {
     let key = |ms: i64| Key::new(PLANT).number(ceil(ms, HOUR_MS)).0;
-    let rows = collect(ledger, key(from_ms), &key(to_ms), |tally| {
+    let rows = collect(ledger, &key(from_ms), &key(to_ms), |tally| {
         let hour = Parts(tally.key.get(1..)?).number()?;
         Some((hour.saturating_mul(HOUR_MS), PlantSums::read(tally)))
     })?;
@@ -262,7 +262,7 @@ pub struct Sheets {
 /// The store's.
 pub fn sheets(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<Sheets, StoreError> {
     let key = |ms: i64| Key::new(SHEETS).number(ceil(ms, DAY_MS)).0;
-    let mut found = collect(ledger, key(from_ms), &key(to_ms), |tally| {
+    let mut found = collect(ledger, &key(from_ms), &key(to_ms), |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
         let (_, version, example) = (parts.number()?, parts.number()?, parts.number()?);
         Some((version.cast_unsigned(), example != 0))

@@ -1,9 +1,6 @@
 //! Sums of any period, made from its entries: what is summed up by hour and by day knows no shorter ones.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
-
-use ledger::{Entry, Ledger, StoreError, Summary as _, Tally};
+use ledger::{Ledger, StoreError, Tally};
 
 use super::Rollup;
 
@@ -16,22 +13,22 @@ const SLACK_MS: i64 = 120_000;
 
 /// Where sums are read from: the ledger's, or those of an excerpt.
 pub trait Tallies {
-    /// Up to `limit` sums of keys within `from..to`, in the order of keys.
+    /// Shows `each` the sums of keys within `from..to`, in the order of keys, until it gives `false`.
     ///
     /// # Errors
     /// The store's.
-    fn tallies(&self, from: &[u8], to: &[u8], limit: u32) -> Result<Vec<Tally>, StoreError>;
+    fn visit(&self, from: &[u8], to: &[u8], each: &mut dyn FnMut(&Tally) -> bool) -> Result<(), StoreError>;
 }
 
 impl Tallies for Ledger {
-    fn tallies(&self, from: &[u8], to: &[u8], limit: u32) -> Result<Vec<Tally>, StoreError> {
-        Self::tallies(self, from, to, limit)
+    fn visit(&self, from: &[u8], to: &[u8], each: &mut dyn FnMut(&Tally) -> bool) -> Result<(), StoreError> {
+        self.visit_tallies(from, to, each)
     }
 }
 
 /// The sums of the entries of one period.
 #[derive(Debug, Default)]
-pub struct Excerpt(BTreeMap<Vec<u8>, Vec<i128>>);
+pub struct Excerpt(ledger::Sums);
 
 impl Excerpt {
     /// Of the entries written within `from_ms..to_ms`. `None`: there are more than [`MAX_EXCERPT_ENTRIES`]. Only what is on
@@ -45,7 +42,7 @@ impl Excerpt {
         loop {
             let page = ledger.entries(seq, PAGE)?;
             for entry in page.iter().filter(|entry| (from_ms..to_ms).contains(&entry.at_ms)) {
-                excerpt.take(entry);
+                excerpt.0.take(&Rollup, entry);
             }
             let Some(last) = page.last() else { return Ok(Some(excerpt)) };
             if last.at_ms > to_ms.saturating_add(SLACK_MS) {
@@ -58,28 +55,12 @@ impl Excerpt {
             seq = last.seq.saturating_add(1);
         }
     }
-
-    fn take(&mut self, entry: &Entry) {
-        Rollup.tally(entry, &mut |key, more| {
-            let sums = self.0.entry(key.to_vec()).or_default();
-            if sums.len() < more.len() {
-                sums.resize(more.len(), 0);
-            }
-            for (sum, more) in sums.iter_mut().zip(more) {
-                *sum = sum.saturating_add(i128::from(*more));
-            }
-        });
-    }
 }
 
 impl Tallies for Excerpt {
-    fn tallies(&self, from: &[u8], to: &[u8], limit: u32) -> Result<Vec<Tally>, StoreError> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let range = self.0.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
-        let tally = |(key, sums): (&Vec<u8>, &Vec<i128>)| Tally { key: key.clone(), sums: sums.clone() };
-        Ok(range.take(usize::try_from(limit).unwrap_or(usize::MAX)).map(tally).collect())
+    fn visit(&self, from: &[u8], to: &[u8], each: &mut dyn FnMut(&Tally) -> bool) -> Result<(), StoreError> {
+        self.0.visit(from, to, each);
+        Ok(())
     }
 }
 

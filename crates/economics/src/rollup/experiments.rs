@@ -1,6 +1,6 @@
 //! What each unit of an experiment used and was worth. A unit is one row, of one arm, for good.
 
-use ledger::{Ledger, StoreError};
+use ledger::{Add, Ledger, StoreError};
 use serde::Serialize;
 
 use super::column;
@@ -87,16 +87,16 @@ fn key(member: &Member) -> Vec<u8> {
 }
 
 /// A unit comes to its arm: once in all.
-pub(super) fn tally_assigned(assigned: &Assigned, add: &mut dyn FnMut(&[u8], &[i64])) {
+pub(super) fn tally_assigned(assigned: &Assigned, add: &mut Add<'_>) {
     let sums = UnitSums { units: 1, until_ms: assigned.member.joined.until_ms, ..UnitSums::default() };
-    add(&key(&assigned.member), &sums.columns());
+    add(&key(&assigned.member), 0, &sums.columns());
 }
 
 /// Adds a charged request to its unit.
-pub(super) fn tally_request(member: &Member, quantities: &Quantities, add: &mut dyn FnMut(&[u8], &[i64])) {
+pub(super) fn tally_request(member: &Member, quantities: &Quantities, add: &mut Add<'_>) {
     let whole = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
     let (input, output) = (whole(quantities.input()), whole(quantities.output()));
-    add(&key(member), &UnitSums { requests: 1, input, output, ..UnitSums::default() }.columns());
+    add(&key(member), 0, &UnitSums { requests: 1, input, output, ..UnitSums::default() }.columns());
 }
 
 /// Adds a part of an outcome to its unit, or takes it back.
@@ -104,7 +104,7 @@ pub(super) fn tally_value(
     member: &Member,
     counted: &Counted,
     (sign, weight, value): (i64, u16, Nano),
-    add: &mut dyn FnMut(&[u8], &[i64]),
+    add: &mut Add<'_>,
 ) {
     let signed = Nano(sign * value.0);
     let is_proxy = counted.valuation == Valuation::Proxy;
@@ -116,7 +116,7 @@ pub(super) fn tally_value(
         accepted_milli: outcomes_milli * i64::from(counted.accepted),
         ..UnitSums::default()
     };
-    add(&key(member), &sums.columns());
+    add(&key(member), 0, &sums.columns());
 }
 
 /// Gives `each` the units of an experiment, by arm, weights and name, until it gives `false`. Only what is on the disk.
@@ -129,7 +129,7 @@ pub fn experiment_units(
     mut each: impl FnMut(UnitRow) -> bool,
 ) -> Result<(), StoreError> {
     let (from, to) = Key::new(EXPERIMENTS).text(experiment).range();
-    visit(ledger, from, &to, |tally| {
+    visit(ledger, &from, &to, |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
         let _experiment = parts.text()?;
         let (arm, stretch) = (parts.number()?.try_into().ok()?, parts.number()?.try_into().ok()?);

@@ -1,6 +1,6 @@
 //! Requests that ended under stated objectives, and those that met all of them.
 
-use ledger::StoreError;
+use ledger::{Add, StoreError};
 use serde::Serialize;
 
 use super::keys::{GOODPUT, Key, collect};
@@ -20,14 +20,14 @@ pub struct Goodput {
 }
 
 /// Adds a request to its day, if objectives were stated for it.
-pub(super) fn tally(settled: &Settlement, at_ms: i64, add: &mut dyn FnMut(&[u8], &[i64])) {
+pub(super) fn tally(settled: &Settlement, at_ms: i64, add: &mut Add<'_>) {
     let key = Key::new(GOODPUT).number(at_ms.div_euclid(DAY_MS)).0;
     match settled.service {
         Service::Unstated => {}
-        Service::Missed => add(&key, &[1]),
+        Service::Missed => add(&key, 0, &[1]),
         Service::Met => {
             let tokens = i64::try_from(settled.quantities.output()).unwrap_or(i64::MAX);
-            add(&key, &[1, 1, tokens]);
+            add(&key, 0, &[1, 1, tokens]);
         }
     }
 }
@@ -38,7 +38,7 @@ pub(super) fn tally(settled: &Settlement, at_ms: i64, add: &mut dyn FnMut(&[u8],
 /// The store's.
 pub fn goodput(ledger: &dyn Tallies, from_ms: i64, to_ms: i64) -> Result<Goodput, StoreError> {
     let key = |ms: i64| Key::new(GOODPUT).number(ceil(ms, DAY_MS)).0;
-    let days = collect(ledger, key(from_ms), &key(to_ms), |tally| Some([0, 1, 2].map(|at| column(tally, at))))?;
+    let days = collect(ledger, &key(from_ms), &key(to_ms), |tally| Some([0, 1, 2].map(|at| column(tally, at))))?;
     Ok(days.into_iter().fold(Goodput::default(), |sum, [stated, met, output_tokens]| Goodput {
         stated: sum.stated.saturating_add(stated),
         met: sum.met.saturating_add(met),

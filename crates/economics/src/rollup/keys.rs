@@ -4,9 +4,6 @@ use ledger::{StoreError, Tally};
 
 use super::Tallies;
 
-/// Rows read at one time.
-pub(super) const PAGE: u32 = 10_000;
-
 pub(super) const USAGE: u8 = b'u';
 pub(super) const DAYS: u8 = b'd';
 pub(super) const INVOICE: u8 = b'i';
@@ -64,7 +61,7 @@ impl Key {
 
     /// Text has no zero byte, so the zero behind it keeps shorter ones first and tells parts apart.
     pub(super) fn text(mut self, text: &str) -> Self {
-        self.0.extend(text.bytes().filter(|byte| *byte != 0));
+        text.split('\0').for_each(|part| self.0.extend_from_slice(part.as_bytes()));
         self.0.push(0);
         self
     }
@@ -86,17 +83,26 @@ impl Parts<'_> {
     }
 
     pub(super) fn text(&mut self) -> Option<String> {
+        let mut text = String::new();
+        self.text_into(&mut text)?;
+        Some(text)
+    }
+
+    /// As [`Parts::text`], in place of what `text` was.
+    pub(super) fn text_into(&mut self, text: &mut String) -> Option<()> {
         let end = self.0.iter().position(|byte| *byte == 0)?;
-        let (text, rest) = self.0.split_at(end);
+        let (found, rest) = self.0.split_at(end);
         self.0 = rest.get(1..)?;
-        Some(String::from_utf8_lossy(text).into_owned())
+        text.clear();
+        text.push_str(str::from_utf8(found).ok()?);
+        Some(())
     }
 }
 
-/// Reads a range of tallies page by page.
+/// Reads a range of tallies.
 pub(super) fn collect<T>(
     ledger: &dyn Tallies,
-    from: Vec<u8>,
+    from: &[u8],
     to: &[u8],
     read: impl Fn(&Tally) -> Option<T>,
 ) -> Result<Vec<T>, StoreError> {
@@ -108,23 +114,19 @@ pub(super) fn collect<T>(
     Ok(rows)
 }
 
-/// Shows `each` a range of tallies page by page, until it gives `false`; `None`: the tally cannot be read.
+/// Shows `each` a range of tallies, until it gives `false`; `None`: the tally cannot be read.
 pub(super) fn visit(
     ledger: &dyn Tallies,
-    mut from: Vec<u8>,
+    from: &[u8],
     to: &[u8],
     mut each: impl FnMut(&Tally) -> Option<bool>,
 ) -> Result<(), StoreError> {
-    loop {
-        let page = ledger.tallies(&from, to, PAGE)?;
-        for tally in &page {
-            if !each(tally).ok_or_else(|| StoreError::Damaged("a tally cannot be read".to_owned()))? {
-                return Ok(());
-            }
-        }
-        match page.last() {
-            Some(last) if page.len() == PAGE as usize => from = [last.key.as_slice(), &[0]].concat(),
-            _ => return Ok(()),
-        }
-    }
+    let mut read = true;
+    ledger.visit(from, to, &mut |tally| {
+        each(tally).unwrap_or_else(|| {
+            read = false;
+            false
+        })
+    })?;
+    if read { Ok(()) } else { Err(StoreError::Damaged("a tally cannot be read".to_owned())) }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ledger::{EntryId, Ledger, StoreError, Tally};
+use ledger::{Add, EntryId, Ledger, StoreError, Tally};
 
 use super::column;
 use super::keys::{ASIDE_COUNTS, ASIDES, EPISODES, Key, OUTCOMES, OUTCOMES_OF, Parts, collect, visit};
@@ -32,32 +32,32 @@ fn listed_seq(tally: &Tally) -> Option<u64> {
 }
 
 /// Lists an outcome that is counted; it is kept aside no more.
-pub(super) fn tally_counted(valued: &Valued, seq: u64, add: &mut dyn FnMut(&[u8], &[i64])) {
+pub(super) fn tally_counted(valued: &Valued, seq: u64, add: &mut Add<'_>) {
     let Valued { owner, aside, .. } = valued;
     for listed in [None, Some(owner)] {
-        add(&listed_key(OUTCOMES, listed, seq), &[1]);
+        add(&listed_key(OUTCOMES, listed, seq), 0, &[1]);
         if *aside > 0 {
-            add(&listed_key(ASIDES, listed, *aside), &[-1]);
+            add(&listed_key(ASIDES, listed, *aside), 0, &[-1]);
         }
     }
     if *aside > 0 {
-        add(&Key::new(ASIDE_COUNTS).text(&owner.organisation).text(&owner.project).0, &[-1]);
+        add(&Key::new(ASIDE_COUNTS).text(&owner.organisation).text(&owner.project).0, 0, &[-1]);
     }
 }
 
 /// Lists an outcome that is kept aside.
-pub(super) fn tally_aside(Aside { owner, .. }: &Aside, seq: u64, add: &mut dyn FnMut(&[u8], &[i64])) {
+pub(super) fn tally_aside(Aside { owner, .. }: &Aside, seq: u64, add: &mut Add<'_>) {
     for listed in [None, Some(owner)] {
-        add(&listed_key(ASIDES, listed, seq), &[1]);
+        add(&listed_key(ASIDES, listed, seq), 0, &[1]);
     }
-    add(&Key::new(ASIDE_COUNTS).text(&owner.organisation).text(&owner.project).0, &[1]);
+    add(&Key::new(ASIDE_COUNTS).text(&owner.organisation).text(&owner.project).0, 0, &[1]);
 }
 
 /// How many outcomes are kept aside: of a project, of an organisation, or of all. Only what is on the disk.
 pub(crate) fn asides(ledger: &Ledger, organisation: Option<&str>, project: Option<&str>) -> Result<i64, StoreError> {
     let parts = organisation.into_iter().chain(organisation.and(project));
     let (from, to) = parts.fold(Key::new(ASIDE_COUNTS), Key::text).range();
-    Ok(collect(ledger, from, &to, |tally| Some(column(tally, 0)))?.into_iter().sum())
+    Ok(collect(ledger, &from, &to, |tally| Some(column(tally, 0)))?.into_iter().sum())
 }
 
 /// How many outcomes a request has, and how many that accept its output. Only what is on the disk.
@@ -95,7 +95,7 @@ pub fn outcomes(
     let list = if aside { ASIDES } else { OUTCOMES };
     let (from, to) = (listed_key(list, owner, after.saturating_add(1)), listed_key(list, owner, i64::MAX as u64));
     let mut found = Vec::new();
-    visit(ledger, from, &to, |tally| {
+    visit(ledger, &from, &to, |tally| {
         if column(tally, 0) != 0 {
             found.push(listed_seq(tally)?);
         }
@@ -107,7 +107,7 @@ pub fn outcomes(
 /// Numbers of the last entries, `most` of them, of outcomes that are kept aside, oldest first. Only what is on the disk.
 pub(crate) fn last_asides(ledger: &Ledger, most: usize) -> Result<VecDeque<u64>, StoreError> {
     let mut found = VecDeque::new();
-    visit(ledger, listed_key(ASIDES, None, 0), &listed_key(ASIDES, None, i64::MAX as u64), |tally| {
+    visit(ledger, &listed_key(ASIDES, None, 0), &listed_key(ASIDES, None, i64::MAX as u64), |tally| {
         if column(tally, 0) != 0 {
             found.push_back(listed_seq(tally)?);
         }

@@ -33,7 +33,7 @@ pub(super) fn days<S>(
     read: fn(&Tally) -> S,
 ) -> Result<Vec<Row<S>>, StoreError> {
     let key = |ms: i64| Key::new(kind).number(ceil(ms, DAY_MS)).0;
-    collect(ledger, key(from_ms), &key(to_ms), |tally| {
+    collect(ledger, &key(from_ms), &key(to_ms), |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
         let from_ms = parts.number()?.saturating_mul(DAY_MS);
         let (organisation, model, tag) = (parts.text()?, parts.text()?, parts.text()?);

@@ -51,7 +51,7 @@ pub struct Statement {
 /// The store's.
 pub fn statement(ledger: &Ledger, organisation: &str, window_ms: i64) -> Result<Statement, StoreError> {
     let key = |ms: i64| Key::new(INVOICE).text(organisation).number(ms).0;
-    let rows = collect(ledger, key(window_ms), &key(window_ms.saturating_add(1)), |tally| {
+    let rows = collect(ledger, &key(window_ms), &key(window_ms.saturating_add(1)), |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
         let (_, _) = (parts.text()?, parts.number()?);
         let (list, model, version) = (parts.text()?, parts.text()?, parts.number()?);
@@ -98,7 +98,7 @@ pub struct Credit {
 /// The store's.
 pub fn credits(ledger: &Ledger, organisation: &str, window_ms: i64) -> Result<Vec<Credit>, StoreError> {
     let key = |ms: i64| Key::new(CREDITS).text(organisation).number(ms).0;
-    let entries = collect(ledger, key(window_ms), &key(window_ms.saturating_add(1)), |tally| {
+    let entries = collect(ledger, &key(window_ms), &key(window_ms.saturating_add(1)), |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
         let (_, _) = (parts.text()?, parts.number()?);
         parts.number()

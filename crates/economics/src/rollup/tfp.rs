@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ledger::StoreError;
 
-use super::users::{MAX_END_USERS, monday, user_rows, week_of};
-use super::value::{BUCKETS, KindSums, ValueRow, ValueSums, day_of, kind_rows, maturity_days, total_rows, value_rows};
+use super::keys::{Key, Parts};
+use super::users::{MAX_END_USERS, monday, week_of};
+use super::value::{BUCKETS, KindSums, ValueRow, ValueRows, ValueSums, day_of, kind_rows, maturity_days, value_rows};
 use super::{DAY_MS, Tallies};
 use crate::books::outcome_detail::Subject;
 use crate::outcome::MATURITY_DAYS;
@@ -94,8 +95,8 @@ pub struct TfpGroup {
     pub standard_milli: i64,
 }
 
-/// What tells rows apart: first day, team, subject.
-type Place = (i64, String, Subject);
+/// What tells a row apart: first day, team, subject, in bytes whose order is theirs.
+type Place = Vec<u8>;
 
 /// One row: what is not told apart is empty, the day 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,8 +120,17 @@ pub struct TfpRow {
 }
 
 impl TfpRow {
-    fn new((day, team, subject): Place, others: u64) -> Self {
-        Self { day, team, subject, others, groups: vec![TfpGroup::default(); BUCKETS], ..Self::default() }
+    fn new(others: u64) -> Self {
+        Self { others, groups: vec![TfpGroup::default(); BUCKETS], ..Self::default() }
+    }
+
+    /// `None`: it is no place.
+    fn at(place: &[u8]) -> Option<Self> {
+        let mut parts = Parts(place);
+        let (day, team) = (parts.number()?, parts.text()?);
+        let mut row = Self { day, team, ..Self::new(0) };
+        texts(&mut row.subject).into_iter().try_for_each(|text| parts.text_into(text))?;
+        Some(row)
     }
 
     /// Of all groups.
@@ -174,7 +184,8 @@ pub enum TfpError {
 /// There is more than an answer holds; the store's.
 pub fn tfp(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<TfpTable, TfpError> {
     let chosen = if ask.by.end_user { Some(top_end_users(ledger, ask)?) } else { None };
-    let mut table = Table { ask, chosen, rows: BTreeMap::new(), rest: None, weights: HashMap::new() };
+    let mut table =
+        Table { ask, chosen, rows: BTreeMap::new(), place: Place::new(), rest: None, weights: HashMap::new() };
     for organisation in ask.organisations {
         table.take(ledger, organisation)?;
     }
@@ -183,17 +194,24 @@ pub fn tfp(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<TfpTable, TfpError>
 
 /// The rows of end users with most value, or with most tokens where that is alike, and how many end users the others are of.
 struct Chosen {
-    places: BTreeSet<Place>,
+    places: HashSet<Place>,
     others: u64,
 }
 
 fn top_end_users(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<Chosen, TfpError> {
-    let mut totals = HashMap::<Place, (i64, i64)>::new();
+    let (mut totals, mut place) = (HashMap::<Place, (i64, i64)>::new(), Place::new());
     for organisation in ask.organisations {
-        user_rows(ledger, organisation, ask.days(), |row| {
-            let (value, tokens) = totals.entry(ask.place(row.day, &row.subject)).or_default();
-            *value = value.saturating_add(row.sums.total_value().0);
-            *tokens = tokens.saturating_add(row.sums.tokens());
+        value_rows(ledger, ValueRows::Users, (organisation, ask.days()), |row| {
+            ask.place(row.day, &row.subject, &mut place);
+            if !totals.contains_key(&place) {
+                totals.insert(place.clone(), (0, 0));
+            }
+            if let Some((value, tokens)) = totals.get_mut(&place) {
+                for (_, sums) in &row.groups {
+                    *value = value.saturating_add(sums.total_value().0);
+                    *tokens = tokens.saturating_add(sums.tokens());
+                }
+            }
             totals.len() <= MAX_END_USERS
         })?;
     }
@@ -204,8 +222,8 @@ fn top_end_users(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<Chosen, TfpEr
     ranked.sort_unstable_by(|(sums, place), (other, other_place)| other.cmp(sums).then_with(|| place.cmp(other_place)));
     let others = ranked.split_off(ask.top.min(ranked.len()));
     // One end user may have several: of several days, say.
-    let others = others.iter().map(|(_, (_, _, subject))| (&subject.organisation, &subject.user));
-    let others = others.collect::<HashSet<_>>().len() as u64;
+    let others = others.iter().filter_map(|(_, place)| TfpRow::at(place));
+    let others = others.map(|row| (row.subject.organisation, row.subject.user)).collect::<HashSet<_>>().len() as u64;
     Ok(Chosen { places: ranked.into_iter().map(|(_, place)| place).collect(), others })
 }
 
@@ -215,29 +233,47 @@ impl TfpAsk<'_> {
         (day_of(from_ms), day_of(to_ms.saturating_add(DAY_MS - 1)))
     }
 
-    /// Whether sums by project and task do not tell enough apart.
-    fn needs_all(&self) -> bool {
+    /// The fewest rows that tell enough apart.
+    fn rows(&self) -> ValueRows {
         let by = self.by;
-        by.model || by.prompt_version || by.tag || self.weigh.is_some()
+        if by.end_user {
+            ValueRows::Users
+        } else if by.model || by.prompt_version || by.tag || self.weigh.is_some() {
+            ValueRows::Subjects
+        } else {
+            ValueRows::Totals
+        }
     }
 
-    fn place(&self, day: i64, subject: &Subject) -> Place {
+    /// Writes the place of what is told apart, in place of what `place` was.
+    fn place(&self, day: i64, subject: &Subject, place: &mut Place) {
         let by = self.by;
-        let kept = |told: bool, text: &String| if told { text.clone() } else { String::new() };
         let Subject { organisation, project, model, task, prompt_version, tag, user } = subject;
-        // Two organisations' end users of one name are two.
-        let told = Subject {
-            organisation: kept(by.organisation || by.end_user, organisation),
-            project: kept(by.project, project),
-            model: kept(by.model, model),
-            task: kept(by.task, task),
-            prompt_version: kept(by.prompt_version, prompt_version),
-            tag: kept(by.tag, tag),
-            user: kept(by.end_user, user),
-        };
-        let team = if by.team { self.teams.get(project).cloned().unwrap_or_default() } else { String::new() };
-        (by.period.first_day(day), team, told)
+        let team = if by.team { self.teams.get(project).map_or("", String::as_str) } else { "" };
+        let mut key = Key(std::mem::take(place));
+        key.0.clear();
+        key = key.number(by.period.first_day(day)).text(team);
+        let told = [
+            // Two organisations' end users of one name are two.
+            (by.organisation || by.end_user, organisation),
+            (by.project, project),
+            (by.model, model),
+            (by.task, task),
+            (by.prompt_version, prompt_version),
+            (by.tag, tag),
+            (by.end_user, user),
+        ];
+        for (told, text) in told {
+            key = key.text(if told { text } else { "" });
+        }
+        *place = key.0;
     }
+}
+
+/// In the order of [`TfpAsk::place`], which is that of rows.
+fn texts(subject: &mut Subject) -> [&mut String; 7] {
+    let Subject { organisation, project, model, task, prompt_version, tag, user } = subject;
+    [organisation, project, model, task, prompt_version, tag, user]
 }
 
 /// The rows as they grow.
@@ -245,6 +281,8 @@ struct Table<'a> {
     ask: &'a TfpAsk<'a>,
     chosen: Option<Chosen>,
     rows: BTreeMap<Place, TfpRow>,
+    /// Where the last one stood.
+    place: Place,
     /// The end users that are not chosen.
     rest: Option<TfpRow>,
     /// By organisation and model.
@@ -258,24 +296,26 @@ impl Table<'_> {
         if ask.by.end_user {
             maturity = by_project(maturity);
         }
-        let each = |row: ValueRow| {
-            let place = (row.subject.project.clone(), row.subject.task.clone());
-            let days = maturity.get(&place).copied().unwrap_or_else(|| MATURITY_DAYS.into());
-            self.add(&row, row.day < today.saturating_sub(days))
-        };
-        if ask.by.end_user {
-            user_rows(ledger, organisation, ask.days(), each)?;
-        } else if ask.needs_all() {
-            value_rows(ledger, organisation, ask.days(), each)?;
-        } else {
-            total_rows(ledger, organisation, ask.days(), each)?;
-        }
+        // Of the row before: many are alike in it.
+        let mut known: Option<((String, String), i64)> = None;
+        value_rows(ledger, ask.rows(), (organisation, ask.days()), |row| {
+            let Subject { project, task, .. } = &row.subject;
+            let same = known.as_ref().filter(|((of, for_what), _)| of == project && for_what == task);
+            let days = same.map(|(_, days)| *days).unwrap_or_else(|| {
+                let place = (project.clone(), task.clone());
+                let days = maturity.get(&place).copied().unwrap_or_else(|| MATURITY_DAYS.into());
+                known = Some((place, days));
+                days
+            });
+            self.add(row, row.day < today.saturating_sub(days))
+        })?;
         if self.rows.len() > MAX_TFP_ROWS {
             return Err(TfpError::Rows);
         }
         if !ask.by.end_user {
             kind_rows(ledger, organisation, ask.days(), |day, subject, kind, sums| {
-                if let Some(row) = self.rows.get_mut(&ask.place(day, subject)) {
+                ask.place(day, subject, &mut self.place);
+                if let Some(row) = self.rows.get_mut(&self.place) {
                     row.kinds.entry(kind).or_default().add(&sums);
                 }
             })?;
@@ -285,32 +325,38 @@ impl Table<'_> {
 
     /// `false`: there are too many rows.
     fn add(&mut self, row: &ValueRow, matured: bool) -> bool {
-        let standard = self.ask.weigh.map(|weigh| self.standard_milli(weigh, row));
-        let place = self.ask.place(row.day, &row.subject);
-        let sum = match &self.chosen {
-            Some(chosen) if !chosen.places.contains(&place) => {
-                self.rest.get_or_insert_with(|| TfpRow::new(Place::default(), chosen.others))
+        let weights = self.ask.weigh.map(|weigh| self.weights_of(weigh, &row.subject));
+        self.ask.place(row.day, &row.subject, &mut self.place);
+        let others = self.chosen.as_ref().filter(|chosen| !chosen.places.contains(&self.place));
+        let sum = if let Some(chosen) = others {
+            self.rest.get_or_insert_with(|| TfpRow::new(chosen.others))
+        } else {
+            if !self.rows.contains_key(&self.place) {
+                self.rows.extend(TfpRow::at(&self.place).map(|row| (self.place.clone(), row)));
             }
-            _ => self.rows.entry(place).or_insert_with_key(|place| TfpRow::new(place.clone(), 0)),
+            let Some(sum) = self.rows.get_mut(&self.place) else { return false };
+            sum
         };
-        if let Some(group) = sum.groups.get_mut(usize::from(row.bucket)) {
-            group.sums.add(&row.sums);
-            group.standard_milli = group.standard_milli.saturating_add(standard.flatten().unwrap_or(0));
-        }
-        sum.unpriced |= standard == Some(None);
-        if matured {
-            sum.matured = sum.matured.saturating_add(row.sums.requests);
+        for (bucket, sums) in &row.groups {
+            if let Some(group) = sum.groups.get_mut(usize::from(*bucket)) {
+                group.sums.add(sums);
+                let milli =
+                    weights.as_ref().and_then(|weights| weights.as_ref()).map_or(0, |weights| weights.milli(sums));
+                group.standard_milli = group.standard_milli.saturating_add(milli);
+            }
+            // Outcomes without tokens of their own need no price.
+            sum.unpriced |= weights == Some(None) && sums.tokens() != 0;
+            if matured {
+                sum.matured = sum.matured.saturating_add(sums.requests);
+            }
         }
         self.rows.len() <= MAX_TFP_ROWS
     }
 
-    fn standard_milli(&mut self, weigh: Weigh<'_>, row: &ValueRow) -> Option<i64> {
-        let Subject { organisation, model, .. } = &row.subject;
+    fn weights_of(&mut self, weigh: Weigh<'_>, subject: &Subject) -> Option<StandardWeights> {
+        let Subject { organisation, model, .. } = subject;
         let weights = self.weights.entry((organisation.clone(), model.clone()));
-        let weights = weights.or_insert_with(|| weigh(organisation, model)).as_ref();
-        // Outcomes without tokens of their own need no price.
-        let tokens = row.sums.tokens();
-        weights.map(|weights| weights.milli(&row.sums)).or((tokens == 0).then_some(0))
+        weights.or_insert_with(|| weigh(organisation, model)).clone()
     }
 
     fn done(self) -> TfpTable {

@@ -17,7 +17,7 @@ pub type UsageRow = Row<Sums>;
 /// The store's.
 pub fn usage(ledger: &dyn Tallies, organisation: &str, from_ms: i64, to_ms: i64) -> Result<Vec<UsageRow>, StoreError> {
     let key = |ms: i64| Key::new(USAGE).text(organisation).number(ceil(ms, HOUR_MS)).0;
-    collect(ledger, key(from_ms), &key(to_ms), |tally| {
+    collect(ledger, &key(from_ms), &key(to_ms), |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
         let organisation = parts.text()?;
         let from_ms = parts.number()?.saturating_mul(HOUR_MS);

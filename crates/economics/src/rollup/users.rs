@@ -1,4 +1,4 @@
-//! Tokens, cost and value by end user, and the weeks in which projects and their end users asked.
+//! Keys of tokens, cost and value by end user, and the weeks in which projects and their end users asked.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,6 @@ use ledger::StoreError;
 
 use super::Tallies;
 use super::keys::{Key, Parts, USER_VALUE, WEEKS, visit};
-use super::value::{ValueRow, ValueSums};
 use crate::books::outcome_detail::Subject;
 
 /// Most rows of end users that one answer looks at.
@@ -29,35 +28,14 @@ pub(super) fn monday(week: i64) -> i64 {
     week.saturating_mul(DAYS).saturating_sub(MONDAY)
 }
 
-pub(super) fn value_key(subject: &Subject, day: i64, bucket: u8) -> Vec<u8> {
+pub(super) fn value_key(subject: &Subject, day: i64) -> Vec<u8> {
     let Subject { organisation, project, model, user, .. } = subject;
-    let mut key = Key::new(USER_VALUE).text(organisation).number(day).text(project).text(user).text(model).0;
-    key.push(bucket);
-    key
+    Key::new(USER_VALUE).text(organisation).number(day).text(project).text(user).text(model).0
 }
 
 pub(super) fn week_key(subject: &Subject, day: i64) -> Vec<u8> {
     let Subject { organisation, project, user, .. } = subject;
     Key::new(WEEKS).text(organisation).number(week_of(day)).text(project).text(user).0
-}
-
-/// As [`super::value_rows`], but of the requests that name an end user, by end user: tasks, versions of prompts and tags are
-/// not told apart.
-pub(super) fn user_rows(
-    ledger: &dyn Tallies,
-    organisation: &str,
-    (from, to): (i64, i64),
-    mut each: impl FnMut(ValueRow) -> bool,
-) -> Result<(), StoreError> {
-    let key = |day: i64| Key::new(USER_VALUE).text(organisation).number(day).0;
-    visit(ledger, key(from), &key(to), |tally| {
-        let mut parts = Parts(tally.key.get(1..)?);
-        let (organisation, day, project) = (parts.text()?, parts.number()?, parts.text()?);
-        let (user, model) = (parts.text()?, parts.text()?);
-        let [bucket] = parts.0 else { return None };
-        let subject = Subject { organisation, project, model, user, ..Subject::default() };
-        Some(each(ValueRow { day, subject, bucket: *bucket, sums: ValueSums::read(tally) }))
-    })
 }
 
 /// Whose return is looked at.
@@ -93,7 +71,7 @@ pub fn activity(
     for organisation in organisations {
         let mut numbers = HashMap::<String, u32>::new();
         let key = |week: i64| Key::new(WEEKS).text(organisation).number(week).0;
-        visit(ledger, key(i64::MIN), &key(end), |tally| {
+        visit(ledger, &key(i64::MIN), &key(end), |tally| {
             let mut parts = Parts(tally.key.get(1..)?);
             let (_, week, project, user) = (parts.text()?, parts.number()?, parts.text()?, parts.text()?);
             looked_at = looked_at.saturating_add(1);

@@ -2,17 +2,17 @@
 //!
 //! Requests of one episode, else of one end user, hang together: they are one cluster, and a cluster is always in the same
 //! of [`BUCKETS`] groups, by a hash. The groups are alike but for chance, so that a ratio over them has an interval, from
-//! few rows however many requests there are.
+//! few rows however many requests there are. The groups of a day are the parts of one key: they are read together.
 
 use std::collections::HashMap;
 
-use ledger::{Entry, EntryId, StoreError, Tally};
+use ledger::{Add, Entry, EntryId, StoreError, Tally};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::keys::{KINDS, Key, MATURITY, Parts, TOTALS, VALUE, collect, visit};
+use super::keys::{KINDS, Key, MATURITY, Parts, TOTALS, USER_VALUE, VALUE, collect, visit};
 use super::outcomes::episode_key;
-use super::{DAY_MS, Tallies, column, experiments, outcomes, users};
+use super::{DAY_MS, Tallies, column, experiments, outcomes, sum_at, users};
 use crate::books::cost_detail::RequestCost;
 use crate::books::detail::{Context, CreditNote, Settlement};
 use crate::books::outcome_detail::{Counted, Subject, UnitPart, Valued};
@@ -110,8 +110,8 @@ impl ValueSums {
         ]
     }
 
-    pub(super) fn read(tally: &Tally) -> Self {
-        Self::from_columns(|place| column(tally, place))
+    fn read(sums: &[i128]) -> Self {
+        Self::from_columns(|place| sum_at(sums, place))
     }
 
     fn from_columns(at: impl Fn(usize) -> i64) -> Self {
@@ -165,12 +165,6 @@ pub(crate) fn day_of(at_ms: i64) -> i64 {
     at_ms.div_euclid(DAY_MS)
 }
 
-fn value_key(subject: &Subject, day: i64, bucket: u8) -> Vec<u8> {
-    let mut key = subject_key(VALUE, subject, day).0;
-    key.push(bucket);
-    key
-}
-
 /// All but the end user.
 fn subject_key(kind: u8, subject: &Subject, day: i64) -> Key {
     let Subject { organisation, project, model, task, prompt_version, tag, user: _ } = subject;
@@ -179,19 +173,17 @@ fn subject_key(kind: u8, subject: &Subject, day: i64) -> Key {
 }
 
 /// Adds columns to a group of a day, and to that of the end user, if there is one.
-fn add_value(subject: &Subject, (day, bucket): (i64, u8), columns: &[i64], add: &mut dyn FnMut(&[u8], &[i64])) {
-    add(&value_key(subject, day, bucket), columns);
+fn add_value(subject: &Subject, (day, bucket): (i64, u8), columns: &[i64], add: &mut Add<'_>) {
+    add(&subject_key(VALUE, subject, day).0, bucket, columns);
     let Subject { organisation, project, task, .. } = subject;
-    let mut total = Key::new(TOTALS).text(organisation).number(day).text(project).text(task).0;
-    total.push(bucket);
-    add(&total, columns);
+    add(&Key::new(TOTALS).text(organisation).number(day).text(project).text(task).0, bucket, columns);
     if !subject.user.is_empty() {
-        add(&users::value_key(subject, day, bucket), columns);
+        add(&users::value_key(subject, day), bucket, columns);
     }
 }
 
 /// Adds a charged request to its group, and to its episode.
-pub(super) fn tally_request(settled: &Settlement, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
+pub(super) fn tally_request(settled: &Settlement, entry: &Entry, add: &mut Add<'_>) {
     let Some(id) = entry.id else { return };
     let Settlement { context, quantities, .. } = settled;
     let Quantities { in_uncached, in_cached, .. } = *quantities;
@@ -207,12 +199,12 @@ pub(super) fn tally_request(settled: &Settlement, entry: &Entry, add: &mut dyn F
     };
     let (subject, day) = (Subject::of(context), day_of(entry.at_ms));
     add_value(&subject, (day, bucket(context, id)), &sums.columns()[..CHARGE_COLUMNS], add);
-    add(&users::week_key(&subject, day), &[1]);
+    add(&users::week_key(&subject, day), 0, &[1]);
     if !context.metadata.episode.is_empty() {
         let mut key =
             episode_key(&context.organisation, &context.project, &context.metadata.episode).number(entry.at_ms);
         key.0.extend(id.0);
-        add(&key.0, &[1]);
+        add(&key.0, 0, &[1]);
     }
     if let Some(member) = context.member().filter(|member| member.counts(entry.at_ms)) {
         experiments::tally_request(&member, quantities, add);
@@ -220,21 +212,21 @@ pub(super) fn tally_request(settled: &Settlement, entry: &Entry, add: &mut dyn F
 }
 
 /// Takes what was given back off the price.
-pub(super) fn tally_credit(note: &CreditNote, at_ms: i64, add: &mut dyn FnMut(&[u8], &[i64])) {
+pub(super) fn tally_credit(note: &CreditNote, at_ms: i64, add: &mut Add<'_>) {
     let sums = ValueSums { price: Nano(note.amount.0.saturating_neg()), ..ValueSums::default() };
     let group = (day_of(at_ms), bucket(&note.context, EntryId(note.request)));
     add_value(&Subject::of(&note.context), group, &sums.columns()[..CHARGE_COLUMNS], add);
 }
 
 /// Adds what a request cost. Its entry follows that of its charge, so that near midnight it may count for the next day.
-pub(super) fn tally_cost(cost: &RequestCost, at_ms: i64, add: &mut dyn FnMut(&[u8], &[i64])) {
+pub(super) fn tally_cost(cost: &RequestCost, at_ms: i64, add: &mut Add<'_>) {
     let sums = ValueSums { cost: cost.costs.attributed(), costed: 1, ..ValueSums::default() };
     let group = (day_of(at_ms), bucket(&cost.context, EntryId(cost.request)));
     add_value(&Subject::of(&cost.context), group, &sums.columns()[..COST_COLUMNS], add);
 }
 
 /// Adds an outcome to the groups of its requests, in place of the revision before.
-pub(super) fn tally_outcome(valued: &Valued, seq: u64, add: &mut dyn FnMut(&[u8], &[i64])) {
+pub(super) fn tally_outcome(valued: &Valued, seq: u64, add: &mut Add<'_>) {
     if let Some((_, undone)) = &valued.undone {
         tally_counted(undone, -1, add);
     }
@@ -243,11 +235,11 @@ pub(super) fn tally_outcome(valued: &Valued, seq: u64, add: &mut dyn FnMut(&[u8]
     for part in &valued.counted.parts {
         let Subject { organisation, project, task, .. } = &part.subject;
         let key = Key::new(MATURITY).text(organisation).text(project).text(task).text(&valued.outcome.kind);
-        add(&key.number(valued.outcome.maturity_days.into()).0, &[1]);
+        add(&key.number(valued.outcome.maturity_days.into()).0, 0, &[1]);
     }
 }
 
-fn tally_counted(counted: &Counted, sign: i64, add: &mut dyn FnMut(&[u8], &[i64])) {
+fn tally_counted(counted: &Counted, sign: i64, add: &mut Add<'_>) {
     let accepted = i64::from(counted.accepted);
     for part in &counted.parts {
         let weight = sign * i64::from(part.weight) * i64::from(counted.unit);
@@ -262,10 +254,10 @@ fn tally_counted(counted: &Counted, sign: i64, add: &mut dyn FnMut(&[u8], &[i64]
             *value = Nano(sign * part.value.0);
         }
         add_value(&part.subject, (part.day, part.bucket), &sums.columns(), add);
-        add(&outcomes::of_request_key(part.request), &[sign, sign * accepted]);
+        add(&outcomes::of_request_key(part.request), 0, &[sign, sign * accepted]);
         if counted.unit {
             let key = subject_key(KINDS, &part.subject, part.day).text(&counted.kind);
-            add(&key.0, &[weight, weight * accepted, sums.total_value().0]);
+            add(&key.0, 0, &[weight, weight * accepted, sums.total_value().0]);
         }
         if let Some(member) = &part.member {
             experiments::tally_value(member, counted, (sign, part.weight, part.value), add);
@@ -296,51 +288,69 @@ impl KindSums {
     }
 }
 
-/// Tokens and value of a day, a group of clusters, and what TFP is told apart by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValueRow {
+/// Tokens and value of a day and what TFP is told apart by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ValueRow {
     /// From the epoch.
-    pub day: i64,
+    pub(super) day: i64,
     /// By what it is told apart.
-    pub subject: Subject,
-    /// The group of clusters, below [`BUCKETS`].
-    pub bucket: u8,
-    /// The sums.
-    pub sums: ValueSums,
+    pub(super) subject: Subject,
+    /// Groups of clusters, each below [`BUCKETS`], with their sums.
+    pub(super) groups: Vec<(u8, ValueSums)>,
+}
+
+/// Where the rows of an organisation's days `from..to` are told apart as far as `rows` knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ValueRows {
+    /// By all but the end user.
+    Subjects,
+    /// By project and task: of these there are fewer.
+    Totals,
+    /// By project, end user and model, of the requests that name an end user.
+    Users,
+}
+
+impl ValueRows {
+    fn kind(self) -> u8 {
+        match self {
+            Self::Subjects => VALUE,
+            Self::Totals => TOTALS,
+            Self::Users => USER_VALUE,
+        }
+    }
+
+    /// Takes what a key tells apart into the texts that are there.
+    fn read(self, key: &[u8], row: &mut ValueRow) -> Option<()> {
+        let Subject { organisation, project, model, task, prompt_version, tag, user } = &mut row.subject;
+        let mut parts = Parts(key.get(1..)?);
+        parts.text_into(organisation)?;
+        row.day = parts.number()?;
+        let texts: &mut [&mut String] = match self {
+            Self::Subjects => &mut [project, model, task, prompt_version, tag],
+            Self::Totals => &mut [project, task],
+            Self::Users => &mut [project, user, model],
+        };
+        texts.iter_mut().try_for_each(|text| parts.text_into(text))
+    }
 }
 
 /// Gives `each` the rows of an organisation's days `from..to`. Only what is on the disk. `each` ends it by `false`.
 ///
 /// # Errors
 /// The store's.
-pub fn value_rows(
+pub(super) fn value_rows(
     ledger: &dyn Tallies,
-    organisation: &str,
-    (from, to): (i64, i64),
-    mut each: impl FnMut(ValueRow) -> bool,
+    rows: ValueRows,
+    (organisation, (from, to)): (&str, (i64, i64)),
+    mut each: impl FnMut(&ValueRow) -> bool,
 ) -> Result<(), StoreError> {
-    let key = |day: i64| Key::new(VALUE).text(organisation).number(day).0;
-    visit(ledger, key(from), &key(to), |tally| {
-        let (day, subject, rest) = read_subject(tally)?;
-        let [bucket] = rest else { return None };
-        Some(each(ValueRow { day, subject, bucket: *bucket, sums: ValueSums::read(tally) }))
-    })
-}
-
-/// As [`value_rows`], without model, version of the prompt and tag: of these there are fewer.
-pub(super) fn total_rows(
-    ledger: &dyn Tallies,
-    organisation: &str,
-    (from, to): (i64, i64),
-    mut each: impl FnMut(ValueRow) -> bool,
-) -> Result<(), StoreError> {
-    let key = |day: i64| Key::new(TOTALS).text(organisation).number(day).0;
-    visit(ledger, key(from), &key(to), |tally| {
-        let mut parts = Parts(tally.key.get(1..)?);
-        let (organisation, day, project, task) = (parts.text()?, parts.number()?, parts.text()?, parts.text()?);
-        let [bucket] = parts.0 else { return None };
-        let subject = Subject { organisation, project, task, ..Subject::default() };
-        Some(each(ValueRow { day, subject, bucket: *bucket, sums: ValueSums::read(tally) }))
+    let key = |day: i64| Key::new(rows.kind()).text(organisation).number(day).0;
+    let mut row = ValueRow::default();
+    visit(ledger, &key(from), &key(to), |tally| {
+        rows.read(&tally.key, &mut row)?;
+        row.groups.clear();
+        row.groups.extend(tally.parts().map(|(bucket, sums)| (bucket, ValueSums::read(sums))));
+        Some(each(&row))
     })
 }
 
@@ -365,7 +375,7 @@ pub fn kind_rows(
     mut each: impl FnMut(i64, &Subject, String, KindSums),
 ) -> Result<(), StoreError> {
     let key = |day: i64| Key::new(KINDS).text(organisation).number(day).0;
-    visit(ledger, key(from), &key(to), |tally| {
+    visit(ledger, &key(from), &key(to), |tally| {
         let (day, subject, rest) = read_subject(tally)?;
         let (outcomes_milli, accepted_milli) = (column(tally, 0), column(tally, 1));
         let sums = KindSums { outcomes_milli, accepted_milli, value: Nano(column(tally, 2)) };
@@ -381,7 +391,7 @@ pub fn kind_rows(
 /// The store's.
 pub fn maturity_days(ledger: &dyn Tallies, organisation: &str) -> Result<HashMap<(String, String), i64>, StoreError> {
     let (from, to) = Key::new(MATURITY).text(organisation).range();
-    let found = collect(ledger, from, &to, |tally| {
+    let found = collect(ledger, &from, &to, |tally| {
         let mut parts = Parts(tally.key.get(1..)?);
         let (_, project, task, _) = (parts.text()?, parts.text()?, parts.text()?, parts.text()?);
         Some(((project, task), parts.number()?))

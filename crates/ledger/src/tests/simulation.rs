@@ -13,11 +13,12 @@ use rand_chacha::ChaCha8Rng;
 use super::auditor::{Auditor, Why};
 use crate::embedded::{Desk, Writer};
 use crate::error::{NotDurable, Refusal, StoreError};
-use crate::ledger::{Options, StoreSpec, Summary};
+use crate::ledger::{Options, StoreSpec};
 use crate::mark::{Mark, Marked};
 use crate::receipt::Receipt;
 use crate::sqlite::Sqlite;
 use crate::store::{self, Row, Sql, Table, Value};
+use crate::tally::Summary;
 use crate::types::{AccountId, AccountKind, AccountSpec, Batch, Command, Entry, EntryId, Leg, Reserve, Unit};
 use crate::verify;
 
@@ -93,10 +94,10 @@ impl Summary for ByKind {
         1
     }
 
-    fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
-        add(&entry.kind.to_be_bytes(), &[1]);
+    fn tally(&self, entry: &Entry, add: &mut crate::Add<'_>) {
+        add(&entry.kind.to_be_bytes(), 0, &[1]);
         for leg in &entry.legs {
-            add(&leg.account.0.to_be_bytes(), &[leg.amount]);
+            add(&leg.account.0.to_be_bytes(), 0, &[leg.amount]);
         }
     }
 }
@@ -272,8 +273,13 @@ impl World {
             let key = account.to_be_bytes();
             let tallies =
                 store::tallies(&mut reader, (&key, &(account + 1).to_be_bytes()), store::End::First, 10).unwrap();
-            let sums = tallies.into_iter().filter(|tally| tally.key == key).map(|tally| tally.sums[0]);
-            assert_eq!(sums.sum::<i128>(), state.posted(account));
+            let mut sum = 0;
+            store::each_tally(&tallies, &mut |tally| {
+                sum += if tally.key == key { tally.sums[0] } else { 0 };
+                true
+            })
+            .unwrap();
+            assert_eq!(sum, state.posted(account));
         }
         let report = verify::verify(&StoreSpec::Sqlite(path), Some(&ByKind)).unwrap();
         assert_eq!((report.entries, report.accounts), (state.seq, state.accounts()));

@@ -30,7 +30,7 @@ impl Place {
     }
 }
 
-/// Entries and credits by kind of entry.
+/// Entries and credits by kind of entry; legs by account, in parts of one key.
 struct ByKind;
 
 impl Summary for ByKind {
@@ -38,9 +38,12 @@ impl Summary for ByKind {
         1
     }
 
-    fn tally(&self, entry: &Entry, add: &mut dyn FnMut(&[u8], &[i64])) {
+    fn tally(&self, entry: &Entry, add: &mut ledger::Add<'_>) {
         let credits = entry.legs.iter().map(|leg| leg.amount.max(0)).sum();
-        add(&entry.kind.to_be_bytes(), &[1, credits]);
+        add(&entry.kind.to_be_bytes(), 0, &[1, credits]);
+        for leg in &entry.legs {
+            add(b"legs", u8::try_from(leg.account.0).unwrap(), &[1, leg.amount]);
+        }
     }
 }
 

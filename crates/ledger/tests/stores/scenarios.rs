@@ -191,7 +191,23 @@ fn tallies(place: &Place) {
     assert_eq!(ledger.tallies(&[], &[255, 255], 1).unwrap().len(), 1);
     let last: Vec<_> = ledger.last_tallies(&[0, 0], &[0, 9], 1).unwrap().into_iter().map(|tally| tally.key).collect();
     assert_eq!(last, [[0, 2]]);
-    assert_eq!(ledger.verify().unwrap().tallies, 3);
+    // Parts that came in different transactions stand side by side.
+    let mut parts = Vec::new();
+    let mut each = |tally: &ledger::Tally| {
+        parts.extend(tally.parts().map(|(part, sums)| (part, sums.to_vec())));
+        true
+    };
+    ledger.visit_tallies(b"legs", b"legt", &mut each).unwrap();
+    let most = i128::from(i64::MAX);
+    assert_eq!(parts, [(0, vec![3, 7 - most]), (1, vec![3, most - 7])]);
+    let mut seen = 0;
+    let mut first = |_: &ledger::Tally| {
+        seen += 1;
+        false
+    };
+    ledger.visit_tallies(&[], &[255], &mut first).unwrap();
+    assert_eq!(seen, 1);
+    assert_eq!(ledger.verify().unwrap().tallies, 4);
 }
 
 fn callbacks(place: &Place) {

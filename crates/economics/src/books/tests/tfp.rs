@@ -57,7 +57,7 @@ fn end_users_with_most_value_have_rows_and_the_others_are_summed_up() {
     plant.tell(&outcome("late", id, 100)).unwrap();
     plant.tell(&Outcome { revision: 2, ..outcome("late", id, 50) }).unwrap();
     let rows = plant.table(&TfpAsk { by, top: 1, ..ask() }).rows;
-    assert_eq!((told(&rows[0]).2.as_str(), rows[1].others), ("51.00", 4));
+    assert_eq!((told(&rows[0]).2.as_str(), rows[1].others), ("60.00", 4), "1 + 9 + 50");
     plant.check();
 }
 
