@@ -30,7 +30,7 @@ const PICTURES = [
   { name: 'plant-dark', place: 'plant', language: 'en', theme: 'dark', width: 1440, height: 1100 },
   { name: 'plant-zh', place: 'plant', language: 'zh', theme: 'light', width: 1440, height: 1100 },
   { name: 'plant-phone', place: 'plant', language: 'en', theme: 'dark', width: 390, height: 844, isWhole: true },
-  { name: 'requests', place: 'requests', language: 'en', theme: 'light', width: 1440, height: 1000, waitMs: 12_000 },
+  { name: 'requests', place: 'requests', language: 'en', theme: 'light', width: 1440, height: 1000, isTraded: true },
   { name: 'request', place: 'requests', language: 'en', theme: 'dark', width: 1440, height: 1000, waitMs: 12_000, act: longest },
   { name: 'books', place: 'books', language: 'en', theme: 'light', width: 1440, height: 900, isWhole: true, isTraded: true },
   { name: 'books-zh', place: 'books/usage?by=tag', language: 'zh', theme: 'dark', width: 1440, height: 900, isTraded: true },
