@@ -25,6 +25,13 @@ async function longest(page) {
   await page.waitForTimeout(1500)
 }
 
+/** The next token under settings that leave a few. */
+async function settle(page) {
+  for (const [name, value] of [['Temperature', '0.7'], ['Top p', '0.8']]) await page.getByLabel(name, { exact: true }).fill(value)
+  await page.locator('[data-figure="rest.raw"]').waitFor()
+  await page.waitForTimeout(2000)
+}
+
 const PICTURES = [
   { name: 'plant', place: 'plant', language: 'en', theme: 'light', width: 1440, height: 1100 },
   { name: 'plant-dark', place: 'plant', language: 'en', theme: 'dark', width: 1440, height: 1100 },
@@ -38,6 +45,9 @@ const PICTURES = [
   { name: 'value-experiment', place: 'value/experiments/voice', language: 'en', theme: 'dark', width: 1440, height: 950, isTraded: true },
   { name: 'customers', place: 'customers/acme', language: 'en', theme: 'light', width: 1440, height: 700, isTraded: true },
   { name: 'playground', place: 'playground', language: 'en', theme: 'light', width: 1440, height: 1000, waitMs: 1000, act: chat },
+  { name: 'token-lab', place: 'tokenlab', language: 'en', theme: 'light', width: 1440, height: 720, waitMs: 2000, isPaired: true },
+  { name: 'token-lab-next', place: 'tokenlab/next', language: 'en', theme: 'dark', width: 1440, height: 1100, waitMs: 2000, act: settle },
+  { name: 'token-lab-merges', place: 'tokenlab/merges', language: 'zh', theme: 'light', width: 1440, height: 900, waitMs: 2000 },
   { name: 'sign-in', place: 'sign-in', language: 'en', theme: 'light', width: 1440, height: 900, waitMs: 1000 },
 ]
 /** How long the plant works before it is taken a picture of. */
@@ -47,12 +57,14 @@ const chosen = process.argv.slice(2)
 
 // The tests' own plant, without a second copy of it: Vite reads its TypeScript.
 const vite = await createServer({ server: { middlewareMode: true }, appType: 'custom', logLevel: 'error' })
-const { start, work } = await vite.ssrLoadModule('/tests/plant.ts')
+const { start, work, MODEL, OTHER_MODEL } = await vite.ssrLoadModule('/tests/plant.ts')
 const trading = await vite.ssrLoadModule('/tests/trade.ts')
 const wanted = PICTURES.filter(({ name }) => chosen.length === 0 || chosen.includes(name))
 const plant = await start()
 // One that has an administrator, and customers that have bought: its pages need a key.
 const traded = wanted.some(({ isTraded }) => isTraded) ? await start() : undefined
+// One with two tokenizers.
+const paired = wanted.some(({ isPaired }) => isPaired) ? await start(0, undefined, [MODEL, OTHER_MODEL]) : undefined
 const browser = await chromium.launch({
   executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium',
   args: process.getuid?.() === 0 ? ['--no-sandbox'] : [],
@@ -74,7 +86,7 @@ try {
     const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, deviceScaleFactor: width < 600 ? 2 : 1 })
     const page = await context.newPage()
     await page.addInitScript((value) => localStorage.setItem('tokenworks.language', value), language)
-    const { url } = picture.isTraded ? traded : plant
+    const { url } = picture.isTraded ? traded : picture.isPaired ? paired : plant
     if (picture.isTraded) await context.request.post(`${url}/v1/session`, { headers: { authorization: `Bearer ${admin.key}` }, data: {} })
     await page.goto(`${url}/#/${picture.place}`)
     await page.waitForTimeout(picture.waitMs ?? (picture.isTraded ? 1500 : WORK_MS))
@@ -89,5 +101,6 @@ try {
   await Promise.allSettled(working)
   await plant.stop()
   await traded?.stop()
+  await paired?.stop()
   await vite.close()
 }

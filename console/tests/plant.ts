@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 export const MODEL = 'smollm2-135m'
+/** The other model of the tests, with a tokenizer of another kind. */
+export const OTHER_MODEL = 'gemma3-270m'
 const ROOT = join(import.meta.dirname, '../..')
 const START_MS = 120_000
 
@@ -18,13 +20,13 @@ export interface Plant {
   stop: () => Promise<void>
 }
 
-/** Starts one. `port`: that of an earlier one, to come back at the same address. */
-export async function start(port = 0, folder = mkdtempSync(join(tmpdir(), 'tokenworks-console-'))): Promise<Plant> {
+/** Starts one. `port`: that of an earlier one, to come back at the same address. `names`: of files in the folder of models. */
+export async function start(port = 0, folder = mkdtempSync(join(tmpdir(), 'tokenworks-console-')), names = [MODEL]): Promise<Plant> {
   const program = process.env['TOKENWORKS_TEST_BIN'] ?? join(ROOT, 'target/debug/tokenworks')
   const models = process.env['TOKENWORKS_TEST_MODELS'] ?? join(ROOT, 'target/test-models')
   const config = join(folder, 'tokenworks.toml')
-  writeFileSync(config, `[models."${MODEL}"]\nsource = ${JSON.stringify(join(models, `${MODEL}.gguf`))}\n`)
-  const args = ['serve', MODEL, '--port', String(port), '--config', config, '--data-dir', join(folder, 'data')]
+  writeFileSync(config, names.map((name) => `[models."${name}"]\nsource = ${JSON.stringify(join(models, `${name}.gguf`))}\n`).join('\n'))
+  const args = ['serve', ...names, '--port', String(port), '--config', config, '--data-dir', join(folder, 'data')]
   // The caller's own settings must not change what is tested.
   const own = Object.entries(process.env).filter(([name]) => !/^(TOKENWORKS_|XDG_)/.test(name))
   const env = { ...Object.fromEntries(own), HOME: folder, NO_COLOR: '1' }

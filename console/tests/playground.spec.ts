@@ -1,7 +1,7 @@
 import type { Page } from '@playwright/test'
 import * as format from '../src/format/format'
 import type { Usage } from '../src/pages/playground/answer'
-import { less } from '../src/pages/playground/cost'
+import { less } from '../src/api/cost'
 import { expect, isSound, LOOKS, nameOf, open, test, WIDE } from './fixtures'
 import { MODEL, start, type Plant } from './plant'
 

@@ -941,6 +941,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/next-token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The model's distribution of the next token, raw and as the sampler's settings leave it, over the whole vocabulary: the
+         *     likeliest tokens one by one, the others together. It is read off the draw of one token, which is made and charged like
+         *     that of any answer.
+         */
+        post: operations["createNextToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/organization/costs": {
         parameters: {
             query?: never;
@@ -1779,6 +1800,18 @@ export interface components {
             /** @description The ids. */
             tokens: number[] | null;
         };
+        /** @description A token by itself. */
+        DrawnToken: {
+            /** @description Its bytes. */
+            bytes: number[];
+            /**
+             * Format: int32
+             * @description Its id.
+             */
+            id: number;
+            /** @description Its text; bytes that are no character of their own are written `\xNN`. */
+            token: string;
+        };
         /** @description Every error answer, and the last frame of a stream that fails under way. */
         ErrorBody: {
             /** @description What went wrong. */
@@ -1810,6 +1843,22 @@ export interface components {
             propensity?: number | null;
             /** @description Why it does not: `stopped` or `full`. */
             reason?: string | null;
+        };
+        /** @description What a prompt's tokens cost at list price, none of them cached: before volume, plan and discount. */
+        InputPrice: {
+            /** @description Decimal text, exact to the nano-unit. */
+            amount: string;
+            /** @description Its currency, by ISO 4217. */
+            currency: string;
+            /** @description The price list of the caller's plan. */
+            list: string;
+            /** @description The price of the tokens, e.g. `0.5 per 1M`. */
+            rate: string;
+            /**
+             * Format: int32
+             * @description The version of the model's price in the list.
+             */
+            version: number;
         };
         /** @description Answer of `GET /v1/invoices/{id}`. The amounts of the lines add up to the total exactly. */
         Invoice: {
@@ -2052,6 +2101,35 @@ export interface components {
              */
             ttft_seconds?: number | null;
         };
+        /** @description One merge of two neighbours. */
+        MergeStep: {
+            /** @description Which piece was made, from 0. */
+            at: number;
+            /** @description The word's pieces after it. */
+            pieces: string[];
+            /**
+             * Format: int32
+             * @description The merge's place in the model's list; of the merges that are possible the one with the lowest comes next.
+             */
+            rank?: number | null;
+            /**
+             * Format: float
+             * @description The score of the token made, where a model has these instead; the highest comes next.
+             */
+            score?: number | null;
+        };
+        /** @description One word, which nothing merges across. */
+        MergedWord: {
+            /**
+             * @description The pieces that it begins as; bytes that are no character of their own are written `\xNN`. One alone and no steps: it
+             *     is a token of its own, taken whole.
+             */
+            start: string[];
+            /** @description The merges in their order. */
+            steps: components["schemas"]["MergeStep"][];
+            /** @description Its tokens: the pieces after the last step. */
+            tokens: number[];
+        };
         /** @description The content of a message. */
         MessageContent: string | components["schemas"]["ContentPart"][];
         /** @description One model. */
@@ -2065,6 +2143,8 @@ export interface components {
             created: number;
             /** @description The name to use in `model`. */
             id: string;
+            /** @description Whether it is in memory; otherwise the first request for it loads it. */
+            loaded?: boolean;
             /** @description Most tokens of prompt and answer together (vLLM's field); absent where only loading the model will tell. */
             max_model_len?: number | null;
             /** @description Always `model`. */
@@ -2080,6 +2160,152 @@ export interface components {
             data: components["schemas"]["Model"][];
             /** @description Always `list`. */
             object: string;
+        };
+        /**
+         * @description Answer of `POST /v1/next-token`. One token is drawn and charged like that of any answer. Each of the two distributions
+         *     adds up to 1 over `tokens` and `rest`.
+         */
+        NextToken: {
+            /**
+             * Format: int64
+             * @description Unix seconds.
+             */
+            created: number;
+            /** @description The token that was drawn. */
+            drawn: components["schemas"]["DrawnToken"];
+            /** @description `next-…`. */
+            id: string;
+            /** @description The model that answered. */
+            model: string;
+            /** @description Always `next_token`. */
+            object: string;
+            /**
+             * Format: int32
+             * @description How many tokens the settings leave that can be drawn.
+             */
+            possible: number;
+            /** @description All other tokens together. */
+            rest: components["schemas"]["NextTokenRest"];
+            /** @description Changes with the program or the model. */
+            system_fingerprint?: string | null;
+            /** @description The likeliest tokens by raw logits, best first. */
+            tokens: components["schemas"]["NextTokenChance"][];
+            tokenworks?: null | components["schemas"]["AnswerNote"];
+            /** @description What the request used. */
+            usage: components["schemas"]["Usage"];
+        };
+        /** @description A token's chances to be the next one. */
+        NextTokenChance: {
+            /** @description Its bytes. */
+            bytes: number[];
+            /**
+             * Format: double
+             * @description The probability with which it is drawn under the settings.
+             */
+            drawn: number;
+            /**
+             * Format: int32
+             * @description Its id.
+             */
+            id: number;
+            /**
+             * Format: float
+             * @description The model's raw logit.
+             */
+            logit: number;
+            /**
+             * Format: double
+             * @description Its raw probability: over the whole vocabulary at temperature 1.
+             */
+            raw: number;
+            /** @description Its text; bytes that are no character of their own are written `\xNN`. */
+            token: string;
+        };
+        /** @description Body of `POST /v1/next-token`; exactly one of `prompt` and `messages`. */
+        NextTokenRequest: {
+            /**
+             * @description Token ids of an answer that is there already, behind the prompt: only they count as made, which is what frequency and
+             *     presence penalty go by.
+             */
+            answer_tokens?: number[] | null;
+            /**
+             * Format: int32
+             * @description How many of the likeliest tokens to give, 1 to 256 (the default).
+             */
+            best?: number | null;
+            /**
+             * Format: double
+             * @description -2 to 2, default 0.
+             */
+            frequency_penalty?: number | null;
+            /** @description From token id (as a string) to a value added to its logit, -100 to 100. */
+            logit_bias?: {
+                [key: string]: number;
+            } | null;
+            /** @description A chat, rendered by the model's template up to where the assistant begins. */
+            messages?: components["schemas"]["ChatMessage"][] | null;
+            /** @description As in completions. */
+            metadata?: Record<string, unknown> | null;
+            /**
+             * Format: double
+             * @description Least share of the likeliest token's probability, 0 (off, the default) to 1.
+             */
+            min_p?: number | null;
+            /** @description The model's name. */
+            model: string | null;
+            /**
+             * Format: double
+             * @description -2 to 2, default 0.
+             */
+            presence_penalty?: number | null;
+            /**
+             * Format: int32
+             * @description Higher runs first; capped by the key's `max_priority`, and by 0 without a key.
+             */
+            priority?: number | null;
+            prompt?: null | components["schemas"]["PromptOrIds"];
+            /**
+             * Format: double
+             * @description Above 0; 1 (the default) is off. Goes by all tokens, the prompt's too.
+             */
+            repetition_penalty?: number | null;
+            /**
+             * Format: int64
+             * @description The same seed draws the same token.
+             */
+            seed?: number | null;
+            /**
+             * Format: double
+             * @description 0 (always the likeliest token) to 2; default 1.
+             */
+            temperature?: number | null;
+            /**
+             * Format: int64
+             * @description Choose among the k likeliest; 0 or -1 (the default): all.
+             */
+            top_k?: number | null;
+            /**
+             * Format: double
+             * @description Above 0, up to 1 (all tokens, the default).
+             */
+            top_p?: number | null;
+            /** @description The end user, for the usage record. */
+            user?: string | null;
+        };
+        /** @description What is left beside the tokens named. */
+        NextTokenRest: {
+            /**
+             * Format: double
+             * @description The probability with which one of them is drawn under the settings.
+             */
+            drawn: number;
+            /**
+             * Format: double
+             * @description Their raw probability, all together.
+             */
+            raw: number;
+            /** @description How many tokens. */
+            tokens: number;
         };
         /** @description Answer of `GET /v1/organization/usage/completions` and `GET /v1/organization/costs`. */
         Page_CompletionsUsage: {
@@ -2169,6 +2395,8 @@ export interface components {
         };
         /** @description One prompt or several, as text or as token ids. */
         PromptInput: string | number[] | string[] | number[][];
+        /** @description A text, or the ids of its tokens. */
+        PromptOrIds: string | number[];
         /** @description Parts of the prompt's tokens. */
         PromptTokensDetails: {
             /**
@@ -2621,12 +2849,25 @@ export interface components {
              */
             candidate: number;
         };
+        /** @description How a tokenizer comes from text to tokens. */
+        TokenMerges: {
+            /** @description `bpe`, `sentencepiece_bpe`, `word_piece`, `unigram` or `word_level`. */
+            algorithm: string;
+            /** @description Why there are no merges to show, where there are none. */
+            none_because?: string | null;
+            /** @description The text's words in order, special tokens among them; start and end tokens are not. Empty where there are no merges. */
+            words: components["schemas"]["MergedWord"][];
+        };
         /** @description The tokens of a text. */
         TokenizeReply: {
             /** @description How many tokens. */
             count: number;
             /** @description Most tokens of prompt and answer together. */
             max_model_len: number;
+            merges?: null | components["schemas"]["TokenMerges"];
+            price?: null | components["schemas"]["InputPrice"];
+            /** @description Their bytes, when asked for; of special tokens those of their written form. */
+            token_bytes?: number[][] | null;
             /** @description Their texts, when asked for; bytes that are no character of their own are written `\xNN`. */
             token_strs?: string[] | null;
             /** @description Their ids. */
@@ -2638,14 +2879,20 @@ export interface components {
             add_generation_prompt?: boolean | null;
             /** @description Add the model's own start token (`prompt` only; default true). */
             add_special_tokens?: boolean | null;
+            /** @description Show how byte-pair encoding merges each word, step by step (default false; `prompt` only, of at most 512 bytes). */
+            merges?: boolean | null;
             /** @description A chat, rendered by the model's template. */
             messages?: components["schemas"]["ChatMessage"][] | null;
             /** @description The model; may be left out when only one is served. */
             model?: string | null;
             /** @description Read special tokens written in `prompt` (default false). */
             parse_special?: boolean | null;
+            /** @description Say what the tokens cost as input (default false). */
+            price?: boolean | null;
             /** @description A text. */
             prompt?: string | null;
+            /** @description Give each token's bytes as well (default false). */
+            return_token_bytes?: boolean | null;
             /** @description Give each token's text as well (default false). */
             return_token_strs?: boolean | null;
         };
@@ -4982,7 +5229,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description `request` (or `requests`, or `episode` with `rule`), and some of `boolean` (whether the answer was accepted), `number`, `category`, `comment`, `demonstration`; `id` makes a retry safe */
+        /** @description `request` (or `requests`, or `episode` with `rule`), and some of `boolean` (whether the answer was accepted), `number`, `category`, `comment`, `demonstration`; `id`, or an `Idempotency-Key`, makes a retry safe */
         requestBody: {
             content: {
                 /**
@@ -5202,6 +5449,132 @@ export interface operations {
             };
         };
     };
+    createNextToken: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names the request for 24 hours: sent again under the same key it is answered as the first time (`idempotent-replayed: true`) and charged once. Visible ASCII */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NextTokenRequest"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NextToken"];
+                };
+            };
+            /** @description A field is wrong; `param` names it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The budget, the pool or the account is spent: waiting does not help */
+            402: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key may not do this, its owner is suspended, or the model has no price for it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The model is not served here */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The Idempotency-Key has another body, is under way (see Retry-After), or has no answer to give again */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is not plain JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A rate limit, money that running answers hold, or a full queue; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No room, shutting down, or the books take nothing (`books_closed`); see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     listOrganizationCosts: {
         parameters: {
             query: {
@@ -5332,7 +5705,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`, whether there are more, and how many are kept `aside` */
+            /** @description `data` (`waits_for` of those kept aside: requests that are not in the books, or their `episode`), whether there are more, and how many are kept `aside` */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -5368,7 +5741,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description `id` (the same again changes nothing), `kind`, `requests` (or `request`, or `episode` with `rule`: `last`, `first`, `even`, or `experiment` with `unit`), `value` with `currency` or `minutes_saved` with `rate_per_hour` and `currency`, `valuation` (`measured`, `contracted`, `estimated`, `proxy`), `accepted`, `occurred_at`, `maturity_days`, `revision` (a later one takes the place of the one before), `category`, `comment`, `demonstration` */
+        /** @description `id` (the same again changes nothing), `kind`, `requests` (or `request`, or `episode` with `rule`: `last`, `first`, `even`, or `experiment` with `unit`), `value` with `currency` or `minutes_saved` with `rate_per_hour` and `currency`, `valuation` (`measured`, `contracted`, `estimated`, `proxy`), `accepted`, `occurred_at` (Unix seconds), `maturity_days`, `revision` (a later one takes the place of the one before), `category`, `comment`, `demonstration` */
         requestBody: {
             content: {
                 /**

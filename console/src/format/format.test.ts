@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { about, bytes, compact, day, decimal, duration, exact, integer, joules, money, NONE, percent, power, shortDay } from './format'
+import { about, bytes, chance, compact, day, decimal, duration, exact, integer, joules, money, NONE, percent, power, shortDay } from './format'
 
 const [EN, ZH] = ['en-US', 'zh-CN']
 
 describe('numbers', () => {
   it('has a sign for what is not there', () => {
-    for (const format of [integer, decimal, compact, percent, duration, bytes]) {
+    for (const format of [integer, decimal, compact, percent, chance, duration, bytes]) {
       expect(format(null, EN)).toBe(NONE)
       expect(format(undefined, EN)).toBe(NONE)
       expect(format(Number.NaN, EN)).toBe(NONE)
@@ -20,6 +20,7 @@ describe('numbers', () => {
     expect(compact(12345, EN)).toBe('12.3K')
     expect(compact(12345, ZH)).toBe('1.23万')
     expect(percent(0.4567, EN)).toBe('45.7%')
+    expect([0, 1e-9, 0.001, 1].map((value) => chance(value, EN))).toEqual(['0%', '< 0.1%', '0.1%', '100%'])
   })
 
   it('writes spans in the unit that reads best', () => {

@@ -44,6 +44,15 @@ export function percent(value: Maybe, tag: string): string {
   return absent(value) ? NONE : numberFormat(tag, { style: 'percent', maximumFractionDigits: 1 }).format(value)
 }
 
+/** The least chance that is told in figures. */
+const LEAST_CHANCE = 0.001
+
+/** A probability; only what is nought reads so. */
+export function chance(value: Maybe, tag: string): string {
+  if (absent(value)) return NONE
+  return value > 0 && value < LEAST_CHANCE ? `< ${percent(LEAST_CHANCE, tag)}` : percent(value, tag)
+}
+
 /** An amount of money. `amount` is decimal text as the API gives it, and is never rounded through a binary number. */
 export function money(amount: string | null | undefined, currency: string, tag: string): string {
   if (amount === null || amount === undefined || amount === '') return NONE

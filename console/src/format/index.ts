@@ -10,6 +10,7 @@ export const integer = (value: Value): string => format.integer(value, locale.ta
 export const decimal = (value: Value): string => format.decimal(value, locale.tag)
 export const compact = (value: Value): string => format.compact(value, locale.tag)
 export const percent = (value: Value): string => format.percent(value, locale.tag)
+export const chance = (value: Value): string => format.chance(value, locale.tag)
 export const duration = (seconds: Value): string => format.duration(seconds, locale.tag)
 export const bytes = (value: Value): string => format.bytes(value, locale.tag)
 export const clock = (ms: Value): string => format.clock(ms, locale.tag)

@@ -8,6 +8,7 @@ import { t as models } from './models/texts'
 import { t as plant } from './plant/texts'
 import { t as playground } from './playground/texts'
 import { t as requests } from './requests/texts'
+import { t as tokenlab } from './tokenlab/texts'
 import { t as value } from './value/texts'
 
 export const GROUPS = ['operate', 'develop', 'business', 'system'] as const
@@ -54,6 +55,15 @@ export const PAGES: readonly Page[] = [
     isFor: (who) => who.scopes.includes('inference'),
     scope: 'inference',
     load: () => import('./playground/Playground.svelte'),
+  },
+  {
+    path: 'tokenlab',
+    title: () => tokenlab('title'),
+    icon: 'lab',
+    group: 'develop',
+    isFor: (who) => who.scopes.includes('inference'),
+    scope: 'inference',
+    load: () => import('./tokenlab/TokenLab.svelte'),
   },
   {
     path: 'books',

@@ -44,7 +44,7 @@ pub use accounts::unit;
 pub use acts::{Act, ActsAfter};
 pub(crate) use admin::unknown;
 pub use admin::{ChangeError, Expected, PostError, Standing};
-pub use admit::{Admission, AdmitError, HOLD_MS, METADATA_BYTES, USER_BYTES};
+pub use admit::{Admission, AdmitError, HOLD_MS, InputQuote, METADATA_BYTES, USER_BYTES};
 pub(crate) use alert::ALERT_KIND;
 pub use alert::{Alert, Delivery, Notifier, Raised};
 pub use cost_audit::{CostFault, CostReport, verify_costs};

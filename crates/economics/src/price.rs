@@ -297,6 +297,12 @@ impl FrozenPrice {
         })
     }
 
+    /// The rate of a customer's first tokens of the window, for a prompt of `prompt` tokens.
+    #[must_use]
+    pub fn first_rate(&self, prompt: u64, meter: Meter) -> Rate {
+        self.band(prompt).next().map_or(Rate::ZERO, |(_, tier, _)| tier.rate(meter))
+    }
+
     /// Most that `input` prompt tokens and `output` answer tokens beyond a pool can cost for a prompt of `prompt`
     /// tokens, when the customer's volume is at least `volume`: at the dearest rates still reachable, cached or not,
     /// with every rounding against the payer.

@@ -375,16 +375,17 @@ impl Output {
         let (sampling, counts) = (&self.sampling, &candidate.counts);
         let control = candidate.control.as_deref_mut();
         // The control is the caller's code: its panic is this request's failure only.
-        let chosen = catch_unwind(AssertUnwindSafe(|| sampler.choose(row, sampling, counts, control, uniform)));
+        let chosen =
+            catch_unwind(AssertUnwindSafe(|| sampler.choose_reporting(row, sampling, counts, control, uniform)));
         let mut logprobs = |id| match sampling.logprobs {
             None => Ok(None),
             Some(top) => sampler.logprobs(row, id, top).map(Some),
         };
         let chosen = match chosen {
-            Ok(chosen) => chosen.and_then(|id| Ok((id, logprobs(id)?))),
+            Ok(chosen) => chosen.and_then(|(id, distribution)| Ok((id, logprobs(id)?, distribution))),
             Err(panic) => return self.fail_by_panic("a control", panic.as_ref()),
         };
-        let (id, logprobs) = match chosen {
+        let (id, logprobs, distribution) = match chosen {
             Ok(chosen) => chosen,
             Err(error) => return Made::Failed(RequestFailure::Internal(error.to_string())),
         };
@@ -395,6 +396,9 @@ impl Output {
         }
         self.count_token(index, now());
         self.push(Event::Token { candidate: index, id, logprobs });
+        if let Some(distribution) = distribution.map(Box::new) {
+            self.push(Event::Distribution { candidate: index, distribution });
+        }
         self.judge(index, id)
     }
 

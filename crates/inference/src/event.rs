@@ -20,6 +20,34 @@ pub struct TokenLogprobs {
     pub top: Vec<TokenLogprob>,
 }
 
+/// A token's chances to be the next one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenChance {
+    /// The token.
+    pub id: TokenId,
+    /// The model's raw logit.
+    pub logit: f32,
+    /// Its probability by the raw logits, over the whole vocabulary at temperature 1.
+    pub raw: f64,
+    /// The probability with which it is drawn, once all of [`SamplingParams`](crate::SamplingParams) is applied.
+    pub drawn: f64,
+}
+
+/// What a token is drawn from. Each of the two distributions adds up to 1 over `best` and the rest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distribution {
+    /// The token that was drawn.
+    pub chosen: TokenId,
+    /// The n best by raw logits, best first (n as asked for).
+    pub best: Vec<TokenChance>,
+    /// Raw probability of all other tokens together.
+    pub rest_raw: f64,
+    /// Probability with which some other token is drawn.
+    pub rest_drawn: f64,
+    /// How many tokens can be drawn at all.
+    pub possible: u32,
+}
+
 /// Why a candidate ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FinishReason {
@@ -72,6 +100,13 @@ pub enum Event {
         id: TokenId,
         /// Present when the request asked for log-probabilities.
         logprobs: Option<TokenLogprobs>,
+    },
+    /// What the token just reported was drawn from, when that was asked for.
+    Distribution {
+        /// Which candidate, from 0.
+        candidate: u32,
+        /// The chances of the best tokens and of the rest.
+        distribution: Box<Distribution>,
     },
     /// A candidate ended.
     Finished {

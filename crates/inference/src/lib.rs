@@ -19,7 +19,9 @@ mod work;
 pub use allowance::Allowance;
 pub use control::{Bits, Control, Verdict};
 pub use engine::{Counters, Engine, EngineLimits, Gauges, SubmitError};
-pub use event::{Event, EventSink, FinishReason, RequestFailure, TokenLogprob, TokenLogprobs};
+pub use event::{
+    Distribution, Event, EventSink, FinishReason, RequestFailure, TokenChance, TokenLogprob, TokenLogprobs,
+};
 pub use request::{Adapter, CancelToken, Request, RequestId, SamplingParams};
 pub use timeline::{MAX_CHUNKS, MAX_PREEMPTIONS, MAX_TOKENS, PrefillChunk, Timeline, TokenTime};
 pub use usage::{GAP_BOUNDS_NS, Usage};

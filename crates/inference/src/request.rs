@@ -42,6 +42,10 @@ pub struct SamplingParams {
     /// `Some(n)`: report each made token's log-probability and the n best beside it.
     /// Log-probabilities are natural logs over the whole vocabulary of the model's raw logits.
     pub logprobs: Option<u8>,
+    /// `Some(n)`: report the distribution that each token is drawn from, with its n best by raw logits.
+    pub distribution: Option<u16>,
+    /// So many of the prompt's last tokens count as made: an answer that is gone on with.
+    pub made_before: u32,
 }
 
 impl Default for SamplingParams {
@@ -57,6 +61,8 @@ impl Default for SamplingParams {
             min_p: 0.0,
             seed: None,
             logprobs: None,
+            distribution: None,
+            made_before: 0,
         }
     }
 }

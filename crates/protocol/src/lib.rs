@@ -13,6 +13,7 @@ mod chat;
 mod completions;
 mod error;
 mod models;
+mod next_token;
 mod options;
 pub mod sse;
 mod tokenize;
@@ -29,8 +30,11 @@ pub use chat::{
 pub use completions::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptInput};
 pub use error::{ErrorBody, ErrorDetail};
 pub use models::{Model, ModelList};
+pub use next_token::{DrawnToken, NextToken, NextTokenChance, NextTokenRequest, NextTokenRest, PromptOrIds};
 pub use options::{GenerationOptions, StopInput, StreamOptions};
-pub use tokenize::{DetokenizeReply, DetokenizeRequest, TokenizeReply, TokenizeRequest};
+pub use tokenize::{
+    DetokenizeReply, DetokenizeRequest, InputPrice, MergeStep, MergedWord, TokenMerges, TokenizeReply, TokenizeRequest,
+};
 pub use usage::{
     AnswerNote, Charged, ChoiceNote, CompletionTokensDetails, ExperimentNote, Measured, PromptTokensDetails, Usage,
 };

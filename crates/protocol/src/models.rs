@@ -23,6 +23,9 @@ pub struct Model {
     pub created: u64,
     /// Who serves it.
     pub owned_by: String,
+    /// Whether it is in memory; otherwise the first request for it loads it.
+    #[serde(default)]
+    pub loaded: bool,
     /// Most tokens of prompt and answer together (vLLM's field); absent where only loading the model will tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_model_len: Option<usize>,

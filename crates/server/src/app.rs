@@ -293,6 +293,7 @@ pub(crate) fn router(app: Arc<App>, cors_origins: &[String]) -> Router {
     let mut router = Router::new()
         .route("/v1/chat/completions", post(routes::chat::create))
         .route("/v1/completions", post(routes::completions::create))
+        .route("/v1/next-token", post(routes::next_token::create))
         .route("/v1/models", get(routes::models::list))
         .route("/v1/models/{*id}", get(routes::models::one))
         .merge(routes::billing::routes())

@@ -18,6 +18,7 @@ use crate::routes;
     paths(
         routes::chat::create,
         routes::completions::create,
+        routes::next_token::create,
         routes::models::list,
         routes::models::one,
         routes::tokenize::tokenize,
@@ -141,6 +142,7 @@ mod tests {
         for path in [
             "/v1/chat/completions",
             "/v1/completions",
+            "/v1/next-token",
             "/v1/models",
             "/v1/models/{id}",
             "/tokenize",

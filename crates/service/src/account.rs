@@ -141,7 +141,11 @@ impl State {
                     reasoning.drop_last(u64::from(*dropped));
                 }
             }
-            Event::Prompt { .. } | Event::Prefilled { .. } | Event::Done(_) | Event::Failed(..) => {}
+            Event::Prompt { .. }
+            | Event::Prefilled { .. }
+            | Event::Distribution { .. }
+            | Event::Done(_)
+            | Event::Failed(..) => {}
         }
     }
 

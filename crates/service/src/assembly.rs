@@ -12,7 +12,7 @@ use crate::charging::Bill;
 use crate::delivery::{Chunk, Delivery};
 use crate::pieces::Pieces;
 use crate::stop::StopSet;
-use crate::{EventSource, LineError, LineEvent, TokenText};
+use crate::{Chances, EventSource, LineError, LineEvent, TokenBytes, TokenText};
 
 /// What to make of the events.
 pub(crate) struct Plan {
@@ -76,6 +76,14 @@ impl Assembly {
             }
             Parcel::Event(Event::Token { candidate, id, logprobs }, made) => {
                 self.take_token(candidate, id, logprobs);
+                self.note(made);
+            }
+            Parcel::Event(Event::Distribution { candidate, distribution }, made) => {
+                let written = |id| TokenBytes { id, bytes: self.pieces.written_bytes(id).into_owned() };
+                let best = distribution.best.iter().map(|token| written(token.id)).collect();
+                let chosen = written(distribution.chosen);
+                let chances = Box::new(Chances { chosen, best, distribution: *distribution });
+                self.ready.push_back(LineEvent::Chances { candidate, chances });
                 self.note(made);
             }
             Parcel::Event(Event::Finished { candidate, reason, .. }, made) => {

@@ -29,13 +29,14 @@ pub use costing::{Cap, Costing, CostingConfig, Reading};
 pub use economics::Charge;
 pub use error::{ErrorKind, LineError};
 pub use line::{
-    BoxFuture, Generation, Labels, Line, LineCalibration, LineEvent, LineStatus, Message, ModelCard, Payer, Prompt,
-    SHARING_RULE, TokenText,
+    BoxFuture, Chances, Generation, Labels, Line, LineCalibration, LineEvent, LineStatus, Merges, Message, ModelCard,
+    Payer, Prompt, SHARING_RULE, TokenBytes, TokenText,
 };
 pub use local::{LocalLine, LocalLineConfig};
 pub use pool::{AdapterStatus, Behind, FixedPool, Lease, ModelPool, ModelState, ModelStatus, PoolError};
-pub use prompt::{MAX_STOP_BYTES, MAX_STOPS};
+pub use prompt::{MAX_BEST_CHANCES, MAX_STOP_BYTES, MAX_STOPS};
 pub use reply::{EventSource, Reply, Withdrawal};
+pub use tokenizer::{MergeOrder, MergeStep, MergedWord};
 pub use traffic::{TrafficCount, TrafficEnd};
 
 #[cfg(test)]

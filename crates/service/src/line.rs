@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use economics::books::Metadata;
 use economics::directory::Identity;
-use inference::{FinishReason, SamplingParams, TokenId};
+use inference::{Distribution, FinishReason, SamplingParams, TokenId};
 use metering::UsageRecord;
+use tokenizer::MergedWord;
 
 use crate::{Charge, LineError, Reply, TrafficCount};
 
@@ -41,6 +42,9 @@ pub struct Generation {
     pub id: String,
     /// What to go on from.
     pub prompt: Prompt,
+    /// Tokens of an answer that is there already and goes on: they follow the prompt, are input as it is, and count as made
+    /// for the penalties.
+    pub answered: Vec<TokenId>,
     /// Most tokens for each candidate; `None` = up to the context's end; 0 only scores the prompt (needs `echo`).
     pub max_tokens: Option<u32>,
     /// Number of candidates, at least 1.
@@ -104,6 +108,36 @@ pub struct TokenText {
     pub top: Vec<(TokenId, Vec<u8>, f32)>,
 }
 
+/// A token and its bytes; of special tokens those of their written form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenBytes {
+    /// The id.
+    pub id: TokenId,
+    /// May be part of a character.
+    pub bytes: Vec<u8>,
+}
+
+/// What a token was drawn from, with the tokens' bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chances {
+    /// The token that was drawn.
+    pub chosen: TokenBytes,
+    /// The tokens of `distribution.best`, in its order.
+    pub best: Vec<TokenBytes>,
+    /// The chances.
+    pub distribution: Distribution,
+}
+
+/// How a text becomes tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Merges {
+    /// The tokenizer's kind: `bpe`, `sentencepiece_bpe`, `word_piece`, `unigram` or `word_level`.
+    pub algorithm: &'static str,
+    /// The words with their merges; `None` where the tokenizer merges nothing, or is one of `tokenizer.json`, whose
+    /// encoder does not show its merges.
+    pub words: Option<Vec<MergedWord>>,
+}
+
 /// What a reply consists of. The last event is always `Done` or `Failed`.
 #[derive(Clone, Debug)]
 pub enum LineEvent {
@@ -123,6 +157,13 @@ pub enum LineEvent {
         text: String,
         /// Filled when log-probabilities were asked for.
         tokens: Vec<TokenText>,
+    },
+    /// What a candidate's next token was drawn from, when `sampling.distribution` asks for it.
+    Chances {
+        /// Which candidate.
+        candidate: u32,
+        /// The chances.
+        chances: Box<Chances>,
     },
     /// A candidate ended; its text is complete.
     Finished {
@@ -175,6 +216,13 @@ pub trait Line: Send + Sync {
     /// # Errors
     /// When the line has no tokenizer of its own.
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenText>, LineError>;
+
+    /// How the words of a text become its tokens, merge by merge. For short texts: what it takes grows with the square of
+    /// the length of words.
+    ///
+    /// # Errors
+    /// When the line has no tokenizer of its own.
+    fn merges(&self, text: &str, parse_special: bool) -> Result<Merges, LineError>;
 
     /// A chat, rendered by the template, to ids. Off the caller's thread: a template is a program.
     ///

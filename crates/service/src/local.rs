@@ -26,8 +26,8 @@ use crate::prompt;
 use crate::stop::{StopControl, StopSet};
 use crate::tracer::{Texts, Tracer};
 use crate::{
-    BoxFuture, ErrorKind, Generation, Line, LineCalibration, LineError, LineStatus, Message, ModelCard, Prompt, Reply,
-    TokenText,
+    BoxFuture, ErrorKind, Generation, Line, LineCalibration, LineError, LineStatus, Merges, Message, ModelCard, Prompt,
+    Reply, TokenText,
 };
 
 /// Text longer than this is tokenized off the async runtime's threads.
@@ -163,7 +163,9 @@ impl LocalLine {
         let limits = self.engine.limits();
         self.check_open(&limits)?;
         prompt::check(&generation, &limits)?;
-        let ids = self.encode(&mut generation).await?;
+        let mut ids = self.encode(&mut generation).await?;
+        ids.extend(&generation.answered);
+        generation.sampling.made_before = u32::try_from(generation.answered.len()).unwrap_or(u32::MAX);
         let max_tokens = prompt::check_ids(&ids, generation.max_tokens, &limits)?;
         let bill = self.admit(&generation, ids.len(), max_tokens).await?;
         let echo = generation.echo.then(|| self.echo(&generation, &ids));
@@ -420,6 +422,10 @@ impl Line for LocalLine {
     fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenText>, LineError> {
         let ids = self.tokenizer.encode(text, add_special, parse_special);
         Ok(prompt::token_texts(self.tokenizer.as_ref(), &ids))
+    }
+
+    fn merges(&self, text: &str, parse_special: bool) -> Result<Merges, LineError> {
+        Ok(Merges { algorithm: self.tokenizer.algorithm(), words: self.tokenizer.merges(text, parse_special) })
     }
 
     fn tokenize_chat(

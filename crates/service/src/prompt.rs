@@ -15,6 +15,9 @@ pub const MAX_STOP_BYTES: usize = 1024;
 /// Most best tokens reported at each position.
 const MAX_TOP_LOGPROBS: u8 = 20;
 
+/// Most tokens whose chances are reported.
+pub const MAX_BEST_CHANCES: u16 = 256;
+
 /// Text of so many bytes may always be tried.
 const TEXT_BYTES_FREE: usize = 1 << 20;
 /// Bytes of text for each token of the context that may be tried; a token is seldom longer.
@@ -114,6 +117,10 @@ fn check_sampling(sampling: &inference::SamplingParams, vocab_size: usize) -> Re
         if !bias.is_finite() {
             return Err(LineError::invalid("logit_bias", format!("the bias of token {id} is not a finite number")));
         }
+    }
+    if let Some(best) = sampling.distribution.filter(|best| *best > MAX_BEST_CHANCES) {
+        let message = format!("the chances of {best} tokens were asked for; {MAX_BEST_CHANCES} at most are reported");
+        return Err(LineError::invalid("best", message));
     }
     match sampling.logprobs {
         Some(top) if top > MAX_TOP_LOGPROBS => Err(LineError::invalid(

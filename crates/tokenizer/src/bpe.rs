@@ -3,10 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::BuildHasherDefault;
+use std::iter;
 
 use formats::gguf::Gguf;
 
 use crate::TokenizerError;
+use crate::merges::{MergeOrder, Watcher};
 use crate::pretokenizer::PreTokenizer;
 use crate::text_index::PairHasher;
 use crate::vocabulary::{Vocabulary, char_of_byte};
@@ -99,20 +101,23 @@ impl Bpe {
 
     /// Appends the ids of a text in which special tokens have been found already. Bytes that the vocabulary does not have
     /// are left out.
-    pub(crate) fn encode(&self, vocabulary: &Vocabulary, text: &str, ids: &mut Vec<u32>) {
+    pub(crate) fn encode(&self, vocabulary: &Vocabulary, text: &str, watcher: &mut impl Watcher, ids: &mut Vec<u32>) {
         let mut workspace = Workspace::default();
         self.pre_tokenizer.split(text, &mut |word| {
+            let before = ids.len();
             if self.pre_tokenizer.whole_words
                 && let Some(id) = workspace.whole_word(vocabulary, word)
             {
+                watcher.begin(word.as_bytes(), iter::once(word.len()));
                 ids.push(id);
             } else {
-                self.encode_word(word, &mut workspace, ids);
+                self.encode_word(word, &mut workspace, watcher, ids);
             }
+            watcher.end(ids.get(before..).unwrap_or_default());
         });
     }
 
-    fn encode_word(&self, word: &str, workspace: &mut Workspace, ids: &mut Vec<u32>) {
+    fn encode_word(&self, word: &str, workspace: &mut Workspace, watcher: &mut impl Watcher, ids: &mut Vec<u32>) {
         let Workspace { symbols, queue, .. } = workspace;
         symbols.clear();
         queue.clear();
@@ -128,8 +133,11 @@ impl Bpe {
         for (left, _) in (0..).zip(symbols.iter()) {
             self.queue_pair(symbols, left, queue);
         }
+        watcher.begin(word.as_bytes(), ends(symbols));
         while let Some(Reverse((rank, left))) = queue.pop() {
-            self.merge(symbols, rank, left, queue);
+            if self.merge(symbols, rank, left, queue) {
+                watcher.merged(MergeOrder::Rank(rank), left as usize, ends(symbols));
+            }
         }
         ids.extend(symbols.iter().map(|symbol| symbol.id).filter(|&id| id != NO_TOKEN));
     }
@@ -143,13 +151,13 @@ impl Bpe {
         }
     }
 
-    /// Does a queued merge, unless one of its symbols has changed since.
-    fn merge(&self, symbols: &mut [Symbol], rank: u32, left: u32, queue: &mut Queue) {
-        let Some(merge) = self.merges.get(rank as usize) else { return };
-        let Some(&left_symbol) = symbols.get(left as usize) else { return };
-        let Some(&right_symbol) = symbols.get(left_symbol.next as usize) else { return };
+    /// Does a queued merge, unless one of its symbols has changed since. Gives whether it did.
+    fn merge(&self, symbols: &mut [Symbol], rank: u32, left: u32, queue: &mut Queue) -> bool {
+        let Some(merge) = self.merges.get(rank as usize) else { return false };
+        let Some(&left_symbol) = symbols.get(left as usize) else { return false };
+        let Some(&right_symbol) = symbols.get(left_symbol.next as usize) else { return false };
         if left_symbol.id != merge.left || right_symbol.id != merge.right {
-            return;
+            return false;
         }
         if let Some(dead) = symbols.get_mut(left_symbol.next as usize) {
             dead.id = NO_TOKEN;
@@ -164,7 +172,15 @@ impl Bpe {
         }
         self.queue_pair(symbols, left_symbol.previous, queue);
         self.queue_pair(symbols, left, queue);
+        true
     }
+}
+
+/// Where the pieces end in the word: a symbol stands at its first byte.
+fn ends(symbols: &[Symbol]) -> impl Iterator<Item = usize> {
+    let next = |symbol: &Symbol| (symbol.next != NO_SYMBOL).then_some(symbol.next as usize);
+    iter::successors((!symbols.is_empty()).then_some(0), move |at| symbols.get(*at).and_then(next))
+        .map(move |at| symbols.get(at).and_then(next).unwrap_or(symbols.len()))
 }
 
 impl Workspace {

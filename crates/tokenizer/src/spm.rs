@@ -3,10 +3,12 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::iter;
 
 use formats::gguf::Gguf;
 
 use crate::TokenizerError;
+use crate::merges::{MergeOrder, Watcher};
 use crate::vocabulary::{TokenKind, Vocabulary};
 
 const SCORES_KEY: &str = "tokenizer.ggml.scores";
@@ -81,15 +83,19 @@ impl Spm {
     }
 
     /// Appends the ids of a text in which special tokens have been found already.
-    pub(crate) fn encode(&self, vocabulary: &Vocabulary, text: &str, ids: &mut Vec<u32>) {
+    pub(crate) fn encode(&self, vocabulary: &Vocabulary, text: &str, watcher: &mut impl Watcher, ids: &mut Vec<u32>) {
+        let before = ids.len();
         let escaped = text.replace(' ', "▁");
         let mut symbols = split_chars(vocabulary, &escaped);
         let mut queue = BinaryHeap::new();
         for (left, _) in (0..).zip(&symbols) {
             self.queue_pair(vocabulary, escaped.as_bytes(), &symbols, left, &mut queue);
         }
+        watcher.begin(escaped.as_bytes(), ends(&symbols));
         while let Some(pair) = queue.pop() {
             if let Some(previous) = merge(&mut symbols, pair) {
+                let start = symbols.get(pair.left as usize).map_or(0, |symbol| symbol.start as usize);
+                watcher.merged(MergeOrder::Score(pair.score), start, ends(&symbols));
                 self.queue_pair(vocabulary, escaped.as_bytes(), &symbols, previous, &mut queue);
                 self.queue_pair(vocabulary, escaped.as_bytes(), &symbols, pair.left, &mut queue);
             }
@@ -100,6 +106,7 @@ impl Spm {
                 id => ids.push(id),
             }
         }
+        watcher.end(ids.get(before..).unwrap_or_default());
     }
 
     fn queue_pair(
@@ -133,6 +140,12 @@ impl Symbol {
         let start = self.start as usize;
         text.get(start..start + self.len as usize).unwrap_or_default()
     }
+}
+
+/// Where the pieces end in the text.
+fn ends(symbols: &[Symbol]) -> impl Iterator<Item = usize> {
+    iter::successors(symbols.first(), |symbol| symbols.get(symbol.next as usize))
+        .map(|symbol| (symbol.start + symbol.len) as usize)
 }
 
 /// One symbol for each character.

@@ -8,6 +8,7 @@ use formats::gguf::Gguf;
 use crate::TokenizerError;
 use crate::bpe::Bpe;
 use crate::error::shown;
+use crate::merges::{MergedWord, Record, Watcher};
 use crate::pipeline::Pipeline;
 use crate::pretokenizer::PreTokenizer;
 use crate::special::{Edges, Fragment, SpecialTokens, Wanted};
@@ -154,6 +155,37 @@ impl Tokenizer {
     /// Text to ids. `add_special` adds the start and end tokens that the file asks for; `parse_special` reads special
     /// tokens in the text (user-defined tokens, which are ordinary text, are always read).
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<u32> {
+        self.encode_watched(text, add_special, parse_special, &mut ())
+    }
+
+    /// How the words of a text become its tokens, merge by merge; the tokens of all of them are those that `encode` gives
+    /// without start and end tokens. `None` where the encoder merges nothing, or not before our eyes: see
+    /// [`Self::algorithm`]. What it takes grows with the square of the length of words.
+    pub fn merges(&self, text: &str, parse_special: bool) -> Option<Vec<MergedWord>> {
+        if matches!(self.algorithm, Algorithm::Pipeline(_)) {
+            return None;
+        }
+        let mut record = Record::default();
+        self.encode_watched(text, false, parse_special, &mut record);
+        Some(record.words)
+    }
+
+    /// The way from text to tokens: `bpe`, `sentencepiece_bpe`, `word_piece`, `unigram` or `word_level`.
+    pub fn algorithm(&self) -> &'static str {
+        match &self.algorithm {
+            Algorithm::Bpe(_) => "bpe",
+            Algorithm::Spm(_) => "sentencepiece_bpe",
+            Algorithm::Pipeline(pipeline) => pipeline.name(),
+        }
+    }
+
+    fn encode_watched(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+        watcher: &mut impl Watcher,
+    ) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         if add_special {
             ids.extend(&self.settings.prefix);
@@ -161,7 +193,7 @@ impl Tokenizer {
         let mut place = Place::START;
         let special_tokens = if parse_special { &self.special_tokens } else { &self.user_defined };
         for fragment in special_tokens.split(&self.vocabulary, text) {
-            self.encode_fragment(fragment, &mut place, &mut ids);
+            self.encode_fragment(fragment, &mut place, watcher, &mut ids);
         }
         if add_special {
             ids.extend(&self.settings.suffix);
@@ -179,10 +211,10 @@ impl Tokenizer {
                 Fragment::Text(guarded) if guarded.contains(sentinel) => {
                     let plain = guarded.replace(sentinel, "");
                     for fragment in self.user_defined.split(&self.vocabulary, &plain) {
-                        self.encode_fragment(fragment, &mut place, &mut ids);
+                        self.encode_fragment(fragment, &mut place, &mut (), &mut ids);
                     }
                 }
-                _ => self.encode_fragment(fragment, &mut place, &mut ids),
+                _ => self.encode_fragment(fragment, &mut place, &mut (), &mut ids),
             }
         }
         if ids.first() != self.settings.prefix.first() {
@@ -191,9 +223,18 @@ impl Tokenizer {
         ids
     }
 
-    fn encode_fragment(&self, fragment: Fragment<'_>, place: &mut Place, ids: &mut Vec<u32>) {
+    fn encode_fragment(
+        &self,
+        fragment: Fragment<'_>,
+        place: &mut Place,
+        watcher: &mut impl Watcher,
+        ids: &mut Vec<u32>,
+    ) {
         match fragment {
             Fragment::Token(id) => {
+                let written = self.vocabulary.piece(id).unwrap_or_default();
+                watcher.begin(written, std::iter::once(written.len()));
+                watcher.end(&[id]);
                 ids.push(id);
                 *place = Place { at_start: false, after_special: true };
             }
@@ -203,11 +244,11 @@ impl Tokenizer {
                 while !rest.is_empty() {
                     let (part, after) = rest.split_at(rest.floor_char_boundary(PART_BYTES_MAX));
                     match &self.algorithm {
-                        Algorithm::Bpe(bpe) => bpe.encode(&self.vocabulary, part, ids),
+                        Algorithm::Bpe(bpe) => bpe.encode(&self.vocabulary, part, watcher, ids),
                         Algorithm::Spm(spm) if prefix && rest.len() == text.len() => {
-                            spm.encode(&self.vocabulary, &format!(" {part}"), ids);
+                            spm.encode(&self.vocabulary, &format!(" {part}"), watcher, ids);
                         }
-                        Algorithm::Spm(spm) => spm.encode(&self.vocabulary, part, ids),
+                        Algorithm::Spm(spm) => spm.encode(&self.vocabulary, part, watcher, ids),
                         Algorithm::Pipeline(pipeline) => {
                             pipeline.encode(&self.vocabulary, part, place.at_start && rest.len() == text.len(), ids);
                         }

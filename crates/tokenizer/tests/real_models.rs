@@ -54,6 +54,18 @@ fn agrees_with_the_reference(model: &str) {
 }
 
 #[test]
+fn merges_of_real_models_lead_to_the_tokens() {
+    for model in ["smollm2-135m", "gemma3-270m"] {
+        let (tokenizer, reference) = (tokenizer(model), reference(model));
+        for case in reference["tokenizer_cases"].as_array().unwrap() {
+            let words = tokenizer.merges(text(&case["text"]), false).unwrap();
+            let merged: Vec<u32> = words.into_iter().flat_map(|word| word.ids).collect();
+            assert_eq!(merged, ids(&case["ids"]), "{model}: {}", case["text"]);
+        }
+    }
+}
+
+#[test]
 fn smollm2_agrees_with_the_reference() {
     agrees_with_the_reference("smollm2-135m");
 }

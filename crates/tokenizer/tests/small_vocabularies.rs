@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use formats::gguf::{Gguf, Writer};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use tokenizer::{ChatMessage, ChatTemplate, Tokenizer, TokenizerError};
+use tokenizer::{ChatMessage, ChatTemplate, MergeOrder, MergedWord, Tokenizer, TokenizerError};
 
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
@@ -266,4 +266,58 @@ fn scored_merges_agree_with_the_plain_way() {
         prop_assert_eq!(pieces(&tokenizer, &text), merged_plainly(&text, score));
         Ok(())
     });
+}
+
+/// The steps of all words lead to the tokens that encoding gives, each merging two neighbours into one.
+#[track_caller]
+fn merges_lead_to_the_tokens(tokenizer: &Tokenizer, text: &str) {
+    let words = tokenizer.merges(text, true).unwrap();
+    let ids: Vec<u32> = words.iter().flat_map(|word| word.ids.iter().copied()).collect();
+    assert_eq!(ids, tokenizer.encode(text, false, true), "{text:?}");
+    for word in words {
+        let mut pieces = word.start;
+        for step in word.steps {
+            let merged = [pieces[step.at].clone(), pieces.remove(step.at + 1)].concat();
+            pieces[step.at] = merged;
+            assert_eq!(pieces, step.pieces, "{text:?}");
+        }
+        let written: Vec<_> = word.ids.iter().map(|id| tokenizer.piece(*id).unwrap().into_owned()).collect();
+        let spaced = |piece: Vec<u8>| String::from_utf8(piece).unwrap().replace('▁', " ").into_bytes();
+        assert_eq!(pieces.into_iter().map(spaced).collect::<Vec<_>>(), written, "{text:?}");
+    }
+}
+
+#[test]
+fn merges_are_told_step_by_step() {
+    let tokenizer = load(&bpe("gpt-2", &[("<end>", CONTROL)])).unwrap();
+    run("( ?[a-d]{0,12}){0,3}", |text| {
+        merges_lead_to_the_tokens(&tokenizer, &text);
+        Ok(())
+    });
+    let words = tokenizer.merges("abcd ab<end>", true).unwrap();
+    let told = |word: &MergedWord| -> Vec<(MergeOrder, usize, String)> {
+        let joined = |pieces: &[Vec<u8>]| String::from_utf8(pieces.join(&b'|')).unwrap();
+        word.steps.iter().map(|step| (step.order, step.at, joined(&step.pieces))).collect()
+    };
+    assert_eq!(
+        told(&words[0]),
+        [(MergeOrder::Rank(0), 0, "ab|c|d".to_owned()), (MergeOrder::Rank(2), 0, "abc|d".to_owned())]
+    );
+    assert_eq!(told(&words[1]).last().unwrap().2, " |ab", "`a b` ranks before ` a`, and nothing merges after it");
+    assert_eq!((words[2].start.as_slice(), words[2].steps.len()), (&[b"<end>".to_vec()][..], 0), "one piece, no steps");
+    assert_eq!((words.len(), tokenizer.algorithm()), (3, "bpe"));
+
+    let mut writer = spm(&[]);
+    writer.key("tokenizer.ggml.add_space_prefix", false);
+    let tokenizer = load(&writer).unwrap();
+    run("[abc ]{0,30}", |text| {
+        merges_lead_to_the_tokens(&tokenizer, &text);
+        Ok(())
+    });
+    let words = tokenizer.merges("abc", false).unwrap();
+    let orders: Vec<MergeOrder> = words[0].steps.iter().map(|step| step.order).collect();
+    assert_eq!(
+        (orders, tokenizer.algorithm()),
+        (vec![MergeOrder::Score(-0.5), MergeOrder::Score(-3.0)], "sentencepiece_bpe")
+    );
 }

@@ -1,14 +1,11 @@
-import { read } from '$lib/api/documents'
+import { askCost, type Cost } from '$lib/api/cost'
 import { ApiError } from '$lib/api/errors'
 import { stream } from '$lib/api/events'
 import { session } from '$lib/api/session.svelte'
 import { BLANK, fold, hasText, type Answer, type Frame, type Times } from './answer'
-import { costOf, type Cost } from './cost'
 import { ROUTES } from './samples'
 import { bodyOf, FRESH, type Body, type Faults, type Mode, type Settings, type Turn } from './settings'
 
-/** When the cost of an answer is asked for after its end, in milliseconds; it is known after a second or two. */
-const COST_AFTER_MS = [1500, 1500, 2000, 3000, 5000]
 /** Most turns kept of a side; older ones leave the page (and the prompt). */
 const MOST_TURNS = 100
 
@@ -68,15 +65,7 @@ export class Run {
 
   async #askCost(): Promise<void> {
     this.costState = 'asking'
-    for (const wait of COST_AFTER_MS) {
-      await new Promise((resolve) => setTimeout(resolve, wait))
-      try {
-        this.cost = costOf((await read('/v1/costs/{id}', { path: { id: this.answer.id } })).document)
-        break
-      } catch (cause) {
-        if (!(cause instanceof ApiError) || cause.status !== 404) break
-      }
-    }
+    this.cost = await askCost(this.answer.id)
     this.costState = this.cost ? 'known' : 'unknown'
   }
 }

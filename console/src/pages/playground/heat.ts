@@ -16,11 +16,6 @@ export function probability(logprob: number): number {
   return Math.min(1, Math.exp(logprob))
 }
 
-/** How a token reads where it stands alone: spaces and ends of lines can be seen. */
-export function visible(text: string): string {
-  return text.replace(/ /g, '·').replace(/\n/g, '↵').replace(/\t/g, '⇥') || '∅'
-}
-
 /** What is likeliest beside the token itself, and the token; best first, each once. */
 export function ranking(token: Token): { text: string; logprob: number; isChosen: boolean }[] {
   const rows = token.alternatives.map((one) => ({ ...one, isChosen: one.text === token.text }))

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { BLANK, fold, hasText, tokensPerSecond, ttft, type Frame, type Usage } from './answer'
-import { costOf, less } from './cost'
-import { levelOf, ranking, visible } from './heat'
+import { visible } from '$lib/format/visible'
+import { costOf, less } from '$lib/api/cost'
+import { levelOf, ranking } from './heat'
 import { pythonOf, sample } from './samples'
 import { bodyOf, fieldOf, FRESH } from './settings'
 

@@ -1,13 +1,11 @@
-import { percent } from '$lib/format'
+import { chance } from '$lib/format'
 import { probability } from './heat'
 import { t } from './texts'
 
-/** The least share that is told in figures. */
-const LEAST = 0.001
+/** The least probability that stands behind what a model said: none of it was quite impossible. */
+const LEAST = Number.MIN_VALUE
 
 /** The probability of a token, in words. */
 export function share(logprob: number | null): string {
-  if (logprob === null) return t('first')
-  // Nothing that the model might say is quite impossible.
-  return probability(logprob) < LEAST ? `< ${percent(LEAST)}` : percent(probability(logprob))
+  return logprob === null ? t('first') : chance(Math.max(LEAST, probability(logprob)))
 }

@@ -10,12 +10,12 @@ use super::detail::{Accounts, Context, Metadata, Opening};
 use super::funds::{Held, Short};
 use super::ticket::Ticket;
 use crate::directory::record::Scope;
-use crate::directory::{Identity, Unidentified};
+use crate::directory::{Directory, Identity, Unidentified};
 use crate::limits::{Demand, Limited, most_output};
 use crate::price::UnknownPrice;
 use crate::terms::Ask;
 use crate::window::Period;
-use crate::{FrozenPrice, Invalid, Nano, Quantities, Terms, Window};
+use crate::{FrozenPrice, Invalid, Meter, Nano, Quantities, Rate, Terms, Window};
 
 /// A hold that nobody ended is void after this long (its request cannot run any more).
 pub const HOLD_MS: i64 = 24 * 3_600_000;
@@ -159,7 +159,49 @@ struct Paid {
     held: Held,
 }
 
+/// The price of a model in a list; where an adapter has none of its own, its base's.
+fn frozen(
+    directory: &Directory,
+    list: &str,
+    (model, base): (&str, Option<&str>),
+    now_ms: i64,
+) -> Result<FrozenPrice, UnknownPrice> {
+    let price = |model: &str| directory.prices().freeze(list, model, now_ms);
+    price(model).or_else(|unknown| base.map_or(Err(unknown), price))
+}
+
+/// What a prompt costs by the price book.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputQuote {
+    /// The price list of the customer's plan.
+    pub list: String,
+    /// The version of the model's price in it.
+    pub version: u32,
+    /// The price of each token.
+    pub rate: Rate,
+    /// Of all of them, rounded to the nano-unit as charges are.
+    pub amount: Nano,
+}
+
 impl Books {
+    /// What a prompt of `tokens` costs `identity` at list price, none of it cached: before volume, pool and discount. `model`
+    /// and `base` as in [`Admission`].
+    ///
+    /// # Errors
+    /// [`UnknownPrice`] when the model has no price for the customer.
+    pub fn quote_input(
+        &self,
+        identity: &Identity,
+        (model, base): (&str, Option<&str>),
+        tokens: u64,
+        now_ms: i64,
+    ) -> Result<InputQuote, UnknownPrice> {
+        let price = frozen(&self.directory(), &identity.plan.price_list, (model, base), now_ms)?;
+        let rate = price.first_rate(tokens, Meter::InUncached);
+        let (list, version) = (price.list().to_owned(), price.version());
+        Ok(InputQuote { list, version, rate, amount: Nano::from_pico(rate.times(tokens)) })
+    }
+
     /// Admits a request: looks up anew what its caller may do now, freezes the price, reserves within all rate limits,
     /// and takes one hold over money, pool and every budget for the whole prompt and the first answer tokens (fewer, if
     /// less is paid for or others share it, but one at least). Only what is admitted opens accounts: the first request of
@@ -197,8 +239,7 @@ impl Books {
         if !plan.names(model) {
             return Err(AdmitError::NotInPlan(model.to_owned()));
         }
-        let price = |model: &str| directory.prices().freeze(&plan.price_list, model, now_ms);
-        let price = price(model).or_else(|unknown| base.map_or(Err(unknown), price))?;
+        let price = frozen(&directory, &plan.price_list, (model, base), now_ms)?;
         drop(directory);
         let window = plan.calendar.window(Period::Month, now_ms)?;
         let wanted = Wanted::new(&identity, &price, &window, now_ms)?;

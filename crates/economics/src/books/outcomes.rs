@@ -355,7 +355,12 @@ impl Books {
             return Ok(Attributed::Unknown);
         }
         let occurred_ms = posting.occurred_ms();
-        let weights: Vec<u64> = requests.iter().map(|(_, weight)| u64::from(*weight)).collect();
+        let mut weights: Vec<u64> = requests.iter().map(|(_, weight)| u64::from(*weight)).collect();
+        let alike = vec![1; weights.len()];
+        // Parts that are alike but for what a permille cannot say are alike to the nano-unit.
+        if weights == largest_remainder(WHOLE_PERMILLE.into(), &alike) {
+            weights = alike;
+        }
         let whole = u64::try_from(posting.outcome.value.0).unwrap_or(0);
         let mut parts = Vec::with_capacity(requests.len());
         for ((id, weight), value) in requests.iter().zip(largest_remainder(whole, &weights)) {
@@ -380,6 +385,22 @@ impl Books {
             });
         }
         Ok(Attributed::Known(parts, None))
+    }
+
+    /// The requests that an outcome names and that are not in the books, or not its owner's.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn missing_requests(&self, aside: &Aside) -> Result<Vec<EntryId>, StoreError> {
+        let Attribution::Requests(requests) = &aside.outcome.attribution else { return Ok(Vec::new()) };
+        let mut missing = Vec::new();
+        for (id, _) in requests {
+            let known = self.charging_entry(*id)?;
+            if !known.is_some_and(|(_, settled)| aside.owner.reaches(&settled.context)) {
+                missing.push(*id);
+            }
+        }
+        Ok(missing)
     }
 
     /// None: no request of it has ended.

@@ -5,6 +5,7 @@
 //! candidates may share it; what changes logits works on a copy. All buffers are reused, so a token allocates nothing
 //! once they have grown (the mask aside).
 
+mod distribution;
 mod penalties;
 mod random;
 mod select;
@@ -12,7 +13,7 @@ mod softmax;
 #[cfg(test)]
 mod tests;
 
-use inference::{Bits, Control, SamplingParams, TokenId, TokenLogprob, TokenLogprobs};
+use inference::{Bits, Control, Distribution, SamplingParams, TokenId, TokenLogprob, TokenLogprobs};
 
 pub(crate) use penalties::TokenCounts;
 pub(crate) use random::draw;
@@ -26,6 +27,17 @@ pub(crate) enum SampleError {
     NoLogits,
     #[error("no token is allowed to come next")]
     NothingAllowed,
+}
+
+/// What the chain leaves to draw from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// This token, for certain.
+    One(TokenId),
+    /// Every token, by the sampler's `weights`.
+    All,
+    /// The sampler's `kept`, by their values.
+    Kept,
 }
 
 /// Buffers of the sampler, shared by all sequences.
@@ -48,28 +60,64 @@ impl Sampler {
         control: Option<&mut (dyn Control + 'static)>,
         uniform: f64,
     ) -> Result<TokenId, SampleError> {
+        let shape = self.shape(row, params, counts, control)?;
+        self.draw_from(shape, uniform)
+    }
+
+    /// [`choose`](Self::choose), and what the token was drawn from, if `params` ask for it.
+    pub(crate) fn choose_reporting(
+        &mut self,
+        row: &[f32],
+        params: &SamplingParams,
+        counts: &TokenCounts,
+        control: Option<&mut (dyn Control + 'static)>,
+        uniform: f64,
+    ) -> Result<(TokenId, Option<Distribution>), SampleError> {
+        let shape = self.shape(row, params, counts, control)?;
+        let id = self.draw_from(shape, uniform)?;
+        let distribution = params.distribution.map(|best| self.distribution(row, shape, id, best)).transpose()?;
+        Ok((id, distribution))
+    }
+
+    fn draw_from(&self, shape: Shape, uniform: f64) -> Result<TokenId, SampleError> {
+        let drawn = match shape {
+            Shape::One(id) => Some(id),
+            Shape::All => select::draw_weighted(&self.weights, uniform),
+            Shape::Kept => select::draw_candidate(&self.kept, uniform),
+        };
+        drawn.ok_or(SampleError::NothingAllowed)
+    }
+
+    /// The chain up to the draw.
+    fn shape(
+        &mut self,
+        row: &[f32],
+        params: &SamplingParams,
+        counts: &TokenCounts,
+        control: Option<&mut (dyn Control + 'static)>,
+    ) -> Result<Shape, SampleError> {
         let mut altered = std::mem::take(&mut self.altered);
         let control = control.filter(|control| control.masks());
-        let chosen = if control.is_some() || !params.logit_bias.is_empty() || penalties::active(params) {
+        let shape = if control.is_some() || !params.logit_bias.is_empty() || penalties::active(params) {
             altered.clear();
             altered.extend_from_slice(row);
             alter(&mut altered, params, counts, control);
-            self.choose_from(&altered, params, uniform)
+            self.filter(&altered, params)
         } else {
-            self.choose_from(row, params, uniform)
+            self.filter(row, params)
         };
         self.altered = altered;
-        match chosen {
-            Some(id) => Ok(id),
+        match shape {
+            Some(shape) => Ok(shape),
             None if softmax::max(row).is_none() => Err(SampleError::NoLogits),
             None => Err(SampleError::NothingAllowed),
         }
     }
 
-    fn choose_from(&mut self, logits: &[f32], params: &SamplingParams, uniform: f64) -> Option<TokenId> {
+    fn filter(&mut self, logits: &[f32], params: &SamplingParams) -> Option<Shape> {
         let best = softmax::max(logits)?;
         if params.temperature == 0.0 {
-            return select::first_of(logits, best);
+            return select::first_of(logits, best).map(Shape::One);
         }
         let top_k = params.top_k as usize;
         if top_k > 0 && top_k < logits.len() {
@@ -83,7 +131,7 @@ impl Sampler {
         } else {
             softmax::weigh(logits, best, params.temperature, &mut self.weights);
             if params.top_p >= 1.0 && params.min_p <= 0.0 {
-                return select::draw_weighted(&self.weights, uniform);
+                return Some(Shape::All);
             }
             if params.top_p < 1.0 {
                 select::top_p(&self.weights, params.top_p, &mut self.buckets, &mut self.kept);
@@ -94,7 +142,7 @@ impl Sampler {
         if params.min_p > 0.0 {
             self.kept.retain(|candidate| candidate.value >= params.min_p);
         }
-        select::draw_candidate(&self.kept, uniform)
+        Some(Shape::Kept)
     }
 
     /// Log-probability of `chosen` and of the `top` best tokens of a row.

@@ -10,7 +10,7 @@ pub(super) fn active(params: &SamplingParams) -> bool {
     params.repetition_penalty != 1.0 || params.frequency_penalty != 0.0 || params.presence_penalty != 0.0
 }
 
-/// How often each token was made; 0 for those that stand in the prompt only. Empty when no penalty needs it.
+/// How often each token was made; 0 for those that stand in the prompt only, as far as it is none of an answer. Empty when no penalty needs it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TokenCounts {
     made: HashMap<TokenId, u32>,
@@ -20,8 +20,13 @@ pub(crate) struct TokenCounts {
 impl TokenCounts {
     pub(crate) fn new(prompt: &[TokenId], params: &SamplingParams) -> Self {
         let needed = active(params);
-        let made = if needed { prompt.iter().map(|id| (*id, 0)).collect() } else { HashMap::new() };
-        Self { made, needed }
+        let mut counts = Self { made: HashMap::new(), needed };
+        if needed {
+            let (given, before) = prompt.split_at(prompt.len().saturating_sub(params.made_before as usize));
+            counts.made.extend(given.iter().map(|id| (*id, 0)));
+            before.iter().for_each(|id| counts.note(*id));
+        }
+        counts
     }
 
     /// Counts a token just made.

@@ -257,3 +257,47 @@ const SNAPSHOT: [[TokenId; 12]; 3] = [
     [92, 120, 153, 92, 31, 92, 153, 31, 120, 31, 59, 92],
     [87, 21, 120, 59, 31, 87, 120, 31, 181, 31, 153, 92],
 ];
+
+#[test]
+fn the_distribution_is_that_of_the_draw() {
+    let row: Vec<f32> = (0..700_u32).map(noise).collect();
+    let total: f64 = row.iter().map(|logit| f64::from(*logit).exp()).sum();
+    let counts = TokenCounts::default();
+    for temperature in [0.0, 0.3, 1.0, 2.0] {
+        for (top_k, top_p, min_p) in [(0, 1.0, 0.0), (1, 1.0, 0.0), (40, 0.9, 0.0), (0, 0.6, 0.0), (0, 0.95, 0.3)] {
+            let asked = SamplingParams { temperature, top_k, top_p, min_p, distribution: Some(256), ..params() };
+            let told = Sampler::default().choose_reporting(&row, &asked, &counts, None, 0.4).unwrap();
+            let (id, Some(told)) = told else { panic!("no distribution") };
+            assert_eq!((choose(&row, &asked, 0.4), told.chosen), (Ok(id), id));
+            assert_eq!(told.best.len(), 256);
+            assert!(told.best.is_sorted_by(|a, b| a.logit >= b.logit));
+            let greedy = |id: TokenId| f64::from(u8::from(id == told.best[0].id));
+            let shares = if temperature == 0.0 { Vec::new() } else { exact(&row, &asked) };
+            for token in &told.best {
+                let expected = shares.get(token.id as usize).copied().unwrap_or_else(|| greedy(token.id));
+                assert!((token.drawn - expected).abs() < 1e-6, "{token:?}: {expected} with {asked:?}");
+                assert!((token.raw - f64::from(token.logit).exp() / total).abs() < 1e-6, "{token:?}");
+            }
+            let sum = |of: fn(&inference::TokenChance) -> f64| told.best.iter().map(of).sum::<f64>();
+            assert!((sum(|token| token.raw) + told.rest_raw - 1.0).abs() < 1e-9);
+            assert!((sum(|token| token.drawn) + told.rest_drawn - 1.0).abs() < 1e-9);
+            let possible = if temperature == 0.0 { 1 } else { shares.iter().filter(|share| **share > 0.0).count() };
+            assert_eq!(told.possible as usize, possible, "{asked:?}");
+        }
+    }
+    let none = Sampler::default().choose_reporting(&row, &params(), &counts, None, 0.4).unwrap().1;
+    assert_eq!(none, None, "nobody asked");
+}
+
+#[test]
+fn an_answer_that_goes_on_counts_as_made() {
+    let row = [2.0, -2.0, 2.0, 0.5];
+    let params = SamplingParams { frequency_penalty: 0.25, presence_penalty: 0.5, made_before: 2, ..params() };
+    let mut altered = row.to_vec();
+    TokenCounts::new(&[0, 1, 2, 2], &params).apply(&params, &mut altered);
+    assert_eq!(altered, [2.0, -2.0, 1.0, 0.5], "the prompt's are not made, the answer's are, twice");
+    let more_than_all = SamplingParams { made_before: 9, ..params };
+    let mut altered = row.to_vec();
+    TokenCounts::new(&[3], &more_than_all).apply(&more_than_all, &mut altered);
+    assert_eq!(altered, [2.0, -2.0, 2.0, -0.25]);
+}

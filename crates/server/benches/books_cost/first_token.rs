@@ -124,6 +124,7 @@ fn generation(payer: Option<Payer>, number: u64) -> Generation {
     Generation {
         id: format!("cmpl-{:012x}{number:020x}", now_ms()),
         prompt: Prompt::Ids(prompt()),
+        answered: Vec::new(),
         max_tokens: Some(ANSWER_TOKENS),
         candidates: 1,
         sampling: SamplingParams { temperature: 0.0, logprobs: Some(0), ..SamplingParams::default() },

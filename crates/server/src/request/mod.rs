@@ -2,6 +2,7 @@
 
 mod chat;
 mod completions;
+mod next_token;
 mod options;
 mod refused;
 mod tokenize;
@@ -17,7 +18,8 @@ use crate::fields::wrong;
 
 pub(crate) use chat::parse_chat;
 pub(crate) use completions::parse_completion;
-pub(crate) use tokenize::{Tokenize, parse_detokenize, parse_tokenize};
+pub(crate) use next_token::parse_next_token;
+pub(crate) use tokenize::{Extras, Tokenize, parse_detokenize, parse_tokenize};
 
 /// Who asks, of which model, within which bounds.
 pub(crate) struct Context<'a> {

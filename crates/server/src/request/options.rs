@@ -27,6 +27,7 @@ pub(super) fn options(
     let generation = Generation {
         id: context.id.to_owned(),
         prompt: Prompt::Ids(Vec::new()),
+        answered: Vec::new(),
         max_tokens: None,
         candidates: n.unwrap_or(1),
         sampling: sampling(fields, logprobs, context.card)?,
@@ -71,6 +72,7 @@ fn sampling(fields: &mut Fields, logprobs: Option<u8>, card: &ModelCard) -> Resu
         logit_bias: logit_bias(fields.object("logit_bias")?.unwrap_or_default(), card)?,
         seed: fields.integer("seed", "an integer of 64 bits", ..)?.map(i64::cast_unsigned),
         logprobs,
+        ..SamplingParams::default()
     })
 }
 

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use inference::FinishReason;
 use protocol::{AnswerNote, ChoiceNote, ErrorBody, Usage};
 use serde::Serialize;
-use service::{Generation, Lease, LineEvent, ModelCard, Reply, TokenText, TrafficCount, Withdrawal};
+use service::{Chances, Generation, Lease, LineEvent, ModelCard, Reply, TokenText, TrafficCount, Withdrawal};
 use sha2::{Digest as _, Sha256};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::{Response as Described, ResponseBuilder};
@@ -44,6 +44,8 @@ pub(super) struct Head {
     candidates: u32,
     /// In which charges are shown.
     currency: Option<Currency>,
+    /// Ids of the model's tokens run from 0 to this, exclusive.
+    pub(super) vocab_size: usize,
     /// Choices of the answer, all generations together.
     pub(super) choices: u32,
 }
@@ -54,6 +56,8 @@ pub(super) struct Choice {
     pub(super) text: String,
     pub(super) tokens: Vec<TokenText>,
     pub(super) ending: Option<Ending>,
+    /// What its first token was drawn from, if that was asked for.
+    pub(super) chances: Option<Box<Chances>>,
 }
 
 /// Why a choice ended.
@@ -105,7 +109,8 @@ pub(super) trait Form: Send + 'static {
     fn end(&self, index: u32, ending: Ending) -> Self::Frame;
     /// The last frame, with `include_usage`.
     fn usage(&self, usage: Usage) -> Self::Frame;
-    fn whole(self, choices: Vec<Choice>, usage: Usage) -> Self::Whole;
+    /// `None`: what it is made of did not come.
+    fn whole(self, choices: Vec<Choice>, usage: Usage) -> Option<Self::Whole>;
 }
 
 /// From the request to the answer.
@@ -194,6 +199,7 @@ impl<F: Form> Work<F> {
             style,
             note: membership.map(|membership| AnswerNote { experiment: membership.note }),
             candidates,
+            vocab_size: card.vocab_size,
             currency: app.books.as_ref().map(|books| books.currency().clone()),
             choices: candidates.saturating_mul(u32::try_from(generations.len()).unwrap_or(u32::MAX)),
             id,
@@ -314,6 +320,7 @@ async fn submit(line: &Lease, generations: Vec<Generation>) -> Result<Vec<Reply>
 /// What an event says about the choices of the answer.
 enum News {
     Text { index: u32, text: String, tokens: Vec<TokenText> },
+    Chances { index: u32, chances: Box<Chances> },
     End { index: u32, ending: Ending },
 }
 
@@ -361,6 +368,10 @@ impl Head {
                 used.any = true;
                 Ok(vec![News::Text { index: index(candidate), text, tokens }])
             }
+            LineEvent::Chances { candidate, chances } => {
+                used.any = true;
+                Ok(vec![News::Chances { index: index(candidate), chances }])
+            }
             LineEvent::Finished { candidate, reason } => {
                 // Also without a text: its end was delivered.
                 used.any = true;
@@ -386,12 +397,15 @@ async fn gather<F: Form>(mut events: Events, form: F) -> Result<Vec<u8>, Failure
     let mut used = Used::nothing();
     while let Some((number, event)) = events.next().await {
         for news in form.head().news(number, event, &mut used)? {
-            let (News::Text { index, .. } | News::End { index, .. }) = news;
+            let (News::Text { index, .. } | News::Chances { index, .. } | News::End { index, .. }) = news;
             let Some(choice) = choices.get_mut(index as usize) else { continue };
             match news {
                 News::Text { text, tokens, .. } => {
                     choice.text.push_str(&text);
                     choice.tokens.extend(tokens);
+                }
+                News::Chances { chances, .. } => {
+                    choice.chances.get_or_insert(chances);
                 }
                 News::End { ending, .. } => choice.ending = Some(ending),
             }
@@ -402,7 +416,9 @@ async fn gather<F: Form>(mut events: Events, form: F) -> Result<Vec<u8>, Failure
     }
     let used = form.head().shown(used);
     let unwritten = form.head().failure(ApiError::internal("an answer could not be written"), true);
-    serde_json::to_vec(&form.whole(choices, used)).map_err(|error| {
+    let broken = form.head().broke_off();
+    let whole = form.whole(choices, used).ok_or(broken)?;
+    serde_json::to_vec(&whole).map_err(|error| {
         tracing::error!(%error, "an answer could not be written");
         unwritten
     })
@@ -449,6 +465,8 @@ async fn write<F: Form>(mut events: Events, mut form: F, frames: &mut Frames) ->
                 News::Text { text, tokens, .. } if text.is_empty() && (tokens.is_empty() || !style.logprobs) => {
                     continue;
                 }
+                // What answers with these is never streamed.
+                News::Chances { .. } => continue,
                 News::Text { index, text, tokens } => form.text(index, text, tokens),
                 News::End { index, ending } => {
                     ended += 1;

@@ -102,7 +102,7 @@ impl Form for Chat {
         self.chunk(Vec::new(), Some(usage))
     }
 
-    fn whole(self, choices: Vec<Choice>, usage: Usage) -> ChatCompletion {
+    fn whole(self, choices: Vec<Choice>, usage: Usage) -> Option<ChatCompletion> {
         let choices = (0..).zip(choices).map(|(index, choice)| ChatChoice {
             index,
             message: AssistantMessage { role: "assistant".to_owned(), content: Some(choice.text), refusal: None },
@@ -110,7 +110,7 @@ impl Form for Chat {
             finish_reason: choice.ending.map(Ending::finish_reason).unwrap_or_default(),
             tokenworks: choice.ending.and_then(Ending::note),
         });
-        ChatCompletion {
+        Some(ChatCompletion {
             choices: choices.collect(),
             id: self.head.id,
             object: "chat.completion".to_owned(),
@@ -119,6 +119,6 @@ impl Form for Chat {
             usage,
             system_fingerprint: Some(self.head.fingerprint),
             tokenworks: self.head.note,
-        }
+        })
     }
 }

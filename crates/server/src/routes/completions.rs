@@ -102,7 +102,7 @@ impl Form for Text {
         self.frame(Vec::new(), Some(usage))
     }
 
-    fn whole(mut self, choices: Vec<Choice>, usage: Usage) -> Completion {
+    fn whole(mut self, choices: Vec<Choice>, usage: Usage) -> Option<Completion> {
         let choices = (0..).zip(choices).map(|(index, choice)| CompletionChoice {
             index,
             text: choice.text,
@@ -111,6 +111,6 @@ impl Form for Text {
             tokenworks: choice.ending.and_then(Ending::note),
         });
         let choices = choices.collect();
-        self.completion(choices, Some(Some(usage)))
+        Some(self.completion(choices, Some(Some(usage))))
     }
 }

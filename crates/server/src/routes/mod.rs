@@ -9,6 +9,7 @@ pub(crate) mod completions;
 pub(crate) mod experiments;
 pub(crate) mod figures;
 pub(crate) mod models;
+pub(crate) mod next_token;
 pub(crate) mod outcomes;
 pub(crate) mod period;
 pub(crate) mod retention;

@@ -18,6 +18,7 @@ fn wire(model: ModelStatus) -> Vec<Model> {
         object: "model".to_owned(),
         created: model.created,
         owned_by: "tokenworks".to_owned(),
+        loaded: model.state == ModelState::Loaded,
         max_model_len: model.context_len,
         parent: None,
         aliases: model.aliases,
@@ -27,6 +28,7 @@ fn wire(model: ModelStatus) -> Vec<Model> {
     let adapters = adapters.map(|adapter| Model {
         id: format!("{}:{}", base.id, adapter.name),
         created: adapter.created.unwrap_or(base.created),
+        loaded: adapter.state == ModelState::Loaded,
         parent: Some(base.id.clone()),
         aliases: base.aliases.iter().map(|alias| format!("{alias}:{}", adapter.name)).collect(),
         ..base.clone()

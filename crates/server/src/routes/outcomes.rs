@@ -16,12 +16,14 @@ use economics::{Invalid, Nano};
 use ledger::{Entry, EntryId};
 use serde_json::{Value, json};
 use service::entry_id;
+use sha2::{Digest, Sha256};
 
 use super::read;
 use crate::app::{App, in_turn, new_id, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::fields::{Fields, missing, wrong};
+use crate::idempotency;
 use crate::query::Query;
 use crate::routes::admin::{invalid, unreadable};
 
@@ -42,7 +44,7 @@ const MAX_LIMIT: i128 = 100;
     tag = "value",
     request_body(content = Object, description = "`id` (the same again changes nothing), `kind`, `requests` (or `request`, or \
         `episode` with `rule`: `last`, `first`, `even`, or `experiment` with `unit`), `value` with `currency` or `minutes_saved` with `rate_per_hour` and \
-        `currency`, `valuation` (`measured`, `contracted`, `estimated`, `proxy`), `accepted`, `occurred_at`, `maturity_days`, \
+        `currency`, `valuation` (`measured`, `contracted`, `estimated`, `proxy`), `accepted`, `occurred_at` (Unix seconds), `maturity_days`, \
         `revision` (a later one takes the place of the one before), `category`, `comment`, `demonstration`",
         example = json!({"id": "ticket-4711", "kind": "ticket_resolved", "requests": ["chatcmpl-…"], "value": "12.50",
         "currency": "USD", "valuation": "measured", "accepted": true})),
@@ -67,7 +69,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Ans
     operation_id = "createFeedback",
     tag = "value",
     request_body(content = Object, description = "`request` (or `requests`, or `episode` with `rule`), and some of `boolean` \
-        (whether the answer was accepted), `number`, `category`, `comment`, `demonstration`; `id` makes a retry safe",
+        (whether the answer was accepted), `number`, `category`, `comment`, `demonstration`; `id`, or an `Idempotency-Key`, makes a retry safe",
         example = json!({"request": "chatcmpl-…", "boolean": true, "comment": "solved it"})),
     responses(
         (status = 200, body = Object, description = "`status`: `counted`, or `aside` until its requests are in the books"),
@@ -77,9 +79,10 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Ans
     )
 )]
 pub(crate) async fn feedback(State(app): State<Arc<App>>, request: Request) -> Answer {
+    let retried = idempotency::key(request.headers())?.map(id_of_key);
     let (_ticket, caller, mut fields) = read(&app, request).await?;
     let teller = Teller::of(&app, &caller)?;
-    let id = fields.string("id")?.unwrap_or_else(|| new_id("feedback-"));
+    let id = fields.string("id")?.or(retried).unwrap_or_else(|| new_id("feedback-"));
     let boolean = fields.boolean("boolean")?;
     let number = fields.take("number").map(|value| match value {
         Value::Number(number) => Ok(number.to_string()),
@@ -106,6 +109,12 @@ pub(crate) async fn feedback(State(app): State<Arc<App>>, request: Request) -> A
     teller.tell(&app, feedback).await
 }
 
+/// The id of feedback that is named by an `Idempotency-Key` alone: the same for each try.
+fn id_of_key(key: &str) -> String {
+    let hash: [u8; 32] = Sha256::digest(key).into();
+    hash.first_chunk().map_or_else(String::new, |half| format!("feedback-{}", EntryId(*half)))
+}
+
 /// The outcomes of the caller's project (of the plant, for keys with the scope `plant`), oldest first.
 #[utoipa::path(
     get,
@@ -118,7 +127,8 @@ pub(crate) async fn feedback(State(app): State<Arc<App>>, request: Request) -> A
         ("limit" = Option<u32>, Query, description = "1 to 100 [default: 20]")
     ),
     responses(
-        (status = 200, body = Object, description = "`data`, whether there are more, and how many are kept `aside`"),
+        (status = 200, body = Object, description = "`data` (`waits_for` of those kept aside: requests that are not in the books, or \
+            their `episode`), whether there are more, and how many are kept `aside`"),
         (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong; `param` names it"),
         (status = 403, body = protocol::ErrorBody, description = "The key may not ask models, or there are no books")
     )
@@ -137,7 +147,19 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extensi
         let mut entries = books.outcomes(owner, (aside, after), limit + 1).map_err(|error| unreadable(&error))?;
         let has_more = entries.len() > limit;
         entries.truncate(limit);
-        let data: Vec<Value> = entries.iter().map(|entry| shown(entry, &books.currency().code)).collect();
+        let data = entries.iter().map(|entry| {
+            let mut told = shown(entry, &books.currency().code);
+            if let Some(aside) = Aside::read(entry) {
+                let missing = books.missing_requests(&aside).map_err(|error| unreadable(&error))?;
+                let missing: Vec<String> = missing.iter().map(EntryId::to_string).collect();
+                told["waits_for"] = match &aside.outcome.attribution {
+                    Attribution::Episode { episode, .. } => json!({"episode": episode}),
+                    _ => json!({"requests": missing}),
+                };
+            }
+            Ok(told)
+        });
+        let data = data.collect::<Result<Vec<Value>, ApiError>>()?;
         let own = |part: fn(&Owner) -> &str| owner.map(part);
         let asides = books.outcomes_aside(own(|owner| &owner.organisation), own(|owner| &owner.project));
         let asides = asides.map_err(|error| unreadable(&error))?;

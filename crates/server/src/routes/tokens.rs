@@ -10,7 +10,7 @@ use service::TokenText;
 /// A logarithm JSON can carry: minus infinity (a token that cannot come) becomes a very small number, as elsewhere.
 const LEAST_LOGPROB: f32 = -9999.0;
 
-fn finite(logprob: f32) -> f32 {
+pub(super) fn finite(logprob: f32) -> f32 {
     if logprob.is_finite() { logprob } else { LEAST_LOGPROB }
 }
 

@@ -21,9 +21,9 @@ use crate::plant::eventually;
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";
 
-struct Tiny {
-    address: std::net::SocketAddr,
-    line: Arc<dyn Line>,
+pub(crate) struct Tiny {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) line: Arc<dyn Line>,
 }
 
 /// A line over a tiny generated model.
@@ -45,7 +45,7 @@ pub(crate) fn tiny_line(config: EngineConfig, template: bool) -> (LocalLine, Arc
     (LocalLine::new(card, tokenizer, template, engine, Arc::clone(&meter)), meter)
 }
 
-async fn start(config: EngineConfig, template: bool) -> Tiny {
+pub(crate) async fn start(config: EngineConfig, template: bool) -> Tiny {
     let (line, meter) = tiny_line(config, template);
     let line: Arc<dyn Line> = Arc::new(line);
     let config = ServerConfig { port: 0, ..ServerConfig::default() };

@@ -19,6 +19,7 @@ mod life;
 mod live;
 mod local;
 mod models;
+mod next_token;
 mod outcomes;
 mod plant;
 mod refusals;

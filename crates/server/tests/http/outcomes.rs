@@ -4,7 +4,7 @@ use economics::rollup::BUCKETS;
 use serde_json::{Value, json};
 
 use crate::books::{ADMIN, Shop};
-use crate::client::Answer;
+use crate::client::{Answer, JSON, send};
 
 /// A shop with a customer who has money, and its key.
 pub(crate) async fn shop() -> (Shop, String) {
@@ -16,6 +16,12 @@ pub(crate) async fn shop() -> (Shop, String) {
     let made = shop.admin("POST", "/keys", free).await;
     let key = made["key"].as_str().unwrap().to_owned();
     (shop, key)
+}
+
+/// Feedback without an id, under a key for retries.
+async fn feed_back(shop: &Shop, key: &str, body: &Value) -> Answer {
+    let headers = [JSON, &format!("Authorization: Bearer {key}"), "Idempotency-Key: try-1"];
+    send(shop.address, "POST", "/v1/feedback", &headers, body.to_string().as_bytes()).await
 }
 
 /// The id of an answer of four prompt tokens and so many more.
@@ -119,6 +125,7 @@ async fn the_same_outcome_counts_once_and_a_late_request_is_matched() {
     assert_eq!(early["status"], "aside");
     let aside = get(&shop, &key, "/v1/outcomes?status=aside").await;
     assert_eq!((&aside["data"][0]["id"], aside["data"].as_array().unwrap().len()), (&json!("early"), 1));
+    assert_eq!(aside["data"][0]["waits_for"], json!({"requests": ["00112233445566778899aabbccddeeff"]}));
     let page = get(&shop, &key, "/v1/outcomes?limit=1").await;
     assert_eq!((&page["aside"], &get(&shop, ADMIN, "/v1/outcomes").await["aside"]), (&json!(1), &json!(1)));
     assert_eq!((&page["data"][0]["revision"], &page["has_more"]), (&json!(1), &json!(true)));
@@ -129,6 +136,12 @@ async fn the_same_outcome_counts_once_and_a_late_request_is_matched() {
     let liked = json!({"request": id, "boolean": true, "number": 0.5, "comment": "gut 好"});
     let answer = shop.ask(&key, "POST", "/v1/feedback", &liked).await;
     assert_eq!((answer.status, &answer.json()["kind"]), (200, &json!("feedback")));
+    // Without an id, the key of a retry names it.
+    let [first, second] = [feed_back(&shop, &key, &liked).await.json(), feed_back(&shop, &key, &liked).await.json()];
+    assert_eq!((&first["replayed"], &second["replayed"]), (&json!(false), &json!(true)));
+    assert_eq!((&first["id"], &first["entry"]), (&second["id"], &second["entry"]));
+    let other = feed_back(&shop, &key, &json!({"request": id, "boolean": false})).await;
+    assert_eq!((other.status, other.error().code.as_deref()), (409, Some("outcome_conflict")));
     let told = get(&shop, ADMIN, "/v1/outcomes?limit=100").await;
     let last = told["data"].as_array().unwrap().last().unwrap().clone();
     assert_eq!((&last["comment"], &last["number"], &last["project"]), (&json!("gut 好"), &json!("0.5"), &json!("web")));

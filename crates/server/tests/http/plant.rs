@@ -10,7 +10,8 @@ use inference::{CancelToken, Counters, EngineLimits, FinishReason, Gauges, Token
 use metering::{Meter, UsageRecord};
 use server::{Server, ServerConfig};
 use service::{
-    BoxFuture, FixedPool, Generation, Line, LineError, LineEvent, LineStatus, Message, ModelCard, Reply, TokenText,
+    BoxFuture, FixedPool, Generation, Line, LineError, LineEvent, LineStatus, Merges, Message, ModelCard, Reply,
+    TokenText,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -115,6 +116,10 @@ impl Line for ScriptedLine {
             bytes.insert(0, 1);
         }
         Ok(pieces(&bytes))
+    }
+
+    fn merges(&self, text: &str, _parse_special: bool) -> Result<Merges, LineError> {
+        Ok(Merges { algorithm: if text.contains('#') { "word_piece" } else { "bpe" }, words: None })
     }
 
     fn tokenize_chat(

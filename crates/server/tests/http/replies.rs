@@ -249,7 +249,7 @@ async fn models_probes_metrics_and_description() {
     assert_eq!(value["object"], "list");
     let model = json!({
         "id": "scripted", "object": "model", "created": 1_700_000_000, "owned_by": "tokenworks",
-        "max_model_len": 2048, "aliases": ["other/name"]
+        "loaded": true, "max_model_len": 2048, "aliases": ["other/name"]
     });
     assert_eq!(value["data"], json!([model]));
     for path in ["/v1/models/scripted", "/v1/models/other/name", "/v1/models/other%2Fname"] {

@@ -170,7 +170,7 @@ pub(crate) async fn read(reply: &mut Reply) -> (String, Option<FinishReason>, Op
             LineEvent::Finished { reason, .. } => end = Some(reason),
             LineEvent::Done(_, charge) => charged = charge,
             LineEvent::Failed(error, _) => panic!("{error}"),
-            LineEvent::Echo { .. } => {}
+            LineEvent::Echo { .. } | LineEvent::Chances { .. } => {}
         }
     }
     (text, end, charged)

@@ -9,7 +9,9 @@ use formats::gguf::{Gguf, StringArray, Writer};
 use inference::{Engine, FinishReason, SamplingParams, TokenId};
 use metering::{LineGauges, Meter, UsageRecord};
 use model::{BLOCK_TOKENS, Batch, BlockId};
-use service::{Generation, Labels, Line, LineError, LineEvent, LocalLine, LocalLineConfig, Prompt, Reply, TokenText};
+use service::{
+    Chances, Generation, Labels, Line, LineError, LineEvent, LocalLine, LocalLineConfig, Prompt, Reply, TokenText,
+};
 use tokenizer::{ChatTemplate, Tokenizer};
 
 pub(crate) const START: TokenId = 1;
@@ -173,6 +175,7 @@ pub(crate) fn generation(max_tokens: u32) -> Generation {
     Generation {
         id: "cmpl-1".to_owned(),
         prompt: Prompt::Ids(byte_ids("abcd")),
+        answered: Vec::new(),
         max_tokens: Some(max_tokens),
         candidates: 1,
         sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
@@ -195,6 +198,7 @@ pub(crate) struct Answer {
     /// For each candidate: its chunks, tokens and end.
     pub(crate) chunks: BTreeMap<u32, Vec<String>>,
     pub(crate) tokens: BTreeMap<u32, Vec<TokenText>>,
+    pub(crate) chances: BTreeMap<u32, Vec<Chances>>,
     pub(crate) ends: BTreeMap<u32, FinishReason>,
     pub(crate) echo: Option<(String, Vec<TokenText>)>,
     pub(crate) record: UsageRecord,
@@ -215,6 +219,9 @@ impl Answer {
                     assert!(!answer.ends.contains_key(&candidate), "text after the end");
                     answer.chunks.entry(candidate).or_default().push(text);
                     answer.tokens.entry(candidate).or_default().extend(tokens);
+                }
+                LineEvent::Chances { candidate, chances } => {
+                    answer.chances.entry(candidate).or_default().push(*chances);
                 }
                 LineEvent::Finished { candidate, reason } => {
                     assert!(answer.ends.insert(candidate, reason).is_none());

@@ -42,6 +42,16 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
+    /// The kind of model.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.model {
+            ModelWrapper::BPE(_) => "bpe",
+            ModelWrapper::WordPiece(_) => "word_piece",
+            ModelWrapper::WordLevel(_) => "word_level",
+            ModelWrapper::Unigram(_) => "unigram",
+        }
+    }
+
     /// Appends the ids of a text. `at_start`: nothing of the whole text stands before it.
     pub(crate) fn encode(&self, vocabulary: &Vocabulary, text: &str, at_start: bool, ids: &mut Vec<u32>) {
         let mut failures_left = FAILURES_MAX;

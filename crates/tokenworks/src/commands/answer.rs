@@ -55,6 +55,7 @@ pub fn generation(prompt: Prompt, sampling: &Sampling, stop: Vec<String>, route:
     Generation {
         id: format!("{route}-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
         prompt,
+        answered: Vec::new(),
         max_tokens: sampling.max_tokens,
         candidates: 1,
         sampling: SamplingParams {
@@ -91,7 +92,7 @@ pub async fn ask(
             LineEvent::Text { text, .. } => each(&text)?,
             LineEvent::Done(record, _) => return Ok(*record),
             LineEvent::Failed(error, _) => return Err(refused(&error)),
-            LineEvent::Echo { .. } | LineEvent::Finished { .. } => {}
+            LineEvent::Echo { .. } | LineEvent::Chances { .. } | LineEvent::Finished { .. } => {}
         }
     }
     Err(Error::failure("the line ended without an answer"))

@@ -159,6 +159,7 @@ async fn logprobs(line: &dyn Line, window: Vec<TokenId>) -> Result<Vec<TokenText
     let generation = Generation {
         id: "eval".to_owned(),
         prompt: Prompt::Ids(window),
+        answered: Vec::new(),
         max_tokens: Some(0),
         candidates: 1,
         sampling: SamplingParams { logprobs: Some(0), ..SamplingParams::default() },
@@ -176,7 +177,7 @@ async fn logprobs(line: &dyn Line, window: Vec<TokenId>) -> Result<Vec<TokenText
         match event {
             LineEvent::Echo { tokens, .. } => scored = Some(tokens),
             LineEvent::Failed(error, _) => return Err(refused(&error)),
-            LineEvent::Text { .. } | LineEvent::Finished { .. } | LineEvent::Done(..) => {}
+            LineEvent::Text { .. } | LineEvent::Chances { .. } | LineEvent::Finished { .. } | LineEvent::Done(..) => {}
         }
     }
     scored.ok_or_else(|| Error::failure("the line gave no log-probabilities"))

@@ -1,6 +1,7 @@
 //! `plant`: the sheet by which costs are reckoned.
 
-use economics::plant::{Plant as Rates, PlantSheet, Source};
+use economics::Nano;
+use economics::plant::{Milli, Plant as Rates, PlantSheet, Source};
 use serde_json::json;
 
 use super::Context;
@@ -11,7 +12,8 @@ use crate::output::table;
 use crate::plant;
 
 /// Atto-units per second in one unit of the currency per hour.
-const ATTO_PER_SECOND: u128 = 1_000_000_000_000_000_000 / 3_600;
+const ATTO_PER_SECOND: u128 = 1_000_000_000_000_000_000 / SECONDS_PER_HOUR;
+const SECONDS_PER_HOUR: u128 = 3_600;
 
 /// Runs `plant`.
 ///
@@ -50,6 +52,13 @@ fn show(context: &Context, as_json: bool) -> Result<()> {
     }
     let mut rows = vec![vec!["SOURCE".to_owned(), "PER HOUR".to_owned()]];
     rows.extend(per_hour.into_iter().map(|(source, text)| vec![source.as_str().to_owned(), text]));
+    let standing = Source::ALL.into_iter().filter(|source| *source != Source::Power);
+    let standing: u128 = standing.map(|source| rates.atto_per_second(source)).sum();
+    for (load, watts) in [("idle", sheet.idle_watts), ("full load", sheet.full_watts)] {
+        let power = power(rates.per_kwh, watts, sheet.pue);
+        rows.push(vec![format!("power, {load}"), hourly(power)]);
+        rows.push(vec![format!("all, {load}"), hourly(standing + power)]);
+    }
     if sheet.is_example() {
         context.output.line(
             "These are example figures: `tokenworks plant example > plant.toml`, put your own in, and name the",
@@ -68,8 +77,31 @@ fn show(context: &Context, as_json: bool) -> Result<()> {
     ))
 }
 
+/// Atto-units per second of a power at the machine.
+fn power(per_kwh: Nano, watts: Milli, pue: Milli) -> u128 {
+    // Nano-units for an hour of 1,000 W, thousandths of watts and of PUE: together 10^-18 an hour.
+    let [per_kwh, watts, pue] = [per_kwh.0, watts.0, pue.0].map(|figure| u128::try_from(figure).unwrap_or(0));
+    per_kwh * watts * pue / SECONDS_PER_HOUR
+}
+
 /// Six decimals, rounded to the nearest.
 fn hourly(atto_per_second: u128) -> String {
     let micro = (atto_per_second.saturating_mul(1_000_000) + ATTO_PER_SECOND / 2) / ATTO_PER_SECOND;
     format!("{}.{:06}", micro / 1_000_000, micro % 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn power_by_the_hour() {
+        // 28 W at a PUE of 1.2 and 0.15 a kWh: 0.0336 kWh an hour.
+        let full = power("0.15".parse().unwrap(), Milli(28_000), Milli(1_200));
+        assert_eq!(hourly(full), "0.005040");
+        assert_eq!(
+            hourly(power(Nano(i64::MAX), Milli(1_000_000_000), Milli(10_000))).len(),
+            "92233720368547.758070".len()
+        );
+    }
 }

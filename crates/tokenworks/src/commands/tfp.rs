@@ -2,6 +2,8 @@
 
 mod retention;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::Context;
@@ -10,6 +12,9 @@ use crate::cli::tfp::Tfp;
 use crate::desk::{Books, part};
 use crate::error::Result;
 use crate::output::{grouped, table};
+
+/// Figures of a row.
+const COLUMNS: usize = 13;
 
 /// Runs `tfp`.
 ///
@@ -33,12 +38,13 @@ pub fn run(context: &Context, args: &Tfp) -> Result<()> {
 
 /// Rows as a table. What is not known is `-`.
 fn shown(answer: &Value) -> String {
-    const HEADS: [&str; 12] = [
+    const HEADS: [&str; COLUMNS] = [
         "REQUESTS",
         "TOKENS",
         "VALUE",
         "TFP",
         "95% INTERVAL",
+        "GROUPS",
         "PER PRICE",
         "PER COST",
         "TOKENS/UNIT",
@@ -62,9 +68,10 @@ fn shown(answer: &Value) -> String {
     let (currency, denominator) = (currency.unwrap_or_default(), denominator.unwrap_or_default());
     let mut text = format!(
         "{}TFP in {currency} per 1M tokens ({denominator}), TOKENS/UNIT in tokens ({denominator}) per accepted outcome; value \
-         without proxies, in {currency}; days in UTC\n",
+         without proxies, in {currency}; GROUPS of requests that the interval rests on; days in UTC\n",
         table(&rows)
     );
+    text.push_str(&doubts(answer));
     text.push_str(&kinds(answer, denominator));
     if let Some(aside) = answer["aside"].as_i64().filter(|aside| *aside > 0) {
         text.push_str(&format!("outcomes kept aside, because their requests are not in the books: {aside}\n"));
@@ -86,6 +93,13 @@ fn shown(answer: &Value) -> String {
     }
     text.push_str(example_remark(&answer["sheet"]));
     text
+}
+
+/// Why some rows have no interval.
+fn doubts(answer: &Value) -> String {
+    let reason = |row: &Value| row.pointer("/tfp/reason").and_then(Value::as_str).map(str::to_owned);
+    let reasons: BTreeSet<String> = answer["data"].as_array().into_iter().flatten().filter_map(reason).collect();
+    reasons.iter().map(|reason| format!("no interval, where there is none: {reason}\n")).collect()
 }
 
 /// Tokens per accepted unit of work by kind, where rows have more than one kind.
@@ -131,7 +145,7 @@ pub(super) fn example_remark(sheet: &Value) -> &'static str {
     }
 }
 
-fn cells(row: &Value) -> [String; 12] {
+fn cells(row: &Value) -> [String; COLUMNS] {
     let number = |place: &str| row.pointer(place).and_then(Value::as_f64);
     let count = |place: &str| row.pointer(place).and_then(Value::as_u64).map_or_else(unknown, grouped);
     let text = |place: &str| row.pointer(place).and_then(Value::as_str).map_or_else(unknown, str::to_owned);
@@ -144,6 +158,7 @@ fn cells(row: &Value) -> [String; 12] {
         text("/value/total"),
         decimal(number("/tfp/per_million")),
         interval.map_or_else(unknown, |(low, high)| format!("{low:.2} to {high:.2}")),
+        number("/tfp/effective_groups").map_or_else(unknown, |groups| format!("{groups:.1}")),
         decimal(number("/value_per_price")),
         decimal(number("/value_per_cost")),
         decimal(number("/tokens_per_accepted_outcome")),
@@ -168,11 +183,12 @@ mod tests {
     fn what_is_not_known_is_a_dash() {
         let row = json!({
             "model": "tiny", "requests": 12, "tokens": {"total": 1_700_000}, "value": {"total": "8.33"}, "proxy": "0.00",
-            "tfp": {"per_million": 4.9019, "low": 4.0, "high": 6.0}, "value_per_price": null, "value_per_cost": 2.5, "costed": 0.9, "coverage": 0.25,
+            "tfp": {"per_million": 4.9019, "low": 4.0, "high": 6.0, "effective_groups": 11.96}, "value_per_price": null, "value_per_cost": 2.5, "costed": 0.9, "coverage": 0.25,
             "matured": 0.0, "adoption_rate": null, "tokens_per_accepted_outcome": null
         });
         let kinds = json!([{"kind": "a", "accepted": 2.0, "tokens_per_accepted": 850_000.0}, {"kind": "b"}]);
-        let others = json!({"others": 1_204, "requests": 9, "kinds": kinds});
+        let few = json!({"per_million": 1.0, "reason": "fewer than 2 clusters show no spread"});
+        let others = json!({"others": 1_204, "requests": 9, "kinds": kinds, "tfp": few});
         let sheet = json!({"version": 1, "example": true});
         let answer = json!({
             "group_by": ["model"], "denominator": "total", "currency": "USD", "aside": 3, "sheet": sheet, "data": [row, others]
@@ -180,13 +196,28 @@ mod tests {
         let shown = shown(&answer);
         let cells: Vec<&str> =
             shown.lines().nth(1).unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
-        let expected =
-            ["tiny", "12", "1,700,000", "8.33", "4.90", "4.00 to 6.00", "-", "2.50", "-", "25.0%", "0.0%", "-", "0.00"];
+        let expected = [
+            "tiny",
+            "12",
+            "1,700,000",
+            "8.33",
+            "4.90",
+            "4.00 to 6.00",
+            "12.0",
+            "-",
+            "2.50",
+            "-",
+            "25.0%",
+            "0.0%",
+            "-",
+            "0.00",
+        ];
         assert_eq!(cells, expected, "{shown}");
         for part in [
             "1,204 others",
             "TFP in USD per 1M tokens (total), TOKENS/UNIT in tokens (total) per accepted outcome",
             "850000.00",
+            "no interval, where there is none: fewer than 2 clusters show no spread",
             "outcomes kept aside, because their requests are not in the books: 3",
             "PER COST is too high",
             "example sheet: these are nobody's costs",

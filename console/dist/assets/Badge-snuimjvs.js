@@ -1,0 +1,1 @@
+import{c as p,ah as r,h as o,j as l,x as c,q as f,B as h,a3 as i}from"./index-5yLhDE3L.js";var m=f("<span><!></span>");function v(e,s){let t=p(s,"tone",3,"plain");var a=m(),n=c(a);r(n,()=>s.children),o(()=>h(a,1,i(t()),"svelte-1fmrh5r")),l(e,a)}export{v as B};

@@ -1,1 +1,0 @@
-import{ad as s,h as r,j as d,x as i,q as o,i as n}from"./index-DTKptlrP.js";var c=o('<dl class="svelte-1kyd309"><!></dl>');function m(t,e){var a=c(),l=i(a);s(l,()=>e.children),r(()=>n(a,"aria-label",e.label)),d(t,a)}export{m as F};

@@ -1,0 +1,1 @@
+import{ah as s,h as r,j as i,x as d,q as o,i as n}from"./index-5yLhDE3L.js";var c=o('<dl class="svelte-1kyd309"><!></dl>');function h(t,e){var a=c(),l=d(a);s(l,()=>e.children),r(()=>n(a,"aria-label",e.label)),i(t,a)}export{h as F};
