@@ -15,6 +15,16 @@ async function chat(page) {
   await page.locator('[data-token].level2').nth(1).focus()
 }
 
+/** A request that took a second or more. */
+async function longest(page) {
+  await page.locator('tbody a').first().waitFor()
+  await page.getByLabel(/Took at least/).selectOption('1')
+  await page.waitForTimeout(1000)
+  await page.locator('tbody a').first().click()
+  await page.locator('[data-figure="usage.e2e_ns"]').waitFor()
+  await page.waitForTimeout(1500)
+}
+
 /** The next token under settings that leave a few. */
 async function settle(page) {
   for (const [name, value] of [['Temperature', '0.7'], ['Top p', '0.8']]) await page.getByLabel(name, { exact: true }).fill(value)
@@ -35,6 +45,8 @@ const PICTURES = [
   { name: 'plant-dark', place: 'plant', language: 'en', theme: 'dark', width: 1440, height: 1100 },
   { name: 'plant-zh', place: 'plant', language: 'zh', theme: 'light', width: 1440, height: 1100 },
   { name: 'plant-phone', place: 'plant', language: 'en', theme: 'dark', width: 390, height: 844, isWhole: true },
+  { name: 'requests', place: 'requests', language: 'en', theme: 'light', width: 1440, height: 1000, isTraded: true },
+  { name: 'request', place: 'requests', language: 'en', theme: 'dark', width: 1440, height: 1000, waitMs: 12_000, act: longest },
   { name: 'books', place: 'books', language: 'en', theme: 'light', width: 1440, height: 900, isWhole: true, isTraded: true },
   { name: 'books-zh', place: 'books/usage?by=tag', language: 'zh', theme: 'dark', width: 1440, height: 900, isTraded: true },
   { name: 'comparison', place: 'books/comparison?than=times', language: 'en', theme: 'light', width: 1440, height: 1000, isTraded: true, waitMs: 1000, act: compare },

@@ -90,6 +90,7 @@ function written(document: Json, name: string, tag: string, currency: string, is
   if (/permille$|weight$/.test(name)) return format.percent(number / 1000, tag)
   if (/tfp\.(per_million|estimate)$/.test(name)) return format.about(number, currency, tag)
   if (/(^|\.)(uj_per_output_token|energy_uj)$/.test(name)) return format.joules(number / 1e6, tag)
+  if (/_ns$/.test(name)) return format.duration(number / 1e9, tag)
   if (/(adoption_rate|coverage|matured|share|utilisation)$/.test(name)) return format.percent(number, tag)
   if (/^(month|one_more_machine|(scale|curve)\.\d+)\.tokens$/.test(name)) return format.compact(number, tag)
   if (name === 'tokens_per_second') return format.decimal(number, tag)

@@ -15,7 +15,10 @@ export interface Cost {
   isExample: boolean
 }
 
-export function costOf({ attributed, wasted, currency, lines, sheet }: RequestCost): Cost {
+/** What it is made of. */
+type Known = Pick<RequestCost, 'attributed' | 'wasted' | 'currency' | 'sheet'> & { lines: readonly { energy_uj: number }[] }
+
+export function costOf({ attributed, wasted, currency, lines, sheet }: Known): Cost {
   return { joules: lines.reduce((sum, line) => sum + line.energy_uj, 0) / 1e6, attributed, currency, wasted, isExample: sheet.example }
 }
 

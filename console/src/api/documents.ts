@@ -115,7 +115,8 @@ export type Budget = Of<typeof budget>
 const bounds = object({ limits }, { budget })
 /** `credit`: how far the balance may go below zero; none: as far as it likes. */
 const organisation = object({ id: text, name: text, plan: text, suspended: flag, bounds }, { credit: amount })
-const project = object({ id: text, name: text, organisation: text, suspended: flag, bounds })
+/** `store_content`: for how long prompts and answers of its requests are kept; none: they are not. */
+const project = object({ id: text, name: text, organisation: text, suspended: flag, bounds }, { store_content: object({ days: number }) })
 export type Project = Of<typeof project>
 const key = object({ id: text, name: text, project: text, prefix: text, scopes: list(text), revoked: flag, bounds }, { expires: text })
 export type Key = Of<typeof key>
@@ -164,9 +165,14 @@ const outcome = object(
     accepted: flag,
     revision: number,
     told_at: number,
+    comment: text,
+    category: text,
+    number: text,
   },
 )
 export type Outcome = Of<typeof outcome>
+/** What a request's own document has of them. */
+export const outcomesOfRequest = list(outcome)
 const interval = nullable(object({ low: number, high: number, level: number }))
 const estimate = object({ estimate: number, interval })
 const experiment = object(
@@ -239,7 +245,15 @@ const calibration = object({
 })
 export type CalibrationReport = Of<typeof calibration>
 /** What one answer cost. */
-const requestCost = object({ attributed: amount, wasted: amount, currency: text, lines: list(object({ energy_uj: number })), sheet })
+const requestCost = object({
+  currency: text,
+  lines: list(object({ purpose: text, machine_ns: number, energy_uj: number, attributed: amount })),
+  per_token: amount,
+  network: amount,
+  attributed: amount,
+  wasted: amount,
+  sheet,
+})
 export type RequestCost = Of<typeof requestCost>
 
 /** What each of these routes answers. */

@@ -480,6 +480,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/projects/{id}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Deletes prompts and answers of all requests of a project, for good. Whether it keeps those of later ones says its
+         *     `store_content`.
+         */
+        delete: operations["deleteProjectContent"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/v1/report": {
         parameters: {
             query?: never;
@@ -492,6 +512,63 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/requests": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The last requests that ended, newest first; those of the caller's own organisation, or of all for those who may watch the
+         *     plant. Requests that were turned away before the engine took them are not among them.
+         */
+        get: operations["listRequests"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/requests/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One request: its life as a timeline, what it used and was charged, its outcomes; and for those who may administer its
+         *     project its texts, where they are kept.
+         */
+        get: operations["getRequest"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/requests/{id}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Deletes prompt and answers of a request, for good. */
+        delete: operations["deleteRequestContent"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1873,6 +1950,14 @@ export interface components {
              */
             steps_per_second?: number | null;
         };
+        /** @description What was deleted. */
+        DeletedContent: {
+            /**
+             * Format: int64
+             * @description Requests whose prompt and answers were deleted.
+             */
+            deleted: number;
+        };
         /** @description The last station. Counts are those of the last `window_seconds`. */
         DeliverStation: {
             /**
@@ -2977,6 +3062,24 @@ export interface components {
             /** @description IANA name of the time zone of the tariff's days and hours. */
             zone?: string;
         };
+        /** @description What a step did for the prompt. */
+        PrefillSpan: {
+            /**
+             * Format: int64
+             * @description Until its forward pass was done; other requests' work in the same step included.
+             */
+            length_ns: number;
+            /**
+             * Format: int64
+             * @description When the step began.
+             */
+            start_ns: number;
+            /**
+             * Format: int64
+             * @description Positions computed for this request.
+             */
+            tokens: number;
+        };
         /** @description One prompt or several, as text or as token ids. */
         PromptInput: string | number[] | string[] | number[][];
         /** @description A text, or the ids of its tokens. */
@@ -2991,6 +3094,325 @@ export interface components {
         };
         /** @description A price of one token in pico-units, written as text such as `10 per 1M`. */
         Rate: string;
+        /** @description What was charged for a request. */
+        RequestCharge: {
+            /** @description What is charged now, after what was given back. */
+            amount: string;
+            /** @description In which amounts are. */
+            currency: string;
+            /** @description Taken off. */
+            discount: string;
+            /** @description By meter and tier of the price. */
+            lines: components["schemas"]["RequestChargeLine"][];
+            /** @description The sum of the lines. */
+            list: string;
+            /** @description Tokens taken from the plan's pool, by their weights. */
+            pool_tokens: string;
+        };
+        /** @description A line of a charge. */
+        RequestChargeLine: {
+            /** @description The amount. */
+            amount: string;
+            /** @description What was counted. */
+            meter: string;
+            /**
+             * Format: int32
+             * @description Which tier of the price, from 0.
+             */
+            tier: number;
+            /**
+             * Format: int64
+             * @description How many tokens.
+             */
+            tokens: number;
+        };
+        /** @description The texts of a request. */
+        RequestContent: {
+            /** @description The answers as they were delivered, by candidate. */
+            answers: components["schemas"]["RequestText"][];
+            /** @description The prompt as the model read it, special tokens in their written form. */
+            prompt: components["schemas"]["RequestText"];
+        };
+        /** @description An entry of the ledger. */
+        RequestEntry: {
+            /**
+             * Format: int64
+             * @description When it was posted, in milliseconds since the epoch.
+             */
+            at_ms: number;
+            /** @description `charge`, `cost`, `credit`, or `released`: the hold ended without a charge. */
+            kind: string;
+            /** @description Its legs; they sum to zero for each unit. */
+            legs: components["schemas"]["RequestLeg"][];
+            /**
+             * Format: int64
+             * @description Its place in the ledger.
+             */
+            seq: number;
+        };
+        /** @description A leg of a posting. */
+        RequestLeg: {
+            /** @description The account's name. */
+            account: string;
+            /** @description Money (also of budgets and value) in units of the currency, pool in tokens, volume in tokens, energy in microjoules. */
+            amount: string;
+            /** @description What the account is for. */
+            kind: string;
+            /** @description What it counts: `money`, `pool`, `budget`, `volume`, `energy`, `value` or `outcomes`. */
+            unit: string;
+        };
+        /** @description Requests, newest first. */
+        RequestList: {
+            /** @description Of this page. */
+            data: components["schemas"]["RequestSummary"][];
+            /** @description There are more that fit the filters. */
+            has_more: boolean;
+            /**
+             * Format: int64
+             * @description `since` of what comes after this answer; 0: nothing is kept yet.
+             */
+            newest: number;
+            /**
+             * Format: int64
+             * @description `before` of the next page; `null` on the last one.
+             */
+            next_before?: number | null;
+            /** @description `list`. */
+            object: string;
+            /** @description Why the latest requests are missing; `null`: none are. */
+            trouble?: string | null;
+        };
+        /** @description A request that has ended. */
+        RequestSummary: {
+            /** @description The model that the adapter changes. */
+            base?: string | null;
+            /**
+             * Format: int64
+             * @description Of these, from the prefix cache.
+             */
+            cached_tokens: number;
+            /**
+             * Format: int32
+             * @description Candidates asked for.
+             */
+            candidates: number;
+            /**
+             * Format: int64
+             * @description Tokens made and billed, all candidates together.
+             */
+            completion_tokens: number;
+            /**
+             * Format: int64
+             * @description From reception to the end.
+             */
+            e2e_ns: number;
+            /** @description Why it failed. */
+            error?: string | null;
+            /** @description How each candidate ended: `stop`, `length`, `budget`, `cancelled` or `failed`. */
+            finish_reasons: string[];
+            /** @description Whether its prompt and answers are kept. */
+            has_content: boolean;
+            /** @description The id of its answer; of several prompts in one request that of each, with its number behind. */
+            id: string;
+            /** @description The key's id; empty without a key. */
+            key: string;
+            /** @description The key's name. */
+            key_name?: string | null;
+            /** @description The model; of an adapter its full name. */
+            model: string;
+            /**
+             * Format: int64
+             * @description Its place among all that were ever kept, in the order of their ends.
+             */
+            number: number;
+            /** @description Who pays; empty without books. */
+            organisation: string;
+            /** @description `ok`, `cancelled` or `failed`. */
+            outcome: string;
+            /**
+             * Format: int32
+             * @description How often it was preempted.
+             */
+            preemptions: number;
+            /** @description The project; empty without books. */
+            project: string;
+            /**
+             * Format: int64
+             * @description Tokens of the prompt.
+             */
+            prompt_tokens: number;
+            /**
+             * Format: int64
+             * @description From reception to the first step that worked on it.
+             */
+            queue_ns: number;
+            /**
+             * Format: int64
+             * @description When it was received, in milliseconds since the epoch.
+             */
+            received_ms: number;
+            /** @description The route, e.g. `/v1/chat/completions`. */
+            route: string;
+            /**
+             * Format: int64
+             * @description From reception to the first token; `null`: none was made.
+             */
+            ttft_ns?: number | null;
+            /** @description The request's `user` field. */
+            user?: string | null;
+        };
+        /** @description A text, or its beginning. */
+        RequestText: {
+            /** @description There was more. */
+            cut: boolean;
+            /** @description At most 64 KiB of it. */
+            text: string;
+        };
+        /** @description A request's life in the engine. Times are nanoseconds since its reception; it waited until the first chunk of prefill. */
+        RequestTimeline: {
+            /**
+             * Format: int64
+             * @description Such steps beyond the first 1024.
+             */
+            more_prefill: number;
+            /**
+             * Format: int64
+             * @description Tokens beyond the first 8192.
+             */
+            more_tokens: number;
+            /** @description When a sequence of it was preempted; the first 256 times. */
+            preemptions_ns: number[];
+            /** @description Steps that computed positions of the prompt, or positions again after a preemption. */
+            prefill: components["schemas"]["PrefillSpan"][];
+            /** @description Tokens made, those that a stop string cut off included. */
+            tokens: components["schemas"]["TokenMark"][];
+        };
+        /** @description All that is known of a request. */
+        RequestTrace: {
+            charge?: null | components["schemas"]["RequestCharge"];
+            content?: null | components["schemas"]["RequestContent"];
+            /**
+             * Format: int32
+             * @description For how many days its project keeps texts; `null`: it keeps none.
+             */
+            content_days?: number | null;
+            /** @description Where its cost stands, for those who administer the plant. */
+            cost?: string | null;
+            /** @description Its entries of the ledger, for those who administer the plant. */
+            entries?: components["schemas"]["RequestEntry"][] | null;
+            /** @description Whether the caller may read and delete the texts of this project. */
+            may_read_content: boolean;
+            /** @description `request`. */
+            object: string;
+            /** @description The outcomes and the feedback that it has a part in, as `GET /v1/outcomes` shows them. */
+            outcomes: Record<string, unknown>[];
+            /** @description Whether these are all; only the 2,000 outcomes of the project (or the plant) after it are looked through. */
+            outcomes_complete: boolean;
+            /** @description What the list shows. */
+            request: components["schemas"]["RequestSummary"];
+            /** @description Its life in the engine. */
+            timeline: components["schemas"]["RequestTimeline"];
+            /** @description What it used. */
+            usage: components["schemas"]["RequestUsage"];
+        };
+        /** @description What a request used, as the usage record has it. */
+        RequestUsage: {
+            /**
+             * Format: int64
+             * @description Columns of decode computed, those of guessed tokens included.
+             */
+            decode_columns: number;
+            /**
+             * Format: int64
+             * @description From the first token to the end.
+             */
+            decode_ns: number;
+            /**
+             * Format: int64
+             * @description Guessed tokens that were made.
+             */
+            draft_accepted_tokens: number;
+            /**
+             * Format: int64
+             * @description Guessed tokens that were not made.
+             */
+            draft_rejected_tokens: number;
+            /**
+             * Format: int64
+             * @description From reception to the end.
+             */
+            e2e_ns: number;
+            /**
+             * Format: int64
+             * @description Gaps between successive tokens of one candidate.
+             */
+            gap_count: number;
+            /**
+             * Format: int64
+             * @description The longest.
+             */
+            gap_max_ns: number;
+            /**
+             * Format: int64
+             * @description Their sum.
+             */
+            gap_sum_ns: number;
+            /**
+             * Format: int64
+             * @description Prompt tokens from the prefix cache.
+             */
+            input_cached_tokens: number;
+            /**
+             * Format: int64
+             * @description Prompt tokens computed.
+             */
+            input_uncached_tokens: number;
+            /**
+             * Format: int64
+             * @description Sum over time of the KV blocks held.
+             */
+            kv_block_ns: number;
+            /**
+             * Format: int64
+             * @description Tokens made but cut off by a stop string: never billed.
+             */
+            output_dropped_tokens: number;
+            /**
+             * Format: int64
+             * @description Answer tokens made and billed outside reasoning.
+             */
+            output_tokens: number;
+            /**
+             * Format: int32
+             * @description How often it was preempted.
+             */
+            preemptions: number;
+            /**
+             * Format: int64
+             * @description Columns of prefill computed, those computed again included.
+             */
+            prefill_columns: number;
+            /**
+             * Format: int64
+             * @description Steps that computed the prompt, until the first token.
+             */
+            prefill_ns: number;
+            /**
+             * Format: int64
+             * @description From reception to the first step that worked on it.
+             */
+            queue_ns: number;
+            /**
+             * Format: int64
+             * @description Tokens made between the model's reasoning markers and billed; `null`: it declares none.
+             */
+            reasoning_tokens?: number | null;
+            /**
+             * Format: int64
+             * @description From reception to the first token.
+             */
+            ttft_ns?: number | null;
+        };
         /** @description The fourth station. */
         SampleStation: {
             /**
@@ -3220,6 +3642,19 @@ export interface components {
             hours?: string;
             /** @description Price of a kilowatt-hour. */
             per_kwh: components["schemas"]["Amount"];
+        };
+        /** @description When a token was made. */
+        TokenMark: {
+            /**
+             * Format: int64
+             * @description When it came out of the sampler.
+             */
+            at_ns: number;
+            /**
+             * Format: int32
+             * @description Of which candidate it is.
+             */
+            candidate: number;
         };
         /** @description How a tokenizer comes from text to tokens. */
         TokenMerges: {
@@ -4632,6 +5067,56 @@ export interface operations {
             };
         };
     };
+    deleteProjectContent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The project */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description They are gone; of how many requests */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedContent"];
+                };
+            };
+            /** @description The key may not administer the project */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is no such project that the caller may see */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The file of the traces cannot be used */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     report: {
         parameters: {
             query?: {
@@ -4659,6 +5144,178 @@ export interface operations {
             };
             /** @description A parameter is wrong, or there would be more than 100,000 rows */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    listRequests: {
+        parameters: {
+            query?: {
+                /** @description Of this organisation */
+                organisation?: string;
+                /** @description Of this project */
+                project?: string;
+                /** @description By the key of this id */
+                key?: string;
+                /** @description Of this model; of an adapter its full name */
+                model?: string;
+                /** @description `ok`, `cancelled` or `failed` */
+                outcome?: string;
+                /** @description This text, in any case, in id, organisation, project, key, model, user or error */
+                text?: string;
+                /** @description Received at this time or later, in Unix seconds */
+                start_time?: number;
+                /** @description Received before this time, in Unix seconds */
+                end_time?: number;
+                /** @description That took at least so many milliseconds */
+                min_e2e_ms?: number;
+                /** @description `next_before` of the page before */
+                before?: number;
+                /** @description Only what ended after an answer whose `newest` this is */
+                since?: number;
+                /** @description 1 to 500; 100 when not given */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RequestList"];
+                };
+            };
+            /** @description A parameter is wrong; `param` names it */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key may not see them, or no traces are kept */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The file of the traces cannot be used */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    getRequest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the answer, e.g. `chatcmpl-…`; of several prompts with `-n` behind */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The request */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RequestTrace"];
+                };
+            };
+            /** @description The key may not see requests, or no traces are kept */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is none that the caller may see, or it is kept no more */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The file of the traces cannot be used */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    deleteRequestContent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the answer */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description They are gone; 0: there were none */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedContent"];
+                };
+            };
+            /** @description The key may not administer the project */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is no such request that the caller may see */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The file of the traces cannot be used */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -7,6 +7,7 @@ import { t as customers } from './customers/texts'
 import { t as models } from './models/texts'
 import { t as plant } from './plant/texts'
 import { t as playground } from './playground/texts'
+import { t as requests } from './requests/texts'
 import { t as settings } from './settings/texts'
 import { t as tokenlab } from './tokenlab/texts'
 import { t as value } from './value/texts'
@@ -37,6 +38,15 @@ export const PAGES: readonly Page[] = [
     isFor: (who) => who.can_watch,
     scope: 'plant',
     load: () => import('./plant/Plant.svelte'),
+  },
+  {
+    path: 'requests',
+    title: () => requests('title'),
+    icon: 'requests',
+    group: 'operate',
+    isFor: (who) => who.can_watch || (who.has_books && who.scopes.some((scope) => scope === 'usage' || scope === 'manage')),
+    scope: 'usage',
+    load: () => import('./requests/Requests.svelte'),
   },
   {
     path: 'playground',

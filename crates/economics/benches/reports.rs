@@ -120,6 +120,7 @@ fn furnish(books: &Books) -> Vec<Identity> {
                 name: project.clone(),
                 bounds: Bounds::default(),
                 suspended: false,
+                store_content: None,
             }));
             records.push(Record::Key(key(&project, books.hash_key(&text))));
             keys.push(text);

@@ -21,6 +21,7 @@ mod opening;
 pub mod outcome_detail;
 mod outcomes;
 mod recover;
+mod request;
 mod sheets;
 mod ticket;
 mod undo;

@@ -269,6 +269,7 @@ impl Directory {
                 name: "House".to_owned(),
                 bounds: Bounds::default(),
                 suspended: false,
+                store_content: None,
             }));
         }
         missing

@@ -22,6 +22,17 @@ pub enum Meter {
 impl Meter {
     /// In the order in which a request's tokens count: input first.
     pub const ALL: [Self; 4] = [Self::InUncached, Self::InCached, Self::OutVisible, Self::OutReasoning];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InUncached => "in_uncached",
+            Self::InCached => "in_cached",
+            Self::OutVisible => "out_visible",
+            Self::OutReasoning => "out_reasoning",
+        }
+    }
 }
 
 /// Token counts of one request by meter.

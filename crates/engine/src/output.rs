@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use inference::{
-    Adapter, Allowance, CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, MachineTime, Request,
-    RequestFailure, RequestId, SamplingParams, TokenId, TokenLogprobs, Usage, Verdict,
+    Adapter, Allowance, CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, MachineTime, PrefillChunk,
+    Request, RequestFailure, RequestId, SamplingParams, TokenId, TokenLogprobs, TokenTime, Usage, Verdict,
 };
 
 use crate::draft::{self, Drafter, Guess, Lookup, Prospect, Usual};
@@ -182,12 +182,16 @@ impl Output {
         new
     }
 
-    /// Adds computed columns, and the time of the step if it worked on the prompt before the first token.
-    pub(crate) fn count_columns(&mut self, prefill: u64, decode: u64, step_ns: u64) {
+    /// Adds computed columns of a step that began at `start`, and its time if it worked on the prompt before the first token.
+    pub(crate) fn count_columns(&mut self, (prefill, decode): (u64, u64), start: u64, step_ns: u64) {
         self.usage.prefill_columns += prefill;
         self.usage.decode_columns += decode;
-        if self.first_token_ns.is_none() && prefill > 0 {
-            self.usage.prefill_ns += step_ns;
+        if prefill > 0 {
+            let start_ns = start.saturating_sub(self.received_ns);
+            self.usage.timeline.note_prefill(PrefillChunk { start_ns, length_ns: step_ns, tokens: prefill });
+            if self.first_token_ns.is_none() {
+                self.usage.prefill_ns += step_ns;
+            }
         }
     }
 
@@ -284,8 +288,9 @@ impl Output {
         self.usage.kv_block_ns += ns;
     }
 
-    pub(crate) fn count_preemption(&mut self) {
+    pub(crate) fn count_preemption(&mut self, now: u64) {
         self.usage.preemptions += 1;
+        self.usage.timeline.note_preemption(now.saturating_sub(self.received_ns));
     }
 
     /// Pushes an event; a sink that panics gets nothing more.
@@ -433,9 +438,11 @@ impl Output {
 
     fn count_token(&mut self, index: u32, now: u64) {
         self.usage.output_tokens += 1;
+        let at_ns = now.saturating_sub(self.received_ns);
+        self.usage.timeline.note_token(TokenTime { at_ns, candidate: index });
         if self.first_token_ns.is_none() {
             self.first_token_ns = Some(now);
-            self.usage.ttft_ns = Some(now.saturating_sub(self.received_ns));
+            self.usage.ttft_ns = Some(at_ns);
         }
         let Some(candidate) = self.candidates.get_mut(index as usize) else { return };
         if let Some(last) = candidate.last_token_ns.replace(now) {

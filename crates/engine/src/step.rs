@@ -258,7 +258,7 @@ impl Core {
         for rank in &plan.preempted {
             stats::add(&self.shared.stats.preemptions, 1);
             if let Some(output) = self.requests.get_mut(&rank.arrival) {
-                output.count_preemption();
+                output.count_preemption(start);
             }
         }
         for (rank, positions) in &plan.cached {

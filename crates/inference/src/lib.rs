@@ -12,6 +12,7 @@ mod control;
 mod engine;
 mod event;
 mod request;
+mod timeline;
 mod usage;
 mod work;
 
@@ -22,6 +23,7 @@ pub use event::{
     Distribution, Event, EventSink, FinishReason, RequestFailure, TokenChance, TokenLogprob, TokenLogprobs,
 };
 pub use request::{Adapter, CancelToken, Request, RequestId, SamplingParams};
+pub use timeline::{MAX_CHUNKS, MAX_PREEMPTIONS, MAX_TOKENS, PrefillChunk, Timeline, TokenTime};
 pub use usage::{GAP_BOUNDS_NS, Usage};
 pub use work::{ClassTime, MachineTime, Purpose, StepClass, StepTerm, StepWork, Work};
 

@@ -1,6 +1,6 @@
 //! What one request used, measured where it happened.
 
-use crate::MachineTime;
+use crate::{MachineTime, Timeline};
 
 /// Upper bounds, in nanoseconds, of the buckets of [`Usage::gap_buckets`]; one more bucket holds the rest.
 pub const GAP_BOUNDS_NS: [u64; 11] = [
@@ -61,4 +61,6 @@ pub struct Usage {
     pub preemptions: u32,
     /// Its share of the steps that worked for it.
     pub machine: MachineTime,
+    /// When its prompt was read and its tokens were made.
+    pub timeline: Timeline,
 }

@@ -1,6 +1,6 @@
 //! What one request used: plain data, the one source of every figure shown for it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Upper bounds, in nanoseconds, of the buckets of [`UsageRecord::gap_buckets`]; one more bucket holds the rest.
 pub const GAP_BOUNDS_NS: [u64; 11] = [
@@ -18,7 +18,7 @@ pub const GAP_BOUNDS_NS: [u64; 11] = [
 ];
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Every candidate came to its own end.
@@ -46,7 +46,7 @@ impl Outcome {
 }
 
 /// How one candidate ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// An end token or a stop string.
@@ -91,14 +91,14 @@ impl FinishReason {
 
 /// Quantities of one request. The token meters are disjoint: no token is in two of them. What an API shows
 /// (`prompt_tokens`, `completion_tokens`) is derived, never stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRecord {
     /// The id shown to the client.
     pub request_id: String,
     /// The model's name; of an adapter its full one, `BASE:ADAPTER`.
     pub model: String,
     /// The model that an adapter changes; `None`: the model is no adapter.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// The route, e.g. `/v1/chat/completions`.
     pub route: String,

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use traces::Traces;
 
 use crate::auth::{Caller, Gate};
 use crate::claim::Claim;
@@ -35,6 +36,8 @@ const LEDGER_WALKS: usize = 1;
 const BOOKS_TURNS: usize = 8;
 /// Most units that are assigned to arms at one time: a request waits for it before it is admitted, so not behind reports.
 const ASSIGNMENTS: usize = 64;
+/// Most readings of the traces at one time.
+const TRACE_TURNS: usize = 4;
 /// How long one waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(10);
 
@@ -62,6 +65,10 @@ pub(crate) struct App {
     pub(crate) books: Option<Arc<Books>>,
     /// Keeps what the plant uses and costs.
     pub(crate) charging: Option<Arc<Charging>>,
+    /// Keep the last requests.
+    pub(crate) traces: Option<Arc<Traces>>,
+    /// Readings of them at one time.
+    pub(crate) trace_turns: Arc<Semaphore>,
     /// Whether the console is served.
     pub(crate) console: bool,
     /// The plant as it is watched.
@@ -112,7 +119,7 @@ impl Ticket {
 
 impl App {
     pub(crate) fn new(config: &ServerConfig, plant: Plant, answers: Option<Arc<Answers>>) -> Arc<Self> {
-        let Plant { pool, meter, books, charging, answers: _ } = plant;
+        let Plant { pool, meter, books, charging, answers: _, traces } = plant;
         let limits = config.limits.clone();
         Arc::new(Self {
             pool,
@@ -120,6 +127,8 @@ impl App {
             gate: Gate::new(config, books.clone()),
             books,
             charging,
+            traces,
+            trace_turns: Arc::new(Semaphore::new(TRACE_TURNS)),
             console: config.console && console::is_built(),
             live: Live::default(),
             sessions: Sessions::new(config.port, config.tls.is_some()),
@@ -240,7 +249,7 @@ pub(crate) fn unix_seconds() -> u64 {
 fn admin() -> Router<Arc<App>> {
     use routes::admin::{
         alerts, audit, calibration, comparison, entries, experiments, keys, ledger, live, models, money, plan, records,
-        report, settings, statement, tfp_index,
+        report, requests, settings, statement, tfp_index,
     };
     Router::new()
         .route("/alerts", get(alerts::list))
@@ -265,6 +274,10 @@ fn admin() -> Router<Arc<App>> {
         .route("/payments", post(money::pay))
         .route("/credits", post(money::credit))
         .route("/organisations/{id}/standing", get(money::standing))
+        .route("/requests", get(requests::list))
+        .route("/requests/{id}", get(requests::one))
+        .route("/requests/{id}/content", delete(requests::delete_content))
+        .route("/projects/{id}/content", delete(requests::delete_project_content))
         .route("/keys", get(records::keys).post(keys::create).put(keys::put))
         .route("/keys/{id}", get(records::key).delete(keys::revoke))
         .route("/keys/{id}/rotate", post(keys::rotate))

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
+use traces::Traces;
 
 use crate::app::{App, router, unix_ms};
 use crate::claim::CLAIM_PATH;
@@ -94,13 +95,15 @@ pub struct Plant {
     pub charging: Option<Arc<Charging>>,
     /// The file of the answers kept by `Idempotency-Key`; `None`: in memory, for as long as the server lives.
     pub answers: Option<PathBuf>,
+    /// Keep the last requests; `None`: nobody does.
+    pub traces: Option<Arc<Traces>>,
 }
 
 impl Plant {
     /// These lines for good, without books, and with nothing kept beyond the server's life.
     #[must_use]
     pub fn new(lines: Vec<Arc<dyn Line>>, meter: Arc<Meter>) -> Self {
-        Self { pool: Arc::new(FixedPool::new(lines)), meter, books: None, charging: None, answers: None }
+        Self { pool: Arc::new(FixedPool::new(lines)), meter, books: None, charging: None, answers: None, traces: None }
     }
 }
 

@@ -8,6 +8,7 @@ use metering::{FinishReason, Meter, Outcome, UsageRecord};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::charging::Bill;
+use crate::tracer::Tracer;
 use crate::{Charge, LineError};
 
 /// The buckets are counted by the engine and rolled up by the meter: their bounds must be the same.
@@ -86,6 +87,8 @@ pub(crate) struct Opening {
     pub(crate) inside: bool,
     /// Who pays; `None` without books.
     pub(crate) bill: Option<Arc<Bill>>,
+    /// Traces it, where requests are traced.
+    pub(crate) tracer: Option<Tracer>,
 }
 
 struct State {
@@ -98,6 +101,7 @@ struct State {
     reader: Option<UnboundedSender<Parcel>>,
     meter: Arc<Meter>,
     bill: Option<Arc<Bill>>,
+    tracer: Option<Tracer>,
     /// The engine took the request.
     accepted: bool,
     /// The engine dropped the sink.
@@ -114,6 +118,9 @@ impl State {
     }
 
     fn note(&mut self, event: &Event) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.note(event);
+        }
         match event {
             Event::Token { candidate, id, .. } => {
                 self.tokens += 1;
@@ -153,7 +160,7 @@ impl State {
     }
 
     /// Makes the record, counts it, has it settled and sent to the reader; only the first call does.
-    fn settle(&mut self, failure: Option<LineError>, usage: &Usage) {
+    fn settle(&mut self, failure: Option<LineError>, mut usage: Usage) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
@@ -168,8 +175,11 @@ impl State {
         } else {
             Outcome::Ok
         };
-        fill(&mut record, usage, self.reasoning_tokens());
+        fill(&mut record, &usage, self.reasoning_tokens());
         self.meter.record(&record);
+        if let Some(tracer) = self.tracer.take() {
+            tracer.end(&record, failure.as_ref(), std::mem::take(&mut usage.timeline));
+        }
         let (reader, record) = (self.reader.take(), Box::new(record));
         if let Some(bill) = self.bill.take() {
             bill.settle(record, failure, reader);
@@ -186,7 +196,7 @@ impl State {
         }
         tracing::error!(request_id = self.record.request_id, "the engine let go of a request without a last word");
         let usage = Usage { output_tokens: self.tokens, ..Usage::default() };
-        self.settle(Some(LineError::internal("the engine ended before the request was done")), &usage);
+        self.settle(Some(LineError::internal("the engine ended before the request was done")), usage);
     }
 
     /// A reader that has gone needs nothing.
@@ -203,7 +213,7 @@ pub(crate) struct Account(Arc<Mutex<State>>);
 impl Account {
     /// An account and the sink that feeds it.
     pub(crate) fn open(opening: Opening, meter: Arc<Meter>, reader: UnboundedSender<Parcel>) -> (Self, AccountSink) {
-        let Opening { record, candidates, markers, inside, bill } = opening;
+        let Opening { record, candidates, markers, inside, bill, tracer } = opening;
         let candidates = candidates as usize;
         let state = State {
             record,
@@ -214,6 +224,7 @@ impl Account {
             reader: Some(reader),
             meter,
             bill,
+            tracer,
             accepted: false,
             abandoned: false,
             settled: false,
@@ -246,8 +257,8 @@ impl EventSink for AccountSink {
         }
         state.note(&event);
         match event {
-            Event::Done(usage) => state.settle(None, &usage),
-            Event::Failed(failure, usage) => state.settle(Some(line_error(failure)), &usage),
+            Event::Done(usage) => state.settle(None, *usage),
+            Event::Failed(failure, usage) => state.settle(Some(line_error(failure)), *usage),
             event => {
                 let made = state.made();
                 state.send(Parcel::Event(event, made));
@@ -331,7 +342,7 @@ mod tests {
     fn open() -> (Account, AccountSink, Arc<Meter>, UnboundedReceiver<Parcel>) {
         let (meter, (sender, reader)) = (Arc::new(Meter::new()), unbounded_channel());
         let record = UsageRecord { model: "m".to_owned(), ..UsageRecord::default() };
-        let opening = Opening { record, candidates: 1, markers: None, inside: false, bill: None };
+        let opening = Opening { record, candidates: 1, markers: None, inside: false, bill: None, tracer: None };
         let (account, sink) = Account::open(opening, Arc::clone(&meter), sender);
         (account, sink, meter, reader)
     }

@@ -21,6 +21,7 @@ mod pool;
 mod prompt;
 mod reply;
 mod stop;
+mod tracer;
 mod traffic;
 
 pub use charging::{Charging, Waits, entry_id};

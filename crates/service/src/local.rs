@@ -15,6 +15,7 @@ use metering::{Meter, Rejection, UsageRecord};
 use tokenizer::{TemplateRenderer, Tokenizer};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use traces::Traces;
 
 use crate::account::{Account, Opening};
 use crate::assembly::{Assembly, Echo, Plan};
@@ -23,6 +24,7 @@ use crate::costing::LineNumber;
 use crate::pieces::Pieces;
 use crate::prompt;
 use crate::stop::{StopControl, StopSet};
+use crate::tracer::{Texts, Tracer};
 use crate::{
     BoxFuture, ErrorKind, Generation, Line, LineCalibration, LineError, LineStatus, Merges, Message, ModelCard, Prompt,
     Reply, TokenText,
@@ -67,6 +69,8 @@ pub struct LocalLine {
     texts_waiting: Arc<Semaphore>,
     in_place: Arc<Semaphore>,
     charging: Option<Arc<Charging>>,
+    /// Keeps the last requests, if that is wanted.
+    traces: Option<Arc<Traces>>,
     /// Under which its engine's work is counted; shared with the lines of adapters.
     number: Option<Arc<LineNumber>>,
     /// What its requests change the model by.
@@ -108,6 +112,7 @@ impl LocalLine {
             texts_waiting: Arc::new(Semaphore::new(limits.max_waiting.min(Semaphore::MAX_PERMITS))),
             in_place: Arc::new(Semaphore::new(ADMISSIONS_IN_PLACE)),
             charging: None,
+            traces: None,
             number: None,
             adapter: None,
             calibration: config.calibration,
@@ -119,6 +124,12 @@ impl LocalLine {
     pub fn charged(self, charging: Arc<Charging>) -> Self {
         let number = charging.register(&self.engine);
         Self { charging: Some(charging), number, ..self }
+    }
+
+    /// The same line, with every request that its engine takes traced.
+    #[must_use]
+    pub fn traced(self, traces: Arc<Traces>) -> Self {
+        Self { traces: Some(traces), ..self }
     }
 
     /// A line of its own for an adapter of this line's model, over the same engine; its requests take part in the bounds of
@@ -140,6 +151,7 @@ impl LocalLine {
             texts_waiting: Arc::clone(&self.texts_waiting),
             in_place: Arc::clone(&self.in_place),
             charging: self.charging.clone(),
+            traces: self.traces.clone(),
             number: self.number.clone(),
             adapter: Some(adapter),
             calibration: self.calibration.clone(),
@@ -147,7 +159,7 @@ impl LocalLine {
     }
 
     async fn accept(&self, mut generation: Generation) -> Result<Reply, LineError> {
-        let received = Instant::now();
+        let (received, received_ms) = (Instant::now(), now_ms());
         let limits = self.engine.limits();
         self.check_open(&limits)?;
         prompt::check(&generation, &limits)?;
@@ -160,6 +172,11 @@ impl LocalLine {
         let end_ids = if generation.ignore_eos { Vec::new() } else { self.tokenizer.end_ids().to_vec() };
         let stops = Arc::new(StopSet::new(&generation.stop));
         let pieces: Arc<dyn Pieces> = Arc::clone(&self.tokenizer) as _;
+        let tracer = self.traces.as_ref().map(|traces| {
+            let texts = || Texts::new(&self.tokenizer, &stops, &end_ids, &ids, generation.candidates);
+            Tracer::new(traces, &generation, received_ms, texts)
+        });
+        let opening = Opening { tracer, ..self.opening(&generation, &ids, bill.clone()) };
         let plan = Plan {
             pieces: Arc::clone(&pieces),
             candidates: generation.candidates,
@@ -170,8 +187,7 @@ impl LocalLine {
             bill: bill.clone(),
         };
         let (sender, parcels) = mpsc::unbounded_channel();
-        let (account, sink) =
-            Account::open(self.opening(&generation, &ids, bill.clone()), Arc::clone(&self.meter), sender);
+        let (account, sink) = Account::open(opening, Arc::clone(&self.meter), sender);
         let cancel = CancelToken::new();
         // Made before the request is handed over: if this future is dropped from here on, the work stops.
         let reply = Reply::new(Box::new(Assembly::new(plan, parcels)), cancel.clone()).charged(bill.clone());
@@ -346,7 +362,8 @@ impl LocalLine {
             user: labels.user.as_deref().map(|user| bounded(user).into_owned()),
             ..UsageRecord::default()
         };
-        Opening { record, candidates: generation.candidates, markers, inside: prompt::ends_inside(ids, markers), bill }
+        let inside = prompt::ends_inside(ids, markers);
+        Opening { record, candidates: generation.candidates, markers, inside, bill, tracer: None }
     }
 
     fn refusal(&self, error: SubmitError) -> LineError {

@@ -18,13 +18,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &["formats", "kernels"]),
     ("engine", &["inference", "model"]),
     ("metering", &[]),
+    // Of inference the timeline, of metering the usage record: plain data.
+    ("traces", &["inference", "metering"]),
     ("ledger", &[]),
     ("economics", &["ledger", "metering"]),
     ("analysis", &[]),
-    ("service", &["economics", "inference", "ledger", "metering", "tokenizer"]),
+    ("service", &["economics", "inference", "ledger", "metering", "tokenizer", "traces"]),
     ("console", &[]),
     // Of inference and metering the server uses plain data only (sampling parameters, gauges, the usage record).
-    ("server", &["analysis", "console", "economics", "inference", "ledger", "metering", "protocol", "service"]),
+    (
+        "server",
+        &["analysis", "console", "economics", "inference", "ledger", "metering", "protocol", "service", "traces"],
+    ),
     (
         "tokenworks",
         &[
@@ -40,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "server",
             "service",
             "tokenizer",
+            "traces",
         ],
     ),
     ("bench", &["analysis"]),
@@ -56,7 +62,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("minijinja", &["tokenizer"]),
     ("libc", &["kernels"]),
     ("postgres", &["ledger", "test-support"]),
-    ("rusqlite", &["ledger", "server"]),
+    ("rusqlite", &["ledger", "server", "traces"]),
     ("statrs", &["analysis"]),
 ];
 

@@ -11,6 +11,7 @@ use metering::Meter;
 use model::{Batch, BlockId, KvType, Model, ModelConfig, Reservation};
 use service::{Charging, LocalLine, LocalLineConfig};
 use tokenizer::{TemplateError, TemplateRenderer, Tokenizer};
+use traces::Traces;
 
 use crate::calibration::{self, Conditions, Start};
 use crate::catalogue::{Consent, ModelRef, Source};
@@ -48,6 +49,17 @@ pub struct LoadedModel {
     pub start: Start,
     /// Where its engine writes its steps.
     pub step_log: Option<StepLog>,
+}
+
+/// What a line in a plant is joined to.
+#[derive(Clone, Copy)]
+pub struct Wiring<'a> {
+    /// Charges its requests.
+    pub charging: &'a Arc<Charging>,
+    /// A limit that its engine shares with others.
+    pub duty: &'a DutyLimit,
+    /// Keep its last requests.
+    pub traces: Option<&'a Arc<Traces>>,
 }
 
 /// A running line and the facts that are shown of it.
@@ -294,8 +306,8 @@ impl LoadedModel {
         self.model.weight_bytes().saturating_add(draft) as u64
     }
 
-    /// Starts the engine and the line. `meter` counts what they do; `plant`: their requests are charged, and the engine
-    /// keeps to a limit that it shares with others; `room` bounds the KV cache.
+    /// Starts the engine and the line. `meter` counts what they do; `plant`: what they are joined to; `room` bounds the KV
+    /// cache.
     ///
     /// # Errors
     /// The KV cache does not fit, or the engine cannot start.
@@ -303,7 +315,7 @@ impl LoadedModel {
         self,
         context: &Context,
         meter: &Arc<Meter>,
-        plant: Option<(&Arc<Charging>, &DutyLimit)>,
+        plant: Option<Wiring<'_>>,
         room: KvRoom,
     ) -> Result<Production> {
         let settings = &context.settings.engine;
@@ -328,7 +340,7 @@ impl LoadedModel {
                 itl_goal: settings.itl_goal,
                 speculation: settings.speculation,
                 thread_name: format!("engine-{}", self.name),
-                duty: plant.map(|(_, duty)| duty.clone()).unwrap_or_default(),
+                duty: plant.map(|plant| plant.duty.clone()).unwrap_or_default(),
                 calibration: self.start.calibration,
                 step_log: self.step_log,
                 ..EngineConfig::default()
@@ -354,7 +366,11 @@ impl LoadedModel {
             LocalLineConfig { id: self.name, aliases: self.settings.aliases, created, calibration: self.start.note };
         let line = LocalLine::new(config, self.tokenizer, self.template, Arc::clone(&engine) as _, Arc::clone(meter));
         let line = match plant {
-            Some((charging, _)) => line.charged(Arc::clone(charging)),
+            Some(plant) => line.charged(Arc::clone(plant.charging)),
+            None => line,
+        };
+        let line = match plant.and_then(|plant| plant.traces) {
+            Some(traces) => line.traced(Arc::clone(traces)),
             None => line,
         };
         Ok(Production { line: Arc::new(line), engine, model: self.model, facts })

@@ -80,6 +80,7 @@ fn project() -> Project {
         name: "Web".into(),
         bounds: Bounds::default(),
         suspended: false,
+        store_content: None,
     }
 }
 

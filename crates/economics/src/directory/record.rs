@@ -148,6 +148,27 @@ pub struct Project {
     /// Its keys are refused.
     #[serde(default)]
     pub suspended: bool,
+    /// Whether prompts and answers of its requests are kept, for those who administer it; none = they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_content: Option<StoreContent>,
+}
+
+/// For how long prompts and answers are kept. It is for as long as the traces of their requests are kept, if that is less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreContent {
+    /// From the end of a request, 1 to [`MAX_CONTENT_DAYS`].
+    pub days: u32,
+}
+
+impl StoreContent {
+    fn check(&self) -> Result<(), Invalid> {
+        if (1..=MAX_CONTENT_DAYS).contains(&self.days) {
+            return Ok(());
+        }
+        let fix = format!("write 1 to {MAX_CONTENT_DAYS}, or leave `store_content` out to keep nothing");
+        Err(Invalid::new("store_content.days", format!("{} is no such number of days", self.days), fix))
+    }
 }
 
 /// The hash a key had before it was rotated.
@@ -389,6 +410,7 @@ impl Record {
             }
             Self::Team(r) => check_id(&r.id).and_then(|()| check_name(&r.name)).and_then(|()| r.bounds.check_inside()),
             Self::Project(r) => {
+                r.store_content.as_ref().map_or(Ok(()), StoreContent::check)?;
                 check_id(&r.id).and_then(|()| check_name(&r.name)).and_then(|()| r.bounds.check_inside())
             }
             Self::Key(r) => check_id(&r.id).and_then(|()| check_name(&r.name)).and_then(|()| r.bounds.check_inside()),
@@ -401,6 +423,8 @@ impl Record {
     }
 }
 
+/// Most days for which prompts and answers are kept.
+pub const MAX_CONTENT_DAYS: u32 = 365;
 /// Bytes of an id.
 const MAX_ID: usize = 64;
 /// Bytes of a name.

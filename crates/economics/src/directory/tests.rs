@@ -1,5 +1,6 @@
 //! Tests of `directory`.
 
+use super::record::StoreContent;
 use super::*;
 use crate::Nano;
 use crate::limits::{Level, Limits};
@@ -30,6 +31,7 @@ fn project(id: &str, team: Option<&str>) -> Project {
         name: "Web".into(),
         bounds: Bounds::default(),
         suspended: false,
+        store_content: None,
     }
 }
 
@@ -424,6 +426,10 @@ fn texts_that_would_not_fit_the_ledger_are_refused() {
     for (record, part) in [
         (Record::Project(Project { name: "a\u{7}".into(), ..project("p", None) }), "name: `a\\u{7}` is empty"),
         (Record::Project(Project { name: "x".repeat(201), ..project("p", None) }), "longer than 200 bytes"),
+        (
+            Record::Project(Project { store_content: Some(StoreContent { days: 0 }), ..project("p", None) }),
+            "store_content.days: 0 is no such number of days; write 1 to 365",
+        ),
         (
             Record::Member(Member { organisation: "acme".into(), person: long.clone(), role: None }),
             "longer than 135 bytes",

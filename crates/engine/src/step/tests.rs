@@ -14,6 +14,7 @@ mod pace;
 mod plant;
 mod speculation;
 mod states;
+mod timeline;
 
 /// A continuation straight from a runner with one table: no engine involved. `pick` chooses from a row of logits.
 fn continued(prompt: &[TokenId], count: usize, mut pick: impl FnMut(&[f32], u32) -> TokenId) -> Vec<TokenId> {

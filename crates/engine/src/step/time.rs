@@ -77,7 +77,7 @@ impl Core {
             guessed_columns += guessed;
             if let Some(output) = requests.get_mut(arrival) {
                 part.accepted = output.accepted();
-                output.count_columns(prefill, decode, step_ns);
+                output.count_columns((prefill, decode), start, step_ns);
                 output.count_guessed(guessed);
                 self.turns.charge(output.client, decode);
             }

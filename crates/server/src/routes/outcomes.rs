@@ -371,7 +371,7 @@ fn list_of_requests(list: Vec<Value>) -> Result<Vec<(EntryId, u16)>, ApiError> {
 }
 
 /// An entry of the list.
-fn shown(entry: &Entry, currency: &str) -> Value {
+pub(super) fn shown(entry: &Entry, currency: &str) -> Value {
     let aside = Aside::read(entry);
     let status = if aside.is_some() { "aside" } else { "counted" };
     let valued = Valued::read(entry);

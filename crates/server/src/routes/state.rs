@@ -41,6 +41,9 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>, Extension(caller): Exte
     let lines: Vec<_> = app.pool.lines().iter().map(|line| line.status().line_gauges(&line.card().id)).collect();
     let content_type = HeaderValue::from_static(metering::CONTENT_TYPE);
     let mut text = app.meter.render(&lines);
+    if let Some(traces) = &app.traces {
+        text.push_str(&metering::render_families(&traces.families()));
+    }
     if app.may_watch(&caller) {
         let families = app.charging.as_ref().map(|charging| charging.families()).unwrap_or_default();
         text.push_str(&metering::render_families(&families));

@@ -13,6 +13,7 @@ use metering::Journal;
 use serde_json::{Value, json};
 use server::{KeyConfig, Server, ServerConfig, hash_key};
 use service::{Charging, FixedPool};
+use traces::Traces;
 
 use crate::client::{Answer, JSON, send};
 use crate::local::tiny_line;
@@ -44,10 +45,21 @@ pub(crate) fn open_books(folder: &Path, bootstrap: Vec<BootstrapKey>, model: &st
     books
 }
 
+/// The last requests, with texts as the books say.
+fn traces(folder: &Path, books: &Arc<Books>) -> Traces {
+    let books = Arc::clone(books);
+    let days = move |project: &str| Some(books.directory().project(project)?.store_content?.days);
+    Traces::start(&folder.join("traces.sqlite"), traces::Settings { keep: 100, keep_days: 7 }, Arc::new(days))
+}
+
 impl Shop {
     /// With the key [`ADMIN`] in the configuration, or without keys.
     pub(crate) async fn open(keyed: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::open_over(tempfile::tempdir().unwrap(), keyed).await
+    }
+
+    /// The same over a folder that is there.
+    pub(crate) async fn open_over(folder: tempfile::TempDir, keyed: bool) -> Self {
         let hash = hash_key(SECRET, ADMIN);
         let bootstrap = BootstrapKey { name: "ops".into(), hash: hash.parse().unwrap(), max_priority: 0 };
         let books = open_books(folder.path(), if keyed { vec![bootstrap] } else { Vec::new() }, "tiny");
@@ -59,10 +71,18 @@ impl Shop {
             config.keys = vec![KeyConfig { name: "ops".into(), hash, max_priority: 0 }];
             config.key_secret = SECRET.to_vec();
         }
-        let lines = vec![Arc::new(line.charged(Arc::clone(&charging))) as _];
+        let traces = Arc::new(traces(folder.path(), &books));
+        let lines = vec![Arc::new(line.charged(Arc::clone(&charging)).traced(Arc::clone(&traces))) as _];
         let answers = Some(folder.path().join("answers.db"));
         let pool = Arc::new(FixedPool::new(lines));
-        let plant = server::Plant { pool, meter, books: Some(Arc::clone(&books)), charging: Some(charging), answers };
+        let plant = server::Plant {
+            pool,
+            meter,
+            books: Some(Arc::clone(&books)),
+            charging: Some(charging),
+            answers,
+            traces: Some(traces),
+        };
         let server = Server::bind(&config, plant).await.unwrap();
         let address = server.local_addr();
         let claim = server.claim_link().unwrap().map(|link| link.strip_prefix(&server.url()).unwrap().to_owned());

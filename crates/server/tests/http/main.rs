@@ -26,6 +26,7 @@ mod planning;
 mod plant;
 mod refusals;
 mod replies;
+mod requests;
 mod session;
 mod streams;
 mod wire;

@@ -224,6 +224,7 @@ impl Plant {
             books,
             charging: None,
             answers,
+            traces: None,
         };
         let server = Server::bind(&config, plant).await.unwrap();
         let address = server.local_addr();

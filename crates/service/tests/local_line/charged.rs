@@ -75,6 +75,7 @@ pub(crate) fn records(rates: Tier, budget: Option<i64>) -> Vec<Record> {
             name: "Web".into(),
             bounds: none(),
             suspended: false,
+            store_content: None,
         }),
         Record::Key(Key {
             id: "k1".into(),

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use economics::Books;
 use metering::Meter;
 use serde_json::json;
 use server::{ConfigError, KeyConfig, Limits, Plant, Server, ServerConfig, ServerError, TlsFiles};
+use traces::Traces;
 
 use super::Context;
 use super::answer::runtime;
@@ -38,12 +40,14 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     let names: Vec<String> = offers.iter().map(|offer| offer.model.name.clone()).collect();
     let (charging, duty) = books::start(context, &key_secret, &names)?;
     let _webhook = webhook::start(context, charging.books())?;
+    let traces = traces(context, charging.books());
     let works = Works {
         context: context.clone(),
         threads: assembly::thread_pool(context)?,
         meter: Arc::clone(&meter),
         charging: Arc::clone(&charging),
         duty,
+        traces: traces.clone(),
         accept_license: args.accept_license,
     };
     let fleet = Fleet::new(works, offers);
@@ -57,7 +61,7 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
         let books = Some(Arc::clone(charging.books()));
         let answers = Some(context.settings.data_dir.join("answers.db"));
         let kept = Some(Arc::clone(&charging));
-        let plant = Plant { pool: Arc::new(fleet.clone()), meter, books, charging: kept, answers };
+        let plant = Plant { pool: Arc::new(fleet.clone()), meter, books, charging: kept, answers, traces };
         let server = Server::bind(&config, plant).await.map_err(|e| server_error(&e))?;
         let (facts, on_demand) = (fleet.facts(), fleet.on_demand());
         let claim = server.claim_link().map_err(|e| Error::failure("cannot make the link of the admin").because(e))?;
@@ -75,6 +79,15 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     // A model may be on its way into memory: it is not waited for.
     runtime.shutdown_timeout(ENGINE_END);
     result
+}
+
+/// What keeps the last requests, if that is wanted; texts for as long as their project says now.
+fn traces(context: &Context, books: &Arc<Books>) -> Option<Arc<Traces>> {
+    let settings = context.settings.traces?;
+    let books = Arc::clone(books);
+    let content_days = move |project: &str| Some(books.directory().project(project)?.store_content?.days);
+    let path = context.settings.data_dir.join("traces.sqlite");
+    Some(Arc::new(Traces::start(&path, settings, Arc::new(content_days))))
 }
 
 /// The models asked for, each once, then those that the configuration says to load or to offer; where there are neither,

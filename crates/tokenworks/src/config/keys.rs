@@ -99,6 +99,9 @@ pub const KEYS: &[Key] = &[
     unset("slo.ttft_ms", Kind::Whole(1, 86_400_000), "1000", "objective: longest time to the first token; requests that meet all objectives are the goodput of `tokenworks report --statement`"),
     unset("slo.tpot_ms", Kind::Whole(1, 86_400_000), "100", "objective: longest mean time per output token after the first"),
     unset("slo.e2e_ms", Kind::Whole(1, 86_400_000), "30000", "objective: longest time to the end of an answer"),
+    set("traces.enabled", Kind::Bool, "true", "whether the last requests are kept as they went, for `/admin/v1/requests` and the console, in traces.sqlite in data_dir"),
+    set("traces.keep", Kind::Whole(1, 100_000), "10000", "requests that are kept, the newest ones"),
+    set("traces.keep_days", Kind::Whole(1, 3650), "7", "days for which they are kept at most; prompts and answers that a project stores go with them"),
     set("log.level", Kind::Filter, "\"info\"", "off, error, warn, info, debug or trace, also for single parts: info,server=debug"),
     set("log.format", Kind::Choice(&["text", "json"]), "\"text\"", "how logs are written to standard error"),
 ];

@@ -36,6 +36,8 @@ pub struct Settings {
     pub plant: PlantSettings,
     /// What requests shall keep to.
     pub objectives: Objectives,
+    /// What is kept of the last requests; `None`: nothing.
+    pub traces: Option<traces::Settings>,
     /// Logs.
     pub log: LogSettings,
     /// Settings of single models, by the name used on the command line.
@@ -247,6 +249,13 @@ impl Settings {
                 prefill_chunk: table.required_number("engine.prefill_chunk")?,
                 itl_goal: Duration::from_millis(table.required_number("engine.itl_goal_ms")?),
                 speculation: table.text("engine.speculation")?.as_deref() == Some("auto"),
+            },
+            traces: if table.truth("traces.enabled")? {
+                let (keep, keep_days) =
+                    (table.required_number("traces.keep")?, table.required_number("traces.keep_days")?);
+                Some(traces::Settings { keep, keep_days })
+            } else {
+                None
             },
             log: LogSettings {
                 level: table.text("log.level")?.unwrap_or_default(),

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::policy::{Resident, make_room};
 use super::{Inner, Outcome, Running, adapters};
-use crate::assembly::{self, Drafts, Production};
+use crate::assembly::{self, Drafts, Production, Wiring};
 use crate::catalogue::Builtin;
 use crate::commands::pull::consent;
 use crate::config::LoadTime;
@@ -221,7 +221,8 @@ fn produce(inner: &Inner, index: usize, (most, set_aside): (Option<u64>, u64), a
     let consent = |builtin: &Builtin| consents(inner, builtin, asks);
     let loaded = assembly::load(&works.context, &offer.model, &works.threads, &consent, Drafts::Loaded)?;
     let most = most.map(|most| most.saturating_sub(loaded.weight_bytes()));
-    loaded.start(&works.context, &works.meter, Some((&works.charging, &works.duty)), KvRoom { most, set_aside })
+    let plant = Wiring { charging: &works.charging, duty: &works.duty, traces: works.traces.as_ref() };
+    loaded.start(&works.context, &works.meter, Some(plant), KvRoom { most, set_aside })
 }
 
 /// What the files of a model say; they are fetched first where they are not here.

@@ -23,6 +23,7 @@ use model::Model;
 use service::{Behind, BoxFuture, Charging, Lease, Line, LocalLine, ModelPool, ModelState, ModelStatus, PoolError};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout, timeout_at};
+use traces::Traces;
 
 use crate::assembly::{ENGINE_END, Facts};
 use crate::catalogue::ModelRef;
@@ -54,6 +55,8 @@ pub struct Works {
     pub charging: Arc<Charging>,
     /// Holds the plant's power below its cap.
     pub duty: DutyLimit,
+    /// Keep the last requests.
+    pub traces: Option<Arc<Traces>>,
     /// Whether the terms of models that must be fetched are accepted.
     pub accept_license: bool,
 }

@@ -23,6 +23,7 @@ fn shop() -> Plant {
         name: "Far".into(),
         bounds: Bounds::default(),
         suspended: false,
+        store_content: None,
     };
     let far =
         Key { id: "k2".into(), project: "far".into(), hash: KeyHash::of(b"plant", "tw_two"), ..key(Bounds::default()) };

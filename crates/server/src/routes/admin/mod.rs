@@ -20,6 +20,7 @@ pub(crate) mod money;
 pub(crate) mod plan;
 pub(crate) mod records;
 pub(crate) mod report;
+pub(crate) mod requests;
 pub(crate) mod settings;
 pub(crate) mod statement;
 pub(crate) mod tfp_index;

@@ -1,0 +1,331 @@
+//! The file: what is in it, how it is read, and how it is kept small.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use metering::UsageRecord;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+
+use crate::packed;
+use crate::trace::{Content, Excerpt, Kept, Owner, Trace, Whole};
+use crate::{ContentDays, Deletion, Filter, Page, Settings};
+
+/// "TwTr", so that a foreign database is not taken for traces.
+const APPLICATION_ID: i64 = 0x5477_5472;
+const VERSION: i64 = 1;
+/// How long a statement waits for another connection.
+const BUSY_LIMIT: Duration = Duration::from_secs(5);
+const DAY_MS: i64 = 86_400_000;
+/// Pages given back to the file system in one sweep.
+const VACUUM_PAGES: u32 = 4096;
+
+const SCHEMA: &str = "
+    CREATE TABLE traces (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL,
+        received_ms INTEGER NOT NULL,
+        organisation TEXT NOT NULL,
+        project TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        model TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        e2e_ns INTEGER NOT NULL,
+        candidates INTEGER NOT NULL,
+        record TEXT NOT NULL,        -- the usage record as JSON
+        error TEXT,
+        search TEXT NOT NULL,        -- what a text is looked for in, in lower case
+        timeline BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX traces_by_id ON traces (id);
+    CREATE INDEX traces_by_age ON traces (received_ms);
+    CREATE TABLE contents (
+        number INTEGER PRIMARY KEY REFERENCES traces (number) ON DELETE CASCADE,
+        project TEXT NOT NULL,
+        kept_ms INTEGER NOT NULL,
+        prompt TEXT NOT NULL,        -- texts with their marks, as JSON
+        answers TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX contents_by_project ON contents (project, kept_ms);";
+
+const COLUMNS: &str = "number, received_ms, organisation, project, key_id, candidates, record, error,
+    EXISTS (SELECT 1 FROM contents WHERE contents.number = traces.number)";
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("it is a database of something else")]
+    Foreign,
+    #[error("it was written by a newer version of this program")]
+    Newer,
+    #[error("{0}")]
+    File(#[from] io::Error),
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// The connection that writes.
+pub(crate) struct Writer {
+    connection: Connection,
+    settings: Settings,
+    content_days: ContentDays,
+    /// Texts were deleted, and may be in the log still.
+    unpurged: bool,
+}
+
+impl Writer {
+    /// Opens the file, or makes it, readable by its owner only.
+    pub(crate) fn open(path: &Path, settings: Settings, content_days: ContentDays) -> Result<Self, OpenError> {
+        make_private(path)?;
+        let connection = connect(path)?;
+        prepare(&connection)?;
+        Ok(Self { connection, settings, content_days, unpurged: true })
+    }
+
+    /// Keeps traces, and drops the oldest ones beyond the bound.
+    pub(crate) fn keep(&mut self, traces: Vec<Trace>, now_ms: i64) -> rusqlite::Result<()> {
+        let content_days = &self.content_days;
+        let transaction = self.connection.transaction()?;
+        for trace in traces {
+            insert(&transaction, trace, content_days.as_ref(), now_ms)?;
+        }
+        let keep = i64::try_from(self.settings.keep).unwrap_or(i64::MAX);
+        let sql = "DELETE FROM traces WHERE number <= (SELECT max(number) FROM traces) - ?1";
+        transaction.prepare_cached(sql)?.execute([keep])?;
+        transaction.commit()
+    }
+
+    /// Deletes texts; gives how many requests had some.
+    pub(crate) fn delete(&mut self, what: &Deletion) -> rusqlite::Result<usize> {
+        let deleted = match what {
+            Deletion::Request(number) => {
+                let number = i64::try_from(*number).unwrap_or(i64::MAX);
+                self.connection.execute("DELETE FROM contents WHERE number = ?1", [number])?
+            }
+            Deletion::Project(project) => {
+                self.connection.execute("DELETE FROM contents WHERE project = ?1", [project])?
+            }
+        };
+        self.unpurged |= deleted > 0;
+        self.purge()?;
+        Ok(deleted)
+    }
+
+    /// Deletes what is older than it may get: traces, and texts by the setting of their project as it is now.
+    pub(crate) fn sweep(&mut self, now_ms: i64) -> rusqlite::Result<()> {
+        let oldest = |days: u32| now_ms.saturating_sub(i64::from(days) * DAY_MS);
+        let sql = "DELETE FROM traces WHERE received_ms < ?1";
+        let mut deleted = self.connection.execute(sql, [oldest(self.settings.keep_days)])?;
+        let projects: Vec<String> = {
+            let mut statement = self.connection.prepare_cached("SELECT DISTINCT project FROM contents")?;
+            statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+        };
+        for project in projects {
+            deleted += match (self.content_days)(&project) {
+                None => self.connection.execute("DELETE FROM contents WHERE project = ?1", [project])?,
+                Some(days) => {
+                    let sql = "DELETE FROM contents WHERE project = ?1 AND kept_ms < ?2";
+                    self.connection.execute(sql, params![project, oldest(days)])?
+                }
+            };
+        }
+        self.unpurged |= deleted > 0;
+        self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        self.purge()
+    }
+
+    /// Empties the log, which may hold deleted texts; again at the next sweep while somebody reads.
+    fn purge(&mut self) -> rusqlite::Result<()> {
+        if self.unpurged {
+            let busy: i64 = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            self.unpurged = busy != 0;
+        }
+        Ok(())
+    }
+}
+
+fn insert(
+    connection: &Connection,
+    mut trace: Trace,
+    content_days: &(dyn Fn(&str) -> Option<u32> + Send + Sync),
+    now_ms: i64,
+) -> rusqlite::Result<()> {
+    let content = trace.content.take();
+    let error = trace.shown_error();
+    let Trace { received_ms, owner, candidates, record, timeline, .. } = trace;
+    let UsageRecord { request_id, model, key, user, .. } = &record;
+    let words = [request_id, &owner.organisation, &owner.project, &owner.key, model];
+    let words = words.into_iter().chain([key, user, &error].into_iter().flatten());
+    let search = words.map(|word| word.to_lowercase()).collect::<Vec<_>>().join("\n");
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO traces (id, received_ms, organisation, project, key_id, model, outcome, e2e_ns, candidates, record,
+         error, search, timeline) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?;
+    statement.execute(params![
+        request_id,
+        received_ms,
+        owner.organisation,
+        owner.project,
+        owner.key,
+        model,
+        record.outcome.as_str(),
+        i64::try_from(record.e2e_ns).unwrap_or(i64::MAX),
+        candidates,
+        json(&record)?,
+        error,
+        search,
+        packed::pack(&timeline),
+    ])?;
+    // The setting may have been switched off since the request began.
+    let Some(content) = content.filter(|_| content_days(&owner.project).is_some()) else { return Ok(()) };
+    let Content { prompt, answers } = content();
+    let sql = "INSERT INTO contents (number, project, kept_ms, prompt, answers) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let number = connection.last_insert_rowid();
+    let mut statement = connection.prepare_cached(sql)?;
+    statement.execute(params![number, owner.project, now_ms, json(&prompt)?, json(&answers)?]).map(drop)
+}
+
+fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// Requests of a page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Newest first.
+    pub requests: Vec<Kept>,
+    /// There are more.
+    pub has_more: bool,
+    /// The largest number of all requests that are kept, whatever was asked for; 0: none.
+    pub newest: u64,
+}
+
+/// The connection that reads.
+pub(crate) struct Reader(Connection);
+
+impl Reader {
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        let connection = connect(path)?;
+        connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF")?;
+        Ok(Self(connection))
+    }
+
+    /// The newest requests of a filter.
+    pub(crate) fn list(&mut self, filter: &Filter, page: &Page) -> rusqlite::Result<Listed> {
+        let transaction = self.0.transaction()?;
+        let newest = transaction.query_row("SELECT coalesce(max(number), 0) FROM traces", [], |row| number(row, 0))?;
+        let (condition, mut values) = filter.sql(page);
+        // One more tells whether there are more.
+        let limit = i64::try_from(page.limit.saturating_add(1)).unwrap_or(i64::MAX);
+        values.push(limit.into());
+        let sql = format!("SELECT {COLUMNS} FROM traces WHERE {condition} ORDER BY number DESC LIMIT ?");
+        let mut statement = transaction.prepare_cached(&sql)?;
+        let rows = statement.query_map(rusqlite::params_from_iter(values), kept)?;
+        let mut requests: Vec<Kept> = rows.collect::<rusqlite::Result<_>>()?;
+        let has_more = requests.len() > page.limit;
+        requests.truncate(page.limit);
+        Ok(Listed { requests, has_more, newest })
+    }
+
+    /// All that is kept of a request; of several with the same id the newest.
+    pub(crate) fn find(&mut self, id: &str) -> rusqlite::Result<Option<Whole>> {
+        let transaction = self.0.transaction()?;
+        let sql = format!("SELECT {COLUMNS}, timeline FROM traces WHERE id = ?1 ORDER BY number DESC LIMIT 1");
+        let read = |row: &Row<'_>| Ok((kept(row)?, row.get::<_, Vec<u8>>(9)?));
+        let found = transaction.prepare_cached(&sql)?.query_row([id], read).optional()?;
+        let Some((kept, timeline)) = found else { return Ok(None) };
+        let timeline = packed::unpack(&timeline).ok_or_else(|| damaged(9, "the timeline is damaged"))?;
+        let place = i64::try_from(kept.number).unwrap_or(i64::MAX);
+        let sql = "SELECT prompt, answers FROM contents WHERE number = ?1";
+        let read = |row: &Row<'_>| {
+            let (prompt, answers): (Excerpt, Vec<Excerpt>) = (text(row, 0)?, text(row, 1)?);
+            Ok(Content { prompt, answers })
+        };
+        let content = transaction.prepare_cached(sql)?.query_row([place], read).optional()?;
+        Ok(Some(Whole { kept, timeline, content }))
+    }
+}
+
+fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_negative| damaged(column, "a number is negative"))
+}
+
+fn text<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+fn damaged(column: usize, what: &str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, what.into())
+}
+
+fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
+    Ok(Kept {
+        number: number(row, 0)?,
+        received_ms: row.get(1)?,
+        owner: Owner { organisation: row.get(2)?, project: row.get(3)?, key: row.get(4)? },
+        candidates: row.get(5)?,
+        record: text(row, 6)?,
+        error: row.get(7)?,
+        has_content: row.get(8)?,
+    })
+}
+
+fn connect(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_LIMIT)?;
+    Ok(connection)
+}
+
+/// Makes the schema, or checks that it is there. The whole file is looked at: it is small, and what is damaged is told of
+/// before it is relied on.
+fn prepare(connection: &Connection) -> Result<(), OpenError> {
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let (id, tables) = (number("PRAGMA application_id")?, number("SELECT count(*) FROM sqlite_schema")?);
+    if id != APPLICATION_ID && (id != 0 || tables != 0) {
+        return Err(OpenError::Foreign);
+    }
+    // Before the first page is written.
+    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA trusted_schema = OFF; PRAGMA foreign_keys = ON;
+         PRAGMA secure_delete = ON; PRAGMA journal_size_limit = 16777216;",
+    )?;
+    if tables == 0 {
+        let begin = format!(
+            "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+        );
+        return Ok(connection.execute_batch(&begin)?);
+    }
+    if number("PRAGMA user_version")? > VERSION {
+        return Err(OpenError::Newer);
+    }
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found == "ok" {
+        return Ok(());
+    }
+    Err(OpenError::File(io::Error::new(io::ErrorKind::InvalidData, found)))
+}
+
+/// Makes the file if it is not there; its log takes its permissions.
+fn make_private(path: &Path) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
