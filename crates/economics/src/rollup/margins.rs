@@ -192,6 +192,9 @@ fn sales(ledger: &Ledger, (day, next): (i64, i64), by_hours: bool) -> Result<Vec
         return Ok(days);
     }
     let customers: BTreeSet<String> = days.into_iter().map(|row| row.organisation).collect();
-    let hours = customers.iter().map(|customer| usage(ledger, customer, day, next));
-    Ok(hours.collect::<Result<Vec<_>, _>>()?.concat())
+    let mut hours = Vec::new();
+    for customer in &customers {
+        hours.append(&mut usage(ledger, customer, day, next)?);
+    }
+    Ok(hours)
 }
