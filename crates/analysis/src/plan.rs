@@ -174,9 +174,12 @@ impl LineProfile {
         };
         let given = invalid::positive("line.tokens_per_second", given)?;
         let Some(peak) = peak.filter(|peak| given > *peak) else { return Ok(given) };
+        let [gflop, tflops] = [self.gflop_per_token, self.peak_tflops].map(Option::unwrap_or_default);
+        let share = self.peak_share.filter(|share| *share < 1.0);
+        let share = share.map_or_else(String::new, |share| format!("{} % of ", share * 100.0));
         let text = format!(
-            "{given} tokens/s exceeds the peak: {} GFLOP per token allow {peak:.0} tokens/s at most; the plan uses the peak",
-            self.gflop_per_token.unwrap_or_default()
+            "{given} tokens/s exceeds the peak: {gflop} GFLOP per token at {share}{tflops} TFLOP/s allow {peak:.0} tokens/s at \
+             most; the plan uses the peak"
         );
         warnings.push(Warning { field: "line.tokens_per_second", text });
         Ok(peak)
