@@ -11,6 +11,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post, put};
 use economics::books::Books;
 use economics::directory::record::Scope;
+use history::History;
 use metering::Meter;
 use service::{Charging, Lease, ModelPool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -35,6 +36,8 @@ const LEDGER_WALKS: usize = 1;
 const BOOKS_TURNS: usize = 8;
 /// Most units that are assigned to arms at one time: a request waits for it before it is admitted, so not behind reports.
 const ASSIGNMENTS: usize = 64;
+/// Most readings of the history at one time: they share one connection.
+const HISTORY_TURNS: usize = 2;
 /// How long one waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(10);
 
@@ -62,6 +65,10 @@ pub(crate) struct App {
     pub(crate) books: Option<Arc<Books>>,
     /// Keeps what the plant uses and costs.
     pub(crate) charging: Option<Arc<Charging>>,
+    /// Keeps what the plant did minute by minute.
+    pub(crate) history: Option<Arc<History>>,
+    /// Readings of it at one time.
+    pub(crate) history_turns: Arc<Semaphore>,
     /// Whether the console is served.
     pub(crate) console: bool,
     /// The plant as it is watched.
@@ -112,7 +119,7 @@ impl Ticket {
 
 impl App {
     pub(crate) fn new(config: &ServerConfig, plant: Plant, answers: Option<Arc<Answers>>) -> Arc<Self> {
-        let Plant { pool, meter, books, charging, answers: _ } = plant;
+        let Plant { pool, meter, books, charging, answers: _, history } = plant;
         let limits = config.limits.clone();
         Arc::new(Self {
             pool,
@@ -120,6 +127,8 @@ impl App {
             gate: Gate::new(config, books.clone()),
             books,
             charging,
+            history,
+            history_turns: Arc::new(Semaphore::new(HISTORY_TURNS)),
             console: config.console && console::is_built(),
             live: Live::default(),
             sessions: Sessions::new(config.port, config.tls.is_some()),
@@ -239,8 +248,8 @@ pub(crate) fn unix_seconds() -> u64 {
 /// Administration.
 fn admin() -> Router<Arc<App>> {
     use routes::admin::{
-        alerts, audit, calibration, experiments, keys, ledger, live, models, money, records, report, statement,
-        tfp_index,
+        alerts, audit, calibration, experiments, history, keys, ledger, live, models, money, records, report,
+        statement, tfp_index,
     };
     Router::new()
         .route("/alerts", get(alerts::list))
@@ -248,6 +257,7 @@ fn admin() -> Router<Arc<App>> {
         .route("/audit", get(audit::audit))
         .route("/live", get(live::stream))
         .route("/live/snapshot", get(live::snapshot))
+        .route("/history", get(history::history))
         .route("/report", get(report::report))
         .route("/statement", get(statement::statement))
         .route("/calibration", get(calibration::calibration))

@@ -18,13 +18,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &["formats", "kernels"]),
     ("engine", &["inference", "model"]),
     ("metering", &[]),
+    ("history", &["metering"]),
     ("ledger", &[]),
     ("economics", &["ledger", "metering"]),
     ("analysis", &[]),
     ("service", &["economics", "inference", "ledger", "metering", "tokenizer"]),
     ("console", &[]),
     // Of inference and metering the server uses plain data only (sampling parameters, gauges, the usage record).
-    ("server", &["analysis", "console", "economics", "inference", "ledger", "metering", "protocol", "service"]),
+    (
+        "server",
+        &["analysis", "console", "economics", "history", "inference", "ledger", "metering", "protocol", "service"],
+    ),
     (
         "tokenworks",
         &[
@@ -32,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "economics",
             "engine",
             "formats",
+            "history",
             "inference",
             "kernels",
             "ledger",
@@ -56,7 +61,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("minijinja", &["tokenizer"]),
     ("libc", &["kernels"]),
     ("postgres", &["ledger", "test-support"]),
-    ("rusqlite", &["ledger", "server"]),
+    ("rusqlite", &["history", "ledger", "server"]),
     ("statrs", &["analysis"]),
 ];
 

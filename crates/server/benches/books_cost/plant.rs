@@ -158,6 +158,7 @@ fn serve(runtime: &Runtime, line: LocalLine, books: Option<Arc<Books>>) -> Side 
         books,
         charging: None,
         answers: None,
+        history: None,
     };
     let server = runtime.block_on(Server::bind(&config, plant)).unwrap();
     let address = server.local_addr();

@@ -15,7 +15,7 @@ pub(crate) const DAY_MS: i64 = DAY_S * 1000;
 /// Days of a report that names no start.
 const DAYS: i64 = 30;
 /// Latest time, in Unix seconds: the end of the year 9999.
-const LATEST_S: i128 = 253_402_300_799;
+pub(crate) const LATEST_S: i128 = 253_402_300_799;
 
 /// The days that a report is about.
 #[derive(utoipa::IntoParams)]

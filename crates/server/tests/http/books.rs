@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::history::History;
 use economics::Currency;
 use economics::books::{Books, BootstrapKey, Settings, Steps};
 use engine::EngineConfig;
@@ -62,7 +63,15 @@ impl Shop {
         let lines = vec![Arc::new(line.charged(Arc::clone(&charging))) as _];
         let answers = Some(folder.path().join("answers.db"));
         let pool = Arc::new(FixedPool::new(lines));
-        let plant = server::Plant { pool, meter, books: Some(Arc::clone(&books)), charging: Some(charging), answers };
+        let history = History::open(&folder.path().join("history.sqlite")).with_length(Duration::from_millis(200));
+        let plant = server::Plant {
+            pool,
+            meter,
+            books: Some(Arc::clone(&books)),
+            charging: Some(charging),
+            answers,
+            history: Some(Arc::new(history)),
+        };
         let server = Server::bind(&config, plant).await.unwrap();
         let address = server.local_addr();
         let claim = server.claim_link().unwrap().map(|link| link.strip_prefix(&server.url()).unwrap().to_owned());

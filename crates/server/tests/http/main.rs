@@ -13,6 +13,7 @@ mod costs;
 mod desk;
 mod experiments;
 mod fields;
+mod history;
 mod idempotency;
 mod invoices;
 mod life;

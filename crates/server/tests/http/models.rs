@@ -156,6 +156,7 @@ async fn serve(pool: &Arc<Fake>, books: Option<Arc<Books>>) -> SocketAddr {
         books,
         charging: None,
         answers: None,
+        history: None,
     };
     let server = Server::bind(&config, plant).await.unwrap();
     let address = server.local_addr();

@@ -224,6 +224,7 @@ impl Plant {
             books,
             charging: None,
             answers,
+            history: None,
         };
         let server = Server::bind(&config, plant).await.unwrap();
         let address = server.local_addr();

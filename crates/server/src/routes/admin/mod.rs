@@ -10,6 +10,7 @@ pub(crate) mod calibration;
 mod condition;
 pub(crate) mod costs;
 pub(crate) mod experiments;
+pub(crate) mod history;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod live;
