@@ -32,8 +32,10 @@ impl Minutes {
     pub(crate) fn start(app: &Arc<App>) -> Option<Self> {
         let history = app.history.clone().filter(|history| history.usable().is_ok())?;
         let (stop, stopped) = sync_channel(0);
-        let mut keeper = Keeper::new(Arc::clone(app), history);
+        let app = Arc::clone(app);
         let thread = std::thread::Builder::new().name("history".to_owned()).spawn(move || {
+            // May wait for the books.
+            let mut keeper = Keeper::new(app, history);
             while stopped.recv_timeout(keeper.pause()) == Err(RecvTimeoutError::Timeout) {
                 keeper.look(false);
             }
