@@ -18,14 +18,23 @@ export interface Plant {
   claim: string | null
   /** Ends the server and waits for it. */
   stop: () => Promise<void>
+  /** The same, with its folder left for another one. */
+  halt: () => Promise<void>
 }
 
-/** Starts one. `port`: that of an earlier one, to come back at the same address. `names`: of files in the folder of models. */
-export async function start(port = 0, folder = mkdtempSync(join(tmpdir(), 'tokenworks-console-')), names = [MODEL]): Promise<Plant> {
+/** A data folder of its own. */
+export const newFolder = (): string => mkdtempSync(join(tmpdir(), 'tokenworks-console-'))
+
+/**
+ * Starts one. `port`: that of an earlier one, to come back at the same address. `names`: of files in the folder of models.
+ * `settings`: further tables of the configuration.
+ */
+export async function start(port = 0, folder = newFolder(), names = [MODEL], settings = ''): Promise<Plant> {
   const program = process.env['TOKENWORKS_TEST_BIN'] ?? join(ROOT, 'target/debug/tokenworks')
   const models = process.env['TOKENWORKS_TEST_MODELS'] ?? join(ROOT, 'target/test-models')
   const config = join(folder, 'tokenworks.toml')
-  writeFileSync(config, names.map((name) => `[models."${name}"]\nsource = ${JSON.stringify(join(models, `${name}.gguf`))}\n`).join('\n'))
+  const sources = names.map((name) => `[models."${name}"]\nsource = ${JSON.stringify(join(models, `${name}.gguf`))}\n`)
+  writeFileSync(config, [settings, ...sources].join('\n'))
   const args = ['serve', ...names, '--port', String(port), '--config', config, '--data-dir', join(folder, 'data')]
   // The caller's own settings must not change what is tested.
   const own = Object.entries(process.env).filter(([name]) => !/^(TOKENWORKS_|XDG_)/.test(name))
@@ -34,7 +43,7 @@ export async function start(port = 0, folder = mkdtempSync(join(tmpdir(), 'token
   const banner = await started(child)
   const url = /serves on (\S+)/.exec(banner)?.[1]
   if (!url) throw new Error(`no address in:\n${banner}`)
-  return { url, pid: child.pid ?? 0, claim: /(http\S+\/admin\/claim\/\w+)/.exec(banner)?.[1] ?? null, stop: () => stopped(child, folder) }
+  return { url, pid: child.pid ?? 0, claim: /(http\S+\/admin\/claim\/\w+)/.exec(banner)?.[1] ?? null, stop: () => stopped(child, folder), halt: () => halted(child) }
 }
 
 async function started(child: ChildProcess): Promise<string> {
@@ -55,13 +64,17 @@ async function started(child: ChildProcess): Promise<string> {
 }
 
 async function stopped(child: ChildProcess, folder: string): Promise<void> {
+  await halted(child)
+  rmSync(folder, { recursive: true, force: true })
+}
+
+async function halted(child: ChildProcess): Promise<void> {
   child.removeAllListeners('exit')
   if (child.exitCode === null) {
     const gone = new Promise((resolve) => child.once('exit', resolve))
     child.kill('SIGTERM')
     await gone
   }
-  rmSync(folder, { recursive: true, force: true })
 }
 
 /** Has the plant answer something. */
