@@ -32,10 +32,10 @@ impl Minutes {
     pub(crate) fn start(app: &Arc<App>) -> Option<Self> {
         let history = app.history.clone().filter(|history| history.usable().is_ok())?;
         let (stop, stopped) = sync_channel(0);
-        let app = Arc::clone(app);
+        let mut keeper = Keeper::new(Arc::clone(app), history);
         let thread = std::thread::Builder::new().name("history".to_owned()).spawn(move || {
-            // May wait for the books.
-            let mut keeper = Keeper::new(app, history);
+            // May wait for the books, which the start of the server must not.
+            keeper.begin();
             while stopped.recv_timeout(keeper.pause()) == Err(RecvTimeoutError::Timeout) {
                 keeper.look(false);
             }
@@ -77,13 +77,20 @@ impl Keeper {
         let now_ms = unix_ms();
         Self {
             last: Sample::take_unsold(&app),
-            sold: sold(&app),
+            sold: None,
             minute: Rollup::new(now_ms),
             until_ms: end_of_minute(now_ms, history.length()),
             unwritten: VecDeque::new(),
             told: None,
             app,
             history,
+        }
+    }
+
+    /// Reads what was sold before, once the books say it: while they are recomputed they say nothing.
+    fn begin(&mut self) {
+        if self.sold.is_none() {
+            self.sold = sold(&self.app);
         }
     }
 
@@ -95,6 +102,7 @@ impl Keeper {
 
     /// Takes in what happened since it last looked. `ends`: the server does.
     fn look(&mut self, ends: bool) {
+        self.begin();
         let now = Sample::take_unsold(&self.app);
         self.minute.add(&Span::new(&self.last, &now).rollup());
         self.last = now;

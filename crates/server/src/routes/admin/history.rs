@@ -54,7 +54,8 @@ pub(crate) async fn history(
 ) -> Result<Json<PlantHistory>, ApiError> {
     check(&app, &caller)?;
     let mut query = Query::of(&uri)?;
-    let period = Period::read(&mut query, unix_ms().div_euclid(1000))?;
+    // The second that runs is in it.
+    let period = Period::read(&mut query, unix_ms().div_euclid(1000).saturating_add(1))?;
     query.finish()?;
     let turns = Arc::clone(&app.history_turns);
     in_turn(turns, move || read(&app, period)).await.map(Json)
