@@ -18,6 +18,8 @@ export interface Plant {
   claim: string | null
   /** Ends the server and waits for it. */
   stop: () => Promise<void>
+  /** The same, with its folder left for another one. */
+  halt: () => Promise<void>
 }
 
 interface Own {
@@ -25,12 +27,13 @@ interface Own {
   names?: string[]
   /** More of its configuration. */
   more?: string
-  /** Its data outlives it. */
-  isKept?: boolean
 }
 
+/** A data folder of its own. */
+export const newFolder = (): string => mkdtempSync(join(tmpdir(), 'tokenworks-console-'))
+
 /** Starts one. `port`: that of an earlier one, to come back at the same address. */
-export async function start(port = 0, folder = mkdtempSync(join(tmpdir(), 'tokenworks-console-')), own: Own = {}): Promise<Plant> {
+export async function start(port = 0, folder = newFolder(), own: Own = {}): Promise<Plant> {
   const program = process.env['TOKENWORKS_TEST_BIN'] ?? join(ROOT, 'target/debug/tokenworks')
   const models = process.env['TOKENWORKS_TEST_MODELS'] ?? join(ROOT, 'target/test-models')
   const config = join(folder, 'tokenworks.toml')
@@ -45,7 +48,7 @@ export async function start(port = 0, folder = mkdtempSync(join(tmpdir(), 'token
   const banner = await started(child)
   const url = /serves on (\S+)/.exec(banner)?.[1]
   if (!url) throw new Error(`no address in:\n${banner}`)
-  return { url, pid: child.pid ?? 0, claim: /(http\S+\/admin\/claim\/\w+)/.exec(banner)?.[1] ?? null, stop: () => stopped(child, own.isKept ? undefined : folder) }
+  return { url, pid: child.pid ?? 0, claim: /(http\S+\/admin\/claim\/\w+)/.exec(banner)?.[1] ?? null, stop: () => stopped(child, folder), halt: () => halted(child) }
 }
 
 async function started(child: ChildProcess): Promise<string> {
@@ -65,14 +68,18 @@ async function started(child: ChildProcess): Promise<string> {
   })
 }
 
-async function stopped(child: ChildProcess, folder: string | undefined): Promise<void> {
+async function stopped(child: ChildProcess, folder: string): Promise<void> {
+  await halted(child)
+  rmSync(folder, { recursive: true, force: true })
+}
+
+async function halted(child: ChildProcess): Promise<void> {
   child.removeAllListeners('exit')
   if (child.exitCode === null) {
     const gone = new Promise((resolve) => child.once('exit', resolve))
     child.kill('SIGTERM')
     await gone
   }
-  if (folder !== undefined) rmSync(folder, { recursive: true, force: true })
 }
 
 /** Has the plant answer something. */

@@ -1,7 +1,7 @@
 import type { Page } from '@playwright/test'
 import * as format from '../src/format/format'
 import { expect, isSound, LOOKS, nameOf, open, TAGS, test, type Look } from './fixtures'
-import { start, work } from './plant'
+import { newFolder, start, work, type Plant } from './plant'
 
 const TITLES = { en: 'Plant', zh: '生产线' } as const
 
@@ -16,12 +16,14 @@ function at(document: Json, path: string): unknown {
 function written(document: Json, name: string, tag: string): string {
   if (name.includes('/')) return name.split('/').map((part) => written(document, part, tag)).join(' / ')
   const value = at(document, name) as number | string | null
-  if (/_(per_hour|tokens)$/.test(name) && typeof value !== 'number') {
-    return format.money(value, String(at(document, 'plant.currency')), tag)
+  if (/_(per_hour|tokens)$|\.margin$/.test(name) && typeof value !== 'number') {
+    return format.money(value, String(document['currency'] ?? at(document, 'plant.currency')), tag)
   }
   const number = value as number | null
   if (name.endsWith('_watts')) return format.power(number)
-  if (name.endsWith('utilisation') || name.endsWith('_right')) return format.percent(number, tag)
+  if (name.endsWith('_joules')) return format.joules(number, tag)
+  if (name.endsWith('figures.output_tokens')) return format.compact(number, tag)
+  if (/utilisation$|_right$|\.share$/.test(name)) return format.percent(number, tag)
   if (/_per_second$|batch_columns$/.test(name)) return format.decimal(number, tag)
   if (name.endsWith('_seconds')) return format.duration(number, tag)
   return format.integer(number, tag)
@@ -86,6 +88,76 @@ test('work is seen while it is done', async ({ page, plant }) => {
     await working
   }
   await expect(page.locator('[data-figure="decode.running"]')).toHaveText('0')
+})
+
+/** Over a plant with objectives and a past: it answered, and was started again. Nothing waits for a minute to pass. */
+const aged = test.extend<object, { plant: Plant }>({
+  plant: [
+    async ({}, use) => {
+      const folder = newFolder()
+      // A first token within a day and an end within a millisecond: all answers miss the second.
+      const settings = '[slo]\nttft_ms = 86400000\ne2e_ms = 1\n'
+      const first = await start(0, folder, { more: settings })
+      await work(first.url)
+      await work(first.url)
+      await first.halt()
+      const plant = await start(0, folder, { more: settings })
+      await use(plant)
+      await plant.stop()
+    },
+    { scope: 'worker', timeout: 300_000 },
+  ],
+})
+
+for (const look of LOOKS) {
+  aged(`figures are those of the API, gaps are gaps, ${nameOf(look)}`, async ({ page, plant }) => {
+    await open(page, plant, 'plant?span=24h', look)
+    await expect(page.locator('[data-figure="total.figures.ok"]')).toHaveText('2')
+    // A minute may end between the page's question and this one: the page asks again then.
+    await expect(async () => {
+      const asked = (await page.locator('[data-document]').getAttribute('data-document')) ?? ''
+      expect(asked).toContain('step=300')
+      const document = (await (await fetch(plant.url + asked)).json()) as Json
+      const figures = (await shown(page)).figures.filter(([name]) => /^(total|objectives)\./.test(name))
+      expect(figures).toEqual(figures.map(([name]) => [name, written(document, name, TAGS[look.language])]))
+      expect(figures.length).toBeGreaterThanOrEqual(20)
+      const points = document['data'] as { figures: Json | null }[]
+      expect(points.filter(({ figures }) => figures === null).length).toBeGreaterThanOrEqual(points.length - 3)
+    }).toPass({ timeout: 20_000 })
+    // The end is late, the first token is not.
+    await expect(page.locator('tr', { has: page.locator('[data-figure="total.figures.e2e.p50_seconds"]') }).locator('.late')).toHaveCount(3)
+    await expect(page.locator('tr', { has: page.locator('[data-figure="total.figures.ttft.p50_seconds"]') }).locator('.late')).toHaveCount(0)
+    await expect(page.locator('[data-figure="total.figures.goodput.share"]')).toHaveText(format.percent(0, TAGS[look.language]))
+    await isSound(page)
+  })
+}
+
+aged('the choice stands in the address, and the table has a row for each step', async ({ page, plant }) => {
+  await open(page, plant, 'plant', LOOKS[0] as Look)
+  await page.getByRole('radio', { name: '1 h', exact: true }).check({ force: true })
+  await expect(page).toHaveURL(/#\/plant\?span=1h$/)
+  await expect(page.locator('[data-figure="total.figures.ok"]')).toHaveText('2')
+  const card = page.getByRole('region', { name: 'Power' }).first()
+  await card.getByRole('radio', { name: 'Show as table' }).check({ force: true })
+  await expect(card.getByRole('row').nth(1)).toContainText(/20\d\d/)
+  await isSound(page)
+  await page.getByRole('radio', { name: '5 min', exact: true }).check({ force: true })
+  await expect(page).toHaveURL(/#\/plant$/)
+  await expect(page.locator('[data-figure="ttft.count"]')).toBeVisible()
+})
+
+aged('a new minute comes by itself', async ({ page, plant }) => {
+  await page.clock.install()
+  await open(page, plant, 'plant?span=7d', LOOKS[0] as Look)
+  await expect(page.locator('[data-figure="total.figures.ok"]')).toBeVisible()
+  const again = page.waitForResponse((response) => response.url().includes('/admin/v1/history'))
+  await page.clock.fastForward(63_000)
+  expect((await again).status()).toBe(200)
+})
+
+test('a plant without objectives says so', async ({ page, plant }) => {
+  await open(page, plant, 'plant', LOOKS[0] as Look)
+  await expect(page.getByText('No objectives set.')).toBeVisible()
 })
 
 test('curves can be read as tables', async ({ page, plant }) => {

@@ -1,8 +1,7 @@
-import { mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, isSound, open, WIDE } from './fixtures'
-import { start } from './plant'
+import { newFolder, start } from './plant'
 import { figuresAreTheirs, signIn, test, testParts } from './traded'
 import { ask, claim } from './trade'
 
@@ -23,10 +22,10 @@ test('the example is told of, and all of the sheet is shown by its names', async
 
 test('a sheet and objectives of one’s own are shown, and the versions before', async ({ browser }) => {
   test.setTimeout(240_000)
-  const folder = mkdtempSync(join(tmpdir(), 'tokenworks-settings-'))
-  const first = await start(0, folder, { isKept: true })
+  const folder = newFolder()
+  const first = await start(0, folder)
   const admin = await claim(first)
-  await first.stop()
+  await first.halt()
   const sheet = `idle_watts = 100\nfull_watts = 700.5\npue = 1.2\ncarbon_g_per_kwh = 30\nzone = "Europe/Berlin"\npower_cap_watts = 650
 equipment = [{ name = "node", rent_per_hour = "2.50" }]
 tariff = [{ per_kwh = "0.30", hours = "07:00-22:00" }, { per_kwh = "0.10", hours = "22:00-07:00" }]

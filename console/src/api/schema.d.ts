@@ -164,6 +164,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the plant did, in steps of time, from minutes that are kept for 90 days; the one that runs is not among them yet.
+         *     Steps begin at multiples of their length; what began within one belongs to it.
+         */
+        get: operations["getPlantHistory"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/v1/keys": {
         parameters: {
             query?: never;
@@ -2066,6 +2086,150 @@ export interface components {
             over_tokens?: number | null;
             over_years?: null | components["schemas"]["Milli"];
         };
+        /** @description Requests that met all stated objectives. */
+        Goodput: {
+            /**
+             * Format: int64
+             * @description Of these, whole answers that met all of them.
+             */
+            met: number;
+            /**
+             * Format: double
+             * @description `met` in a second.
+             */
+            requests_per_second?: number | null;
+            /**
+             * Format: double
+             * @description `met` of `stated`.
+             */
+            share?: number | null;
+            /**
+             * Format: int64
+             * @description Requests that ended under stated objectives.
+             */
+            stated: number;
+        };
+        /**
+         * @description What was done in a step. Rates, means and shares are those of the time in which a server ran. `null`: not known, or of
+         *     nothing.
+         */
+        HistoryFigures: {
+            /**
+             * Format: int64
+             * @description Of these, taken from the prefix cache.
+             */
+            cached_tokens: number;
+            /**
+             * Format: int64
+             * @description Answers whose readers left.
+             */
+            cancelled: number;
+            /** @description All cost, idle time included. */
+            cost?: string | null;
+            /** @description All cost for a million tokens, read and made. */
+            cost_per_million_tokens?: string | null;
+            /** @description Whole requests. */
+            e2e: components["schemas"]["Percentiles"];
+            /**
+             * Format: double
+             * @description Energy at the meter of the site.
+             */
+            energy_joules?: number | null;
+            /**
+             * Format: int64
+             * @description Answers that broke off.
+             */
+            failed: number;
+            /**
+             * Format: double
+             * @description Answers that came to their end.
+             */
+            finished_per_second?: number | null;
+            /** @description Requests that met all objectives that were stated then. */
+            goodput: components["schemas"]["Goodput"];
+            /**
+             * Format: int64
+             * @description Prompt tokens, computed and taken from the prefix cache.
+             */
+            input_tokens: number;
+            /**
+             * Format: double
+             * @description Prompt tokens.
+             */
+            input_tokens_per_second?: number | null;
+            /** @description Gaps between tokens. */
+            itl: components["schemas"]["Percentiles"];
+            /**
+             * Format: double
+             * @description KV blocks in all, on average.
+             */
+            kv_blocks_total?: number | null;
+            /**
+             * Format: double
+             * @description KV blocks that sequences hold, on average.
+             */
+            kv_blocks_used?: number | null;
+            /** @description What is left of it. */
+            margin?: string | null;
+            /**
+             * Format: int64
+             * @description Whole answers.
+             */
+            ok: number;
+            /**
+             * Format: int64
+             * @description Tokens made.
+             */
+            output_tokens: number;
+            /**
+             * Format: double
+             * @description Tokens made.
+             */
+            output_tokens_per_second?: number | null;
+            /**
+             * Format: double
+             * @description The same, over its time.
+             */
+            power_watts?: number | null;
+            /**
+             * Format: int64
+             * @description Requests turned away.
+             */
+            rejected: number;
+            /** @description What was charged. */
+            revenue?: string | null;
+            /**
+             * Format: double
+             * @description Sequences in the running batches, on average.
+             */
+            running?: number | null;
+            /** @description Time to the first token. */
+            ttft: components["schemas"]["Percentiles"];
+            /**
+             * Format: double
+             * @description Share of the time in which the plant computed.
+             */
+            utilisation?: number | null;
+            /**
+             * Format: double
+             * @description Requests that wait for their turn, on average.
+             */
+            waiting?: number | null;
+        };
+        /** @description A step. */
+        HistoryPoint: {
+            figures?: null | components["schemas"]["HistoryFigures"];
+            /**
+             * Format: double
+             * @description For how much of it a server ran.
+             */
+            seconds: number;
+            /**
+             * Format: int64
+             * @description When it begins, in Unix seconds.
+             */
+            time: number;
+        };
         /** @description Cost of an hour. */
         HourlyCost: {
             /** @description Rounded half-even to a nano-unit. */
@@ -2701,6 +2865,24 @@ export interface components {
             /** @description How many tokens. */
             tokens: number;
         };
+        /** @description What every request shall keep to (`[slo]` of the configuration), as measured at the server. `null`: not asked. */
+        ObjectivesDocument: {
+            /**
+             * Format: double
+             * @description Longest time to the end.
+             */
+            e2e_seconds?: number | null;
+            /**
+             * Format: double
+             * @description Longest mean time per output token after the first.
+             */
+            tpot_seconds?: number | null;
+            /**
+             * Format: double
+             * @description Longest time to the first token.
+             */
+            ttft_seconds?: number | null;
+        };
         /** @description Cost of staff. */
         OperationsCost: {
             /** @default 0.00 */
@@ -3023,6 +3205,40 @@ export interface components {
              * @description Share of the time in which the plant computed.
              */
             utilisation?: number | null;
+        };
+        /** @description What the plant did from one time to another, in steps. */
+        PlantHistory: {
+            /** @description Currency of the amounts; `null` without books. */
+            currency?: string | null;
+            /** @description The steps, the earliest first. */
+            data: components["schemas"]["HistoryPoint"][];
+            /**
+             * Format: int64
+             * @description When the last step ends.
+             */
+            end_time: number;
+            /** @description `history`. */
+            object: string;
+            objectives?: null | components["schemas"]["ObjectivesDocument"];
+            /**
+             * Format: int64
+             * @description When the earliest minute that is kept began; `null`: none is kept yet.
+             */
+            oldest_time?: number | null;
+            /**
+             * Format: int64
+             * @description When the first step begins, in Unix seconds.
+             */
+            start_time: number;
+            /**
+             * Format: int64
+             * @description How long a step is, in seconds.
+             */
+            step: number;
+            /** @description All steps together. */
+            total: components["schemas"]["HistoryPoint"];
+            /** @description Why the last minutes are missing; `null`: all is well. */
+            trouble?: string | null;
         };
         /** @description What the plant works by. A server takes both from its configuration when it starts. */
         PlantSettings: {
@@ -3560,12 +3776,15 @@ export interface components {
             deliver: components["schemas"]["DeliverStation"];
             /** @description Whole requests. */
             e2e: components["schemas"]["Percentiles"];
+            /** @description Requests of the window that met them. */
+            goodput: components["schemas"]["Goodput"];
             /** @description Names this snapshot; `/admin/v1/live/snapshot?id=` gives it again for a minute. */
             id: string;
             /** @description Gaps between tokens. */
             itl: components["schemas"]["Percentiles"];
             /** @description The models in memory. */
             lines: components["schemas"]["LineSnapshot"][];
+            objectives?: null | components["schemas"]["ObjectivesDocument"];
             /** @description Energy and money. */
             plant: components["schemas"]["PlantFigures"];
             /**
@@ -4229,6 +4448,60 @@ export interface operations {
                 };
             };
             /** @description The ledger is being walked over already */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    getPlantHistory: {
+        parameters: {
+            query?: {
+                /** @description Unix seconds; its step counts whole. An hour before the end when not given */
+                start_time?: number;
+                /** @description Unix seconds, exclusive; its step counts whole. Now when not given */
+                end_time?: number;
+                /** @description Seconds, a multiple of 60, for 1440 points at most. When not given the shortest of 1, 2, 5, 10, 15, 30 minutes, 1, 2, 3, 6, 12, 24 hours that gives 720 points at most */
+                step?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The history */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlantHistory"];
+                };
+            };
+            /** @description A parameter is wrong */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key has not the scope `plant`, and some key administers the plant */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No history is kept: its file cannot be used (`history_closed`) */
             503: {
                 headers: {
                     [name: string]: unknown;

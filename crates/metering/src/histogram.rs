@@ -1,5 +1,7 @@
 //! Histograms of durations with fixed buckets, exact in integer nanoseconds.
 
+use crate::GAP_BOUNDS_NS;
+
 /// Upper bounds of whole-request durations (TTFT, queue, prefill, decode, end to end), in nanoseconds.
 pub(crate) const DURATION_BOUNDS_NS: [u64; 21] = [
     1_000_000,
@@ -36,6 +38,18 @@ pub struct Histogram {
 }
 
 impl Histogram {
+    /// An empty histogram of what whole requests take: time to the first token, end to end.
+    #[must_use]
+    pub fn of_durations() -> Self {
+        Self::new(&DURATION_BOUNDS_NS)
+    }
+
+    /// An empty histogram of gaps between tokens.
+    #[must_use]
+    pub fn of_gaps() -> Self {
+        Self::new(&GAP_BOUNDS_NS)
+    }
+
     /// An empty histogram; `bounds_ns` ascends.
     #[must_use]
     pub fn new(bounds_ns: &'static [u64]) -> Self {
@@ -61,6 +75,12 @@ impl Histogram {
             }
         }
         self.sum_ns += sum_ns;
+    }
+
+    /// One count for each bucket, in the order of the bounds and the rest at the end; what [`merge`](Self::merge) takes.
+    #[must_use]
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
     }
 
     /// Number of durations counted.
@@ -176,6 +196,6 @@ mod tests {
     #[test]
     fn request_bounds_ascend() {
         assert!(DURATION_BOUNDS_NS.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(crate::GAP_BOUNDS_NS.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(GAP_BOUNDS_NS.windows(2).all(|pair| pair[0] < pair[1]));
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::histogram::{DURATION_BOUNDS_NS, Histogram};
+use crate::histogram::Histogram;
 use crate::render;
-use crate::{FinishReason, GAP_BOUNDS_NS, Outcome, UsageRecord};
+use crate::{FinishReason, Objectives, Outcome, UsageRecord};
 
 /// Most models told apart; further ones are counted under [`OTHER_MODELS`].
 const MAX_MODELS: usize = 128;
@@ -141,6 +141,8 @@ pub struct Sample {
 pub(crate) struct Totals {
     pub(crate) requests: [u64; Outcome::ALL.len()],
     pub(crate) finished: [u64; FinishReason::ALL.len()],
+    pub(crate) stated: u64,
+    pub(crate) met: u64,
     pub(crate) rejected: [u64; Rejection::ALL.len()],
     pub(crate) input_uncached_tokens: u64,
     pub(crate) input_cached_tokens: u64,
@@ -158,10 +160,12 @@ pub(crate) struct Totals {
 
 impl Default for Totals {
     fn default() -> Self {
-        let durations = || Histogram::new(&DURATION_BOUNDS_NS);
+        let durations = Histogram::of_durations;
         Self {
             requests: Default::default(),
             finished: Default::default(),
+            stated: 0,
+            met: 0,
             rejected: Default::default(),
             input_uncached_tokens: 0,
             input_cached_tokens: 0,
@@ -170,7 +174,7 @@ impl Default for Totals {
             output_dropped_tokens: 0,
             kv_block_ns: 0,
             ttft: durations(),
-            gaps: Histogram::new(&GAP_BOUNDS_NS),
+            gaps: Histogram::of_gaps(),
             e2e: durations(),
             queue: durations(),
             prefill: durations(),
@@ -180,8 +184,11 @@ impl Default for Totals {
 }
 
 impl Totals {
-    fn add(&mut self, record: &UsageRecord) {
+    /// `met`: whether it met its objectives, where some are stated.
+    fn add(&mut self, record: &UsageRecord, met: Option<bool>) {
         self.requests[record.outcome as usize] += 1;
+        self.stated += u64::from(met.is_some());
+        self.met += u64::from(met == Some(true));
         for &reason in &record.finish_reasons {
             self.finished[reason as usize] += 1;
         }
@@ -211,6 +218,10 @@ impl Totals {
 pub struct Sums {
     /// Finished requests, in the order of [`Outcome::ALL`].
     pub requests: [u64; Outcome::ALL.len()],
+    /// Of these, the ones that ended under stated objectives.
+    pub stated: u64,
+    /// Of these, the ones that met all of them: the goodput.
+    pub met: u64,
     /// Requests turned away.
     pub rejected: u64,
     /// Tokens that came out of the sampler, those of requests under way included.
@@ -225,15 +236,17 @@ pub struct Sums {
 
 impl Sums {
     fn new(sampled_tokens: u64) -> Self {
-        let durations = || Histogram::new(&DURATION_BOUNDS_NS);
-        let gaps = Histogram::new(&GAP_BOUNDS_NS);
-        Self { requests: Default::default(), rejected: 0, sampled_tokens, ttft: durations(), gaps, e2e: durations() }
+        let [ttft, e2e] = [Histogram::of_durations(), Histogram::of_durations()];
+        let (gaps, requests) = (Histogram::of_gaps(), Default::default());
+        Self { requests, stated: 0, met: 0, rejected: 0, sampled_tokens, ttft, gaps, e2e }
     }
 
     fn add(&mut self, totals: &Totals) {
         for (own, count) in self.requests.iter_mut().zip(&totals.requests) {
             *own += count;
         }
+        self.stated += totals.stated;
+        self.met += totals.met;
         self.rejected += totals.rejected.iter().sum::<u64>();
         self.ttft.add(&totals.ttft);
         self.gaps.add(&totals.gaps);
@@ -247,6 +260,7 @@ impl Sums {
 pub struct Meter {
     totals: Mutex<BTreeMap<String, Totals>>,
     sampled_tokens: AtomicU64,
+    objectives: Objectives,
 }
 
 impl Meter {
@@ -256,10 +270,22 @@ impl Meter {
         Self::default()
     }
 
+    /// The same, which also counts the requests that met these.
+    #[must_use]
+    pub fn held_to(self, objectives: Objectives) -> Self {
+        Self { objectives, ..self }
+    }
+
+    /// What requests are held to.
+    #[must_use]
+    pub fn objectives(&self) -> Objectives {
+        self.objectives
+    }
+
     /// Counts a finished request and writes it to the log (target `usage`). Call it once for each request.
     pub fn record(&self, record: &UsageRecord) {
         record.log();
-        totals_of(&mut self.lock(), &record.model).add(record);
+        totals_of(&mut self.lock(), &record.model).add(record, self.objectives.met(record));
     }
 
     /// Counts a request that was turned away before any work was done for it. `model` is a name the plant serves, never
@@ -319,7 +345,7 @@ mod tests {
 
     #[test]
     fn sums_are_those_of_all_models() {
-        let meter = Meter::new();
+        let meter = Meter::new().held_to(Objectives { ttft_ns: Some(7), ..Objectives::default() });
         for (model, outcome) in [("a", Outcome::Ok), ("b", Outcome::Failed), ("b", Outcome::Ok)] {
             let times = UsageRecord { ttft_ns: Some(7), e2e_ns: 9, ..UsageRecord::default() };
             meter.record(&UsageRecord { model: model.to_owned(), outcome, ..times });
@@ -329,6 +355,8 @@ mod tests {
         let sums = meter.sums();
         assert_eq!(sums.requests.iter().sum::<u64>(), 3);
         assert_eq!((sums.rejected, sums.sampled_tokens), (1, 1));
+        assert_eq!((sums.stated, sums.met), (3, 2), "one failed");
+        assert_eq!(Meter::new().held_to(Objectives::default()).sums().stated, 0);
         assert_eq!((sums.ttft.count(), sums.e2e.sum_ns()), (3, 27));
     }
 

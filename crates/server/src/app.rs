@@ -11,6 +11,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post, put};
 use economics::books::Books;
 use economics::directory::record::Scope;
+use history::History;
 use metering::Meter;
 use service::{Charging, Lease, ModelPool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -38,6 +39,8 @@ const BOOKS_TURNS: usize = 8;
 const ASSIGNMENTS: usize = 64;
 /// Most readings of the traces at one time.
 const TRACE_TURNS: usize = 4;
+/// Most readings of the history at one time: they share one connection.
+const HISTORY_TURNS: usize = 2;
 /// How long one waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(10);
 
@@ -69,6 +72,10 @@ pub(crate) struct App {
     pub(crate) traces: Option<Arc<Traces>>,
     /// Readings of them at one time.
     pub(crate) trace_turns: Arc<Semaphore>,
+    /// Keeps what the plant did minute by minute.
+    pub(crate) history: Option<Arc<History>>,
+    /// Readings of it at one time.
+    pub(crate) history_turns: Arc<Semaphore>,
     /// Whether the console is served.
     pub(crate) console: bool,
     /// The plant as it is watched.
@@ -119,7 +126,7 @@ impl Ticket {
 
 impl App {
     pub(crate) fn new(config: &ServerConfig, plant: Plant, answers: Option<Arc<Answers>>) -> Arc<Self> {
-        let Plant { pool, meter, books, charging, answers: _, traces } = plant;
+        let Plant { pool, meter, books, charging, answers: _, traces, history } = plant;
         let limits = config.limits.clone();
         Arc::new(Self {
             pool,
@@ -129,6 +136,8 @@ impl App {
             charging,
             traces,
             trace_turns: Arc::new(Semaphore::new(TRACE_TURNS)),
+            history,
+            history_turns: Arc::new(Semaphore::new(HISTORY_TURNS)),
             console: config.console && console::is_built(),
             live: Live::default(),
             sessions: Sessions::new(config.port, config.tls.is_some()),
@@ -248,8 +257,8 @@ pub(crate) fn unix_seconds() -> u64 {
 /// Administration.
 fn admin() -> Router<Arc<App>> {
     use routes::admin::{
-        alerts, audit, calibration, comparison, entries, experiments, keys, ledger, live, models, money, plan, records,
-        report, requests, settings, statement, tfp_index,
+        alerts, audit, calibration, comparison, entries, experiments, history, keys, ledger, live, models, money, plan,
+        records, report, requests, settings, statement, tfp_index,
     };
     Router::new()
         .route("/alerts", get(alerts::list))
@@ -257,6 +266,7 @@ fn admin() -> Router<Arc<App>> {
         .route("/audit", get(audit::audit))
         .route("/live", get(live::stream))
         .route("/live/snapshot", get(live::snapshot))
+        .route("/history", get(history::history))
         .route("/report", get(report::report))
         .route("/statement", get(statement::statement))
         .route("/comparison", get(comparison::comparison))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use economics::books::Books;
+use history::History;
 use metering::Meter;
 use service::{Charging, FixedPool, Line, ModelPool};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
@@ -22,6 +23,7 @@ use crate::connection::{self, Plan};
 use crate::crowd::Crowd;
 use crate::desk;
 use crate::idempotency::Answers;
+use crate::live::minutes::Minutes;
 use crate::{ConfigError, ServerConfig, routes, tls};
 
 /// For connections to send what is written and close, after the last request has ended.
@@ -97,13 +99,23 @@ pub struct Plant {
     pub answers: Option<PathBuf>,
     /// Keep the last requests; `None`: nobody does.
     pub traces: Option<Arc<Traces>>,
+    /// Keeps what the plant did minute by minute; `None`: nobody does.
+    pub history: Option<Arc<History>>,
 }
 
 impl Plant {
     /// These lines for good, without books, and with nothing kept beyond the server's life.
     #[must_use]
     pub fn new(lines: Vec<Arc<dyn Line>>, meter: Arc<Meter>) -> Self {
-        Self { pool: Arc::new(FixedPool::new(lines)), meter, books: None, charging: None, answers: None, traces: None }
+        Self {
+            pool: Arc::new(FixedPool::new(lines)),
+            meter,
+            books: None,
+            charging: None,
+            answers: None,
+            traces: None,
+            history: None,
+        }
     }
 }
 
@@ -187,6 +199,7 @@ impl Server {
         }
         let mut allocation = JoinSet::new();
         allocation.spawn(routes::experiments::keep_allocating(Arc::clone(&self.app)));
+        let minutes = Minutes::start(&self.app);
         let crowd = Crowd::new(limits.max_connections);
         let plan = Plan { router, tls: self.tls.clone(), limits: limits.clone(), ending: self.app.ending.subscribe() };
         let mut connections = JoinSet::new();
@@ -207,6 +220,9 @@ impl Server {
             let cut_off = self.app.under_way();
             tracing::warn!(cut_off, "connections did not end in time and are closed");
             connections.shutdown().await;
+        }
+        if let Some(minutes) = minutes {
+            minutes.end().await;
         }
     }
 

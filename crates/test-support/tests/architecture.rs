@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metering", &[]),
     // Of inference the timeline, of metering the usage record: plain data.
     ("traces", &["inference", "metering"]),
+    ("history", &["metering"]),
     ("ledger", &[]),
     ("economics", &["ledger", "metering"]),
     ("analysis", &[]),
@@ -28,7 +29,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Of inference and metering the server uses plain data only (sampling parameters, gauges, the usage record).
     (
         "server",
-        &["analysis", "console", "economics", "inference", "ledger", "metering", "protocol", "service", "traces"],
+        &[
+            "analysis",
+            "console",
+            "economics",
+            "history",
+            "inference",
+            "ledger",
+            "metering",
+            "protocol",
+            "service",
+            "traces",
+        ],
     ),
     (
         "tokenworks",
@@ -37,6 +49,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "economics",
             "engine",
             "formats",
+            "history",
             "inference",
             "kernels",
             "ledger",
@@ -62,7 +75,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("minijinja", &["tokenizer"]),
     ("libc", &["kernels"]),
     ("postgres", &["ledger", "test-support"]),
-    ("rusqlite", &["ledger", "server", "traces"]),
+    ("rusqlite", &["history", "ledger", "server", "traces"]),
     ("statrs", &["analysis"]),
 ];
 

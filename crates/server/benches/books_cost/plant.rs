@@ -159,6 +159,7 @@ fn serve(runtime: &Runtime, line: LocalLine, books: Option<Arc<Books>>) -> Side 
         charging: None,
         answers: None,
         traces: None,
+        history: None,
     };
     let server = runtime.block_on(Server::bind(&config, plant)).unwrap();
     let address = server.local_addr();

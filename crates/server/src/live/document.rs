@@ -32,6 +32,10 @@ pub(crate) struct Snapshot {
     pub(crate) itl: Percentiles,
     /// Whole requests.
     pub(crate) e2e: Percentiles,
+    /// What requests are held to; `null`: no objectives are stated.
+    pub(crate) objectives: Option<ObjectivesDocument>,
+    /// Requests of the window that met them.
+    pub(crate) goodput: Goodput,
     /// Energy and money.
     pub(crate) plant: PlantFigures,
     /// The models in memory.
@@ -114,6 +118,30 @@ pub(crate) struct Percentiles {
     pub(crate) p95_seconds: Option<f64>,
     /// 99 of 100 took no longer.
     pub(crate) p99_seconds: Option<f64>,
+}
+
+/// What every request shall keep to (`[slo]` of the configuration), as measured at the server. `null`: not asked.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct ObjectivesDocument {
+    /// Longest time to the first token.
+    pub(crate) ttft_seconds: Option<f64>,
+    /// Longest mean time per output token after the first.
+    pub(crate) tpot_seconds: Option<f64>,
+    /// Longest time to the end.
+    pub(crate) e2e_seconds: Option<f64>,
+}
+
+/// Requests that met all stated objectives.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct Goodput {
+    /// Requests that ended under stated objectives.
+    pub(crate) stated: u64,
+    /// Of these, whole answers that met all of them.
+    pub(crate) met: u64,
+    /// `met` of `stated`.
+    pub(crate) share: Option<f64>,
+    /// `met` in a second.
+    pub(crate) requests_per_second: Option<f64>,
 }
 
 /// Energy and money.

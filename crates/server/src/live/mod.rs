@@ -1,7 +1,8 @@
 //! The plant as it is watched: once a second one snapshot for all who watch, and none while nobody does.
 
 pub(crate) mod document;
-mod sample;
+pub(crate) mod minutes;
+pub(crate) mod sample;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,19 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use ::history::{Metered, Rollup};
 use economics::Nano;
-use metering::Sums;
+use metering::{Objectives, Sums};
 use service::{LineStatus, Reading};
 
 use super::document::{
-    ContextStation, DecodeStation, DeliverStation, LineSnapshot, Percentiles, PlantFigures, SampleStation, Snapshot,
-    TokenizeStation,
+    ContextStation, DecodeStation, DeliverStation, Goodput, LineSnapshot, ObjectivesDocument, Percentiles,
+    PlantFigures, SampleStation, Snapshot, TokenizeStation,
 };
 use crate::app::{App, new_id, unix_ms};
 use crate::routes::figures::{seconds, share};
 
 const HOUR_NS: i128 = 3_600_000_000_000;
-const MILLION: i128 = 1_000_000;
+/// For amounts by the million tokens.
+pub(crate) const MILLION: i128 = 1_000_000;
 
 /// All counters and gauges at one moment.
 pub(super) struct Sample {
@@ -23,6 +25,7 @@ pub(super) struct Sample {
     open_requests: u64,
     max_requests: u64,
     lines: Vec<(String, LineStatus)>,
+    objectives: Objectives,
     sums: Sums,
     reading: Option<Reading>,
     sold: Option<Nano>,
@@ -32,21 +35,22 @@ pub(super) struct Sample {
 impl Sample {
     /// Reads them. May wait for the books, where another machine has them.
     pub(super) fn take(app: &App) -> Self {
-        let books = app.books.as_ref();
-        let sold = books.and_then(|books| {
-            // While the books are recomputed they say nothing.
-            books.sold().inspect_err(|error| tracing::debug!(%error, "the books say nothing of what was sold")).ok()
-        });
+        Self { sold: sold(app), ..Self::take_unsold(app) }
+    }
+
+    /// Reads them without what was sold: never waits.
+    pub(super) fn take_unsold(app: &App) -> Self {
         Self {
             at: Instant::now(),
             time_ms: unix_ms(),
             open_requests: wide(app.under_way()),
             max_requests: u64::from(app.limits.max_requests),
             lines: app.pool.lines().iter().map(|line| (line.card().id.clone(), line.status())).collect(),
+            objectives: app.meter.objectives(),
             sums: app.meter.sums(),
             reading: app.charging.as_ref().and_then(|charging| charging.reading()),
-            sold,
-            currency: books.map(|books| books.currency().code.clone()),
+            sold: None,
+            currency: app.books.as_ref().map(|books| books.currency().code.clone()),
         }
     }
 
@@ -59,6 +63,7 @@ impl Sample {
             open_requests: 0,
             max_requests: 0,
             lines: Vec::new(),
+            objectives: Objectives::default(),
             sums: metering::Meter::new().sums(),
             reading: None,
             sold: None,
@@ -108,6 +113,11 @@ impl Sample {
             ttft: percentiles(&self.sums.ttft.since(&earlier.sums.ttft)),
             itl: percentiles(&self.sums.gaps.since(&earlier.sums.gaps)),
             e2e: percentiles(&self.sums.e2e.since(&earlier.sums.e2e)),
+            objectives: stated(&self.objectives),
+            goodput: goodput(
+                (self.sums.stated.saturating_sub(earlier.sums.stated), self.sums.met.saturating_sub(earlier.sums.met)),
+                window.seconds(),
+            ),
             plant: self.plant(&rates, &window),
             lines,
         }
@@ -144,16 +154,67 @@ impl Sample {
     }
 }
 
+/// What was sold so far; may wait for the books.
+pub(super) fn sold(app: &App) -> Option<Nano> {
+    let sold = app.books.as_ref()?.sold();
+    // While the books are recomputed they say nothing.
+    sold.inspect_err(|error| tracing::debug!(%error, "the books say nothing of what was sold")).ok()
+}
+
 /// Two moments.
-struct Span<'a> {
+pub(super) struct Span<'a> {
     from: &'a Sample,
     to: &'a Sample,
     length: Duration,
 }
 
 impl<'a> Span<'a> {
-    fn new(from: &'a Sample, to: &'a Sample) -> Self {
+    pub(super) fn new(from: &'a Sample, to: &'a Sample) -> Self {
         Self { from, to, length: to.at.saturating_duration_since(from.at) }
+    }
+
+    /// What happened between them, but for what was sold.
+    pub(super) fn rollup(&self) -> Rollup {
+        let (from, to) = (&self.from.sums, &self.to.sums);
+        let micros = u64::try_from(self.length.as_micros()).unwrap_or(u64::MAX);
+        // Of two moments that are near each other the later one stands for the time between.
+        let over_time = |gauge: fn(&LineStatus) -> usize| {
+            let sum = self.to.lines.iter().map(|(_, status)| wide(gauge(status))).fold(0_u64, u64::saturating_add);
+            sum.saturating_mul(micros)
+        };
+        Rollup {
+            length_ns: u64::try_from(self.length.as_nanos()).unwrap_or(u64::MAX),
+            requests: self.ended(),
+            rejected: to.rejected.saturating_sub(from.rejected),
+            stated: to.stated.saturating_sub(from.stated),
+            met: to.met.saturating_sub(from.met),
+            input_tokens: self.counted(input_tokens),
+            cached_tokens: self.counted(|line| line.counters.prefix_hits_tokens),
+            output_tokens: self.sampled(),
+            busy_ns: self.counted(|line| line.counters.busy_ns),
+            running_us: over_time(|line| line.gauges.running),
+            waiting_us: over_time(|line| line.gauges.waiting),
+            kv_used_us: over_time(|line| line.gauges.kv_blocks_used),
+            kv_total_us: over_time(|line| line.limits.kv_blocks),
+            metered: self.from.reading.zip(self.to.reading).map(|(from, to)| Metered {
+                length_ns: to.length_ns.saturating_sub(from.length_ns),
+                energy_uj: to.energy_uj.saturating_sub(from.energy_uj),
+                cost_nano: to.cost.saturating_sub(from.cost).0,
+            }),
+            ttft: to.ttft.since(&from.ttft),
+            gaps: to.gaps.since(&from.gaps),
+            e2e: to.e2e.since(&from.e2e),
+            ..Rollup::new(self.from.time_ms)
+        }
+    }
+
+    /// Requests that ended, in the order of their outcomes.
+    fn ended(&self) -> [u64; metering::Outcome::ALL.len()] {
+        let mut ended = self.to.sums.requests;
+        for (count, before) in ended.iter_mut().zip(self.from.sums.requests) {
+            *count = count.saturating_sub(before);
+        }
+        ended
     }
 
     fn seconds(&self) -> f64 {
@@ -209,13 +270,10 @@ impl<'a> Span<'a> {
     }
 
     fn deliver(&self, rates: &Self) -> DeliverStation {
-        let ended = |span: &Self| {
-            let pairs = span.to.sums.requests.iter().zip(&span.from.sums.requests);
-            pairs.map(|(now, before)| now.saturating_sub(*before)).collect::<Vec<u64>>()
-        };
-        let of = |outcome: metering::Outcome| ended(self).get(outcome as usize).copied().unwrap_or(0);
+        let ended = self.ended();
+        let of = |outcome: metering::Outcome| ended.get(outcome as usize).copied().unwrap_or(0);
         DeliverStation {
-            finished_per_second: rates.per_second(ended(rates).iter().sum()),
+            finished_per_second: rates.per_second(rates.ended().iter().sum()),
             ok: of(metering::Outcome::Ok),
             cancelled: of(metering::Outcome::Cancelled),
             failed: of(metering::Outcome::Failed),
@@ -240,12 +298,28 @@ fn wide(count: usize) -> u64 {
 }
 
 /// `nano * factor / whole`.
-fn scaled(nano: i128, factor: i128, whole: i128) -> Option<Nano> {
+pub(crate) fn scaled(nano: i128, factor: i128, whole: i128) -> Option<Nano> {
     let amount = nano.checked_mul(factor)?.checked_div(whole)?;
     i64::try_from(amount).ok().map(Nano)
 }
 
-fn percentiles(histogram: &metering::Histogram) -> Percentiles {
+/// The objectives as they are shown; `None`: none are stated.
+pub(crate) fn stated(objectives: &Objectives) -> Option<ObjectivesDocument> {
+    let Objectives { ttft_ns, tpot_ns, e2e_ns } = *objectives;
+    (*objectives != Objectives::default()).then(|| ObjectivesDocument {
+        ttft_seconds: ttft_ns.map(seconds),
+        tpot_seconds: tpot_ns.map(seconds),
+        e2e_seconds: e2e_ns.map(seconds),
+    })
+}
+
+/// `met` of `stated` requests in a time.
+pub(crate) fn goodput((stated, met): (u64, u64), seconds: f64) -> Goodput {
+    let (part, all) = (met as f64, stated as f64);
+    Goodput { stated, met, share: share(part, all), requests_per_second: share(part, seconds).filter(|_| stated > 0) }
+}
+
+pub(crate) fn percentiles(histogram: &metering::Histogram) -> Percentiles {
     let at = |permille| histogram.quantile(permille).map(seconds);
     Percentiles { count: histogram.count(), p50_seconds: at(500), p95_seconds: at(950), p99_seconds: at(990) }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::history::History;
 use economics::Currency;
 use economics::books::{Books, BootstrapKey, Settings, Steps};
 use engine::EngineConfig;
@@ -75,6 +76,7 @@ impl Shop {
         let lines = vec![Arc::new(line.charged(Arc::clone(&charging)).traced(Arc::clone(&traces))) as _];
         let answers = Some(folder.path().join("answers.db"));
         let pool = Arc::new(FixedPool::new(lines));
+        let history = History::open(&folder.path().join("history.sqlite")).with_length(Duration::from_millis(200));
         let plant = server::Plant {
             pool,
             meter,
@@ -82,6 +84,7 @@ impl Shop {
             charging: Some(charging),
             answers,
             traces: Some(traces),
+            history: Some(Arc::new(history)),
         };
         let server = Server::bind(&config, plant).await.unwrap();
         let address = server.local_addr();

@@ -28,6 +28,12 @@ pub(crate) struct Tiny {
 
 /// A line over a tiny generated model.
 pub(crate) fn tiny_line(config: EngineConfig, template: bool) -> (LocalLine, Arc<Meter>) {
+    let meter = Arc::new(Meter::new());
+    (tiny_line_of(config, template, &meter), meter)
+}
+
+/// The same, counted by a meter that is there.
+pub(crate) fn tiny_line_of(config: EngineConfig, template: bool, meter: &Arc<Meter>) -> LocalLine {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     let source = TinyModel::llama();
@@ -37,12 +43,11 @@ pub(crate) fn tiny_line(config: EngineConfig, template: bool) -> (LocalLine, Arc
     let model = Arc::new(Model::load(&gguf, &pool).unwrap());
     let runner = ModelRunner::new(model, KvType::F16, 128).unwrap();
     let engine = Arc::new(LocalEngine::start(Box::new(runner), config).unwrap());
-    let meter = Arc::new(Meter::new());
     let template =
         template.then(|| Arc::new(ChatTemplate::compile(source.chat_template.as_deref().unwrap()).unwrap()) as _);
     let card = LocalLineConfig { id: "tiny".into(), created: 1, ..LocalLineConfig::default() };
     let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
-    (LocalLine::new(card, tokenizer, template, engine, Arc::clone(&meter)), meter)
+    LocalLine::new(card, tokenizer, template, engine, Arc::clone(meter))
 }
 
 pub(crate) async fn start(config: EngineConfig, template: bool) -> Tiny {

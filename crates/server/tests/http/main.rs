@@ -14,6 +14,7 @@ mod desk;
 mod entries;
 mod experiments;
 mod fields;
+mod history;
 mod idempotency;
 mod invoices;
 mod life;

@@ -157,6 +157,7 @@ async fn serve(pool: &Arc<Fake>, books: Option<Arc<Books>>) -> SocketAddr {
         charging: None,
         answers: None,
         traces: None,
+        history: None,
     };
     let server = Server::bind(&config, plant).await.unwrap();
     let address = server.local_addr();

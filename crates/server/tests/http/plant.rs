@@ -225,6 +225,7 @@ impl Plant {
             charging: None,
             answers,
             traces: None,
+            history: None,
         };
         let server = Server::bind(&config, plant).await.unwrap();
         let address = server.local_addr();

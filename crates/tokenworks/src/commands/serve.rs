@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use economics::Books;
+use history::History;
 use metering::Meter;
 use serde_json::json;
 use server::{ConfigError, KeyConfig, Limits, Plant, Server, ServerConfig, ServerError, TlsFiles};
@@ -36,7 +37,7 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
     check_names(offers.iter().map(|offer| offer.model.name.as_str()), &context.settings)?;
     can_listen(&config)?;
     probe(&config)?;
-    let meter = Arc::new(Meter::new());
+    let meter = Arc::new(Meter::new().held_to(context.settings.objectives));
     let names: Vec<String> = offers.iter().map(|offer| offer.model.name.clone()).collect();
     let (charging, duty) = books::start(context, &key_secret, &names)?;
     let _webhook = webhook::start(context, charging.books())?;
@@ -60,8 +61,9 @@ pub fn serve(context: &Context, args: &cli::Serve) -> Result<()> {
         fleet.start().await?;
         let books = Some(Arc::clone(charging.books()));
         let answers = Some(context.settings.data_dir.join("answers.db"));
+        let history = Some(Arc::new(History::open(&context.settings.data_dir.join("history.sqlite"))));
         let kept = Some(Arc::clone(&charging));
-        let plant = Plant { pool: Arc::new(fleet.clone()), meter, books, charging: kept, answers, traces };
+        let plant = Plant { pool: Arc::new(fleet.clone()), meter, books, charging: kept, answers, traces, history };
         let server = Server::bind(&config, plant).await.map_err(|e| server_error(&e))?;
         let (facts, on_demand) = (fleet.facts(), fleet.on_demand());
         let claim = server.claim_link().map_err(|e| Error::failure("cannot make the link of the admin").because(e))?;

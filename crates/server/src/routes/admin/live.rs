@@ -109,7 +109,8 @@ pub(crate) async fn snapshot(
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], written.json))
 }
 
-fn check(app: &App, caller: &Caller) -> Result<(), ApiError> {
+/// Refuses who may not watch the plant.
+pub(super) fn check(app: &App, caller: &Caller) -> Result<(), ApiError> {
     if app.may_watch(caller) {
         return Ok(());
     }

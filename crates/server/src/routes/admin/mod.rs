@@ -12,6 +12,7 @@ mod condition;
 pub(crate) mod costs;
 pub(crate) mod entries;
 pub(crate) mod experiments;
+pub(crate) mod history;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod live;

@@ -1,1 +1,0 @@
-import{c as p,ak as r,h as o,j as l,x as c,q as f,B as i,a3 as m}from"./index-BZiBMsLi.js";var d=f("<span><!></span>");function v(e,s){let t=p(s,"tone",3,"plain");var a=d(),n=c(a);r(n,()=>s.children),o(()=>i(a,1,m(t()),"svelte-1fmrh5r")),l(e,a)}export{v as B};

@@ -1,1 +1,0 @@
-import{ak as s,h as r,j as i,x as d,q as o,i as n}from"./index-BZiBMsLi.js";var c=o('<dl class="svelte-1kyd309"><!></dl>');function m(t,e){var a=c(),l=d(a);s(l,()=>e.children),r(()=>n(a,"aria-label",e.label)),i(t,a)}export{m as F};
