@@ -60,6 +60,8 @@ const PICTURES = [
   { name: 'token-lab', place: 'tokenlab', language: 'en', theme: 'light', width: 1440, height: 720, waitMs: 2000, isPaired: true },
   { name: 'token-lab-next', place: 'tokenlab/next', language: 'en', theme: 'dark', width: 1440, height: 1100, waitMs: 2000, act: settle },
   { name: 'token-lab-merges', place: 'tokenlab/merges', language: 'zh', theme: 'light', width: 1440, height: 900, waitMs: 2000 },
+  { name: 'models', place: 'models', language: 'en', theme: 'light', width: 1440, height: 800, isTraded: true },
+  { name: 'about', place: 'about', language: 'en', theme: 'dark', width: 1440, height: 900, isTraded: true },
   { name: 'sign-in', place: 'sign-in', language: 'en', theme: 'light', width: 1440, height: 900, waitMs: 1000 },
 ]
 /** How long the plant works before it is taken a picture of. */
