@@ -1,11 +1,12 @@
 //! Who writes the file and who reads it.
 
+use sidefile::OpenError;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::Rollup;
-use crate::store::{OpenError, Reader, Writer};
+use crate::store::{Reader, Writer};
 
 /// What a row is of, where nothing else is said.
 const MINUTE: Duration = Duration::from_secs(60);

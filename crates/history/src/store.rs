@@ -1,22 +1,18 @@
 //! The file: what is in it, how it is written and read, and how it is kept small.
 
-use std::fs::File;
-use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use metering::Histogram;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
+use rusqlite::{Connection, Row, params_from_iter};
+use sidefile::{Kind, OpenError};
 
 use crate::packed::{pack, unpack};
 use crate::{KEPT_DAYS, Metered, Rollup};
 
-/// "TwHi", so that a foreign database is not taken for a history.
-const APPLICATION_ID: i64 = 0x5477_4869;
-const VERSION: i64 = 1;
-/// How long a statement waits for another connection.
-const BUSY_LIMIT: Duration = Duration::from_secs(5);
+/// "TwHi".
+const KIND: Kind =
+    Kind { application_id: 0x5477_4869, version: 1, schema: SCHEMA, pragmas: "PRAGMA journal_size_limit = 4194304;" };
 const DAY_MS: i64 = 86_400_000;
 /// Most rows, whatever the calendar says: a third more than 90 days have minutes, for those that a restart cuts in two.
 const MAX_ROWS: u32 = 172_800;
@@ -55,29 +51,13 @@ const COLUMNS: &str = "start_ms, length_ns, rejected, stated, met, input_tokens,
     running_us, waiting_us, kv_used_us, kv_total_us, ok, cancelled, failed, metered_ns, energy_uj, cost_nano, charged_nano,
     ttft, gaps, e2e";
 
-/// Why the file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    #[error("it is a database of something else")]
-    Foreign,
-    #[error("it was written by a newer version of this program")]
-    Newer,
-    #[error("{0}")]
-    File(#[from] io::Error),
-    #[error("{0}")]
-    Sqlite(#[from] rusqlite::Error),
-}
-
 /// The connection that writes.
 pub(crate) struct Writer(Connection);
 
 impl Writer {
     /// Opens the file, or makes it, readable by its owner only.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        make_private(path)?;
-        let connection = connect(path)?;
-        prepare(&connection)?;
-        Ok(Self(connection))
+        Ok(Self(sidefile::writer(path, &KIND)?))
     }
 
     /// Keeps all of these or none, and drops what is too old.
@@ -101,9 +81,7 @@ pub(crate) struct Reader(Connection);
 
 impl Reader {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        let connection = connect(path)?;
-        connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF")?;
-        Ok(Self(connection))
+        Ok(Self(sidefile::reader(path)?))
     }
 
     /// Gives `each` what began within these times, the earliest first.
@@ -176,54 +154,4 @@ fn histogram(row: &Row<'_>, column: usize, empty: Histogram) -> rusqlite::Result
 
 fn damaged(column: usize, what: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, what.into())
-}
-
-fn connect(path: &Path) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_LIMIT)?;
-    Ok(connection)
-}
-
-/// Makes the schema, or checks that it is there. The whole file is looked at: it is small, and what is damaged is told of
-/// before it is relied on.
-fn prepare(connection: &Connection) -> Result<(), OpenError> {
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    let (id, tables) = (number("PRAGMA application_id")?, number("SELECT count(*) FROM sqlite_schema")?);
-    if id != APPLICATION_ID && (id != 0 || tables != 0) {
-        return Err(OpenError::Foreign);
-    }
-    connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA trusted_schema = OFF;
-         PRAGMA journal_size_limit = 4194304;",
-    )?;
-    if tables == 0 {
-        let begin = format!(
-            "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
-        );
-        return Ok(connection.execute_batch(&begin)?);
-    }
-    if number("PRAGMA user_version")? > VERSION {
-        return Err(OpenError::Newer);
-    }
-    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if found == "ok" {
-        return Ok(());
-    }
-    Err(OpenError::File(io::Error::new(io::ErrorKind::InvalidData, found)))
-}
-
-/// Makes the file if it is not there; its log takes its permissions.
-fn make_private(path: &Path) -> io::Result<()> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    match options.open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
 }

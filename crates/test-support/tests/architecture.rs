@@ -19,8 +19,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &["inference", "model"]),
     ("metering", &[]),
     // Of inference the timeline, of metering the usage record: plain data.
-    ("traces", &["inference", "metering"]),
-    ("history", &["metering"]),
+    ("sidefile", &[]),
+    ("traces", &["inference", "metering", "sidefile"]),
+    ("history", &["metering", "sidefile"]),
     ("ledger", &[]),
     ("economics", &["ledger", "metering"]),
     ("analysis", &[]),
@@ -75,7 +76,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("minijinja", &["tokenizer"]),
     ("libc", &["kernels"]),
     ("postgres", &["ledger", "test-support"]),
-    ("rusqlite", &["history", "ledger", "server", "traces"]),
+    ("rusqlite", &["history", "ledger", "server", "sidefile", "traces"]),
     ("statrs", &["analysis"]),
 ];
 

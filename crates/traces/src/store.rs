@@ -1,22 +1,23 @@
 //! The file: what is in it, how it is read, and how it is kept small.
 
-use std::fs::File;
-use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use metering::UsageRecord;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use sidefile::{Kind, OpenError};
 
 use crate::packed;
 use crate::trace::{Content, Excerpt, Kept, Owner, Trace, Whole};
 use crate::{ContentDays, Deletion, Filter, Page, Settings};
 
-/// "TwTr", so that a foreign database is not taken for traces.
-const APPLICATION_ID: i64 = 0x5477_5472;
-const VERSION: i64 = 1;
-/// How long a statement waits for another connection.
-const BUSY_LIMIT: Duration = Duration::from_secs(5);
+/// "TwTr". What is deleted is overwritten.
+const KIND: Kind = Kind {
+    application_id: 0x5477_5472,
+    version: 1,
+    schema: SCHEMA,
+    pragmas: "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;
+              PRAGMA journal_size_limit = 16777216;",
+};
 const DAY_MS: i64 = 86_400_000;
 /// Pages given back to the file system in one sweep.
 const VACUUM_PAGES: u32 = 4096;
@@ -52,19 +53,6 @@ const SCHEMA: &str = "
 const COLUMNS: &str = "number, received_ms, organisation, project, key_id, candidates, record, error,
     EXISTS (SELECT 1 FROM contents WHERE contents.number = traces.number)";
 
-/// Why the file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    #[error("it is a database of something else")]
-    Foreign,
-    #[error("it was written by a newer version of this program")]
-    Newer,
-    #[error("{0}")]
-    File(#[from] io::Error),
-    #[error("{0}")]
-    Sqlite(#[from] rusqlite::Error),
-}
-
 /// The connection that writes.
 pub(crate) struct Writer {
     connection: Connection,
@@ -77,9 +65,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Opens the file, or makes it, readable by its owner only.
     pub(crate) fn open(path: &Path, settings: Settings, content_days: ContentDays) -> Result<Self, OpenError> {
-        make_private(path)?;
-        let connection = connect(path)?;
-        prepare(&connection)?;
+        let connection = sidefile::writer(path, &KIND)?;
         Ok(Self { connection, settings, content_days, unpurged: true })
     }
 
@@ -206,9 +192,7 @@ pub(crate) struct Reader(Connection);
 
 impl Reader {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        let connection = connect(path)?;
-        connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF")?;
-        Ok(Self(connection))
+        Ok(Self(sidefile::reader(path)?))
     }
 
     /// The newest requests of a filter.
@@ -273,58 +257,6 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
         error: row.get(7)?,
         has_content: row.get(8)?,
     })
-}
-
-fn connect(path: &Path) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_LIMIT)?;
-    Ok(connection)
-}
-
-/// Makes the schema, or checks that it is there. The whole file is looked at: it is small, and what is damaged is told of
-/// before it is relied on.
-fn prepare(connection: &Connection) -> Result<(), OpenError> {
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    let (id, tables) = (number("PRAGMA application_id")?, number("SELECT count(*) FROM sqlite_schema")?);
-    if id != APPLICATION_ID && (id != 0 || tables != 0) {
-        return Err(OpenError::Foreign);
-    }
-    // Before the first page is written.
-    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
-    connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA trusted_schema = OFF; PRAGMA foreign_keys = ON;
-         PRAGMA secure_delete = ON; PRAGMA journal_size_limit = 16777216;",
-    )?;
-    if tables == 0 {
-        let begin = format!(
-            "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
-        );
-        return Ok(connection.execute_batch(&begin)?);
-    }
-    if number("PRAGMA user_version")? > VERSION {
-        return Err(OpenError::Newer);
-    }
-    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if found == "ok" {
-        return Ok(());
-    }
-    Err(OpenError::File(io::Error::new(io::ErrorKind::InvalidData, found)))
-}
-
-/// Makes the file if it is not there; its log takes its permissions.
-fn make_private(path: &Path) -> io::Result<()> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    match options.open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

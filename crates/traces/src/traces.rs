@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use metering::{Family, Sample};
+use sidefile::OpenError;
 
-use crate::store::{OpenError, Reader, Writer};
+use crate::store::{Reader, Writer};
 use crate::{Filter, Listed, Page, Trace, Whole};
 
 /// Jobs that may wait for the thread; a trace beyond is dropped and counted.
