@@ -6,7 +6,7 @@ use inference::{Adapter, TokenId};
 use model::BlockId;
 
 use crate::draft::Guess;
-use crate::kv_cache::{BlockCopy, KvBlocks, Parent};
+use crate::kv_cache::{BlockCopy, KvBlocks, Origin, Parent};
 
 /// Order of sequences, best first, and their identity: priority, then turn, then arrival, then candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +36,8 @@ pub(crate) struct Sequence {
     pub(crate) slots: usize,
     /// What the model is changed by for it.
     pub(crate) adapter: Option<Adapter>,
+    /// With whom it shares what was computed.
+    sharing: u64,
     /// Positions that may come from the prefix cache (those before have had their prompt log-probabilities reported).
     pub(crate) cache_limit: usize,
     /// Whether it sits this step out, its blocks kept.
@@ -55,6 +57,7 @@ impl Sequence {
             published: 0,
             slots,
             adapter: None,
+            sharing: 0,
             cache_limit,
             paused: false,
             guesses: Vec::new(),
@@ -64,6 +67,11 @@ impl Sequence {
     /// The same sequence, with an adapter.
     pub(crate) fn with_adapter(self, adapter: Option<Adapter>) -> Self {
         Self { adapter, ..self }
+    }
+
+    /// The same sequence, shared with those of this number only.
+    pub(crate) fn shared_in(self, sharing: u64) -> Self {
+        Self { sharing, ..self }
     }
 
     /// Another candidate that goes on from the same computed positions with its own `token`.
@@ -94,7 +102,10 @@ impl Sequence {
 
     fn parent(&self) -> Parent {
         match self.published.checked_sub(1) {
-            None => Parent::Start(self.adapter.as_ref().map_or(0, Adapter::id)),
+            None => {
+                let adapter = self.adapter.as_ref().map_or(0, Adapter::id);
+                Parent::Start(Origin { sharing: self.sharing, adapter })
+            }
             Some(last) => Parent::Block(self.table[last]),
         }
     }

@@ -166,7 +166,8 @@ impl Core {
         let rank = output.rank(arrival, 0);
         let cache_limit = if output.prompt_logprobs.is_some() { 0 } else { usize::MAX };
         let slots = output.candidates() as usize;
-        let sequence = Sequence::new(output.prompt.clone(), slots, cache_limit).with_adapter(output.adapter.clone());
+        let sequence = Sequence::new(output.prompt.clone(), slots, cache_limit);
+        let sequence = sequence.with_adapter(output.adapter.clone()).shared_in(output.sharing);
         self.scheduler.add(rank, sequence);
         self.requests.insert(arrival, output);
     }

@@ -208,6 +208,11 @@ impl LocalLine {
             prompt_logprobs: if generation.echo { generation.sampling.logprobs } else { None },
             priority: generation.priority,
             client: generation.labels.key.as_deref().map(client),
+            // Of one customer; where there are no books, of one key.
+            sharing: match &generation.payer {
+                Some(payer) => client(&payer.identity.organisation.id),
+                None => generation.labels.key.as_deref().map_or(0, client),
+            },
             controls: controls(candidates, &pieces, &stops),
             sampling: generation.sampling,
             events: Box::new(sink),

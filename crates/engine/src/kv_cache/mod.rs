@@ -14,11 +14,19 @@ use prefix_cache::{PrefixCache, Published};
 /// What a block comes after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parent {
-    /// Nothing: it begins a sequence with the adapter of this number (0: without one). What is computed with an adapter is
-    /// of no use to others, so their blocks never have a parent in common.
-    Start(u64),
+    /// Nothing: it begins a sequence. Sequences of different origin never have a block in common.
+    Start(Origin),
     /// Another block.
     Block(BlockId),
+}
+
+/// What a sequence is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Origin {
+    /// Who may share it: see `inference::Request`.
+    pub(crate) sharing: u64,
+    /// The number of its adapter, 0: without one. What is computed with an adapter is of no use to others.
+    pub(crate) adapter: u64,
 }
 
 /// A copy the runner has to make before the next forward pass; copies are made in the order they were planned.

@@ -11,12 +11,18 @@ use std::sync::Arc;
 use inference::TokenId;
 use model::{BLOCK_TOKENS, BlockId};
 
-use super::Parent;
+use super::{Origin, Parent};
 
-/// Serial number of a published block, never used again; 0 stands for the beginning of a sequence, and the numbers from the
-/// largest downwards for the beginnings of those with adapters.
+/// Serial number of a published block, never used again.
 type Serial = u64;
-type Key = (Serial, Arc<[TokenId]>);
+type Key = (Above, Arc<[TokenId]>);
+
+/// What a block is looked for under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Above {
+    Start(Origin),
+    Block(Serial),
+}
 
 #[derive(Debug)]
 struct Node {
@@ -73,29 +79,29 @@ impl PrefixCache {
         self.nodes.get_mut(block as usize)?.as_mut()
     }
 
-    /// The serial to look under, or `None` when the parent is not published.
-    fn serial(&self, parent: Parent) -> Option<Serial> {
+    /// What to look under, or `None` when the parent is not published.
+    fn above(&self, parent: Parent) -> Option<Above> {
         match parent {
-            Parent::Start(adapter) => Some(adapter.wrapping_neg()),
-            Parent::Block(block) => self.node(block).map(|node| node.serial),
+            Parent::Start(origin) => Some(Above::Start(origin)),
+            Parent::Block(block) => self.node(block).map(|node| Above::Block(node.serial)),
         }
     }
 
     pub(super) fn find(&self, parent: Parent, tokens: &[TokenId]) -> Option<BlockId> {
         debug_assert_eq!(tokens.len(), BLOCK_TOKENS);
-        self.index.get(&(self.serial(parent)?, Arc::from(tokens))).copied()
+        self.index.get(&(self.above(parent)?, Arc::from(tokens))).copied()
     }
 
     pub(super) fn find_partial(&mut self, parent: Parent, tokens: &[TokenId]) -> Option<(BlockId, usize)> {
-        let serial = self.serial(parent)?;
+        let above = self.above(parent)?;
         let tokens = &tokens[..tokens.len().min(BLOCK_TOKENS)];
-        let key: Key = (serial, Arc::from(tokens));
+        let key: Key = (above, Arc::from(tokens));
         let before = self.index.range(..=&key).next_back();
         let after = self.index.range((Bound::Excluded(&key), Bound::Unbounded)).next();
         let (block, common) = [before, after]
             .into_iter()
             .flatten()
-            .filter(|((other, _), _)| *other == serial)
+            .filter(|((other, _), _)| *other == above)
             .map(|((_, known), block)| (*block, known.iter().zip(tokens).take_while(|(a, b)| a == b).count()))
             .max_by_key(|(_, common)| *common)?;
         if common == 0 {
@@ -107,11 +113,11 @@ impl PrefixCache {
 
     /// Publishes a referenced block.
     pub(super) fn publish(&mut self, parent: Parent, tokens: &[TokenId], block: BlockId) -> Published {
-        let Some(serial) = self.serial(parent) else {
+        let Some(above) = self.above(parent) else {
             debug_assert!(false, "parent {parent:?} of block {block} is not published");
             return Published::New;
         };
-        let key: Key = (serial, Arc::from(tokens));
+        let key: Key = (above, Arc::from(tokens));
         if let Some(other) = self.index.get(&key) {
             return Published::Exists(*other);
         }
@@ -198,7 +204,7 @@ impl PrefixCache {
             if let Some(parent) = node.parent {
                 children[parent as usize] += 1;
                 let above = self.node(parent).expect("a parent is published as long as its children");
-                assert_eq!(above.serial, node.key.0, "parent of block {block}");
+                assert_eq!(Above::Block(above.serial), node.key.0, "parent of block {block}");
                 assert!(above.referenced || !node.referenced, "block {block} is held without its parent");
             }
         }

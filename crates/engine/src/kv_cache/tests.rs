@@ -2,7 +2,7 @@
 
 use super::*;
 
-const START: Parent = Parent::Start(0);
+const START: Parent = Parent::Start(Origin { sharing: 0, adapter: 0 });
 
 fn tokens(first: TokenId) -> Vec<TokenId> {
     (first..first + 32).collect()
@@ -144,19 +144,21 @@ fn without_caching_nothing_stays() {
 }
 
 #[test]
-fn adapters_share_nothing() {
+fn adapters_and_customers_share_nothing() {
     let mut kv = KvBlocks::new(6, true);
     let own = published(&mut kv, START, 0);
-    let first = published(&mut kv, Parent::Start(1), 0);
-    let second = published(&mut kv, Parent::Start(2), 0);
+    let start = |sharing, adapter| Parent::Start(Origin { sharing, adapter });
+    let first = published(&mut kv, start(0, 1), 0);
+    let second = published(&mut kv, start(0, 2), 0);
+    let other = published(&mut kv, start(1, 0), 0);
     let after = published(&mut kv, Parent::Block(first), 100);
     assert!(own != first && first != second, "equal tokens, other content");
-    for (adapter, block) in [(0, own), (1, first), (2, second)] {
-        assert_eq!(kv.find(Parent::Start(adapter), &tokens(0)), Some(block));
-        assert_eq!(kv.find_partial(Parent::Start(adapter), &[0, 1, 7]), Some((block, 2)));
+    for (origin, block) in [(START, own), (start(0, 1), first), (start(0, 2), second), (start(1, 0), other)] {
+        assert_eq!(kv.find(origin, &tokens(0)), Some(block));
+        assert_eq!(kv.find_partial(origin, &[0, 1, 7]), Some((block, 2)));
     }
-    assert_eq!(kv.find(Parent::Start(3), &tokens(0)), None);
-    assert_eq!(kv.find_partial(Parent::Start(3), &[0, 1]), None);
+    assert_eq!(kv.find(start(1, 1), &tokens(0)), None);
+    assert_eq!(kv.find_partial(start(2, 0), &[0, 1]), None);
     assert_eq!(kv.find(Parent::Block(own), &tokens(100)), None);
-    check(&kv, &[&[own], &[first, after], &[second]]);
+    check(&kv, &[&[own], &[first, after], &[second], &[other]]);
 }

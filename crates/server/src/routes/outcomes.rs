@@ -272,6 +272,10 @@ fn worth(fields: &mut Fields, book_currency: &str) -> Result<(Nano, Option<TimeS
                 return Err(wrong("rate_per_hour", "0 or more", &Value::String(rate_per_hour.to_string())));
             }
             let saved = TimeSaved { milli_minutes, rate_per_hour };
+            if saved.value() == Nano(i64::MAX) {
+                let expected = "less: with this `rate_per_hour` it is worth more than the books can hold";
+                return Err(wrong("minutes_saved", expected, &Value::String(minutes.to_string())));
+            }
             Ok((saved.value(), Some(saved)))
         }
     }

@@ -294,3 +294,20 @@ async fn wrong_outcomes_are_refused_by_the_name_of_the_field() {
     }
     assert_eq!(get(&shop, &key, "/v1/outcomes").await["data"], json!([]));
 }
+
+/// How much of a prompt was known would tell one customer what another asked.
+#[tokio::test]
+async fn prompts_of_other_customers_are_not_known() {
+    let (shop, key) = shop().await;
+    let prompt: Vec<u32> = (0..40).map(|n| 5 + n % 7).collect();
+    let body = json!({"model": "tiny", "prompt": prompt, "max_tokens": 1, "temperature": 0, "ignore_eos": true});
+    let cached = async |key: &str| {
+        let answer = shop.ask(key, "POST", "/v1/completions", &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or(0)
+    };
+    let [first, again] = [cached(&key).await, cached(&key).await];
+    let [other, other_again] = [cached(ADMIN).await, cached(ADMIN).await];
+    assert!(again >= 32 && other_again >= 32, "{again} {other_again}");
+    assert_eq!((first, other), (0, 0));
+}
