@@ -242,6 +242,7 @@ async fn wrong_outcomes_are_refused_by_the_name_of_the_field() {
         ("rate_per_hour", json!({"value": null, "minutes_saved": 5})),
         ("minutes_saved", json!({"value": null, "rate_per_hour": "5"})),
         ("minutes_saved", json!({"value": null, "rate_per_hour": "5", "minutes_saved": -1})),
+        ("minutes_saved", json!({"value": null, "rate_per_hour": "9223372036", "minutes_saved": 999_999_999})),
         ("valuation", json!({"valuation": "guessed"})),
         ("accepted", json!({"accepted": null})),
         ("occurred_at", json!({"occurred_at": year_3000})),
