@@ -1487,11 +1487,11 @@ export interface components {
              * @description Higher runs first; capped by the key's `max_priority`, and by 0 without a key.
              */
             priority?: number | null;
-            /** @description Accepted; prefixes are shared without it. */
+            /** @description Accepted; prefixes are shared within one customer without it. */
             prompt_cache_key?: string | null;
             /**
              * Format: double
-             * @description Above 0; 1 (the default) is off.
+             * @description Above 0; 1 (the default) is off. Goes by all tokens, the prompt's too.
              */
             repetition_penalty?: number | null;
             /** @description Write tokens in log-probabilities as `token_id:N` (default false). */
@@ -1772,11 +1772,11 @@ export interface components {
              */
             priority?: number | null;
             prompt: null | components["schemas"]["PromptInput"];
-            /** @description Accepted; prefixes are shared without it. */
+            /** @description Accepted; prefixes are shared within one customer without it. */
             prompt_cache_key?: string | null;
             /**
              * Format: double
-             * @description Above 0; 1 (the default) is off.
+             * @description Above 0; 1 (the default) is off. Goes by all tokens, the prompt's too.
              */
             repetition_penalty?: number | null;
             /** @description Write tokens in log-probabilities as `token_id:N` (default false). */
@@ -2802,7 +2802,10 @@ export interface components {
             } | null;
             /** @description A chat, rendered by the model's template up to where the assistant begins. */
             messages?: components["schemas"]["ChatMessage"][] | null;
-            /** @description As in completions. */
+            /**
+             * @description `tag` (64 bytes), `task`, `prompt_version` and `episode` (120 bytes each) go into the books, for reports and TFP;
+             *     `experiment` lets the request join one, whose arm may set its model and settings; other pairs are accepted and not kept.
+             */
             metadata?: Record<string, unknown> | null;
             /**
              * Format: double
@@ -2829,7 +2832,7 @@ export interface components {
             repetition_penalty?: number | null;
             /**
              * Format: int64
-             * @description The same seed draws the same token.
+             * @description The same seed and request give the same answer.
              */
             seed?: number | null;
             /**

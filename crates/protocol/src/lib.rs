@@ -31,7 +31,7 @@ pub use completions::{Completion, CompletionChoice, CompletionLogprobs, Completi
 pub use error::{ErrorBody, ErrorDetail};
 pub use models::{Model, ModelList};
 pub use next_token::{DrawnToken, NextToken, NextTokenChance, NextTokenRequest, NextTokenRest, PromptOrIds};
-pub use options::{GenerationOptions, StopInput, StreamOptions};
+pub use options::{GenerationOptions, RequestOptions, StopInput, StreamOptions};
 pub use tokenize::{
     DetokenizeReply, DetokenizeRequest, InputPrice, MergeStep, MergedWord, TokenMerges, TokenizeReply, TokenizeRequest,
 };

@@ -1,21 +1,13 @@
 //! The distribution of the next token: what the model would draw it from, and how the sampler's settings change that.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{AnswerNote, ChatMessage, Usage};
+use crate::{AnswerNote, ChatMessage, RequestOptions, Usage};
 
 /// Body of `POST /v1/next-token`; exactly one of `prompt` and `messages`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct NextTokenRequest {
-    /// The model's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = true)]
-    pub model: Option<String>,
     /// What to go on from, as text or as token ids. Special tokens written in a text are read as such.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<PromptOrIds>,
@@ -29,43 +21,9 @@ pub struct NextTokenRequest {
     /// How many of the likeliest tokens to give, 1 to 256 (the default).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best: Option<u16>,
-    /// 0 (always the likeliest token) to 2; default 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub temperature: Option<f64>,
-    /// Above 0, up to 1 (all tokens, the default).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub top_p: Option<f64>,
-    /// Choose among the k likeliest; 0 or -1 (the default): all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub top_k: Option<i64>,
-    /// Least share of the likeliest token's probability, 0 (off, the default) to 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_p: Option<f64>,
-    /// -2 to 2, default 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub frequency_penalty: Option<f64>,
-    /// -2 to 2, default 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub presence_penalty: Option<f64>,
-    /// Above 0; 1 (the default) is off. Goes by all tokens, the prompt's too.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub repetition_penalty: Option<f64>,
-    /// From token id (as a string) to a value added to its logit, -100 to 100.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub logit_bias: Option<BTreeMap<String, f64>>,
-    /// The same seed draws the same token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seed: Option<i64>,
-    /// Higher runs first; capped by the key's `max_priority`, and by 0 without a key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub priority: Option<i32>,
-    /// The end user, for the usage record.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// As in completions.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub metadata: Option<BTreeMap<String, Value>>,
+    /// Those of all requests.
+    #[serde(flatten)]
+    pub options: RequestOptions,
 }
 
 /// A text, or the ids of its tokens.

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-/// Fields that chats and completions share: how tokens are chosen, when to stop, how to answer.
+/// Fields of all requests for tokens: of which model, how tokens are chosen, for whom.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
-pub struct GenerationOptions {
+pub struct RequestOptions {
     /// The model's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = true)]
@@ -31,30 +31,15 @@ pub struct GenerationOptions {
     /// -2 to 2, default 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub presence_penalty: Option<f64>,
-    /// Above 0; 1 (the default) is off.
+    /// Above 0; 1 (the default) is off. Goes by all tokens, the prompt's too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repetition_penalty: Option<f64>,
     /// From token id (as a string) to a value added to its logit, -100 to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logit_bias: Option<BTreeMap<String, f64>>,
-    /// Write tokens in log-probabilities as `token_id:N` (default false).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub return_tokens_as_token_ids: Option<bool>,
-    /// Strings that end a choice; not part of its text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stop: Option<StopInput>,
     /// The same seed and request give the same answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
-    /// Answer as server-sent events.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stream: Option<bool>,
-    /// Only with `stream`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stream_options: Option<StreamOptions>,
-    /// Go on past the model's end tokens (default false).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ignore_eos: Option<bool>,
     /// Higher runs first; capped by the key's `max_priority`, and by 0 without a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
@@ -66,6 +51,29 @@ pub struct GenerationOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<BTreeMap<String, Value>>,
+}
+
+/// Fields that chats and completions share beside them: how tokens are chosen, when to stop, how to answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct GenerationOptions {
+    /// Those of all requests.
+    #[serde(flatten)]
+    pub request: RequestOptions,
+    /// Write tokens in log-probabilities as `token_id:N` (default false).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub return_tokens_as_token_ids: Option<bool>,
+    /// Strings that end a choice; not part of its text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopInput>,
+    /// Answer as server-sent events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<bool>,
+    /// Only with `stream`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_options: Option<StreamOptions>,
+    /// Go on past the model's end tokens (default false).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ignore_eos: Option<bool>,
     /// Accepted; nothing is stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<bool>,
@@ -75,7 +83,7 @@ pub struct GenerationOptions {
     /// Accepted; does not change the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub safety_identifier: Option<String>,
-    /// Accepted; prefixes are shared without it.
+    /// Accepted; prefixes are shared within one customer without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_cache_key: Option<String>,
 }
