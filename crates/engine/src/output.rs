@@ -54,7 +54,7 @@ pub(crate) struct Output {
     pub(crate) turn: u64,
     pub(crate) prompt: Vec<TokenId>,
     pub(crate) adapter: Option<Adapter>,
-    pub(crate) sharing: u64,
+    pub(crate) cache_salt: u64,
     max_tokens: u32,
     allowance: Option<Allowance>,
     /// Since when a candidate waits for the allowance.
@@ -102,7 +102,7 @@ impl Output {
             turn: 0,
             prompt: request.prompt,
             adapter: request.adapter,
-            sharing: request.sharing,
+            cache_salt: request.cache_salt,
             max_tokens: request.max_tokens,
             allowance: request.allowance,
             starved_ns: None,

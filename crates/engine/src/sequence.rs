@@ -37,7 +37,7 @@ pub(crate) struct Sequence {
     /// What the model is changed by for it.
     pub(crate) adapter: Option<Adapter>,
     /// With whom it shares what was computed.
-    sharing: u64,
+    cache_salt: u64,
     /// Positions that may come from the prefix cache (those before have had their prompt log-probabilities reported).
     pub(crate) cache_limit: usize,
     /// Whether it sits this step out, its blocks kept.
@@ -57,7 +57,7 @@ impl Sequence {
             published: 0,
             slots,
             adapter: None,
-            sharing: 0,
+            cache_salt: 0,
             cache_limit,
             paused: false,
             guesses: Vec::new(),
@@ -69,9 +69,15 @@ impl Sequence {
         Self { adapter, ..self }
     }
 
-    /// The same sequence, shared with those of this number only.
-    pub(crate) fn shared_in(self, sharing: u64) -> Self {
-        Self { sharing, ..self }
+    /// The same sequence, shared with those of this salt only.
+    pub(crate) fn salted(self, cache_salt: u64) -> Self {
+        Self { cache_salt, ..self }
+    }
+
+    /// The same tokens as a draft model follows them: without the adapter, which changes nothing there, and shared with the
+    /// same.
+    pub(crate) fn followed(&self) -> Self {
+        Self::new(self.tokens.clone(), 1, usize::MAX).salted(self.cache_salt)
     }
 
     /// Another candidate that goes on from the same computed positions with its own `token`.
@@ -104,7 +110,7 @@ impl Sequence {
         match self.published.checked_sub(1) {
             None => {
                 let adapter = self.adapter.as_ref().map_or(0, Adapter::id);
-                Parent::Start(Origin { sharing: self.sharing, adapter })
+                Parent::Start(Origin { cache_salt: self.cache_salt, adapter })
             }
             Some(last) => Parent::Block(self.table[last]),
         }

@@ -167,7 +167,7 @@ impl Core {
         let cache_limit = if output.prompt_logprobs.is_some() { 0 } else { usize::MAX };
         let slots = output.candidates() as usize;
         let sequence = Sequence::new(output.prompt.clone(), slots, cache_limit);
-        let sequence = sequence.with_adapter(output.adapter.clone()).shared_in(output.sharing);
+        let sequence = sequence.with_adapter(output.adapter.clone()).salted(output.cache_salt);
         self.scheduler.add(rank, sequence);
         self.requests.insert(arrival, output);
     }

@@ -160,9 +160,9 @@ pub struct Request {
     /// Whose request it is: clients of equal priority get equal shares, however many requests they send. `None` = a
     /// client of its own.
     pub client: Option<u64>,
-    /// What was computed of a prompt's beginning is shared among requests of the same number only: whoever may see how much of
-    /// a prompt was known could guess the prompts of others.
-    pub sharing: u64,
+    /// What was computed of a prompt's beginning is shared among requests of the same salt only: whoever sees how much of a
+    /// prompt was known could guess the prompts of others. 0 is a salt like any other.
+    pub cache_salt: u64,
     /// One hook for each candidate, in order; empty = no hook.
     pub controls: Vec<Box<dyn Control>>,
     /// Where this request's events go.
@@ -190,7 +190,7 @@ impl Request {
             prompt_logprobs: None,
             priority: 0,
             client: None,
-            sharing: 0,
+            cache_salt: 0,
             controls: Vec::new(),
             events,
             cancel: CancelToken::new(),

@@ -9,6 +9,7 @@
 
 mod account;
 mod assembly;
+mod callers;
 mod charging;
 mod costing;
 mod delivery;

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use traces::Traces;
 
 use crate::account::{Account, Opening};
 use crate::assembly::{Assembly, Echo, Plan};
+use crate::callers::{cache_salt, client};
 use crate::charging::{Bill, Charging, entry_id, now_ms};
 use crate::costing::LineNumber;
 use crate::pieces::Pieces;
@@ -208,11 +208,7 @@ impl LocalLine {
             prompt_logprobs: if generation.echo { generation.sampling.logprobs } else { None },
             priority: generation.priority,
             client: generation.labels.key.as_deref().map(client),
-            // Of one customer; where there are no books, of one key.
-            sharing: match &generation.payer {
-                Some(payer) => client(&payer.identity.organisation.id),
-                None => generation.labels.key.as_deref().map_or(0, client),
-            },
+            cache_salt: cache_salt(&generation),
             controls: controls(candidates, &pieces, &stops),
             sampling: generation.sampling,
             events: Box::new(sink),
@@ -473,13 +469,6 @@ impl Line for LocalLine {
             self.engine.close();
         }
     }
-}
-
-/// The number by which the engine tells clients apart.
-fn client(key: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// One control for each candidate, or none if nothing is to be controlled.

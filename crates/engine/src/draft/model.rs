@@ -133,9 +133,10 @@ impl DraftModel {
         if self.cost.is_measured() { self.cost.predict(&load) as f64 } else { 0.0 }
     }
 
-    /// How long it takes to compute what it has not seen of a stream that goes on with `tokens`; `None` when there are no
+    /// How long it takes to compute what it has not seen of a stream that is so far by now; `None` when there are no
     /// blocks for it, or nothing new to go on from.
-    pub(crate) fn behind_ns(&mut self, rank: Rank, tokens: &[TokenId]) -> Option<f64> {
+    pub(crate) fn behind_ns(&mut self, rank: Rank, sequence: &Sequence) -> Option<f64> {
+        let tokens = &sequence.tokens;
         let (start, behind) = match self.follow(rank, tokens) {
             // Guesses that nothing came after are those of a stream that waits.
             Some(stream) if stream.barred || stream.behind() == 0 || !stream.ahead.is_empty() => return None,
@@ -144,8 +145,7 @@ impl DraftModel {
                 if self.kv.blocks_for(tokens.len()) + self.streams.len() >= self.kv.available() {
                     return None;
                 }
-                let sequence = Sequence::new(tokens.to_vec(), 1, usize::MAX);
-                let start = sequence.cached_blocks(&self.kv).len() * model::BLOCK_TOKENS;
+                let start = sequence.followed().cached_blocks(&self.kv).len() * model::BLOCK_TOKENS;
                 (start, tokens.len() - start)
             }
         };
@@ -170,9 +170,9 @@ impl DraftModel {
     }
 
     /// Begins to follow a stream.
-    pub(crate) fn begin(&mut self, rank: Rank, tokens: &[TokenId]) {
+    pub(crate) fn begin(&mut self, rank: Rank, sequence: &Sequence) {
         self.streams.entry(rank).or_insert_with(|| Stream {
-            sequence: Sequence::new(tokens.to_vec(), 1, usize::MAX),
+            sequence: sequence.followed(),
             ahead: Vec::new(),
             done: 0,
             barred: false,

@@ -23,8 +23,8 @@ pub(crate) enum Parent {
 /// What a sequence is of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Origin {
-    /// Who may share it: see `inference::Request`.
-    pub(crate) sharing: u64,
+    /// With whom it is shared: see `inference::Request`.
+    pub(crate) cache_salt: u64,
     /// The number of its adapter, 0: without one. What is computed with an adapter is of no use to others.
     pub(crate) adapter: u64,
 }

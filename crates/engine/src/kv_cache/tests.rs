@@ -2,7 +2,7 @@
 
 use super::*;
 
-const START: Parent = Parent::Start(Origin { sharing: 0, adapter: 0 });
+const START: Parent = Parent::Start(Origin { cache_salt: 0, adapter: 0 });
 
 fn tokens(first: TokenId) -> Vec<TokenId> {
     (first..first + 32).collect()
@@ -147,7 +147,7 @@ fn without_caching_nothing_stays() {
 fn adapters_and_customers_share_nothing() {
     let mut kv = KvBlocks::new(6, true);
     let own = published(&mut kv, START, 0);
-    let start = |sharing, adapter| Parent::Start(Origin { sharing, adapter });
+    let start = |cache_salt, adapter| Parent::Start(Origin { cache_salt, adapter });
     let first = published(&mut kv, start(0, 1), 0);
     let second = published(&mut kv, start(0, 2), 0);
     let other = published(&mut kv, start(1, 0), 0);

@@ -141,10 +141,10 @@ impl Core {
         let Hope { rank, prospect: Prospect { chance, most, to_come }, .. } = *hope;
         let pays = |behind_ns| outlook.pays(f64::from(chance), most, to_come, behind_ns);
         let Some(sequence) = self.scheduler.running().get(&rank).filter(|_| pays(0.0)) else { return false };
-        let behind_ns = draft.behind_ns(rank, &sequence.tokens);
+        let behind_ns = draft.behind_ns(rank, sequence);
         let worth = behind_ns.is_some_and(|ns| pays(ns) && ns <= draft.balance_ns());
         if worth {
-            draft.begin(rank, &sequence.tokens);
+            draft.begin(rank, sequence);
         }
         worth
     }

@@ -118,6 +118,20 @@ fn a_stream_beyond_the_drafts_context_holds_none_of_its_blocks() {
 }
 
 #[test]
+fn what_the_draft_computed_of_a_prompt_is_of_no_use_to_other_customers() {
+    let mut plant = plant_with(0, 512, 2048, &config(true));
+    let mut ask = |cache_salt| {
+        let columns = |plant: &Plant| plant.draft.batches.lock().unwrap().iter().flatten().sum::<usize>();
+        let before = columns(&plant);
+        plant.submit(prompt(3, 200), 40, |request| request.cache_salt = cache_salt);
+        plant.drain();
+        columns(&plant) - before
+    };
+    let [first, other, again] = [ask(1), ask(2), ask(1)];
+    assert!(first >= 200 && other >= 200 && again < 200, "{first} {other} {again}");
+}
+
+#[test]
 fn streams_are_guessed_for_together_and_all_time_is_counted() {
     let mut plant = plant_with(0, 512, 2048, &config(true));
     let logs: Vec<Log> = (0..4).map(|seed| plant.submit(prompt(seed, 20), 200, |_| {})).collect();
