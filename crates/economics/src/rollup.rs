@@ -43,7 +43,7 @@ pub(crate) use row::days_within;
 pub use statement::{Credit, InvoiceLine, InvoiceModel, Statement, credits, statement, windows};
 pub use tfp::{MAX_TFP_ROWS, TfpAsk, TfpBy, TfpError, TfpGroup, TfpPeriod, TfpRow, TfpTable, Weigh, tfp};
 pub use usage::{GroupBy, MAX_REPORT_DAYS, MAX_REPORT_ROWS, UsageRow, grouped_report, report, usage};
-pub use users::{Activity, MAX_ACTIVITY, MAX_END_USERS, Unit, activity, week_of};
+pub use users::{Activity, MAX_ACTIVITY, MAX_END_USER_ROWS, Unit, activity, week_of};
 pub use value::{BUCKETS, KindSums, ValueSums, kind_rows, maturity_days};
 pub(crate) use value::{bucket, day_of};
 

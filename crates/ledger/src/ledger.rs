@@ -32,8 +32,8 @@ pub enum StoreSpec {
     Postgres(String),
 }
 
-/// Tallies read at one time.
-const TALLY_PAGE: u32 = 10_000;
+/// Tallies read at one time; each may have 256 parts.
+const TALLY_PAGE: u32 = 1_000;
 
 /// How to open a ledger.
 #[derive(Clone)]

@@ -71,10 +71,10 @@ impl Histogram {
         let last = self.counts.len() - 1;
         for (i, &count) in counts.iter().enumerate() {
             if let Some(own) = self.counts.get_mut(i.min(last)) {
-                *own += count;
+                *own = own.saturating_add(count);
             }
         }
-        self.sum_ns += sum_ns;
+        self.sum_ns = self.sum_ns.saturating_add(sum_ns);
     }
 
     /// One count for each bucket, in the order of the bounds and the rest at the end; what [`merge`](Self::merge) takes.
@@ -86,7 +86,7 @@ impl Histogram {
     /// Number of durations counted.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
+        self.counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count))
     }
 
     /// Their sum in nanoseconds.

@@ -18,8 +18,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &["formats", "kernels"]),
     ("engine", &["inference", "model"]),
     ("metering", &[]),
-    // Of inference the timeline, of metering the usage record: plain data.
     ("sidefile", &[]),
+    // Of inference the timeline, of metering the usage record: plain data.
     ("traces", &["inference", "metering", "sidefile"]),
     ("history", &["metering", "sidefile"]),
     ("ledger", &[]),

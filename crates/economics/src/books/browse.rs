@@ -94,7 +94,7 @@ impl Books {
         while next > 1 && page.looked_at < MAX_LOOKED_AT {
             let from = next.saturating_sub(READ).max(1);
             let found = self.ledger.entries(from, u32::try_from(next - from).unwrap_or(u32::MAX))?;
-            for entry in found.into_iter().rev().skip_while(|entry| entry.seq >= next) {
+            for entry in found.into_iter().rev() {
                 if entry.at_ms < from_ms.saturating_sub(SLACK_MS) {
                     return Ok(page);
                 }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ledger::{Batch, Command, Entry, EntryId, Outcome as Done, Refusal, Refused, StoreError};
 
-use super::detail::{Context, entry_kind};
+use super::detail::{Context, Settlement, entry_kind};
 use super::outcome_detail::{Aside, Counted, Owner, Part, Subject, UnitPart, Valued};
 use super::{Books, DURABLE_WAIT, PostError, id_of};
 use crate::outcome::{Attribution, MAX_REQUESTS, Outcome, Rule, WHOLE_PERMILLE};
@@ -364,10 +364,7 @@ impl Books {
         let whole = u64::try_from(posting.outcome.value.0).unwrap_or(0);
         let mut parts = Vec::with_capacity(requests.len());
         for ((id, weight), value) in requests.iter().zip(largest_remainder(whole, &weights)) {
-            let Some((entry, settled)) = self.charging_entry(*id)? else { return Ok(Attributed::Unknown) };
-            if !posting.owner.reaches(&settled.context) {
-                return Ok(Attributed::Unknown);
-            }
+            let Some((entry, settled)) = self.own_charge(posting.owner, *id)? else { return Ok(Attributed::Unknown) };
             parts.push(Part {
                 request: id.0,
                 weight: *weight,
@@ -387,6 +384,11 @@ impl Books {
         Ok(Attributed::Known(parts, None))
     }
 
+    /// The charge of a request, if it is in the books and its owner's.
+    fn own_charge(&self, owner: &Owner, request: EntryId) -> Result<Option<(Entry, Settlement)>, StoreError> {
+        Ok(self.charging_entry(request)?.filter(|(_, settled)| owner.reaches(&settled.context)))
+    }
+
     /// The requests that an outcome names and that are not in the books, or not its owner's.
     ///
     /// # Errors
@@ -395,8 +397,7 @@ impl Books {
         let Attribution::Requests(requests) = &aside.outcome.attribution else { return Ok(Vec::new()) };
         let mut missing = Vec::new();
         for (id, _) in requests {
-            let known = self.charging_entry(*id)?;
-            if !known.is_some_and(|(_, settled)| aside.owner.reaches(&settled.context)) {
+            if self.own_charge(&aside.owner, *id)?.is_none() {
                 missing.push(*id);
             }
         }

@@ -30,7 +30,7 @@ impl Books {
     }
 
     /// The outcomes told after the entry `after` in which a request has a part, of an owner's list (`None`: the plant's); of
-    /// several revisions the latest. Gives whether that are all: only the next 2,000 are looked through.
+    /// several revisions the latest. Also whether these are all: only the next 2,000 are looked through.
     ///
     /// # Errors
     /// The store's.
@@ -40,7 +40,7 @@ impl Books {
         owner: Option<&Owner>,
         mut after: u64,
     ) -> Result<(Vec<Entry>, bool), StoreError> {
-        let mut found: Vec<(u64, Entry)> = Vec::new();
+        let mut found: Vec<Entry> = Vec::new();
         if rollup::outcomes_of(&self.ledger, request.0)?.0 == 0 {
             return Ok((Vec::new(), true));
         }
@@ -51,16 +51,16 @@ impl Books {
             for entry in entries {
                 let Some(valued) = Valued::read(&entry) else { continue };
                 if let Some((undone, _)) = valued.undone {
-                    found.retain(|(seq, _)| *seq != undone);
+                    found.retain(|entry| entry.seq != undone);
                 }
                 if valued.counted.parts.iter().any(|part| part.request == request.0) {
-                    found.push((entry.seq, entry));
+                    found.push(entry);
                 }
             }
             if whole {
-                return Ok((found.into_iter().map(|(_, entry)| entry).collect(), true));
+                return Ok((found, true));
             }
         }
-        Ok((found.into_iter().map(|(_, entry)| entry).collect(), false))
+        Ok((found, false))
     }
 }

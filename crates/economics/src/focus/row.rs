@@ -70,17 +70,17 @@ impl Use {
             }
             Price::Tier { .. } => self.rate.to_string(),
         };
-        format!("{}, {what}", meter(self.meter).1)
+        format!("{}, {what}", words(self.meter))
     }
 }
 
-/// Code and words of a meter.
-fn meter(meter: Meter) -> (&'static str, &'static str) {
+/// A meter in words.
+fn words(meter: Meter) -> &'static str {
     match meter {
-        Meter::InUncached => ("in_uncached", "Prompt tokens"),
-        Meter::InCached => ("in_cached", "Cached prompt tokens"),
-        Meter::OutVisible => ("out_visible", "Answer tokens"),
-        Meter::OutReasoning => ("out_reasoning", "Reasoning tokens"),
+        Meter::InUncached => "Prompt tokens",
+        Meter::InCached => "Cached prompt tokens",
+        Meter::OutVisible => "Answer tokens",
+        Meter::OutReasoning => "Reasoning tokens",
     }
 }
 
@@ -175,8 +175,8 @@ const COLUMNS: &[Column] = &[
     ("ServiceCategory", |_| Cell::word("AI and Machine Learning")),
     ("ServiceName", |_| Cell::word("Language Model Inference")),
     ("ServiceSubcategory", |_| Cell::word("Generative AI")),
-    ("SkuId", |row| row.of_use(|used| Cell::text(format!("{}/{}", row.context.model, meter(used.meter).0)))),
-    ("SkuMeter", |row| row.of_use(|used| Cell::word(meter(used.meter).1))),
+    ("SkuId", |row| row.of_use(|used| Cell::text(format!("{}/{}", row.context.model, used.meter.as_str())))),
+    ("SkuMeter", |row| row.of_use(|used| Cell::word(words(used.meter)))),
     ("SkuPriceDetails", |row| row.of_use(|used| row.price_details(used))),
     ("SkuPriceId", |row| row.of_use(|used| Cell::text(row.price_id(used)))),
     ("SubAccountId", |row| Cell::text(&row.context.project)),
@@ -265,7 +265,7 @@ impl Row<'_> {
             Price::Included => "included".to_owned(),
             Price::Unbilled => "unbilled".to_owned(),
         };
-        format!("{list}/{model}/v{price_version}/{}/{price}", meter(used.meter).0)
+        format!("{list}/{model}/v{price_version}/{}/{price}", used.meter.as_str())
     }
 
     fn price_details(&self, used: &Use) -> Cell {

@@ -137,6 +137,20 @@ impl Rates {
         Nano(i64::try_from(nano).unwrap_or(i64::MAX))
     }
 
+    /// What each source but power costs in an hour, used or not: power goes by energy.
+    pub fn standing_per_hour(&self) -> impl Iterator<Item = (Source, Nano)> {
+        let standing = Source::ALL.into_iter().filter(|source| *source != Source::Power);
+        standing.map(|source| (source, self.per_hour(source)))
+    }
+
+    /// What an hour of this power at the machines costs, rounded half-even.
+    #[must_use]
+    pub fn power_per_hour(&self, watts: Milli) -> Nano {
+        // Nano-units for an hour of 1,000 W, thousandths of watts and of PUE.
+        let product = i128::from(self.per_kwh.0) * i128::from(watts.0) * i128::from(self.pue.0);
+        Nano::saturating(divide_half_even(product, 1_000_000_000))
+    }
+
     /// What each token carries of cost spread over tokens, in atto-units.
     #[must_use]
     pub fn atto_per_token(&self) -> u128 {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use ledger::StoreError;
 
 use super::keys::{Key, Parts};
-use super::users::{MAX_END_USERS, monday, week_of};
+use super::users::{MAX_END_USER_ROWS, monday, week_of};
 use super::value::{BUCKETS, KindSums, ValueRow, ValueRows, ValueSums, day_of, kind_rows, maturity_days, value_rows};
 use super::{DAY_MS, Tallies};
 use crate::books::outcome_detail::Subject;
@@ -167,8 +167,8 @@ pub enum TfpError {
     /// More than [`MAX_TFP_ROWS`].
     #[error("this would be more than {MAX_TFP_ROWS} rows")]
     Rows,
-    /// More than [`MAX_END_USERS`].
-    #[error("end users would be told apart in more than {MAX_END_USERS} rows")]
+    /// More than [`MAX_END_USER_ROWS`].
+    #[error("end users would be told apart in more than {MAX_END_USER_ROWS} rows")]
     EndUsers,
     /// The store's reason.
     #[error(transparent)]
@@ -212,10 +212,10 @@ fn top_end_users(ledger: &dyn Tallies, ask: &TfpAsk<'_>) -> Result<Chosen, TfpEr
                     *tokens = tokens.saturating_add(sums.tokens());
                 }
             }
-            totals.len() <= MAX_END_USERS
+            Some(totals.len() <= MAX_END_USER_ROWS)
         })?;
     }
-    if totals.len() > MAX_END_USERS {
+    if totals.len() > MAX_END_USER_ROWS {
         return Err(TfpError::EndUsers);
     }
     let mut ranked: Vec<((i64, i64), Place)> = totals.into_iter().map(|(place, sums)| (sums, place)).collect();
@@ -324,24 +324,22 @@ impl Table<'_> {
     }
 
     /// `false`: there are too many rows.
-    fn add(&mut self, row: &ValueRow, matured: bool) -> bool {
-        let weights = self.ask.weigh.map(|weigh| self.weights_of(weigh, &row.subject));
+    fn add(&mut self, row: &ValueRow, matured: bool) -> Option<bool> {
+        let weights = self.ask.weigh.map(|weigh| weights_of(&mut self.weights, weigh, &row.subject));
         self.ask.place(row.day, &row.subject, &mut self.place);
         let others = self.chosen.as_ref().filter(|chosen| !chosen.places.contains(&self.place));
         let sum = if let Some(chosen) = others {
             self.rest.get_or_insert_with(|| TfpRow::new(chosen.others))
         } else {
             if !self.rows.contains_key(&self.place) {
-                self.rows.extend(TfpRow::at(&self.place).map(|row| (self.place.clone(), row)));
+                self.rows.insert(self.place.clone(), TfpRow::at(&self.place)?);
             }
-            let Some(sum) = self.rows.get_mut(&self.place) else { return false };
-            sum
+            self.rows.get_mut(&self.place)?
         };
         for (bucket, sums) in &row.groups {
             if let Some(group) = sum.groups.get_mut(usize::from(*bucket)) {
                 group.sums.add(sums);
-                let milli =
-                    weights.as_ref().and_then(|weights| weights.as_ref()).map_or(0, |weights| weights.milli(sums));
+                let milli = weights.flatten().map_or(0, |weights| weights.milli(sums));
                 group.standard_milli = group.standard_milli.saturating_add(milli);
             }
             // Outcomes without tokens of their own need no price.
@@ -350,13 +348,7 @@ impl Table<'_> {
                 sum.matured = sum.matured.saturating_add(sums.requests);
             }
         }
-        self.rows.len() <= MAX_TFP_ROWS
-    }
-
-    fn weights_of(&mut self, weigh: Weigh<'_>, subject: &Subject) -> Option<StandardWeights> {
-        let Subject { organisation, model, .. } = subject;
-        let weights = self.weights.entry((organisation.clone(), model.clone()));
-        weights.or_insert_with(|| weigh(organisation, model)).clone()
+        Some(self.rows.len() <= MAX_TFP_ROWS)
     }
 
     fn done(self) -> TfpTable {
@@ -373,6 +365,15 @@ impl Table<'_> {
         weights.dedup();
         TfpTable { rows: self.rows.into_values().chain(self.rest).collect(), weights, without_price }
     }
+}
+
+fn weights_of<'w>(
+    known: &'w mut HashMap<(String, String), Option<StandardWeights>>,
+    weigh: Weigh<'_>,
+    subject: &Subject,
+) -> Option<&'w StandardWeights> {
+    let Subject { organisation, model, .. } = subject;
+    known.entry((organisation.clone(), model.clone())).or_insert_with(|| weigh(organisation, model)).as_ref()
 }
 
 /// The longest of each project's tasks, for rows that know no tasks.

@@ -9,7 +9,7 @@ use super::keys::{Key, Parts, USER_VALUE, WEEKS, visit};
 use crate::books::outcome_detail::Subject;
 
 /// Most rows of end users that one answer looks at.
-pub const MAX_END_USERS: usize = 500_000;
+pub const MAX_END_USER_ROWS: usize = 500_000;
 /// Most weeks of units that one answer looks at.
 pub const MAX_ACTIVITY: usize = 2_000_000;
 

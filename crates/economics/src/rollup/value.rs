@@ -299,7 +299,7 @@ pub(super) struct ValueRow {
     pub(super) groups: Vec<(u8, ValueSums)>,
 }
 
-/// Where the rows of an organisation's days `from..to` are told apart as far as `rows` knows them.
+/// How far rows tell value apart: the less, the fewer they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ValueRows {
     /// By all but the end user.
@@ -334,7 +334,8 @@ impl ValueRows {
     }
 }
 
-/// Gives `each` the rows of an organisation's days `from..to`. Only what is on the disk. `each` ends it by `false`.
+/// Gives `each` the rows of an organisation's days `from..to`, told apart as `rows` says, until it gives `false`; `None`: the
+/// row cannot be read. Only what is on the disk.
 ///
 /// # Errors
 /// The store's.
@@ -342,7 +343,7 @@ pub(super) fn value_rows(
     ledger: &dyn Tallies,
     rows: ValueRows,
     (organisation, (from, to)): (&str, (i64, i64)),
-    mut each: impl FnMut(&ValueRow) -> bool,
+    mut each: impl FnMut(&ValueRow) -> Option<bool>,
 ) -> Result<(), StoreError> {
     let key = |day: i64| Key::new(rows.kind()).text(organisation).number(day).0;
     let mut row = ValueRow::default();
@@ -350,7 +351,7 @@ pub(super) fn value_rows(
         rows.read(&tally.key, &mut row)?;
         row.groups.clear();
         row.groups.extend(tally.parts().map(|(bucket, sums)| (bucket, ValueSums::read(sums))));
-        Some(each(&row))
+        each(&row)
     })
 }
 

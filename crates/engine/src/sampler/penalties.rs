@@ -10,7 +10,8 @@ pub(super) fn active(params: &SamplingParams) -> bool {
     params.repetition_penalty != 1.0 || params.frequency_penalty != 0.0 || params.presence_penalty != 0.0
 }
 
-/// How often each token was made; 0 for those that stand in the prompt only, as far as it is none of an answer. Empty when no penalty needs it.
+/// How often each token was made, those of an answer that goes on included; 0: it stands in the prompt only. Empty when no
+/// penalty needs it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TokenCounts {
     made: HashMap<TokenId, u32>,

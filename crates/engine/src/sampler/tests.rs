@@ -187,22 +187,6 @@ fn penalties_apply_as_documented() {
 
 #[test]
 fn bias_and_mask_decide_in_order() {
-    struct Only(TokenId);
-    impl Control for Only {
-        fn masks(&self) -> bool {
-            true
-        }
-        fn mask(&mut self, allowed: &mut Bits) {
-            for id in 0..200 {
-                if id != self.0 {
-                    allowed.remove(id);
-                }
-            }
-        }
-        fn commit(&mut self, _: TokenId) -> Verdict {
-            Verdict::Continue
-        }
-    }
     let row = logits(100);
     let params = SamplingParams { temperature: 0.0, logit_bias: vec![(3, 100.0)], ..params() };
     let mut sampler = Sampler::default();
@@ -287,6 +271,46 @@ fn the_distribution_is_that_of_the_draw() {
     }
     let none = Sampler::default().choose_reporting(&row, &params(), &counts, None, 0.4).unwrap().1;
     assert_eq!(none, None, "nobody asked");
+}
+
+/// Allows one token.
+struct Only(TokenId);
+impl Control for Only {
+    fn masks(&self) -> bool {
+        true
+    }
+    fn mask(&mut self, allowed: &mut Bits) {
+        for id in 0..200 {
+            if id != self.0 {
+                allowed.remove(id);
+            }
+        }
+    }
+    fn commit(&mut self, _: TokenId) -> Verdict {
+        Verdict::Continue
+    }
+}
+
+#[test]
+fn bias_and_mask_change_what_is_drawn_and_not_the_raw_figures() {
+    let row = logits(100);
+    let counts = TokenCounts::default();
+    let told = |params: &SamplingParams, only: Option<TokenId>| {
+        let asked = SamplingParams { distribution: Some(100), ..params.clone() };
+        let mut only = only.map(Only);
+        let control = only.as_mut().map(|control| control as &mut dyn Control);
+        Sampler::default().choose_reporting(&row, &asked, &counts, control, 0.5).unwrap().1.unwrap()
+    };
+    let biased = SamplingParams { logit_bias: vec![(7, 3.0)], ..params() };
+    let plain = told(&params(), None);
+    for changed in [told(&biased, None), told(&biased, Some(8))] {
+        let raw = |token: &inference::TokenChance| (token.id, token.logit, token.raw);
+        assert!(changed.best.iter().map(raw).eq(plain.best.iter().map(raw)));
+        assert_ne!(changed.best, plain.best, "as drawn it differs");
+    }
+    let masked = told(&biased, Some(8));
+    assert!(masked.best.iter().all(|token| token.drawn == f64::from(u8::from(token.id == 8))), "{masked:?}");
+    assert_eq!(masked.possible, 1);
 }
 
 #[test]

@@ -115,10 +115,16 @@ pub fn calibrate(context: &Context, args: &cli::Calibrate) -> Result<()> {
         rule: service::SHARING_RULE,
         fitted_steps: fitted.len(),
         terms: calibration.named_terms().into_iter().map(|term| Term { counts: term.counts, ns: term.ns }).collect(),
-        within_goal: classes.iter().all(|class| class.error_permille.unwrap_or(0).abs() <= GOAL_PERMILLE),
+        within_goal: within_goal(&classes),
         classes,
     };
     if args.json { context.output.json(&report) } else { context.output.text(shown(&report)) }
+}
+
+/// Whether every class was measured, and predicted within the goal.
+fn within_goal(classes: &[Class]) -> bool {
+    let reached = |class: &Class| class.error_permille.is_some_and(|error| error.abs() <= GOAL_PERMILLE);
+    !classes.is_empty() && classes.iter().all(reached)
 }
 
 fn shown(report: &Report) -> String {

@@ -1,8 +1,8 @@
 //! `plant`: the sheet by which costs are reckoned.
 
 use economics::Nano;
-use economics::plant::{Milli, Plant as Rates, PlantSheet, Source};
-use serde_json::json;
+use economics::plant::{Plant as Rates, PlantSheet};
+use serde_json::{Map, json};
 
 use super::Context;
 use crate::books::now_ms;
@@ -36,21 +36,22 @@ fn show(context: &Context, as_json: bool) -> Result<()> {
     let sheet = plant::sheet(context)?;
     let wrong = |e: economics::Invalid| Error::usage("the plant sheet cannot be used").because(e);
     let rates = Rates::new(sheet.clone()).map_err(wrong)?.rates(now_ms()).map_err(wrong)?;
-    let standing = Source::ALL.into_iter().filter(|source| *source != Source::Power);
-    let per_hour: Vec<(Source, String)> = standing.map(|source| (source, rates.per_hour(source).to_string())).collect();
+    let loads = [("idle", sheet.idle_watts), ("full_load", sheet.full_watts)];
+    let power = loads.map(|(load, watts)| (load, rates.power_per_hour(watts)));
     if as_json {
-        let standing: serde_json::Map<_, _> =
-            per_hour.iter().map(|(source, text)| (source.as_str().to_owned(), json!(text))).collect();
+        let standing: Map<_, _> =
+            rates.standing_per_hour().map(|(source, cost)| (source.as_str().to_owned(), json!(cost))).collect();
+        let power: Map<_, _> = power.into_iter().map(|(load, cost)| (load.to_owned(), json!(cost))).collect();
         return context.output.json(&json!({
-            "example": sheet.is_example(), "sheet": sheet, "standing_per_hour": standing, "per_kwh": rates.per_kwh,
+            "example": sheet.is_example(), "sheet": sheet, "standing_per_hour": standing, "power_per_hour": power,
+            "per_kwh": rates.per_kwh,
         }));
     }
     let mut rows = vec![vec!["SOURCE".to_owned(), "PER HOUR".to_owned()]];
-    rows.extend(per_hour.into_iter().map(|(source, text)| vec![source.as_str().to_owned(), text]));
-    let standing = Source::ALL.into_iter().filter(|source| *source != Source::Power);
-    let standing = standing.map(|source| rates.per_hour(source)).fold(Nano::ZERO, Nano::saturating_add);
-    for (load, watts) in [("idle", sheet.idle_watts), ("full load", sheet.full_watts)] {
-        let power = power_per_hour(rates.per_kwh, watts, sheet.pue);
+    rows.extend(rates.standing_per_hour().map(|(source, cost)| vec![source.as_str().to_owned(), cost.to_string()]));
+    let standing = rates.standing_per_hour().map(|(_, cost)| cost).fold(Nano::ZERO, Nano::saturating_add);
+    for (load, power) in power {
+        let load = load.replace('_', " ");
         rows.push(vec![format!("power, {load}"), power.to_string()]);
         rows.push(vec![format!("all, {load}"), standing.saturating_add(power).to_string()]);
     }
@@ -70,24 +71,4 @@ fn show(context: &Context, as_json: bool) -> Result<()> {
         sheet.carbon_g_per_kwh,
         context.settings.books.currency.code
     ))
-}
-
-/// What an hour of a power at the machine costs, rounded down.
-fn power_per_hour(per_kwh: Nano, watts: Milli, pue: Milli) -> Nano {
-    // Nano-units for an hour of 1,000 W, thousandths of watts and of PUE.
-    let nano = i128::from(per_kwh.0) * i128::from(watts.0) * i128::from(pue.0) / 1_000_000_000;
-    Nano(i64::try_from(nano).unwrap_or(i64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn power_by_the_hour() {
-        // 28 W at a PUE of 1.2 and 0.15 a kWh: 0.0336 kWh an hour.
-        let full = power_per_hour("0.15".parse().unwrap(), Milli(28_000), Milli(1_200));
-        assert_eq!(full, "0.00504".parse().unwrap());
-        assert_eq!(power_per_hour(Nano(i64::MAX), Milli(1_000_000_000), Milli(10_000)), Nano(i64::MAX));
-    }
 }

@@ -25,7 +25,7 @@ pub fn run(context: &Context, args: &Report) -> Result<()> {
     let Some(earlier) = earlier.map(read).transpose()? else {
         return if args.json { context.output.json(&later) } else { context.output.text(statement_text(&later)) };
     };
-    let periods = both(&earlier, &later)?;
+    let periods = compared_periods(&earlier, &later)?;
     let comparison = books.get(&format!("/comparison?{periods}"))?;
     let (changes, indices) = (&comparison["changes"], indices(&books, &periods));
     if args.json {
@@ -72,8 +72,8 @@ fn asked(from: (&str, Option<&str>), to: (&str, Option<&str>)) -> Result<Vec<Str
 }
 
 /// The parameters of both periods, as the routes that compare take them.
-fn both(earlier: &Value, later: &Value) -> Result<String> {
-    let second = |statement: &Value, field: &str| number(statement, field).map(|_| statement[field].clone());
+fn compared_periods(earlier: &Value, later: &Value) -> Result<String> {
+    let second = |statement: &Value, field: &str| statement[field].as_i64().ok_or_else(|| unclear(field));
     let exact = later["exact"] == true || earlier["exact"] == true;
     Ok(format!(
         "start_time={}&end_time={}&compare_start_time={}&compare_end_time={}&exact={exact}",
@@ -91,10 +91,6 @@ fn indices(books: &Books, periods: &str) -> Value {
         Err(error) => json!({"reason": error.to_string()}),
     };
     json!({"tokens": index("tokens"), "outcomes": index("outcomes")})
-}
-
-fn number(value: &Value, field: &str) -> Result<f64> {
-    value[field].as_f64().ok_or_else(|| unclear(field))
 }
 
 fn unclear(field: &str) -> Error {

@@ -47,6 +47,12 @@ fn each_source_accrues_what_the_sheet_says() {
     assert_eq!(rates.network(1_000_000_000).to_string(), "0.05");
     assert_eq!((rates.network(u64::MAX), rates.fixed(u64::MAX)), (Nano(922_337_203_685_477_581), Nano::MAX));
     assert_eq!((rates.per_kwh, rates.next_change_ms), (Nano(150_000_000), i64::MAX));
+    let hour = rates.standing_per_hour().map(|(_, cost)| cost).fold(Nano::ZERO, Nano::saturating_add);
+    assert_eq!((hour.to_string().as_str(), rates.standing_per_hour().count()), ("2.556", 5));
+    // 28 W at a PUE of 1.5: 0.042 kWh.
+    assert_eq!(rates.power_per_hour(Milli(28_000)).to_string(), "0.0063");
+    let dear = Rates { per_kwh: Nano::MAX, ..rates };
+    assert_eq!(dear.power_per_hour(Milli(1_000_000_000)), Nano::MAX);
 }
 
 /// The tariff at `at` as (price, next change).
