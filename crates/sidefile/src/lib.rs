@@ -43,14 +43,17 @@ pub enum OpenError {
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// The connection that writes. Makes the file if it is not there; its log takes its permissions.
+/// The connection that writes. Makes the file if it is not there. What is its own becomes readable by its owner only; what is
+/// refused stays as it is.
 ///
 /// # Errors
 /// The file cannot be made, read or written, is another one, newer, or damaged.
 pub fn writer(path: &Path, kind: &Kind) -> Result<Connection, OpenError> {
-    make_private(path)?;
+    create(path)?;
     let connection = connect(path)?;
-    prepare(&connection, kind)?;
+    let is_new = check(&connection, kind)?;
+    make_private(path)?;
+    prepare(&connection, kind, is_new)?;
     Ok(connection)
 }
 
@@ -71,25 +74,29 @@ fn connect(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Makes the schema, or checks that it is there. The whole file is looked at: it is small, and what is damaged is told of
-/// before it is relied on.
-fn prepare(connection: &Connection, kind: &Kind) -> Result<(), OpenError> {
-    let Kind { application_id, version, schema, pragmas } = kind;
+/// Whether the file is empty; or that it is one of this kind. Changes nothing.
+fn check(connection: &Connection, kind: &Kind) -> Result<bool, OpenError> {
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let (id, tables) = (number("PRAGMA application_id")?, number("SELECT count(*) FROM sqlite_schema")?);
-    if id != *application_id && (id != 0 || tables != 0) {
+    if id != kind.application_id && (id != 0 || tables != 0) {
         return Err(OpenError::Foreign);
     }
+    if number("PRAGMA user_version")? > kind.version {
+        return Err(OpenError::Newer);
+    }
+    Ok(tables == 0)
+}
+
+/// Makes the schema, or looks at the whole file: it is small, and what is damaged is told of before it is relied on.
+fn prepare(connection: &Connection, kind: &Kind, is_new: bool) -> Result<(), OpenError> {
+    let Kind { application_id, version, schema, pragmas } = kind;
     connection.execute_batch(pragmas)?;
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA trusted_schema = OFF;")?;
-    if tables == 0 {
+    if is_new {
         let begin = format!(
             "BEGIN; {schema} PRAGMA application_id = {application_id}; PRAGMA user_version = {version}; COMMIT;"
         );
         return Ok(connection.execute_batch(&begin)?);
-    }
-    if number("PRAGMA user_version")? > *version {
-        return Err(OpenError::Newer);
     }
     let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if found == "ok" {
@@ -98,8 +105,27 @@ fn prepare(connection: &Connection, kind: &Kind) -> Result<(), OpenError> {
     Err(OpenError::File(io::Error::new(io::ErrorKind::InvalidData, found)))
 }
 
-/// Makes the file if it is not there, readable by its owner only.
-fn make_private(path: &Path) -> io::Result<()> {
+/// Makes a file if it is not there, and lets only its owner read it, and its log; SQLite gives a new log the rights of its
+/// file.
+///
+/// # Errors
+/// The file cannot be made, or its rights not be set.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    create(path)?;
+    // By their names: to open and close a file would let go of the locks that this process has on it.
+    restrict(path)?;
+    ["-wal", "-shm"].into_iter().try_for_each(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match restrict(Path::new(&name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    })
+}
+
+/// Makes a file if it is not there, for its owner only.
+fn create(path: &Path) -> io::Result<()> {
     let mut options = File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -111,6 +137,17 @@ fn make_private(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
+}
+
+#[cfg(unix)]
+fn restrict(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}
+
+#[cfg(not(unix))]
+fn restrict(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(test)]
@@ -130,14 +167,45 @@ mod tests {
         let read = reader(&path).unwrap();
         assert_eq!(read.query_row("SELECT x FROM t", [], |row| row.get::<_, i64>(0)), Ok(1));
         assert!(read.execute("DELETE FROM t", []).is_err(), "it only reads");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        }
         let text = folder.path().join("text");
         std::fs::write(&text, "no database, but long enough to be looked at as one").unwrap();
         assert!(writer(&text, &KIND).is_err());
         assert!(writer(&folder.path().join("no/folder"), &KIND).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_its_own_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.sqlite");
+        let log = folder.path().join("file.sqlite-wal");
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let open_to_all = || std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let modes = || (mode(&path), mode(&log));
+        let write = |kind: &Kind| {
+            let connection = writer(&path, kind)?;
+            connection.execute("INSERT INTO t VALUES (1)", [])?;
+            Ok::<_, OpenError>(connection)
+        };
+        let first = write(&KIND).unwrap();
+        assert_eq!(modes(), (0o600, 0o600), "a new one");
+        drop(first);
+        open_to_all();
+        let second = write(&KIND).unwrap();
+        assert_eq!(modes(), (0o600, 0o600), "one that others could read");
+        drop(second);
+        for refused in [Kind { application_id: 8, ..KIND }, Kind { version: 1, ..KIND }] {
+            open_to_all();
+            let changing = Kind { pragmas: "PRAGMA user_version = 1;", ..refused };
+            writer(&path, &changing).unwrap_err();
+            assert_eq!(mode(&path), 0o644, "{refused:?}");
+        }
+        drop(write(&KIND).unwrap());
+        assert_eq!(
+            reader(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)),
+            Ok(2),
+            "what was refused was not changed"
+        );
     }
 }

@@ -40,6 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "metering",
             "protocol",
             "service",
+            "sidefile",
             "traces",
         ],
     ),

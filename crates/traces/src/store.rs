@@ -117,8 +117,16 @@ impl Writer {
             };
         }
         self.unpurged |= deleted > 0;
-        self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        self.give_back()?;
         self.purge()
+    }
+
+    /// Gives pages that nothing needs back to the file system. Each step of the statement is one page.
+    fn give_back(&self) -> rusqlite::Result<()> {
+        let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        let mut pages = vacuum.query([])?;
+        while pages.next()?.is_some() {}
+        Ok(())
     }
 
     /// Empties the log, which may hold deleted texts; again at the next sweep while somebody reads.
@@ -183,7 +191,8 @@ pub struct Listed {
     pub requests: Vec<Kept>,
     /// There are more.
     pub has_more: bool,
-    /// The largest number of all requests that are kept, whatever was asked for; 0: none.
+    /// The largest number of the requests that are kept, of the filter's organisation where it names one, whatever else was
+    /// asked for; 0: none.
     pub newest: u64,
 }
 
@@ -198,7 +207,9 @@ impl Reader {
     /// The newest requests of a filter.
     pub(crate) fn list(&mut self, filter: &Filter, page: &Page) -> rusqlite::Result<Listed> {
         let transaction = self.0.transaction()?;
-        let newest = transaction.query_row("SELECT coalesce(max(number), 0) FROM traces", [], |row| number(row, 0))?;
+        let newest = "SELECT coalesce((SELECT number FROM traces WHERE ?1 IS NULL OR organisation = ?1
+                          ORDER BY number DESC LIMIT 1), 0)";
+        let newest = transaction.prepare_cached(newest)?.query_row([&filter.organisation], |row| number(row, 0))?;
         let (condition, mut values) = filter.sql(page);
         // One more tells whether there are more.
         let limit = i64::try_from(page.limit.saturating_add(1)).unwrap_or(i64::MAX);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +23,8 @@ const SWEEP: Duration = Duration::from_secs(30);
 const DELETION_LIMIT: Duration = Duration::from_secs(10);
 /// How often it is told that traces are lost.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// Why there is no more to be had of a thread that panicked.
+const ENDED: &str = "its thread has ended";
 
 /// For how many days the project of this id keeps prompts and answers; `None`: it keeps none.
 pub type ContentDays = Arc<dyn Fn(&str) -> Option<u32> + Send + Sync>;
@@ -73,7 +75,7 @@ enum Job {
 struct Shared {
     kept: AtomicU64,
     dropped: AtomicU64,
-    /// Why the last traces could not be written.
+    /// Why the last traces could not be written, or the file not be swept.
     trouble: Mutex<Option<String>>,
 }
 
@@ -86,6 +88,8 @@ pub struct Traces {
     thread: Option<JoinHandle<()>>,
     /// Or why there is none.
     reader: Result<Mutex<Reader>, String>,
+    /// That the thread has ended is told once.
+    told: Once,
 }
 
 impl Traces {
@@ -110,14 +114,19 @@ impl Traces {
                 (None, None, Err(reason))
             }
         };
-        Self { path: path.to_owned(), content_days, shared, jobs, thread, reader }
+        Self { path: path.to_owned(), content_days, shared, jobs, thread, reader, told: Once::new() }
     }
 
     /// Takes the trace of a request that has ended. Never waits: where the thread cannot follow, the trace is dropped and
     /// counted.
     pub fn keep(&self, trace: Trace) {
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(Job::Keep(Box::new(trace))).is_ok());
-        if !sent {
+        let sent = self.jobs.as_ref().map(|jobs| jobs.try_send(Job::Keep(Box::new(trace))));
+        if let Some(Err(TrySendError::Disconnected(_))) = sent {
+            self.told.call_once(|| {
+                tracing::error!("{}; until then no request is traced", self.unusable(ENDED.to_owned()));
+            });
+        }
+        if !matches!(sent, Some(Ok(()))) {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -160,24 +169,28 @@ impl Traces {
     /// # Errors
     /// The file cannot be used, or the thread has too much to do.
     pub fn delete(&self, what: Deletion) -> Result<usize, TracesError> {
-        drop(self.reader()?);
+        self.reader.as_ref().map_err(|reason| self.unusable(reason.clone()))?;
         let jobs = self.jobs.as_ref().ok_or_else(|| self.unusable("the server ends".to_owned()))?;
         let (sender, answer) = sync_channel(1);
         match jobs.try_send(Job::Delete(what, sender)) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(TracesError::Busy),
-            Err(TrySendError::Disconnected(_)) => return Err(self.unusable("its thread has ended".to_owned())),
+            Err(TrySendError::Disconnected(_)) => return Err(self.unusable(ENDED.to_owned())),
         }
         match answer.recv_timeout(DELETION_LIMIT) {
             Ok(deleted) => deleted.map_err(|reason| self.unusable(reason)),
             Err(RecvTimeoutError::Timeout) => Err(TracesError::Busy),
-            Err(RecvTimeoutError::Disconnected) => Err(self.unusable("its thread has ended".to_owned())),
+            Err(RecvTimeoutError::Disconnected) => Err(self.unusable(ENDED.to_owned())),
         }
     }
 
-    /// Why the last requests are not in the file; `None`: all is well.
+    /// Why requests that ended lately are not in the file: it took none the last time, or the thread has ended. `None`: all is
+    /// well, but for those that were dropped because the thread could not follow.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
+        if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+            return Some(ENDED.to_owned());
+        }
         lock(&self.shared.trouble).clone()
     }
 
@@ -274,7 +287,10 @@ impl Worker {
 
     fn sweep(&mut self) {
         let swept = self.writer.sweep(now_ms());
-        self.note(swept);
+        // That it went well says nothing of what was to be written before.
+        if swept.is_err() {
+            self.note(swept);
+        }
     }
 
     fn note(&mut self, done: rusqlite::Result<()>) {

@@ -84,3 +84,22 @@ fn a_place_that_cannot_be_written_costs_traces_only() {
     assert!(matches!(&error, TracesError::Unusable { .. }) && error.to_string().contains("missing/traces.sqlite"));
     assert_eq!(traces.delete(Deletion::Project("p".into())), Err(error));
 }
+
+#[test]
+fn a_thread_that_panics_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let traces = start(&folder.path().join("traces.sqlite"));
+    assert_eq!(traces.trouble(), None);
+    traces.keep(Trace { content: Some(Box::new(|| panic!("as a text might"))), ..trace(0) });
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while traces.trouble().is_none() {
+        assert!(std::time::Instant::now() < end, "the thread never ends");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(traces.trouble().as_deref(), Some("its thread has ended"));
+    traces.keep(trace(1));
+    assert_eq!(counted(&traces), (0, 1));
+    let error = traces.delete(Deletion::Request(1)).unwrap_err().to_string();
+    assert!(error.contains("its thread has ended"), "{error}");
+    assert_eq!(kept(&traces), 0, "what is there is read still");
+}

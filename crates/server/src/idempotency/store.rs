@@ -2,7 +2,6 @@
 //! Prompts are never in it, only hashes of them.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -193,7 +192,8 @@ impl Store {
         let connection = match &path {
             Some(path) => {
                 check_log(path)?;
-                make_private(path)?;
+                // Answers are nobody else's business.
+                sidefile::make_private(path)?;
                 Connection::open(path)?
             }
             None => Connection::open_in_memory()?,
@@ -412,21 +412,6 @@ fn check_log(path: &Path) -> Result<(), OpenError> {
         return Err(OpenError::Damaged("it is missing or empty, and its log is there".to_owned()));
     }
     Ok(())
-}
-
-/// Answers are nobody else's business: the file is for this user only, and SQLite gives its log the same rights.
-fn make_private(path: &Path) -> io::Result<()> {
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    {
-        use std::fs::Permissions;
-        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-        let file = options.mode(0o600).open(path)?;
-        file.set_permissions(Permissions::from_mode(0o600))
-    }
-    #[cfg(not(unix))]
-    options.open(path).map(drop)
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

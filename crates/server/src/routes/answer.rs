@@ -95,6 +95,8 @@ pub(super) trait Form: Send + 'static {
     const ID_PREFIX: &'static str;
     /// The field that holds what the line calls the prompt.
     const PROMPT: &'static str;
+    /// Whether a request says how many tokens it asks for at most.
+    const SETS_LENGTH: bool = true;
     type Whole: Serialize;
     type Frame: Serialize + Send + Sync;
 
@@ -178,7 +180,7 @@ struct Work<F> {
 impl<F: Form> Work<F> {
     async fn plan(app: &App, mut fields: Fields, caller: &Caller, ticket: Ticket) -> Result<Self, ApiError> {
         // An arm may name the model.
-        let membership = experiments::join(app, &mut fields, caller).await?;
+        let membership = experiments::join(app, &mut fields, caller, F::SETS_LENGTH).await?;
         let line = find_line(app, &mut fields, false).await?;
         let card = line.card();
         let id = new_id(F::ID_PREFIX);

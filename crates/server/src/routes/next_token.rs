@@ -37,6 +37,7 @@ impl Form for Distribution {
     const ROUTE: &'static str = "/v1/next-token";
     const ID_PREFIX: &'static str = "next-";
     const PROMPT: &'static str = "prompt";
+    const SETS_LENGTH: bool = false;
     type Whole = NextToken;
     type Frame = ();
 

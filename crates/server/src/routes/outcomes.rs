@@ -405,3 +405,12 @@ pub(super) fn shown(entry: &Entry, currency: &str) -> Value {
         "number": number, "category": category, "comment": comment, "demonstration": demonstration,
     })
 }
+
+/// Takes what people wrote out of an outcome that is shown.
+pub(super) fn hide_texts(shown: &mut Value) {
+    for name in ["comment", "demonstration"] {
+        if let Some(text) = shown.get_mut(name) {
+            *text = Value::Null;
+        }
+    }
+}

@@ -114,6 +114,23 @@ async fn a_unit_gets_its_arm_and_what_it_used_and_brought_about_is_counted_there
 }
 
 #[tokio::test]
+async fn an_arm_s_length_is_left_out_where_one_token_is_asked_for() {
+    let (shop, key) = shop().await;
+    shop.admin("PUT", "/experiments", experiment()).await;
+    let [_, warm, _] = users(&shop, &key, 40).await;
+    let metadata = json!({"experiment": "tone"});
+    let mut body = json!({"model": "tiny", "prompt": [5, 6, 7, 8], "user": warm[0], "metadata": metadata});
+    let answer = shop.ask(&key, "POST", "/v1/next-token", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = answer.json();
+    assert_eq!(answer["tokenworks"]["experiment"]["arm"], "warm", "{answer}");
+    assert_eq!(answer["usage"]["completion_tokens"], 1);
+    body["max_tokens"] = json!(2);
+    let refused = shop.ask(&key, "POST", "/v1/next-token", &body).await;
+    assert_eq!((refused.status, refused.error().param.as_deref()), (400, Some("max_tokens")), "said by the caller");
+}
+
+#[tokio::test]
 async fn streams_and_kept_answers_say_the_arm_and_a_replay_counts_once() {
     let (shop, key) = shop().await;
     shop.admin("PUT", "/experiments", experiment()).await;

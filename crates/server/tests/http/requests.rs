@@ -85,14 +85,24 @@ async fn a_trace_agrees_with_the_usage_and_the_books() {
     let revenue = legs.iter().find(|leg| leg["kind"] == "revenue").unwrap();
     assert_eq!((&revenue["unit"], &revenue["amount"]), (&json!("money"), &trace["charge"]["amount"]));
 
-    let feedback = json!({"request": id, "boolean": true, "comment": "solved it", "id": "f1"});
+    let feedback = json!({"request": id, "boolean": true, "comment": "solved it",
+        "demonstration": "like this", "id": "f1"});
     assert_eq!(shop.ask(&key, "POST", "/v1/feedback", &feedback).await.status, 200);
     shop.books.ledger().flush(Duration::from_secs(30)).unwrap();
-    for reader in [ADMIN, &key] {
+    // What people wrote is for the project's own keys, and for those who administer it.
+    shop.admin("PUT", "/projects", json!({"id": "shop", "organisation": "acme", "name": "Shop"})).await;
+    let mut others = Vec::new();
+    for (id, scopes) in [("s1", json!(["usage"])), ("s2", json!(["usage", "manage"]))] {
+        let made = json!({"id": id, "project": "shop", "name": id, "scopes": scopes});
+        others.push(shop.admin("POST", "/keys", made).await["key"].as_str().unwrap().to_owned());
+    }
+    for (reader, reads) in [(ADMIN, true), (&key, true), (&others[0], false), (&others[1], true)] {
         let trace = one(&shop, reader, id).await;
         let told = &trace["outcomes"][0];
-        assert_eq!((&told["kind"], &told["comment"]), (&json!("feedback"), &json!("solved it")), "{trace}");
-        assert_eq!(trace["outcomes_complete"], true);
+        let [comment, demonstration] =
+            ["solved it", "like this"].map(|text| if reads { json!(text) } else { json!(null) });
+        assert_eq!((&told["kind"], &told["comment"]), (&json!("feedback"), &comment), "{trace}");
+        assert_eq!((&told["demonstration"], &trace["outcomes_complete"]), (&demonstration, &json!(true)));
     }
     let metrics = shop.ask(ADMIN, "GET", "/metrics", &Value::Null).await;
     assert!(metrics.text().contains("tokenworks_traces_kept_total 1\n"), "{}", metrics.text());
@@ -151,7 +161,7 @@ async fn nobody_sees_what_is_not_theirs() {
     // An organisation sees its own requests, whatever it asks for.
     for (reader, own) in [(&key, "acme"), (&keys[0], "other")] {
         let seen = listed(&shop, reader, "", 1).await;
-        assert_eq!(seen["data"][0]["organisation"], own);
+        assert_eq!((&seen["data"][0]["organisation"], &seen["newest"]), (&json!(own), &seen["data"][0]["number"]));
         let others = if own == "acme" { "other" } else { "acme" };
         let refused = ask(&shop, reader, &format!("?organisation={others}")).await;
         assert_eq!((refused.status, refused.error().param.as_deref()), (403, Some("organisation")));

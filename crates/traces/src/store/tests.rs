@@ -153,6 +153,37 @@ fn texts_that_are_deleted_are_on_the_disk_no_more() {
 }
 
 #[test]
+fn room_that_is_needed_no_more_is_given_back() {
+    let mut rig = rig(100);
+    let large = |i: u64| {
+        let content =
+            move || Content { prompt: Excerpt { text: "x".repeat(1 << 20), cut: false }, answers: Vec::new() };
+        Trace { content: Some(Box::new(content)), ..trace(3 * i) }
+    };
+    rig.writer.keep((0..3).map(large).collect(), NOW).unwrap();
+    let pragma = |rig: &Rig, name: &str| {
+        rig.writer.connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let before = pragma(&rig, "page_count");
+    assert_eq!(rig.writer.delete(&Deletion::Project("p0".into())).unwrap(), 3);
+    let free = pragma(&rig, "freelist_count");
+    assert!(free > 700, "three megabytes: {free}");
+    rig.writer.sweep(NOW).unwrap();
+    assert_eq!((pragma(&rig, "freelist_count"), pragma(&rig, "page_count") <= before - free), (0, true));
+}
+
+#[test]
+fn the_newest_of_an_organisation_is_its_own() {
+    let mut rig = rig(100);
+    let other = Trace { owner: Owner { organisation: "other".into(), ..Owner::default() }, ..trace(1) };
+    rig.writer.keep(vec![trace(0), other], NOW).unwrap();
+    for (organisation, newest) in [(None, 2), (Some("acme"), 1), (Some("other"), 2), (Some("nobody"), 0)] {
+        let filter = Filter { organisation: organisation.map(str::to_owned), ..Filter::default() };
+        assert_eq!(rig.reader.list(&filter, &page(9)).unwrap().newest, newest, "{organisation:?}");
+    }
+}
+
+#[test]
 fn files_that_are_something_else_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("traces.sqlite");

@@ -131,7 +131,7 @@ pub(crate) struct LedgerAccount {
         ("limit" = Option<u32>, Query, description = "1 to 500; 50 when not given"),
         ("account" = Option<String>, Query, description = "Only entries with a posting on the account of this name"),
         ("kind" = Option<String>, Query, description = "Only entries of this kind, e.g. `charge`"),
-        ("request" = Option<String>, Query, description = "Only what the ledger has of one request, by the id of its answer or that of an entry: its charge, what it cost, what was given back undelivered; all on one page"),
+        ("request" = Option<String>, Query, description = "Only what the ledger has of one request, by the id of its answer or that of an entry: its charge, what it cost, what was given back undelivered; all on one page, and with no other parameter"),
         ("start_time" = Option<i64>, Query, description = "Unix seconds"),
         ("end_time" = Option<i64>, Query, description = "Unix seconds, exclusive")
     ),
@@ -154,20 +154,41 @@ pub(crate) async fn entries(
 }
 
 /// What is asked for.
-struct Asked {
+enum Asked {
+    /// All entries of the request of this id.
+    Request(String),
+    Page(Filters),
+}
+
+/// Which entries come on a page.
+struct Filters {
     before: Option<u64>,
     limit: u32,
     account: Option<String>,
     kind: Option<u16>,
-    request: Option<String>,
     span_ms: (i64, i64),
 }
 
 impl Asked {
     fn read(query: &mut Query) -> Result<Self, ApiError> {
+        let Some(request) = query.text("request") else { return Filters::read(query).map(Self::Page) };
+        let others = ["before", "limit", "account", "kind", "start_time", "end_time"];
+        match others.into_iter().find(|name| query.text(name).is_some()) {
+            None => Ok(Self::Request(request)),
+            Some(name) => {
+                let message =
+                    format!("`{name}` does not go with `request`, which gives all of one request; leave it out");
+                Err(ApiError::field(name, message))
+            }
+        }
+    }
+}
+
+impl Filters {
+    fn read(query: &mut Query) -> Result<Self, ApiError> {
         let before = query.integer("before", "the `seq` of an entry", 1..=i128::from(i64::MAX))?;
         let limit = limit(query)?;
-        let (account, request) = (query.text("account"), query.text("request"));
+        let account = query.text("account");
         let kind = match query.text("kind") {
             None => None,
             Some(word) => Some(entry_kind_of(&word).ok_or_else(|| {
@@ -183,7 +204,7 @@ impl Asked {
         if span_ms.1 < span_ms.0 {
             return Err(ApiError::field("start_time", "`start_time` must be at or before `end_time`"));
         }
-        Ok(Self { before, limit, account, kind, request, span_ms })
+        Ok(Self { before, limit, account, kind, span_ms })
     }
 }
 
@@ -195,15 +216,18 @@ fn limit(query: &mut Query) -> Result<u32, ApiError> {
 impl Admin {
     fn entries(&self, asked: Asked) -> Result<LedgerEntries, ApiError> {
         let failed = |error| unreadable(&error);
-        let page = if let Some(request) = &asked.request {
-            let entries = self.books.entries_of(EntryId(entry_id(request))).map_err(failed)?;
-            EntryPage { looked_at: entries.len() as u64, entries, next_before: None }
-        } else {
-            let account = asked.account.as_deref().map(|name| self.account(name)).transpose()?;
-            let Asked { before, kind, span_ms, .. } = asked;
-            let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);
-            let asked = EntriesBefore { before, account, kind, span_ms, limit };
-            self.books.entries_before(&asked).map_err(failed)?
+        let page = match asked {
+            Asked::Request(request) => {
+                let mut entries = self.books.request_entries(EntryId(entry_id(&request))).map_err(failed)?;
+                entries.reverse();
+                EntryPage { looked_at: entries.len() as u64, entries, next_before: None }
+            }
+            Asked::Page(Filters { before, limit, account, kind, span_ms }) => {
+                let account = account.as_deref().map(|name| self.account(name)).transpose()?;
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                let asked = EntriesBefore { before, account, kind, span_ms, limit };
+                self.books.entries_before(&asked).map_err(failed)?
+            }
         };
         let named: BTreeSet<AccountId> =
             page.entries.iter().flat_map(|entry| &entry.legs).map(|leg| leg.account).collect();

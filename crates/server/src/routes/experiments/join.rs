@@ -23,11 +23,13 @@ pub(in crate::routes) struct Membership {
     pub(in crate::routes) note: ExperimentNote,
 }
 
-/// Finds the arm of a request that names an experiment, and sets in its fields what the arm says.
+/// Finds the arm of a request that names an experiment, and sets in its fields what the arm says; how long the answer may be
+/// only where requests say that themselves (`sets_length`).
 pub(in crate::routes) async fn join(
     app: &App,
     fields: &mut Fields,
     caller: &Caller,
+    sets_length: bool,
 ) -> Result<Option<Membership>, ApiError> {
     let Some(named) = fields.peek("metadata").and_then(|metadata| metadata.get("experiment")) else {
         return Ok(None);
@@ -61,7 +63,7 @@ pub(in crate::routes) async fn join(
         );
         return Err(ApiError::forbidden(message, "held_out").with_param("metadata.experiment"));
     }
-    apply(arm, fields, joined.is_ok())?;
+    apply(arm, fields, (joined.is_ok(), sets_length))?;
     let (joined, reason) = (joined.as_ref().ok().cloned(), joined.err().map(NotCounted::as_str));
     let note = ExperimentNote {
         id: experiment.id.clone(),
@@ -97,12 +99,15 @@ fn named_here(error: Invalid, kind: Unit) -> Invalid {
 }
 
 /// Sets what the arm says. Its prompt is the application's concern: a request that says another one would be counted wrong.
-fn apply(arm: &Arm, fields: &mut Fields, counted: bool) -> Result<(), ApiError> {
+fn apply(arm: &Arm, fields: &mut Fields, (counted, sets_length): (bool, bool)) -> Result<(), ApiError> {
     if let Some(model) = &arm.model {
         fields.set("model", model.as_str().into());
     }
     for (name, value) in &arm.settings {
         if name == "max_tokens" {
+            if !sets_length {
+                continue;
+            }
             // The newer name of the same.
             fields.take("max_completion_tokens");
         }

@@ -15,11 +15,13 @@ pub(crate) struct RequestList {
     pub(crate) data: Vec<RequestSummary>,
     /// There are more that fit the filters.
     pub(crate) has_more: bool,
-    /// `since` of what comes after this answer; 0: nothing is kept yet.
+    /// `since` of what comes after this answer, within the organisation that was asked for or that the key belongs to; 0:
+    /// nothing is kept yet.
     pub(crate) newest: u64,
     /// `before` of the next page; `null` on the last one.
     pub(crate) next_before: Option<u64>,
-    /// Why the latest requests are missing; `null`: none are.
+    /// Why requests that ended lately are missing: the file took none, or the thread that writes it has ended. `null`: it is
+    /// written, but for what was dropped under load, which `tokenworks_traces_dropped_total` counts.
     pub(crate) trouble: Option<String>,
 }
 
@@ -123,7 +125,8 @@ pub(crate) struct RequestTrace {
     pub(crate) cost: Option<String>,
     /// Its entries of the ledger, for those who administer the plant.
     pub(crate) entries: Option<Vec<RequestEntry>>,
-    /// The outcomes and the feedback that it has a part in, as `GET /v1/outcomes` shows them.
+    /// The outcomes and the feedback that it has a part in, as `GET /v1/outcomes` shows them; without `comment` and
+    /// `demonstration` where the key is of another project and does not administer this one.
     #[schema(value_type = Vec<Object>)]
     pub(crate) outcomes: Vec<Value>,
     /// Whether these are all; only the 2,000 outcomes of the project (or the plant) after it are looked through.

@@ -24,6 +24,7 @@ use crate::app::{App, in_turn};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
+use crate::routes::outcomes;
 use crate::segments::Segments;
 
 const LIMIT: usize = 100;
@@ -38,6 +39,8 @@ struct Reader {
     traces: Arc<Traces>,
     /// `None`: all.
     organisation: Option<String>,
+    /// Its key's.
+    project: Option<String>,
     /// Whether it may read texts.
     administers: bool,
 }
@@ -46,16 +49,23 @@ impl Reader {
     fn of(app: &App, caller: &Caller) -> Result<Self, ApiError> {
         let traces = traces(app)?;
         let identity = caller.identity.as_ref();
+        let project = identity.map(|identity| identity.project.clone());
         let has = |scope| identity.is_some_and(|identity| identity.scopes.contains(&scope));
         if app.may_watch(caller) {
-            return Ok(Self { traces, organisation: None, administers: has(Scope::Plant) });
+            return Ok(Self { traces, organisation: None, project, administers: has(Scope::Plant) });
         }
         let own = identity.filter(|_| has(Scope::Usage) || has(Scope::Manage)).ok_or_else(|| {
             let message = "this key may not see requests: that needs the scope `usage` or `manage` (of its own \
                            organisation), or `plant`";
             ApiError::forbidden(message, "not_allowed")
         })?;
-        Ok(Self { traces, organisation: Some(own.organisation.id.clone()), administers: has(Scope::Manage) })
+        let organisation = Some(own.organisation.id.clone());
+        Ok(Self { traces, organisation, project, administers: has(Scope::Manage) })
+    }
+
+    /// Whether it may read what people wrote in the outcomes of this project: its own key may list them.
+    fn reads_remarks(&self, project: &str) -> bool {
+        self.administers || self.project.as_deref() == Some(project)
     }
 
     /// Whether it may see what belongs to this organisation.
@@ -197,7 +207,10 @@ pub(crate) async fn one(
         let owner = (!plant).then_some(&owner);
         let told = books.as_ref().map(|books| entries::told(books, EntryId(entry_id(&id)), owner)).transpose()?;
         let has_books = told.is_some();
-        let told = told.unwrap_or_default();
+        let mut told = told.unwrap_or_default();
+        if !reader.reads_remarks(&kept.owner.project) {
+            told.outcomes.iter_mut().for_each(outcomes::hide_texts);
+        }
         let may_read_content = reader.administers;
         Ok(Json(RequestTrace {
             object: "request",
