@@ -78,7 +78,7 @@ const plant = await start()
 // One that has an administrator, and customers that have bought: its pages need a key.
 const traded = wanted.some(({ isTraded }) => isTraded) ? await start() : undefined
 // One with two tokenizers.
-const paired = wanted.some(({ isPaired }) => isPaired) ? await start(0, undefined, [MODEL, OTHER_MODEL]) : undefined
+const paired = wanted.some(({ isPaired }) => isPaired) ? await start(0, undefined, { names: [MODEL, OTHER_MODEL] }) : undefined
 const browser = await chromium.launch({
   executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium',
   args: process.getuid?.() === 0 ? ['--no-sandbox'] : [],

@@ -1,6 +1,6 @@
 import type { Page } from '@playwright/test'
 import * as format from '../src/format/format'
-import { expect, isSound, LOOKS, nameOf, open, TAGS, test, type Look } from './fixtures'
+import { expect, isSound, LOOKS, nameOf, open, TAGS, test, WIDE, type Look } from './fixtures'
 import { newFolder, start, work, type Plant } from './plant'
 
 const TITLES = { en: 'Plant', zh: '生产线' } as const
@@ -72,9 +72,8 @@ for (const look of LOOKS) {
 }
 
 test('work is seen while it is done', async ({ page, plant }) => {
-  const look = LOOKS[0] as Look
-  await open(page, plant, 'plant', look)
-  await isLive(page, look)
+  await open(page, plant, 'plant', WIDE)
+  await isLive(page, WIDE)
   // One request after the other until it is seen: a single one may begin and end between two snapshots.
   let seen = false
   const working = (async () => {
@@ -133,7 +132,7 @@ for (const look of LOOKS) {
 }
 
 aged('the choice stands in the address, and the table has a row for each step', async ({ page, plant }) => {
-  await open(page, plant, 'plant', LOOKS[0] as Look)
+  await open(page, plant, 'plant', WIDE)
   await page.getByRole('radio', { name: '1 h', exact: true }).check({ force: true })
   await expect(page).toHaveURL(/#\/plant\?span=1h$/)
   await expect(page.locator('[data-figure="total.figures.ok"]')).toHaveText('2')
@@ -148,7 +147,7 @@ aged('the choice stands in the address, and the table has a row for each step', 
 
 aged('a new minute comes by itself', async ({ page, plant }) => {
   await page.clock.install()
-  await open(page, plant, 'plant?span=7d', LOOKS[0] as Look)
+  await open(page, plant, 'plant?span=7d', WIDE)
   await expect(page.locator('[data-figure="total.figures.ok"]')).toBeVisible()
   const again = page.waitForResponse((response) => response.url().includes('/admin/v1/history'))
   await page.clock.fastForward(63_000)
@@ -156,12 +155,12 @@ aged('a new minute comes by itself', async ({ page, plant }) => {
 })
 
 test('a plant without objectives says so', async ({ page, plant }) => {
-  await open(page, plant, 'plant', LOOKS[0] as Look)
+  await open(page, plant, 'plant', WIDE)
   await expect(page.getByText('No objectives set.')).toBeVisible()
 })
 
 test('curves can be read as tables', async ({ page, plant }) => {
-  await open(page, plant, 'plant', LOOKS[0] as Look)
+  await open(page, plant, 'plant', WIDE)
   await expect(page.locator('canvas')).toHaveCount(3)
   const card = page.getByRole('region', { name: 'Tokens per second' }).first()
   await card.getByRole('radio', { name: 'Show as table' }).check({ force: true })
@@ -171,7 +170,7 @@ test('curves can be read as tables', async ({ page, plant }) => {
 })
 
 test('a server that goes and comes back is told of', async ({ browser }) => {
-  const look = LOOKS[0] as Look
+  const look = WIDE
   const first = await start()
   const port = Number(new URL(first.url).port)
   const context = await browser.newContext()

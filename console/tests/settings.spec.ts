@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, isSound, open, WIDE } from './fixtures'
 import { newFolder, start } from './plant'
-import { figuresAreTheirs, signIn, test, testParts } from './traded'
+import { figuresAreTheirs, listen, signIn, test, testParts } from './traded'
 import { ask, claim } from './trade'
 
 testParts('the settings', [{ place: 'settings', ready: '[data-figure="plant.per_kwh"]', least: 12 }])
@@ -36,12 +36,8 @@ fixed = [{ name = "training", amount = "1000", over_tokens = 5000000 }]\n`
   try {
     const context = await browser.newContext()
     const page = await context.newPage()
-    const answers = new Map<string, Promise<Record<string, unknown>>>()
-    page.on('response', (response) => {
-      const { pathname, search } = new URL(response.url())
-      if (pathname.includes('/v1/')) answers.set(pathname + search, response.json() as Promise<Record<string, unknown>>)
-    })
-    await signIn(page, { url: own.url, ...(admin.key ? { key: admin.key } : {}) })
+    const answers = listen(page)
+    await signIn(page, { ...admin, url: own.url })
     await open(page, own, 'settings', WIDE)
     await expect(page.locator('[data-figure="plant.sheet.equipment.0.rent_per_hour"]')).toHaveText('$2.50')
     await expect(page.getByText('example sheet')).toHaveCount(0)

@@ -66,7 +66,8 @@ export async function signIn(page: Page, caller: Caller): Promise<void> {
 type Json = Record<string, unknown>
 type Answers = Map<string, Promise<Json>>
 
-function listen(page: Page): Answers {
+/** Keeps the answers that a page gets, by what it asked; of several the last. */
+export function listen(page: Page): Answers {
   const answers: Answers = new Map()
   page.on('response', (response) => {
     const { pathname, search } = new URL(response.url())

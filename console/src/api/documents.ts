@@ -131,6 +131,8 @@ export type Report = Of<typeof report>
 
 const act = object({ seq: number, at_ms: number, actor: text, record: text, before: anything, after: anything })
 export type Act = Of<typeof act>
+const auditLog = object({ data: list(act), has_more: flag, next_after: nullable(number) })
+export type AuditLog = Of<typeof auditLog>
 const verification = object({ entries: number, accounts: number, holds: number, tallies: number })
 export type Verification = Of<typeof verification>
 const alert = object({
@@ -171,6 +173,8 @@ const outcome = object(
   },
 )
 export type Outcome = Of<typeof outcome>
+const outcomes = object({ data: list(outcome), aside: number, has_more: flag })
+export type Outcomes = Of<typeof outcomes>
 /** What a request's own document has of them. */
 export const outcomesOfRequest = list(outcome)
 const interval = nullable(object({ low: number, high: number, level: number }))
@@ -262,14 +266,14 @@ const documents = {
   '/v1/margins': margins,
   '/admin/v1/report': report,
   '/admin/v1/verify': verification,
-  '/admin/v1/audit': object({ data: list(act), has_more: flag, next_after: nullable(number) }),
+  '/admin/v1/audit': auditLog,
   '/admin/v1/alerts': object({ currency: text, webhook: flag, data: list(alert) }),
   '/admin/v1/models': object({ data: list(administeredModel), memory: object({ taken: number, limit: nullable(number) }) }),
   '/admin/v1/calibration': calibration,
   '/v1/costs/{id}': requestCost,
   '/v1/tfp': tfpReport,
   '/v1/retention': retention,
-  '/v1/outcomes': object({ data: list(outcome), aside: number, has_more: flag }),
+  '/v1/outcomes': outcomes,
   '/v1/experiments': object({ data: list(experiment) }),
   '/v1/experiments/{id}': experimentResult,
   '/admin/v1/organisations/{id}/standing': standing,

@@ -41,3 +41,9 @@ export function problemOf(status: number, body: unknown): Problem {
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null
 }
+
+/** A refusal that names a parameter, to stand beside its field; every other failure stays one. */
+export function refusalOf(cause: unknown): ApiError {
+  if (cause instanceof ApiError && cause.param !== null) return cause
+  throw cause
+}

@@ -2768,7 +2768,7 @@ export interface components {
             id: number;
             /**
              * Format: float
-             * @description The model's raw logit.
+             * @description The model's raw logit; -9999: minus infinity.
              */
             logit: number;
             /**
@@ -3249,8 +3249,7 @@ export interface components {
             currency: string;
             /** @description `settings`. */
             object: string;
-            /** @description What requests shall keep to. */
-            objectives: components["schemas"]["StatedObjectives"];
+            objectives?: null | components["schemas"]["ObjectivesDocument"];
             plant?: null | components["schemas"]["SheetInForce"];
             /** @description All versions of the sheet, newest first. */
             versions: components["schemas"]["SheetTaken"][];
@@ -3352,34 +3351,6 @@ export interface components {
             /** @description The prompt as the model read it, special tokens in their written form. */
             prompt: components["schemas"]["RequestText"];
         };
-        /** @description An entry of the ledger. */
-        RequestEntry: {
-            /**
-             * Format: int64
-             * @description When it was posted, in milliseconds since the epoch.
-             */
-            at_ms: number;
-            /** @description `charge`, `cost`, `credit`, or `released`: the hold ended without a charge. */
-            kind: string;
-            /** @description Its legs; they sum to zero for each unit. */
-            legs: components["schemas"]["RequestLeg"][];
-            /**
-             * Format: int64
-             * @description Its place in the ledger.
-             */
-            seq: number;
-        };
-        /** @description A leg of a posting. */
-        RequestLeg: {
-            /** @description The account's name. */
-            account: string;
-            /** @description Money (also of budgets and value) in units of the currency, pool in tokens, volume in tokens, energy in microjoules. */
-            amount: string;
-            /** @description What the account is for. */
-            kind: string;
-            /** @description What it counts: `money`, `pool`, `budget`, `volume`, `energy`, `value` or `outcomes`. */
-            unit: string;
-        };
         /** @description Requests, newest first. */
         RequestList: {
             /** @description Of this page. */
@@ -3388,7 +3359,8 @@ export interface components {
             has_more: boolean;
             /**
              * Format: int64
-             * @description `since` of what comes after this answer; 0: nothing is kept yet.
+             * @description `since` of what comes after this answer, within the organisation that was asked for or that the key belongs to; 0:
+             *     nothing is kept yet.
              */
             newest: number;
             /**
@@ -3398,7 +3370,10 @@ export interface components {
             next_before?: number | null;
             /** @description `list`. */
             object: string;
-            /** @description Why the latest requests are missing; `null`: none are. */
+            /**
+             * @description Why requests that ended lately are missing: the file took none, or the thread that writes it has ended. `null`: it is
+             *     written, but for what was dropped under load, which `tokenworks_traces_dropped_total` counts.
+             */
             trouble?: string | null;
         };
         /** @description A request that has ended. */
@@ -3517,13 +3492,16 @@ export interface components {
             content_days?: number | null;
             /** @description Where its cost stands, for those who administer the plant. */
             cost?: string | null;
-            /** @description Its entries of the ledger, for those who administer the plant. */
-            entries?: components["schemas"]["RequestEntry"][] | null;
+            /** @description Its entries of the ledger, oldest first, for those who administer the plant. */
+            entries?: components["schemas"]["LedgerEntry"][] | null;
             /** @description Whether the caller may read and delete the texts of this project. */
             may_read_content: boolean;
             /** @description `request`. */
             object: string;
-            /** @description The outcomes and the feedback that it has a part in, as `GET /v1/outcomes` shows them. */
+            /**
+             * @description The outcomes and the feedback that it has a part in, as `GET /v1/outcomes` shows them; without `comment` and
+             *     `demonstration` where the key is of another project and does not administer this one.
+             */
             outcomes: Record<string, unknown>[];
             /** @description Whether these are all; only the 2,000 outcomes of the project (or the plant) after it are looked through. */
             outcomes_complete: boolean;
@@ -3828,24 +3806,6 @@ export interface components {
             period: components["schemas"]["BillingPeriod"];
             /** @description Tokens of weight 1 left in the plan's pool; `null` without a pool. */
             pool_tokens_left?: string | null;
-        };
-        /** @description What requests shall keep to (`slo` of the configuration); `null`: not stated. */
-        StatedObjectives: {
-            /**
-             * Format: int64
-             * @description Longest time to the end of the answer.
-             */
-            e2e_ms?: number | null;
-            /**
-             * Format: int64
-             * @description Longest mean time per output token after the first.
-             */
-            tpot_ms?: number | null;
-            /**
-             * Format: int64
-             * @description Longest time to the first token.
-             */
-            ttft_ms?: number | null;
         };
         /** @description One stop string or several. */
         StopInput: string | string[];
@@ -4726,7 +4686,7 @@ export interface operations {
                 account?: string;
                 /** @description Only entries of this kind, e.g. `charge` */
                 kind?: string;
-                /** @description Only what the ledger has of one request, by the id of its answer or that of an entry: its charge, what it cost, what was given back undelivered; all on one page */
+                /** @description Only what the ledger has of one request, by the id of its answer or that of an entry: its charge, what it cost, what was given back undelivered; all on one page, and with no other parameter */
                 request?: string;
                 /** @description Unix seconds */
                 start_time?: number;

@@ -39,13 +39,19 @@ export function dateOf(second: number): string {
 /** Named days where an address has both of them, else a span that ends today. */
 export function spanOf(query: URLSearchParams): Span {
   const [from, to] = [query.get('from') ?? '', query.get('to') ?? '']
-  return secondOf(from) !== null && secondOf(to) !== null ? { from, to } : { days: daysOf(query.get('days')) }
+  return namedPeriod(from, to) ? { from, to } : { days: daysOf(query.get('days')) }
+}
+
+/** The period of named days, the last one included; `null`: one of them is none. */
+export function namedPeriod(from: string, to: string): Required<Period> | null {
+  const [first, last] = [secondOf(from), secondOf(to)]
+  return first === null || last === null ? null : { start_time: first, end_time: last + DAY_S }
 }
 
 /** The period of a span. What cannot be (an end before the start) is the API's to refuse. */
 export function periodOf(span: Span, nowMs: number): Period {
   if ('days' in span) return { start_time: startOf(span.days, nowMs) }
-  return { start_time: secondOf(span.from) ?? 0, end_time: (secondOf(span.to) ?? 0) + DAY_S }
+  return namedPeriod(span.from, span.to) ?? { start_time: 0 }
 }
 
 /** The period of as many days that ends where another begins. */

@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { about, bytes, chance, compact, day, decimal, duration, exact, integer, joules, money, NONE, percent, power, shortDay } from './format'
+import { about, bytes, chance, compact, day, decimal, duration, exact, integer, joules, money, nanoseconds, NONE, percent, power, shortDay } from './format'
 
 const [EN, ZH] = ['en-US', 'zh-CN']
 
 describe('numbers', () => {
   it('has a sign for what is not there', () => {
-    for (const format of [integer, decimal, compact, percent, chance, duration, bytes]) {
+    for (const format of [integer, decimal, compact, percent, chance, duration, nanoseconds, bytes]) {
       expect(format(null, EN)).toBe(NONE)
       expect(format(undefined, EN)).toBe(NONE)
       expect(format(Number.NaN, EN)).toBe(NONE)
@@ -24,6 +24,7 @@ describe('numbers', () => {
   })
 
   it('writes spans in the unit that reads best', () => {
+    expect(nanoseconds(2_500_000, EN)).toBe(duration(0.0025, EN))
     expect([0, 0.00085, 0.0123, 1.254, 200, 3600, 18_600].map((value) => duration(value, EN))).toEqual([
       '0 sec', '850 μs', '12.3 ms', '1.25 sec', '3 min 20 sec', '1 hr', '5 hr 10 min',
     ])

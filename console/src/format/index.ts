@@ -12,6 +12,7 @@ export const compact = (value: Value): string => format.compact(value, locale.ta
 export const percent = (value: Value): string => format.percent(value, locale.tag)
 export const chance = (value: Value): string => format.chance(value, locale.tag)
 export const duration = (seconds: Value): string => format.duration(seconds, locale.tag)
+export const nanoseconds = (ns: Value): string => format.nanoseconds(ns, locale.tag)
 export const bytes = (value: Value): string => format.bytes(value, locale.tag)
 export const clock = (ms: Value): string => format.clock(ms, locale.tag)
 export const dateTime = (ms: Value): string => format.dateTime(ms, locale.tag)

@@ -1,6 +1,7 @@
 //! Histograms as bytes: the sum and the counts as LEB128 numbers, trailing zeros left out; an empty one has no bytes.
 
 use metering::Histogram;
+use sidefile::numbers::{put, take};
 
 /// A histogram as bytes.
 pub(crate) fn pack(histogram: &Histogram) -> Vec<u8> {
@@ -29,32 +30,6 @@ pub(crate) fn unpack(mut bytes: &[u8], mut into: Histogram) -> Option<Histogram>
     }
     into.merge(&counts, sum_ns.into());
     Some(into)
-}
-
-fn put(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(low_bits(number) | 0x80);
-        number >>= 7;
-    }
-    bytes.push(low_bits(number));
-}
-
-fn low_bits(number: u64) -> u8 {
-    u8::try_from(number & 0x7f).unwrap_or_default()
-}
-
-fn take(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0_u64;
-    for shift in (0..).step_by(7) {
-        let (first, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let part = u64::from(first & 0x7f);
-        number |= part.checked_shl(shift).filter(|shifted| shifted >> shift == part)?;
-        if first & 0x80 == 0 {
-            break;
-        }
-    }
-    Some(number)
 }
 
 #[cfg(test)]

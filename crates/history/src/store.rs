@@ -5,6 +5,7 @@ use std::path::Path;
 use metering::Histogram;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
+use sidefile::columns::{damaged, number};
 use sidefile::{Kind, OpenError};
 
 use crate::packed::{pack, unpack};
@@ -142,16 +143,7 @@ fn rollup(row: &Row<'_>) -> rusqlite::Result<Rollup> {
     Ok(rollup)
 }
 
-fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    let number: i64 = row.get(column)?;
-    u64::try_from(number).map_err(|_negative| damaged(column, "a number is negative"))
-}
-
 fn histogram(row: &Row<'_>, column: usize, empty: Histogram) -> rusqlite::Result<Histogram> {
     let bytes: Vec<u8> = row.get(column)?;
     unpack(&bytes, empty).ok_or_else(|| damaged(column, "a histogram is damaged"))
-}
-
-fn damaged(column: usize, what: &str) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, what.into())
 }

@@ -49,6 +49,9 @@ macro_rules! account_kinds {
         pub enum AccountKind { $($(#[$doc])* $name),* }
 
         impl AccountKind {
+            /// All of them, by their codes.
+            pub const ALL: [Self; [$($code),*].len()] = [$(Self::$name),*];
+
             /// As stored.
             pub fn code(self) -> u8 {
                 match self { $(Self::$name => $code),* }

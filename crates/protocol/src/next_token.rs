@@ -85,7 +85,7 @@ pub struct NextTokenChance {
     pub token: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// The model's raw logit.
+    /// The model's raw logit; -9999: minus infinity.
     pub logit: f32,
     /// Its raw probability: over the whole vocabulary at temperature 1.
     pub raw: f64,

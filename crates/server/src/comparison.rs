@@ -8,11 +8,10 @@ use economics::{Invalid, Nano};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::routes::figures::{money, seconds};
+use crate::routes::figures::{kwh, money, seconds};
 
 const MEASURES: [Measure; 4] =
     [Measure::TotalCost, Measure::TotalMargin, Measure::CostPerMillion, Measure::MarginPerMillion];
-const UJ_PER_KWH: f64 = 3.6e12;
 const NANO: f64 = 1e9;
 
 /// A change and where it came from.
@@ -89,7 +88,7 @@ fn nano(amount: f64) -> Nano {
 /// use beyond time. All other cost, idle power included, accrues with time.
 fn period(statement: &IncomeStatement) -> Period {
     let power = statement.sources.iter().find(|row| row.source == Source::Power).map_or(0.0, |row| money(row.cost));
-    let kwh = statement.energy_uj as f64 / UJ_PER_KWH;
+    let kwh = kwh(statement.energy_uj);
     let unit_price = if kwh > 0.0 { power / kwh } else { 0.0 };
     let classes: Vec<Class> = statement.models.iter().map(class).collect();
     let of_units: f64 = classes.iter().map(|class| class.units * unit_price).sum();
@@ -109,7 +108,7 @@ fn class(model: &ModelIncome) -> Class {
         // A request may be charged on one day and its cost be known on the next.
         tokens: if charged > 0 { charged } else { model.costed_tokens } as f64,
         busy_seconds: seconds(model.machine_ns),
-        units: model.energy_uj as f64 / UJ_PER_KWH,
+        units: kwh(model.energy_uj),
         revenue: money(model.revenue),
     }
 }

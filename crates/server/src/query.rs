@@ -60,6 +60,12 @@ impl Query {
         number.map(Some).ok_or_else(|| wrong(name, expected, &text))
     }
 
+    /// A time in Unix seconds, up to the end of the year 9999.
+    pub(crate) fn time(&mut self, name: &str) -> Result<Option<i64>, ApiError> {
+        const LATEST_S: i128 = 253_402_300_799;
+        self.integer(name, "Unix seconds", 0..=LATEST_S)
+    }
+
     /// One of `words`.
     pub(crate) fn word(&mut self, name: &str, words: &[&str]) -> Result<Option<String>, ApiError> {
         match self.text(name) {

@@ -106,12 +106,6 @@ impl Charging {
         charging
     }
 
-    /// What requests shall keep to.
-    #[must_use]
-    pub fn objectives(&self) -> Objectives {
-        self.objectives
-    }
-
     /// What the plant has used and cost since its start, if costs are kept.
     #[must_use]
     pub fn reading(&self) -> Option<Reading> {

@@ -3,6 +3,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod columns;
+pub mod numbers;
+
 use std::fs::File;
 use std::io;
 use std::path::Path;

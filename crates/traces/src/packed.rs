@@ -1,6 +1,7 @@
 //! Timelines as bytes: times as differences to the one before, in bytes of seven bits.
 
 use inference::{MAX_CHUNKS, MAX_PREEMPTIONS, MAX_TOKENS, PrefillChunk, Timeline, TokenTime};
+use sidefile::numbers::{self, put};
 
 /// The first byte: timelines as they are packed here.
 const FORM: u8 = 1;
@@ -61,33 +62,11 @@ pub(crate) fn unpack(bytes: &[u8]) -> Option<Timeline> {
     from.0.is_empty().then_some(Timeline { more_prefill, more_tokens, ..timeline })
 }
 
-/// LEB128.
-fn put(out: &mut Vec<u8>, mut number: u64) {
-    while number > 0x7f {
-        out.push(number.to_le_bytes()[0] | 0x80);
-        number >>= 7;
-    }
-    out.push(number.to_le_bytes()[0]);
-}
-
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
     fn number(&mut self) -> Option<u64> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let (byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            let part = u64::from(byte & 0x7f);
-            if shift == 63 && part > 1 {
-                return None;
-            }
-            number |= part << shift;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
+        numbers::take(&mut self.0)
     }
 
     fn count(&mut self, most: usize) -> Option<usize> {

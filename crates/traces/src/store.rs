@@ -4,6 +4,7 @@ use std::path::Path;
 
 use metering::UsageRecord;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use sidefile::columns::{damaged, number};
 use sidefile::{Kind, OpenError};
 
 use crate::packed;
@@ -242,20 +243,11 @@ impl Reader {
     }
 }
 
-fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    let number: i64 = row.get(column)?;
-    u64::try_from(number).map_err(|_negative| damaged(column, "a number is negative"))
-}
-
 fn text<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
     })
-}
-
-fn damaged(column: usize, what: &str) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, what.into())
 }
 
 fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {

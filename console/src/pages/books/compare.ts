@@ -1,10 +1,9 @@
 import type { ComparedChange } from '$lib/api/types'
-import { dateOf, periodBefore, secondOf, type Period } from '$lib/components/span'
+import { dateOf, namedPeriod, periodBefore, type Period } from '$lib/components/span'
 
 export const MEASURES = ['total_margin', 'total_cost', 'margin_per_million', 'cost_per_million'] as const
 export type Measure = (typeof MEASURES)[number]
 export const PARTS = ['volume', 'mix', 'price', 'efficiency', 'utilisation', 'input_price'] as const
-const DAY_S = 86_400
 
 /** Measures of cost, of which more is worse. */
 export const isCost = (measure: Measure): boolean => measure === 'total_cost' || measure === 'cost_per_million'
@@ -35,15 +34,14 @@ export interface Asked {
  * and `csince` to `cuntil`). What is not there is as many days before.
  */
 export function askedOf(query: URLSearchParams, later: Period, nowMs: number): Asked {
-  const before = periodBefore(later, nowMs)
-  const at = (name: string, read: (text: string) => number | null): number | null => read(query.get(name) ?? '')
-  const [since, until, csince, cuntil] = [at('since', timeOf), at('until', timeOf), at('csince', timeOf), at('cuntil', timeOf)]
+  const at = (name: string): number | null => timeOf(query.get(name) ?? '')
+  const [since, until, csince, cuntil] = [at('since'), at('until'), at('csince'), at('cuntil')]
   if (query.get('than') === 'times' && since !== null && until !== null && csince !== null && cuntil !== null) {
     return { start_time: since, end_time: until, compare_start_time: csince, compare_end_time: cuntil, exact: true }
   }
-  const [from, to] = [at('cfrom', secondOf), at('cto', secondOf)]
-  if (query.get('than') === 'dates' && from !== null && to !== null) return { ...later, compare_start_time: from, compare_end_time: to + DAY_S }
-  return { ...later, compare_start_time: before.start_time, compare_end_time: before.end_time }
+  const named = query.get('than') === 'dates' ? namedPeriod(query.get('cfrom') ?? '', query.get('cto') ?? '') : null
+  const { start_time, end_time } = named ?? periodBefore(later, nowMs)
+  return { ...later, compare_start_time: start_time, compare_end_time: end_time }
 }
 
 /** The days of a period for the choice of dates. */

@@ -20,11 +20,7 @@ export const KINDS = [
 export type Kind = (typeof KINDS)[number]
 /** What accounts are for. */
 export const ACCOUNT_KINDS = ['customer', 'pool', 'budget', 'revenue', 'discount', 'refund', 'rounding', 'idle', 'cost', 'contra', 'value'] as const
-/** Units that are amounts of the book currency. */
-const MONEY: readonly string[] = ['money', 'budget', 'value']
 export const UNITS = ['money', 'budget', 'value', 'pool_tokens', 'tokens', 'joules', 'outcomes', 'experiment_units'] as const
-
-export const isMoney = (unit: string): boolean => MONEY.includes(unit)
 
 /** What an entry's postings come to in each unit, exactly: decimal text, `0.00` where they balance. `null`: an amount is no number. */
 export function sumsOf(entry: Pick<LedgerEntry, 'legs'>): { unit: string; sum: string | null }[] {

@@ -20,11 +20,6 @@ export function spanOf(text: string | null): SpanName {
   return SPANS.find((name) => name === text) ?? '5m'
 }
 
-/** Length of a step, in seconds. */
-export function stepOf(name: PastName): number {
-  return PAST[name].step
-}
-
 /** The question for a span that ends now. The server keeps no more than 90 days, to the second. */
 export function questionOf(name: PastName, nowMs: number): { start_time: number; end_time: number; step: number } {
   const { length, step } = PAST[name]

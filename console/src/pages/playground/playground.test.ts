@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
 import { BLANK, fold, hasText, tokensPerSecond, ttft, type Frame, type Usage } from './answer'
-import { visible } from '$lib/format/visible'
 import { costOf, less } from '$lib/api/cost'
 import { levelOf, ranking } from './heat'
 import { pythonOf, sample } from './samples'
@@ -96,7 +95,6 @@ describe('heat', () => {
     const token = { text: 'c', logprob: -5, alternatives: [{ text: 'a', logprob: -1 }, { text: 'b', logprob: -2 }] }
     expect(ranking(token).map(({ text, isChosen }) => [text, isChosen])).toEqual([['a', false], ['b', false], ['c', true]])
     expect(ranking({ ...token, text: 'b', logprob: -2 })).toHaveLength(2)
-    expect(visible(' a\n')).toBe('·a↵')
   })
 })
 

@@ -1,11 +1,9 @@
 //! The ledger's entries for people: newest first, a page at a time, with words in place of numbers.
 
-use ledger::{AccountId, Entry, EntryId, StoreError, kind};
+use ledger::{AccountId, Entry, StoreError, kind};
 
 use super::Books;
-use super::costs::cost_id;
 use super::detail::entry_kind;
-use super::undo::{late_id, undelivered_id};
 use crate::rollup::{SLACK_MS, first_since};
 
 /// Most entries that are looked at for one page: a filter that few entries pass takes several.
@@ -112,20 +110,5 @@ impl Books {
         }
         page.next_before = (next > 1).then_some(next);
         Ok(page)
-    }
-
-    /// What the ledger has of one request, newest first: its charge, what it cost, and what was given back of it because it
-    /// was not delivered. Credit notes are found by their accounts.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn entries_of(&self, request: EntryId) -> Result<Vec<Entry>, StoreError> {
-        let ids = [request, cost_id(request), late_id(request), undelivered_id(request)];
-        let mut found = Vec::new();
-        for id in ids {
-            found.extend(self.ledger.entry_by_id(id)?);
-        }
-        found.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.seq));
-        Ok(found)
     }
 }

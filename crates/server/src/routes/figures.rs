@@ -17,6 +17,11 @@ pub(crate) fn thousandths(milli: i64) -> f64 {
     milli as f64 / 1000.0
 }
 
+/// Microjoules in kilowatt-hours.
+pub(crate) fn kwh(energy_uj: u64) -> f64 {
+    energy_uj as f64 / 3.6e12
+}
+
 /// A part of all; `None`: of nothing.
 pub(crate) fn share(part: f64, all: f64) -> Option<f64> {
     (all > 0.0).then(|| part / all)

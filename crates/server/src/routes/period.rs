@@ -14,8 +14,6 @@ const DAY_S: i64 = 86_400;
 pub(crate) const DAY_MS: i64 = DAY_S * 1000;
 /// Days of a report that names no start.
 const DAYS: i64 = 30;
-/// Latest time, in Unix seconds: the end of the year 9999.
-pub(crate) const LATEST_S: i128 = 253_402_300_799;
 
 /// The days that a report is about.
 #[derive(utoipa::IntoParams)]
@@ -34,8 +32,8 @@ pub(crate) fn span(query: &mut Query) -> Result<(i64, i64), ApiError> {
 
 /// What is asked for, in Unix seconds.
 fn asked(query: &mut Query) -> Result<(i64, i64), ApiError> {
-    let mut second = |name| query.integer(name, "Unix seconds", 0..=LATEST_S);
-    let Days { start_time, end_time } = Days { start_time: second("start_time")?, end_time: second("end_time")? };
+    let Days { start_time, end_time } =
+        Days { start_time: query.time("start_time")?, end_time: query.time("end_time")? };
     let end = end_time.unwrap_or_else(|| unix_ms() / 1000 + 1);
     let start = start_time.unwrap_or_else(|| end.saturating_sub(DAYS * DAY_S).max(0));
     Ok((start, end))
@@ -76,8 +74,7 @@ impl Period {
         (start, end): (&'static str, &'static str),
     ) -> Result<Self, ApiError> {
         let mut second = |name: &str| {
-            let given = query.integer(name, "Unix seconds", 0..=LATEST_S)?;
-            given.ok_or_else(|| ApiError::field(name, format!("`{name}` is missing; give Unix seconds")))
+            query.time(name)?.ok_or_else(|| ApiError::field(name, format!("`{name}` is missing; give Unix seconds")))
         };
         let ends = (second(start)?, second(end)?);
         Self::of(ends, exact, start)

@@ -7,11 +7,9 @@ use inference::TokenId;
 use protocol::{ChatLogprobs, ChatTokenLogprob, ChatTopLogprob, CompletionLogprobs};
 use service::TokenText;
 
-/// A logarithm JSON can carry: minus infinity (a token that cannot come) becomes a very small number, as elsewhere.
-const LEAST_LOGPROB: f32 = -9999.0;
-
-pub(super) fn finite(logprob: f32) -> f32 {
-    if logprob.is_finite() { logprob } else { LEAST_LOGPROB }
+/// A logit or logarithm that JSON can carry: minus infinity (a token that cannot come) becomes -9999, as elsewhere.
+pub(super) fn finite(value: f32) -> f32 {
+    if value.is_finite() { value } else { -9999.0 }
 }
 
 /// A token's text; bytes that are no whole characters are written `\xNN`.
@@ -105,7 +103,7 @@ mod tests {
         one.logprob = Some(f32::NEG_INFINITY);
         let chat = chat_logprobs(vec![one], true);
         assert_eq!(chat.content[0].token, "token_id:7");
-        assert_eq!(chat.content[0].logprob, LEAST_LOGPROB);
+        assert_eq!(chat.content[0].logprob, -9999.0);
         assert_eq!(chat.content[0].bytes.as_deref(), Some(&b"x"[..]));
     }
 }

@@ -82,7 +82,7 @@ async fn a_trace_agrees_with_the_usage_and_the_books() {
     let entry = &trace["entries"][0];
     assert_eq!((entry["kind"].as_str(), trace["entries"].as_array().unwrap().len()), (Some("charge"), 1));
     let legs = entry["legs"].as_array().unwrap();
-    let revenue = legs.iter().find(|leg| leg["kind"] == "revenue").unwrap();
+    let revenue = legs.iter().find(|leg| leg["account_kind"] == "revenue").unwrap();
     assert_eq!((&revenue["unit"], &revenue["amount"]), (&json!("money"), &trace["charge"]["amount"]));
 
     let feedback = json!({"request": id, "boolean": true, "comment": "solved it",

@@ -7,7 +7,7 @@ use ::ledger::{AccountId, AccountKind, AccountSpec, Balance, Entry, EntryId};
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::Uri;
-use economics::books::{EntriesBefore, EntryPage, entry_kind_of, entry_word, unit};
+use economics::books::{Books, EntriesBefore, EntryPage, entry_kind_of, entry_word, unit};
 use serde::Serialize;
 use service::entry_id;
 use utoipa::ToSchema;
@@ -18,7 +18,6 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::fields::short;
 use crate::query::Query;
-use crate::routes::period::LATEST_S;
 
 /// Entries or accounts of a page.
 const LIMIT: u32 = 50;
@@ -43,7 +42,7 @@ pub(crate) struct LedgerEntries {
 }
 
 /// One entry. Its legs add up to 0 in each unit.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct LedgerEntry {
     /// Its place in the ledger, from 1 without gaps.
     seq: u64,
@@ -63,7 +62,7 @@ pub(crate) struct LedgerEntry {
 }
 
 /// One posting: more or less on an account.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct LedgerLeg {
     /// The account's name.
     account: String,
@@ -77,7 +76,7 @@ pub(crate) struct LedgerLeg {
 }
 
 /// Which version of a document an entry put.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct LedgerDocument {
     /// Its key.
     key: String,
@@ -197,8 +196,7 @@ impl Filters {
                 ApiError::field("kind", format!("{message}; got `{}`", short(&word)))
             })?),
         };
-        let mut second = |name| query.integer::<i64>(name, "Unix seconds", 0..=LATEST_S);
-        let (start, end) = (second("start_time")?, second("end_time")?);
+        let (start, end) = (query.time("start_time")?, query.time("end_time")?);
         let ms = |second: i64| second.saturating_mul(1000);
         let span_ms = (start.map_or(i64::MIN, ms), end.map_or(i64::MAX, ms));
         if span_ms.1 < span_ms.0 {
@@ -229,13 +227,7 @@ impl Admin {
                 self.books.entries_before(&asked).map_err(failed)?
             }
         };
-        let named: BTreeSet<AccountId> =
-            page.entries.iter().flat_map(|entry| &entry.legs).map(|leg| leg.account).collect();
-        let named: Vec<AccountId> = named.into_iter().collect();
-        let accounts = self.books.ledger().accounts(&named).map_err(failed)?;
-        let specs: HashMap<AccountId, Arc<AccountSpec>> =
-            accounts.into_iter().map(|(id, spec, _)| (id, spec)).collect();
-        let data = page.entries.iter().map(|entry| shown(entry, &specs)).collect::<Result<_, _>>()?;
+        let data = documents(&self.books, &page.entries)?;
         let currency = self.books.currency().code.clone();
         let EntryPage { next_before, looked_at, .. } = page;
         Ok(LedgerEntries { object: "list", currency, data, next_before, looked_at })
@@ -248,6 +240,15 @@ impl Admin {
             ApiError::field("account", message)
         })
     }
+}
+
+/// Entries as they are shown.
+pub(super) fn documents(books: &Books, entries: &[Entry]) -> Result<Vec<LedgerEntry>, ApiError> {
+    let named: BTreeSet<AccountId> = entries.iter().flat_map(|entry| &entry.legs).map(|leg| leg.account).collect();
+    let named: Vec<AccountId> = named.into_iter().collect();
+    let accounts = books.ledger().accounts(&named).map_err(|error| unreadable(&error))?;
+    let specs: HashMap<AccountId, Arc<AccountSpec>> = accounts.into_iter().map(|(id, spec, _)| (id, spec)).collect();
+    entries.iter().map(|entry| shown(entry, &specs)).collect()
 }
 
 fn shown(entry: &Entry, specs: &HashMap<AccountId, Arc<AccountSpec>>) -> Result<LedgerEntry, ApiError> {
@@ -301,7 +302,7 @@ pub(crate) async fn accounts(
     let mut query = Query::of(&uri)?;
     let after: Option<u64> = query.integer("after", "the `id` of an account", 0..=i128::from(i64::MAX))?;
     let limit = limit(&mut query)?;
-    let words: Vec<&str> = (0..=u8::MAX).filter_map(AccountKind::from_code).map(AccountKind::as_str).collect();
+    let words = AccountKind::ALL.map(AccountKind::as_str);
     let (kind, name) = (query.word("kind", &words)?, query.text("name").unwrap_or_default());
     query.finish()?;
     let first = after.map_or(0, |after| after.saturating_add(1));

@@ -16,7 +16,6 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::live::sample::stated;
 use crate::query::Query;
-use crate::routes::period::LATEST_S;
 
 const MINUTE_S: i64 = 60;
 const HOUR_S: i64 = 3600;
@@ -96,8 +95,8 @@ struct Period {
 
 impl Period {
     fn read(query: &mut Query, now_s: i64) -> Result<Self, ApiError> {
-        let end_s = query.integer("end_time", "Unix seconds", 1..=LATEST_S)?.unwrap_or(now_s);
-        let start_s = query.integer("start_time", "Unix seconds", 0..=LATEST_S)?;
+        let end_s = query.time("end_time")?.unwrap_or(now_s);
+        let start_s = query.time("start_time")?;
         let start_s = start_s.unwrap_or_else(|| end_s.saturating_sub(HOUR_S).max(0));
         if start_s >= end_s || end_s - start_s > LONGEST_S {
             let message = format!("`start_time` must be before the end, and at most {KEPT_DAYS} days before it");

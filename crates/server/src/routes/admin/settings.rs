@@ -14,6 +14,8 @@ use super::{Admin, invalid, unreadable};
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::live::document::ObjectivesDocument;
+use crate::live::sample::stated;
 
 /// What the plant works by. A server takes both from its configuration when it starts.
 #[derive(Debug, Serialize, ToSchema)]
@@ -26,8 +28,8 @@ pub(crate) struct PlantSettings {
     plant: Option<SheetInForce>,
     /// All versions of the sheet, newest first.
     versions: Vec<SheetTaken>,
-    /// What requests shall keep to.
-    objectives: StatedObjectives,
+    /// What requests shall keep to (`slo` of the configuration); `null`: nothing is stated.
+    objectives: Option<ObjectivesDocument>,
 }
 
 /// The plant sheet in force.
@@ -65,17 +67,6 @@ struct SheetTaken {
     example: bool,
 }
 
-/// What requests shall keep to (`slo` of the configuration); `null`: not stated.
-#[derive(Debug, Default, Serialize, ToSchema)]
-struct StatedObjectives {
-    /// Longest time to the first token.
-    ttft_ms: Option<u64>,
-    /// Longest mean time per output token after the first.
-    tpot_ms: Option<u64>,
-    /// Longest time to the end of the answer.
-    e2e_ms: Option<u64>,
-}
-
 /// The plant sheet in force, with all its versions, and the objectives of requests. They are changed in the configuration
 /// (`plant.sheet_file`, `slo`), and a server takes them when it starts.
 #[utoipa::path(
@@ -93,13 +84,6 @@ pub(crate) async fn settings(
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<PlantSettings>, ApiError> {
     let admin = Admin::of_plant(&app, &caller)?;
-    let objectives = app.charging.as_ref().map(|charging| charging.objectives()).unwrap_or_default();
-    let ms = |ns: Option<u64>| ns.map(|ns| ns / 1_000_000);
-    let objectives = StatedObjectives {
-        ttft_ms: ms(objectives.ttft_ns),
-        tpot_ms: ms(objectives.tpot_ns),
-        e2e_ms: ms(objectives.e2e_ns),
-    };
     let currency = admin.books.currency().code.clone();
     let read = |admin: &Admin| admin.books.plant_sheets().map_err(|error| unreadable(&error));
     let sheets = admin.run(read).await?;
@@ -107,18 +91,18 @@ pub(crate) async fn settings(
         |one: &SheetVersion| SheetTaken { version: one.version, at_ms: one.at_ms, example: one.sheet.is_example() };
     let versions = sheets.iter().rev().map(taken).collect();
     let plant = sheets.into_iter().next_back().map(in_force).transpose()?;
+    let objectives = stated(&app.meter.objectives());
     Ok(Json(PlantSettings { object: "settings", currency, plant, versions, objectives }))
 }
 
 fn in_force(one: SheetVersion) -> Result<SheetInForce, ApiError> {
     let plant = Plant::new(one.sheet.clone()).map_err(|error| invalid(&error))?;
     let rates = plant.rates(unix_ms()).map_err(|error| invalid(&error))?;
-    let standing = Source::ALL.into_iter().filter(|source| *source != Source::Power);
     Ok(SheetInForce {
         version: one.version,
         example: one.sheet.is_example(),
         sheet: one.sheet,
-        standing_per_hour: standing.map(|source| HourlyCost { source, cost: rates.per_hour(source) }).collect(),
+        standing_per_hour: rates.standing_per_hour().map(|(source, cost)| HourlyCost { source, cost }).collect(),
         per_kwh: rates.per_kwh,
     })
 }

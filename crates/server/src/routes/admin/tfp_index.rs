@@ -21,13 +21,12 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::plan::measured_speed;
 use crate::query::Query;
-use crate::routes::figures::{money, seconds, share, thousandths};
+use crate::routes::figures::{kwh, money, seconds, share, thousandths};
 use crate::routes::period::{self, Days, date, exact};
 use crate::routes::tfp::organisations;
 
 const OUTPUTS: [&str; 2] = ["tokens", "outcomes"];
 const INPUTS: [&str; 2] = ["plant", "tokens"];
-const UJ_PER_KWH: f64 = 3.6e12;
 
 /// How productivity and the plant's value changed from one period to another: quantities of outputs and inputs by their shares
 /// of value and cost (Törnqvist), so that with the same quantities it is 1 whatever prices and tariffs do.
@@ -143,7 +142,7 @@ impl Basis {
         let costed: u64 = income.models.iter().map(|model| model.costed_tokens).sum();
         let goods = [
             ("machine time (s)", seconds(income.length_ns), standing),
-            ("energy (kWh)", income.energy_uj as f64 / UJ_PER_KWH, power),
+            ("energy (kWh)", kwh(income.energy_uj), power),
             ("tokens of fixed cost", costed as f64, per_token),
         ];
         let good =

@@ -3,7 +3,6 @@
 pub(crate) mod invoices;
 pub(crate) mod organization;
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::extract::{Extension, State};
@@ -25,8 +24,6 @@ use crate::routes::admin;
 use crate::usage::pool_tokens;
 
 /// Times that may be asked for, and what they are.
-const TIMES: RangeInclusive<i128> = 0..=1 << 38;
-const UNIX_SECONDS: &str = "Unix seconds";
 /// Widest span of one answer.
 const SPAN_S: i64 = 400 * 86_400;
 
@@ -115,8 +112,8 @@ pub(crate) async fn usage(
 ) -> Result<Json<UsageReport>, ApiError> {
     let reader = Reader::own(&app, &caller)?;
     let mut query = Query::of(&uri)?;
-    let end = query.integer("end_time", UNIX_SECONDS, TIMES)?.unwrap_or(unix_ms() / 1000 + 1);
-    let start = query.integer("start_time", UNIX_SECONDS, TIMES)?.unwrap_or(end.saturating_sub(86_400));
+    let end = query.time("end_time")?.unwrap_or(unix_ms() / 1000 + 1);
+    let start = query.time("start_time")?.unwrap_or(end.saturating_sub(86_400));
     query.finish()?;
     if end < start || end.saturating_sub(start) > SPAN_S {
         let message = "`start_time` must be at or before `end_time`, and at most 400 days before it";

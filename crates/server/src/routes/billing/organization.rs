@@ -15,7 +15,7 @@ use protocol::{Bucket, CompletionsUsage, Cost, CostAmount, ErrorBody, Page};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{Reader, TIMES, UNIX_SECONDS, unreadable};
+use super::{Reader, unreadable};
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -155,10 +155,10 @@ struct Ask {
 impl Ask {
     fn read(uri: &Uri, kind: Kind, now: i64) -> Result<Self, ApiError> {
         let mut query = Query::with_lists(uri, &["group_by", "project_ids", "api_key_ids", "models"])?;
-        let start: i64 = query.integer("start_time", UNIX_SECONDS, TIMES)?.ok_or_else(|| {
-            ApiError::field("start_time", format!("`start_time` is missing; it must be {UNIX_SECONDS}"))
-        })?;
-        let end: Option<i64> = query.integer("end_time", UNIX_SECONDS, TIMES)?;
+        let start = query
+            .time("start_time")?
+            .ok_or_else(|| ApiError::field("start_time", "`start_time` is missing; it must be Unix seconds"))?;
+        let end = query.time("end_time")?;
         if end.is_some_and(|end| end < start) {
             return Err(ApiError::field("end_time", "`end_time` is before `start_time`"));
         }
@@ -184,7 +184,7 @@ impl Ask {
         // Nothing is used after now.
         let end = end.unwrap_or(i64::MAX).min(now.saturating_add(1));
         let (first, end) = (start - start.rem_euclid(width), end.saturating_add((-end).rem_euclid(width)));
-        let from = query.integer("page", "the `next_page` of an answer", TIMES)?.unwrap_or(first);
+        let from = query.integer("page", "the `next_page` of an answer", 0..)?.unwrap_or(first);
         query.finish()?;
         if from < first || from.rem_euclid(width) != 0 {
             return Err(ApiError::field("page", "`page` is no `next_page` of this report; ask again without it"));

@@ -6,6 +6,8 @@ use serde_json::Value;
 use traces::{Content, Excerpt, Kept};
 use utoipa::ToSchema;
 
+use super::super::entries::LedgerEntry;
+
 /// Requests, newest first.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct RequestList {
@@ -123,8 +125,8 @@ pub(crate) struct RequestTrace {
     pub(crate) charge: Option<RequestCharge>,
     /// Where its cost stands, for those who administer the plant.
     pub(crate) cost: Option<String>,
-    /// Its entries of the ledger, for those who administer the plant.
-    pub(crate) entries: Option<Vec<RequestEntry>>,
+    /// Its entries of the ledger, oldest first, for those who administer the plant.
+    pub(crate) entries: Option<Vec<LedgerEntry>>,
     /// The outcomes and the feedback that it has a part in, as `GET /v1/outcomes` shows them; without `comment` and
     /// `demonstration` where the key is of another project and does not administer this one.
     #[schema(value_type = Vec<Object>)]
@@ -288,32 +290,6 @@ pub(crate) struct RequestChargeLine {
     /// How many tokens.
     pub(crate) tokens: u64,
     /// The amount.
-    pub(crate) amount: String,
-}
-
-/// An entry of the ledger.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(crate) struct RequestEntry {
-    /// Its place in the ledger.
-    pub(crate) seq: u64,
-    /// When it was posted, in milliseconds since the epoch.
-    pub(crate) at_ms: i64,
-    /// `charge`, `cost`, `credit`, or `released`: the hold ended without a charge.
-    pub(crate) kind: &'static str,
-    /// Its legs; they sum to zero for each unit.
-    pub(crate) legs: Vec<RequestLeg>,
-}
-
-/// A leg of a posting.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(crate) struct RequestLeg {
-    /// The account's name.
-    pub(crate) account: String,
-    /// What the account is for.
-    pub(crate) kind: &'static str,
-    /// What it counts: `money`, `pool`, `budget`, `volume`, `energy`, `value` or `outcomes`.
-    pub(crate) unit: &'static str,
-    /// Money (also of budgets and value) in units of the currency, pool in tokens, volume in tokens, energy in microjoules.
     pub(crate) amount: String,
 }
 

@@ -1,14 +1,14 @@
 //! What the books say of a request, as it is shown.
 
-use ::ledger::{Entry, EntryId, kind};
-use economics::Nano;
-use economics::books::detail::{SettledLine, Settlement, entry_kind};
+use ::ledger::EntryId;
+use economics::books::Books;
+use economics::books::detail::{SettledLine, Settlement};
 use economics::books::outcome_detail::Owner;
-use economics::books::{Books, unit};
 use serde_json::Value;
 
+use super::super::entries::{LedgerEntry, documents};
 use super::super::unreadable;
-use super::document::{RequestCharge, RequestChargeLine, RequestEntry, RequestLeg};
+use super::document::{RequestCharge, RequestChargeLine};
 use crate::error::ApiError;
 use crate::routes::outcomes;
 use crate::usage::pool_tokens;
@@ -17,7 +17,7 @@ use crate::usage::pool_tokens;
 #[derive(Default)]
 pub(super) struct Told {
     pub(super) charge: Option<RequestCharge>,
-    pub(super) entries: Vec<RequestEntry>,
+    pub(super) entries: Vec<LedgerEntry>,
     pub(super) outcomes: Vec<Value>,
     pub(super) outcomes_complete: bool,
 }
@@ -34,7 +34,7 @@ pub(super) fn told(books: &Books, request: EntryId, owner: Option<&Owner>) -> Re
     }
     Ok(Told {
         charge: settled.map(|(_, settled)| charge(books, request, &settled)).transpose()?,
-        entries: entries.iter().map(|entry| shown(books, entry)).collect::<Result<_, _>>()?,
+        entries: documents(books, &entries)?,
         outcomes,
         outcomes_complete,
     })
@@ -56,31 +56,4 @@ fn charge(books: &Books, request: EntryId, settled: &Settlement) -> Result<Reque
         amount: cost.amount.to_string(),
         pool_tokens: pool_tokens(cost.pool_units),
     })
-}
-
-fn shown(books: &Books, entry: &Entry) -> Result<RequestEntry, ApiError> {
-    let kind = match entry.kind {
-        entry_kind::SETTLED => "charge",
-        entry_kind::COSTED => "cost",
-        entry_kind::CREDITED => "credit",
-        kind::VOID | kind::EXPIRED => "released",
-        _ => "other",
-    };
-    let mut legs = Vec::with_capacity(entry.legs.len());
-    for leg in &entry.legs {
-        let spec = books.ledger().account_spec(leg.account).map_err(|error| unreadable(&error))?;
-        let spec = spec.ok_or_else(|| ApiError::internal(format!("the ledger has no account {}", leg.account.0)))?;
-        let (unit, amount) = match spec.unit {
-            unit::MONEY => ("money", Nano(leg.amount).to_string()),
-            unit::BUDGET => ("budget", Nano(leg.amount).to_string()),
-            unit::VALUE => ("value", Nano(leg.amount).to_string()),
-            unit::POOL => ("pool", pool_tokens(leg.amount)),
-            unit::VOLUME => ("volume", leg.amount.to_string()),
-            unit::ENERGY => ("energy", leg.amount.to_string()),
-            unit::OUTCOMES => ("outcomes", leg.amount.to_string()),
-            _ => ("other", leg.amount.to_string()),
-        };
-        legs.push(RequestLeg { account: spec.name.clone(), kind: spec.kind.as_str(), unit, amount });
-    }
-    Ok(RequestEntry { seq: entry.seq, at_ms: entry.at_ms, kind, legs })
 }

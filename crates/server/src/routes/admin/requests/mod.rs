@@ -29,8 +29,6 @@ use crate::segments::Segments;
 
 const LIMIT: usize = 100;
 const MAX_LIMIT: i128 = 500;
-/// Latest time, in Unix seconds: the end of the year 9999.
-const LATEST_S: i128 = 253_402_300_799;
 /// Longest text that is looked for.
 const MAX_SEARCH_BYTES: usize = 200;
 
@@ -151,8 +149,7 @@ pub(crate) async fn list(
 fn asked(query: &mut Query) -> Result<(Filter, Page), ApiError> {
     let words = Outcome::ALL.map(Outcome::as_str);
     let outcome = query.word("outcome", &words)?;
-    let mut second = |name| query.integer(name, "Unix seconds", 0..=LATEST_S);
-    let (from_s, to_s): (Option<i64>, Option<i64>) = (second("start_time")?, second("end_time")?);
+    let (from_s, to_s) = (query.time("start_time")?, query.time("end_time")?);
     let min_e2e_ms: Option<u64> = query.integer("min_e2e_ms", "milliseconds", 0..=i128::from(u32::MAX))?;
     let text = query.text("text").filter(|text| !text.is_empty());
     if text.as_ref().is_some_and(|text| text.len() > MAX_SEARCH_BYTES) {

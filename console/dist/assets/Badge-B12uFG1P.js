@@ -1,1 +1,0 @@
-import{c as p,ak as r,h as o,j as l,z as c,q as f,C as i,a4 as m}from"./index-DFzhQkSZ.js";var d=f("<span><!></span>");function v(e,s){let t=p(s,"tone",3,"plain");var a=d(),n=c(a);r(n,()=>s.children),o(()=>i(a,1,m(t()),"svelte-1fmrh5r")),l(e,a)}export{v as B};

@@ -1,1 +1,0 @@
-import{T as o,w as n,h as p,j as c,z as i,q as m,m as l}from"./index-DFzhQkSZ.js";var f=m('<p class="svelte-qcpucw"><!> </p>');function x(e,s){var t=f(),a=i(t);o(a,{name:"warning",size:18});var r=n(a,1,!0);p(()=>l(r,s.text)),c(e,t)}export{x as N};
