@@ -1,9 +1,9 @@
 //! What a step costs, as measured: one model of the recent steps of every kind.
 //!
 //! A step's time is taken for a sum of terms, each a time that is not negative by what it counts ([`TERMS`]): the step itself;
-//! columns, of which further ones may cost more or less than the first; rows of logits, of which the first reads the output
-//! projection; positions that each column looks back on; and positions whose keys and values a sequence reads once, for
-//! however many columns. Steps of one kind (about as many columns, about as much context) are averaged in a cell, and the
+//! columns, of which further ones may cost more or less than the first; passes over the weights, one for a few columns; rows
+//! of logits, of which the first reads the output projection; positions that each column looks back on; and positions whose
+//! keys and values a sequence reads once, for however many columns. Steps of one kind (about as many columns, about as much context) are averaged in a cell, and the
 //! terms are the least-squares fit through the cells: so hours of decoding do not make it forget what a prompt costs. Time
 //! comes in as an argument; nothing here reads a clock.
 
@@ -13,6 +13,9 @@ use crate::calibration::{Calibration, CalibrationCell};
 
 /// Share of a new measurement in the average of its cell, as 1/n.
 const SMOOTHING: f64 = 8.0;
+/// So many steps of a kind count in the fit at most: a kind that is common counts more than one that came once, for it is the
+/// time of common ones that is shared by the terms.
+const WEIGHT: f64 = 32.0;
 /// A step that takes so many times as long as others of its kind was held up by something else, and counts as so long.
 const OUTLIER: f64 = 2.0;
 /// For so many steps, a cell corrects what the line says of its kind; then the kind may be tried anew.
@@ -33,10 +36,13 @@ const FITS: usize = 64;
 /// Where columns may begin or cease to cost more.
 const BENDS: [usize; 3] = [4, 16, 64];
 
+/// Columns that the widest kernels multiply together.
+const TOGETHER: usize = 8;
+
 /// What the terms of a step's time count. Those behind the first four are what a line through the steps leaves open: that the
-/// first columns, or those beyond them, cost more, that the first row reads the output projection, and that keys and values
-/// are read once for all columns of a sequence.
-pub(crate) const TERMS: [&str; 11] = [
+/// first columns, or those beyond them, cost more, that the first row reads the output projection, that keys and values are
+/// read once for all columns of a sequence, and that weights are unpacked once for columns that are multiplied together.
+pub(crate) const TERMS: [&str; 12] = [
     "step",
     "column",
     "row of logits",
@@ -48,15 +54,16 @@ pub(crate) const TERMS: [&str; 11] = [
     "column beyond 16",
     "first row of logits",
     "position that a sequence reads",
+    "pass for up to 8 columns",
 ];
 /// So many of them are a line, with proportions of their own before anything is measured.
 const LINE: usize = 4;
-const COLUMN_TERMS: [usize; 6] = [1, 4, 5, 6, 7, 8];
+const COLUMN_TERMS: [usize; 7] = [1, 4, 5, 6, 7, 8, 11];
 const ROW_TERMS: [usize; 2] = [2, 9];
 
 /// Before anything is measured, in nanoseconds; for terms beyond the line, the unit in which they are fitted. Slow on
 /// purpose, so that the first chunk beside running streams is small; once there is a measurement, only the proportions count.
-const PRIOR: Terms = [4e6, 2.5e6, 0.5e6, 700.0, 2.5e6, 2.5e6, 2.5e6, 2.5e6, 2.5e6, 0.5e6, 5_000.0];
+const PRIOR: Terms = [4e6, 2.5e6, 0.5e6, 700.0, 2.5e6, 2.5e6, 2.5e6, 2.5e6, 2.5e6, 0.5e6, 5_000.0, 2.5e6];
 
 /// One number for each of [`TERMS`].
 pub(crate) type Terms = [f64; TERMS.len()];
@@ -175,7 +182,7 @@ impl CostModel {
             }
         }
         for cell in cost.cells.values_mut() {
-            cell.count = cell.count.min(SMOOTHING);
+            cell.count = cell.count.min(WEIGHT);
         }
         for _ in 0..FITS {
             cost.fit();
@@ -199,7 +206,7 @@ impl CostModel {
             for (mean, value) in cell.features.iter_mut().zip(features) {
                 *mean += (value - *mean) * share;
             }
-            cell.count = (cell.count + 1.0).min(SMOOTHING);
+            cell.count = (cell.count + 1.0).min(WEIGHT);
             cell.seen = seen;
         }
         self.fit();
@@ -268,7 +275,7 @@ impl CostModel {
             let [columns, context, rows] = cell.kind;
             let known = |value: f64| value.is_finite() && value > 0.0;
             let features = read(&cell.features).filter(|_| known(cell.ns) && known(cell.count))?;
-            let count = cell.count.min(SMOOTHING);
+            let count = cell.count.min(WEIGHT);
             Some((Kind { columns, context, rows: rows != 0 }, Cell { features, ns: cell.ns, count, seen: 0 }))
         };
         let cells: BTreeMap<Kind, Cell> = from.cells.iter().map(cell).collect::<Option<_>>()?;
@@ -362,6 +369,7 @@ fn features(load: &Load) -> Terms {
         beyond(second),
         f64::from(u8::from(load.rows > 0)),
         load.reach as f64,
+        load.columns.div_ceil(TOGETHER) as f64,
     ]
 }
 
