@@ -23,7 +23,7 @@ pub use event::{
     Distribution, Event, EventSink, FinishReason, RequestFailure, TokenChance, TokenLogprob, TokenLogprobs,
 };
 pub use request::{Adapter, CancelToken, Request, RequestId, SamplingParams};
-pub use timeline::{MAX_CHUNKS, MAX_PREEMPTIONS, MAX_TOKENS, PrefillChunk, Timeline, TokenTime};
+pub use timeline::{PrefillChunk, Timeline, TokenTime};
 pub use usage::{GAP_BOUNDS_NS, Usage};
 pub use work::{ClassTime, MachineTime, Purpose, StepClass, StepTerm, StepWork, Work};
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ::ledger::{EntryId, StoreError};
 use axum::http::{HeaderMap, HeaderName};
 use economics::Nano;
-use economics::books::{Books, Cost};
+use economics::books::{Books, Cost, unit};
 use economics::directory::HOUSE;
 use service::entry_id;
 use sha2::{Digest as _, Sha256};
@@ -27,7 +27,6 @@ use tokio::time::{sleep, timeout};
 use crate::app::unix_ms;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::usage::pool_tokens;
 use store::{Caps, FORGET_AT_ONCE, Row, State, Store};
 
 pub(crate) use replay::Replay;
@@ -301,7 +300,7 @@ fn told(cost: Cost, currency: &str) -> String {
         (_, 0) => format!(", and {amount} {currency} has been charged for it"),
         _ => format!(
             ", and {amount} {currency} and {} tokens of the pool have been charged for it",
-            pool_tokens(pool_units)
+            unit::text(unit::POOL, pool_units)
         ),
     }
 }
@@ -421,7 +420,7 @@ mod tests {
         for (nano, pool_units, part) in [
             (0, 0, "nothing has been charged"),
             (350_000, 0, "0.00035 USD has been charged"),
-            (0, 2_500, "0.00 USD and 2.500 tokens of the pool have been charged"),
+            (0, 2_500, "0.00 USD and 2.5 tokens of the pool have been charged"),
         ] {
             let text = told(Cost { amount: Nano(nano), pool_units }, "USD");
             assert!(text.contains(part), "{text}");

@@ -1,6 +1,6 @@
 //! From usage records to the usage of a reply.
 
-use economics::plan::POOL_UNITS_PER_TOKEN;
+use economics::books::unit;
 use economics::{Charge, Currency, Nano};
 use metering::UsageRecord;
 use protocol::{Charged, CompletionTokensDetails, Measured, PromptTokensDetails, Usage};
@@ -52,17 +52,7 @@ impl Charges {
     /// Exact, as decimal text.
     pub(crate) fn shown(&self, currency: &Currency) -> Option<Charged> {
         let (amount, currency) = (self.total.to_string(), currency.code.clone());
-        self.any.then(|| Charged { amount, currency, pool_tokens: pool_tokens(self.pool_units) })
-    }
-}
-
-/// Pool units as tokens of weight 1.
-pub(crate) fn pool_tokens(units: i64) -> String {
-    let sign = if units < 0 { "-" } else { "" };
-    let (per_token, units) = (POOL_UNITS_PER_TOKEN.unsigned_abs(), units.unsigned_abs());
-    match (units / per_token, units % per_token) {
-        (whole, 0) => format!("{sign}{whole}"),
-        (whole, part) => format!("{sign}{whole}.{part:03}"),
+        self.any.then(|| Charged { amount, currency, pool_tokens: unit::text(unit::POOL, self.pool_units) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Timelines as bytes: times as differences to the one before, in bytes of seven bits.
 
-use inference::{MAX_CHUNKS, MAX_PREEMPTIONS, MAX_TOKENS, PrefillChunk, Timeline, TokenTime};
+use inference::{PrefillChunk, Timeline, TokenTime};
 use sidefile::numbers::{self, put};
 
 /// The first byte: timelines as they are packed here.
@@ -41,19 +41,19 @@ pub(crate) fn pack(timeline: &Timeline) -> Vec<u8> {
 pub(crate) fn unpack(bytes: &[u8]) -> Option<Timeline> {
     let mut from = Bytes(bytes.strip_prefix(&[FORM])?);
     let mut timeline = Timeline::default();
-    let (chunks, more_prefill) = (from.count(MAX_CHUNKS)?, from.number()?);
+    let (chunks, more_prefill) = (from.count(Timeline::MAX_CHUNKS)?, from.number()?);
     let mut last = 0_u64;
     for _ in 0..chunks {
         last = last.checked_add(from.number()?)?;
         timeline.prefill.push(PrefillChunk { start_ns: last, length_ns: from.number()?, tokens: from.number()? });
     }
-    let (tokens, more_tokens) = (from.count(MAX_TOKENS)?, from.number()?);
+    let (tokens, more_tokens) = (from.count(Timeline::MAX_TOKENS)?, from.number()?);
     last = 0;
     for _ in 0..tokens {
         last = last.checked_add(from.number()?)?;
         timeline.tokens.push(TokenTime { at_ns: last, candidate: from.number()?.try_into().ok()? });
     }
-    let preemptions = from.count(MAX_PREEMPTIONS)?;
+    let preemptions = from.count(Timeline::MAX_PREEMPTIONS)?;
     last = 0;
     for _ in 0..preemptions {
         last = last.checked_add(from.number()?)?;

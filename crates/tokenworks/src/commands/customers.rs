@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use economics::books::unit;
 use serde_json::{Map, Value, json};
 
 use super::Context;
@@ -158,7 +159,7 @@ fn text<'a>(record: &'a Value, name: &str) -> &'a str {
 fn standing_cells(books: &Books, id: &str) -> Result<[String; 3]> {
     let standing = books.get(&format!("/organisations/{}/standing", part(id)))?;
     let pool = match standing.get("pool_units_left").and_then(Value::as_i64) {
-        Some(units) => (units / economics::plan::POOL_UNITS_PER_TOKEN).to_string(),
+        Some(units) => unit::text(unit::POOL, units),
         None => "-".to_owned(),
     };
     Ok([text(&standing, "balance").to_owned(), text(&standing, "held").to_owned(), pool])

@@ -9,7 +9,7 @@ use axum::extract::{Extension, State};
 use axum::http::Uri;
 use axum::routing::get;
 use axum::{Json, Router};
-use economics::books::{Books, Standing};
+use economics::books::{Books, Standing, unit};
 use economics::directory::record::Scope;
 use economics::rollup::{self, Sums};
 use economics::{Nano, Quantities, Window};
@@ -21,7 +21,6 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
 use crate::routes::admin;
-use crate::usage::pool_tokens;
 
 /// Times that may be asked for, and what they are.
 /// Widest span of one answer.
@@ -173,7 +172,7 @@ pub(crate) async fn standing(
             balance: balance.to_string(),
             held: held.to_string(),
             available: credit.map(available),
-            pool_tokens_left: pool_units_left.map(pool_tokens),
+            pool_tokens_left: pool_units_left.map(|units| unit::text(unit::POOL, units)),
             period: period(&window),
         })
     });

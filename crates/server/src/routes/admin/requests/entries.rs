@@ -1,9 +1,9 @@
 //! What the books say of a request, as it is shown.
 
 use ::ledger::EntryId;
-use economics::books::Books;
 use economics::books::detail::{SettledLine, Settlement};
 use economics::books::outcome_detail::Owner;
+use economics::books::{Books, unit};
 use serde_json::Value;
 
 use super::super::entries::{LedgerEntry, documents};
@@ -11,7 +11,6 @@ use super::super::unreadable;
 use super::document::{RequestCharge, RequestChargeLine};
 use crate::error::ApiError;
 use crate::routes::outcomes;
-use crate::usage::pool_tokens;
 
 /// What the books say of a request.
 #[derive(Default)]
@@ -54,6 +53,6 @@ fn charge(books: &Books, request: EntryId, settled: &Settlement) -> Result<Reque
         list: settled.list().to_string(),
         discount: settled.discount.to_string(),
         amount: cost.amount.to_string(),
-        pool_tokens: pool_tokens(cost.pool_units),
+        pool_tokens: unit::text(unit::POOL, cost.pool_units),
     })
 }
