@@ -109,12 +109,12 @@ export function power(watts: Maybe): string {
 
 const BYTES = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const
 
-/** Memory, in powers of 1024. */
 /** A span that is given in nanoseconds. */
 export function nanoseconds(ns: Maybe, tag: string): string {
   return duration(absent(ns) ? null : ns / 1e9, tag)
 }
 
+/** Memory, in powers of 1024. */
 export function bytes(value: Maybe, tag: string): string {
   if (absent(value)) return NONE
   let [size, step] = [value, 0]
