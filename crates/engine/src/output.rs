@@ -462,6 +462,10 @@ impl Output {
         self.usage.e2e_ns = now.saturating_sub(self.received_ns);
         self.usage.queue_ns = self.started_ns.unwrap_or(now).saturating_sub(self.received_ns);
         self.usage.decode_ns = self.first_token_ns.map_or(0, |first| now.saturating_sub(first));
+        if self.started_ns.is_none() {
+            // It found positions in the cache, and had no use of them.
+            self.usage.input_cached_tokens = 0;
+        }
         let usage = Box::new(std::mem::take(&mut self.usage));
         self.push(match failure {
             None => Event::Done(usage),

@@ -214,6 +214,26 @@ fn cancelling_frees_everything_in_every_phase() {
     }
 }
 
+#[test]
+fn what_never_ran_used_nothing() {
+    let mut plant = Plant::new(64, &EngineConfig { prefill_chunk: 20, ..EngineConfig::default() });
+    plant.submit(prompt(1, 70), 8, |_| {});
+    plant.drain();
+    // The first in the row and the shortest share the steps.
+    plant.submit(prompt(2, 300), 8, |_| {});
+    plant.submit(prompt(3, 100), 8, |_| {});
+    let cancel = CancelToken::new();
+    let known = [prompt(1, 70), prompt(4, 200)].concat();
+    let log = plant.submit(known, 8, |request| request.cancel = cancel.clone());
+    plant.step();
+    let found = plant.core.scheduler.running().iter().find(|(rank, _)| rank.arrival == 3).map(|(_, own)| own.computed);
+    assert!(found > Some(0), "it has what the cache knows, and waits");
+    cancel.cancel();
+    plant.step();
+    let usage = log.usage();
+    assert_eq!((usage.input_cached_tokens, usage.input_uncached_tokens, usage.prefill_columns), (0, 0, 0));
+}
+
 /// Stops after so many tokens and drops some.
 struct StopAfter(u32, u32);
 
