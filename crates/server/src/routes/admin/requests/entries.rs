@@ -4,13 +4,12 @@ use ::ledger::EntryId;
 use economics::books::Books;
 use economics::books::detail::{SettledLine, Settlement};
 use economics::books::outcome_detail::Owner;
-use serde_json::Value;
 
 use super::super::entries::{LedgerEntry, documents};
 use super::super::unreadable;
 use super::document::{RequestCharge, RequestChargeLine};
 use crate::error::ApiError;
-use crate::routes::outcomes;
+use crate::routes::outcomes::{self, OutcomeEntry};
 use crate::usage::pool_tokens;
 
 /// What the books say of a request.
@@ -18,7 +17,7 @@ use crate::usage::pool_tokens;
 pub(super) struct Told {
     pub(super) charge: Option<RequestCharge>,
     pub(super) entries: Vec<LedgerEntry>,
-    pub(super) outcomes: Vec<Value>,
+    pub(super) outcomes: Vec<OutcomeEntry>,
     pub(super) outcomes_complete: bool,
 }
 
