@@ -60,13 +60,18 @@ export function get<P extends PathOf<'get'> & keyof paths>(route: P, options: Op
   return call('get', route, options)
 }
 
+/** `get`, with the URL that was asked, for `data-document`. */
+export async function read<P extends PathOf<'get'> & keyof paths>(route: P, options: Options<P, 'get'> = {}): Promise<{ url: string; document: Answer<P> }> {
+  return { url: urlOf(route, options.path, options.query), document: await get(route, options) }
+}
+
 /** The tag of no version: a change that carries it is refused. */
 const NO_VERSION = '""'
 
 /** A record and the tag of its version, which a change sends back as `If-Match`. */
-export async function getTagged(url: string): Promise<{ body: unknown; tag: string }> {
-  const response = await reach(url, { headers: { accept: 'application/json' }, credentials: 'same-origin' })
-  return { body: (await response.json().catch(() => null)) as unknown, tag: response.headers.get('etag') ?? NO_VERSION }
+export async function getTagged<P extends PathOf<'get'> & keyof paths>(route: P, path: Record<string, string>): Promise<{ body: Answer<P>; tag: string }> {
+  const response = await reach(urlOf(route, path), { headers: { accept: 'application/json' }, credentials: 'same-origin' })
+  return { body: (await response.json().catch(() => null)) as Answer<P>, tag: response.headers.get('etag') ?? NO_VERSION }
 }
 
 async function send(url: string, init: RequestInit): Promise<unknown> {

@@ -1,4 +1,5 @@
-import { read, type RequestCost } from './documents'
+import type { RequestCost } from './types'
+import { read } from './client'
 import { ApiError } from './errors'
 
 /** When the cost of an answer is asked for after its end, in milliseconds; it is known after a second or two. */

@@ -30,7 +30,7 @@ export interface paths {
             cookie?: never;
         };
         /** The alerts, newest first, each with its delivery: `pending`, `delivered` or `given_up`. */
-        get: operations["list"];
+        get: operations["listAlerts"];
         put?: never;
         post?: never;
         delete?: never;
@@ -314,7 +314,7 @@ export interface paths {
             cookie?: never;
         };
         /** The models offered, and the memory they share. */
-        get: operations["list"];
+        get: operations["listAdministeredModels"];
         put?: never;
         post?: never;
         delete?: never;
@@ -696,9 +696,9 @@ export interface paths {
             cookie?: never;
         };
         /** All records of a kind that the caller may see; of prices every version. */
-        get: operations["list"];
+        get: operations["listRecords"];
         /** Creates or replaces a record; a price: adds a version; a key that is there: changes all but its text. */
-        put: operations["put"];
+        put: operations["putRecord"];
         post?: never;
         delete?: never;
         options?: never;
@@ -714,7 +714,7 @@ export interface paths {
             cookie?: never;
         };
         /** One record; of a price the latest version. */
-        get: operations["one"];
+        get: operations["getRecord"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1225,12 +1225,196 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description One act of administration. */
+        Act: {
+            /** @description Who: the id of a key, or what did it by itself. */
+            actor: string;
+            /** @description The JSON after, without secrets. */
+            after: unknown;
+            /**
+             * Format: int64
+             * @description When.
+             */
+            at_ms: number;
+            /** @description The JSON before, without secrets; `None`: it was new. */
+            before: unknown;
+            /**
+             * @description On what: the kind's word and the key; `payment` and `credit note` with what they are for; `secret of the keys`; `model`
+             *     with its name for commands on it.
+             */
+            record: string;
+            /**
+             * Format: int64
+             * @description The ledger's entry.
+             */
+            seq: number;
+        };
+        /** @description An adapter as administrators see it. */
+        AdministeredAdapter: {
+            /** @description Its own name. */
+            name: string;
+            /** @description Why it failed. */
+            reason: string | null;
+            /** @description `unloaded` while the model is, `loaded`, `draining` or `failed`. */
+            state: string;
+            /**
+             * Format: int64
+             * @description Bytes that its weights take.
+             */
+            weight_bytes: number;
+        };
+        /** @description The adapters of a model. */
+        AdministeredAdapters: {
+            /** @description The adapters; clients ask for one as `MODEL:NAME`. */
+            data: components["schemas"]["AdministeredAdapter"][];
+            /** @description `list`. */
+            object: string;
+        };
+        /** @description A model as administrators see it. */
+        AdministeredModel: {
+            /** @description Its adapters. */
+            adapters: components["schemas"]["AdministeredAdapter"][];
+            /** @description Other names it answers to. */
+            aliases: string[];
+            /** @description Most tokens of prompt and answer together; `null`: not known before it is loaded. */
+            context_len: number | null;
+            /**
+             * Format: int64
+             * @description How long it has had no request; `null` while it has one, or is not loaded.
+             */
+            idle_seconds: number | null;
+            /**
+             * Format: int64
+             * @description Bytes that its KV cache takes, a draft model's included.
+             */
+            kv_bytes: number;
+            /** @description The name clients use. */
+            name: string;
+            /** @description It is never unloaded by itself. */
+            pinned: boolean;
+            /** @description Why it failed. */
+            reason: string | null;
+            /** @description Requests that compute. */
+            running: number;
+            /** @description `unloaded`, `loading`, `loaded`, `draining` or `failed`. */
+            state: string;
+            /** @description Requests that wait. */
+            waiting: number;
+            /**
+             * Format: int64
+             * @description Bytes that its weights take, a draft model's included.
+             */
+            weight_bytes: number;
+        };
+        /** @description The models offered. */
+        AdministeredModels: {
+            /** @description The models. */
+            data: components["schemas"]["AdministeredModel"][];
+            /** @description The memory that they share. */
+            memory: components["schemas"]["ModelMemory"];
+            /** @description `list`. */
+            object: string;
+        };
+        /** @description A threshold of a budget that was reached. */
+        Alert: {
+            /** @description The budget. */
+            amount: components["schemas"]["Amount"];
+            /** @description Whose budget. */
+            id: string;
+            /** @description The level of the budget. */
+            level: components["schemas"]["BudgetLevel"];
+            /**
+             * Format: int32
+             * @description The threshold, in percent.
+             */
+            percent: number;
+            /** @description What was spent when it was raised. */
+            spent: components["schemas"]["Amount"];
+            /** @description The first day of its window. */
+            window: string;
+        };
+        /** @description What became of an alert. */
+        AlertDelivery: {
+            /** @enum {string} */
+            state: "pending";
+        } | {
+            /** @description When. */
+            at: string;
+            /**
+             * Format: int32
+             * @description How often it was sent since the server started.
+             */
+            attempts: number;
+            /** @enum {string} */
+            state: "delivered";
+        } | {
+            /** @description When. */
+            at: string;
+            /**
+             * Format: int32
+             * @description How often it was sent since the server started.
+             */
+            attempts: number;
+            /** @description The last failure. */
+            reason: string;
+            /** @enum {string} */
+            state: "given_up";
+        };
+        /** @description Budget alerts, newest first. */
+        AlertList: {
+            /** @description The book currency. */
+            currency: string;
+            /** @description The alerts. */
+            data: components["schemas"]["RaisedAlert"][];
+            /** @description `list`. */
+            object: string;
+            /** @description Whether a webhook is configured to take them. */
+            webhook: boolean;
+        };
         /** @description An amount in nano-units of the book currency, written as decimal text in units of it. */
         Amount: string;
+        /** @description Amounts per million tokens; none without tokens. */
+        AmountsPerMillion: {
+            attributed: null | components["schemas"]["Amount"];
+            billed: null | components["schemas"]["Amount"];
+            full: null | components["schemas"]["Amount"];
+            marginal: null | components["schemas"]["Amount"];
+        };
         /** @description What this server says of an answer beside the OpenAI API. */
         AnswerNote: {
             /** @description The experiment that its request named. */
             experiment: components["schemas"]["ExperimentNote"];
+        };
+        /** @description How far an arm is from the control. */
+        ArmChange: {
+            /**
+             * Format: double
+             * @description Best guess.
+             */
+            estimate: number;
+            /** @description Where the truth lies, at all times together, with probability 1 - alpha. */
+            interval: components["schemas"]["Interval"];
+        };
+        /** @description One arm against the control. */
+        ArmComparison: {
+            /** @description The arm. */
+            arm: string;
+            /**
+             * Format: double
+             * @description The control's.
+             */
+            control_metric: number | null;
+            /** @description Whether the interval of the difference leaves out 0: the arms differ. */
+            decided: boolean;
+            difference: null | components["schemas"]["ArmChange"];
+            lift: null | components["schemas"]["ArmChange"];
+            /**
+             * Format: double
+             * @description Its metric; none without a denominator.
+             */
+            metric: number | null;
+            /** @description Why there is no difference yet. */
+            reason: string | null;
         };
         /** @description The model's message. */
         AssistantMessage: {
@@ -1241,6 +1425,30 @@ export interface components {
             /** @description Always `assistant`. */
             role: string;
         };
+        /** @description A page of acts, in the order asked for. */
+        Audit: {
+            /** @description The acts. */
+            data: components["schemas"]["Act"][];
+            /** @description There are more. */
+            has_more: boolean;
+            /**
+             * Format: int64
+             * @description `after` of the next page; `null`: there is nothing, and none was given.
+             */
+            next_after: number | null;
+            /** @description `list`. */
+            object: string;
+        };
+        /** @description A copy of the ledger. */
+        BackupFile: {
+            /**
+             * Format: int64
+             * @description How large it is.
+             */
+            bytes: number;
+            /** @description The absolute path of the file on the server's machine. */
+            to: string;
+        };
         /** @description A window of accounting. */
         BillingPeriod: {
             /** @description The first instant after it. */
@@ -1249,6 +1457,13 @@ export interface components {
             start: string;
             /** @description The IANA name of the organisation's time zone. */
             time_zone: string;
+        };
+        /** @description Bounds of one party. */
+        Bounds: {
+            /** @default null */
+            budget: components["schemas"]["Budget"];
+            /** @default {} */
+            limits: components["schemas"]["Limits"];
         };
         /** @description Where revenue meets cost. */
         BreakEven: {
@@ -1350,6 +1565,91 @@ export interface components {
              * @description Its start, in Unix seconds.
              */
             start_time: number;
+        };
+        /** @description A bound on money per window. */
+        Budget: {
+            /** @description Percent of `amount` at which an alert is raised. */
+            alert_percent: number[];
+            /** @description The bound. */
+            amount: components["schemas"]["Amount"];
+            /** @description How often it begins anew, by the calendar of the plan. */
+            period: components["schemas"]["BudgetPeriod"];
+            /** @description Only watch: alerts are raised, nothing is refused. */
+            soft: boolean;
+        };
+        /**
+         * @description Who is limited.
+         * @enum {string}
+         */
+        BudgetLevel: "key" | "project" | "team" | "organisation" | "end_user";
+        /**
+         * @description How often a window begins.
+         * @enum {string}
+         */
+        BudgetPeriod: "day" | "month" | "forever";
+        /** @description When windows begin. */
+        Calendar: {
+            /**
+             * Format: int32
+             * @description Day of the month, 1 to 31, on which a monthly window begins; in shorter months the last day.
+             */
+            anchor_day: number;
+            /** @description IANA name, e.g. `Asia/Shanghai`. */
+            zone: string;
+        };
+        /** @description Steps of one class of work. */
+        CalibratedClass: {
+            /**
+             * Format: int64
+             * @description Their measured time, in nanoseconds.
+             */
+            busy_ns: number;
+            /** @description The class. */
+            class: string;
+            /**
+             * Format: int64
+             * @description (predicted - measured) / measured time, in thousandths; `null` without steps.
+             */
+            error_permille: number | null;
+            /**
+             * Format: int64
+             * @description Their predicted time, in nanoseconds.
+             */
+            predicted_ns: number;
+            /**
+             * Format: int64
+             * @description How many steps.
+             */
+            steps: number;
+        };
+        /** @description A term of a step's predicted time. */
+        CalibratedTerm: {
+            /** @description What it counts. */
+            counts: string;
+            /**
+             * Format: double
+             * @description The time of each, in nanoseconds.
+             */
+            ns: number;
+        };
+        /** @description How steps are shared over requests, of each model in memory. */
+        CalibrationReport: {
+            /** @description The models in memory. */
+            data: components["schemas"]["ModelCalibration"][];
+            /** @description `calibration`. */
+            object: string;
+            /** @description The rule, for people. */
+            rule: string;
+        };
+        /** @description A record that was created or replaced. */
+        ChangedRecord: {
+            /** @description As it is now. */
+            record: components["schemas"]["Record"];
+            /**
+             * Format: int64
+             * @description Its version, from 1.
+             */
+            version: number;
         };
         /** @description What a request was charged, exactly: decimal numbers as text. */
         Charged: {
@@ -1940,11 +2240,140 @@ export interface components {
              */
             value: number;
         };
+        /** @description What a request took of the plant for one purpose, and what that cost. */
+        CostLine: {
+            /**
+             * Format: int64
+             * @description Emissions in micrograms CO2e.
+             */
+            co2_ug: number;
+            /**
+             * Format: int64
+             * @description Energy in microjoules, measured at the device: what was used above idle power, and its share of idle power.
+             */
+            energy_uj: number;
+            /**
+             * Format: int64
+             * @description Machine time in nanoseconds.
+             */
+            machine_ns: number;
+            /** @description What the plant would not have spent without it: energy above idle power. */
+            marginal: components["schemas"]["Amount"];
+            /** @description Its share, by busy time, of what the plant costs all the time. */
+            standing: components["schemas"]["Amount"];
+        };
+        /** @description What requests cost in whole days (UTC). */
+        CostReport: {
+            /** @description The book currency. */
+            currency: string;
+            /** @description A row for each group of requests that ended in these days. */
+            data: components["schemas"]["CostRow"][];
+            /**
+             * Format: int64
+             * @description When the last day ends, in Unix seconds.
+             */
+            end_time: number;
+            /** @description By what rows are told apart. */
+            group_by: string[];
+            /** @description `costs` or `margins`. */
+            object: string;
+            /** @description The plant sheets that costs rest on. With `example` they are nobody's. */
+            sheet: components["schemas"]["SheetVersions"];
+            /**
+             * Format: int64
+             * @description When the first day begins, in Unix seconds.
+             */
+            start_time: number;
+        };
+        /** @description Of which days a report is. */
+        CostReportHead: {
+            /** @description The book currency. */
+            currency: string;
+            /**
+             * Format: int64
+             * @description When the last day ends, in Unix seconds.
+             */
+            end_time: number;
+            /** @description By what rows are told apart. */
+            group_by: string[];
+            /** @description `costs` or `margins`. */
+            object: string;
+            /** @description The plant sheets that costs rest on. With `example` they are nobody's. */
+            sheet: components["schemas"]["SheetVersions"];
+            /**
+             * Format: int64
+             * @description When the first day begins, in Unix seconds.
+             */
+            start_time: number;
+        };
+        /** @description A group: what tells it from others, as far as was asked for, and what its requests cost. */
+        CostRow: {
+            /** @description All of it together. */
+            attributed: components["schemas"]["Amount"];
+            /** @description What went over the network. */
+            bytes: components["schemas"]["Traffic"];
+            /**
+             * Format: int64
+             * @description Emissions in micrograms CO2e.
+             */
+            co2_ug: number;
+            /** @description The day (UTC), e.g. `2026-11-16`. */
+            day?: string;
+            /**
+             * Format: int64
+             * @description Energy at the device, in microjoules.
+             */
+            energy_uj: number;
+            full: null | components["schemas"]["Amount"];
+            /** @description When the hour begins, as RFC 3339 text. */
+            hour?: string;
+            /** @description The key's id. */
+            key?: string;
+            /** @description Machine time by purpose. */
+            machine_ns: components["schemas"]["MachineTime"];
+            /** @description What the plant would not have spent without them: energy above idle power, and traffic. */
+            marginal: components["schemas"]["Amount"];
+            /** @description The model. */
+            model?: string;
+            /** @description Cost of the traffic. */
+            network: components["schemas"]["Amount"];
+            /** @description The organisation. */
+            organisation?: string;
+            /** @description Fixed cost that is spread over tokens. */
+            per_token: components["schemas"]["Amount"];
+            /** @description The project. */
+            project?: string;
+            /**
+             * Format: int64
+             * @description Requests.
+             */
+            requests: number;
+            /** @description Their share, by busy time, of what the plant costs all the time. */
+            standing: components["schemas"]["Amount"];
+            /** @description The requests' tag; empty: they have none. */
+            tag?: string;
+            /** @description All tokens. */
+            tokens: components["schemas"]["TokenQuantities"];
+            /** @description The part of it that served no one. */
+            wasted: components["schemas"]["Amount"];
+        };
         /**
          * @description Where cost comes from.
          * @enum {string}
          */
         CostSource: "power" | "depreciation" | "rent" | "network" | "operations" | "fixed";
+        /** @description What an organisation has now. */
+        CustomerStanding: {
+            /** @description Its money: payments and credit notes less charges. */
+            balance: components["schemas"]["Amount"];
+            /** @description What running requests hold of it. */
+            held: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Units left in the pool of the present window; `None` without a pool.
+             */
+            pool_units_left: number | null;
+        };
         /** @description Weekdays: `mon-fri`, `sat,sun`, `fri-mon`. */
         Days: string;
         /** @description The third station. */
@@ -2032,6 +2461,24 @@ export interface components {
             /** @description Its text; bytes that are no character of their own are written `\xNN`. */
             token: string;
         };
+        /** @description An end user with bounds of its own, known by the `user` field of requests. */
+        EndUser: {
+            /** @description Its requests are refused. */
+            blocked: boolean;
+            /** @description Its bounds. */
+            bounds: components["schemas"]["Bounds"];
+            /** @description The organisation whose requests name it. */
+            organisation: string;
+            /** @description The text in the `user` field. */
+            user: string;
+        };
+        /** @description A session that is over. */
+        EndedSession: {
+            /** @description Whether there was one. */
+            deleted: boolean;
+            /** @description `session`. */
+            object: string;
+        };
         /** @description Equipment that is bought (`price`, `salvage`, `life_years`) or rented (`rent_per_hour`). */
         Equipment: {
             life_years?: null | components["schemas"]["Milli"];
@@ -2057,6 +2504,260 @@ export interface components {
             /** @description The class, e.g. `invalid_request_error`. */
             type: string;
         };
+        /** @description One experiment. */
+        Experiment: {
+            /** @description How weights come about. */
+            allocation: components["schemas"]["ExperimentAllocation"];
+            /**
+             * Format: int32
+             * @description Highest chance, in permille, that arms without any difference are ever told apart.
+             */
+            alpha_permille: number;
+            /** @description The control first. */
+            arms: components["schemas"]["ExperimentArm"][];
+            /**
+             * Format: int32
+             * @description Least weight of an arm whose weight is allocated.
+             */
+            floor_permille: number;
+            /** @description Its id. */
+            id: string;
+            /** @description What arms are compared by. */
+            metric: components["schemas"]["ExperimentMetric"];
+            /** @description Whose requests may join. */
+            organisation: string;
+            /**
+             * Format: int64
+             * @description Units of two arms at which their comparison shall be sharpest.
+             */
+            planned_units: number;
+            /** @description Only those of this project. */
+            project?: string;
+            /** @description Another one draws all units anew. */
+            salt: string;
+            /** @description When it began; set by the books. */
+            started?: string;
+            /** @description Whether units come to arms. */
+            state: components["schemas"]["ExperimentState"];
+            /** @description When it was stopped; set by the books. */
+            stopped?: string;
+            /** @description What comes to an arm as a whole. */
+            unit: components["schemas"]["ExperimentUnit"];
+            /** @description Since when its weights are what they are; set by the books. */
+            weights_from?: string;
+            /**
+             * Format: int32
+             * @description What a unit uses and is worth counts for so many days from its assignment, and arms are compared by units whose days are
+             *     over; 0: without an end, by all units as they are.
+             */
+            window_days: number;
+            /** @description The arm that all get once it is stopped; the control, if absent. */
+            winner?: string;
+        };
+        /**
+         * @description How weights come about.
+         * @enum {string}
+         */
+        ExperimentAllocation: "fixed" | "thompson";
+        /** @description How weights come about. */
+        ExperimentAllocationResult: {
+            /**
+             * Format: int32
+             * @description Least weight of an arm.
+             */
+            floor_permille?: number;
+            /** @description `fixed` or `thompson`. */
+            kind: components["schemas"]["ExperimentAllocation"];
+            /** @description The weights for the next units; `null` while nothing can be said. */
+            next?: components["schemas"]["NextArmWeight"][] | null;
+        };
+        /** @description One way to serve units. */
+        ExperimentArm: {
+            /** @description Its units get no answers of the plant. */
+            held_out?: boolean;
+            /** @description Its requests go to this model. */
+            model?: string;
+            /** @description Its name, unique in the experiment. */
+            name: string;
+            /** @description Its requests carry this `metadata.prompt_version`. */
+            prompt_version?: string;
+            /** @description Fields of its requests that are set, whatever they say. */
+            settings?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Format: int32
+             * @description Permille of the units that come to it; of all arms together 1000.
+             */
+            weight: number;
+        };
+        /** @description What one arm has shown. */
+        ExperimentArmResult: {
+            /**
+             * Format: double
+             * @description Those of them that were accepted.
+             */
+            accepted_outcomes: number;
+            /**
+             * Format: int64
+             * @description Units that are compared: whose days are over.
+             */
+            compared_units: number;
+            /** @description Its units get no answers of the plant. */
+            held_out: boolean;
+            /**
+             * Format: double
+             * @description The metric over the units that are compared; `null`: there is nothing to divide by, or units that are held out have no
+             *     such metric.
+             */
+            metric: number | null;
+            /** @description Its name. */
+            name: string;
+            /**
+             * Format: double
+             * @description Outcomes, feedback not counted.
+             */
+            outcomes: number;
+            /** @description Value of proxies. */
+            proxy: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Charged requests.
+             */
+            requests: number;
+            /** @description Their tokens. */
+            tokens: components["schemas"]["ExperimentTokens"];
+            /**
+             * Format: int64
+             * @description All its units.
+             */
+            units: number;
+            /** @description Value without proxies, in units of the book currency. */
+            value: components["schemas"]["Amount"];
+            /**
+             * Format: int32
+             * @description Permille of the units that come to it.
+             */
+            weight: number;
+        };
+        /** @description The arm of a unit. */
+        ExperimentAssignment: {
+            /** @description The name of its arm. */
+            arm: string;
+            /** @description Whether what it uses and is worth counts. */
+            counted: boolean;
+            /** @description The experiment. */
+            experiment: string;
+            /** @description It gets no answers of the plant. */
+            held_out: boolean;
+            /** @description The arm's model. */
+            model: string | null;
+            /** @description `assignment`. */
+            object: string;
+            /** @description The arm's prompt. */
+            prompt_version: string | null;
+            /**
+             * Format: double
+             * @description The chance with which it came to this arm; `null` where it is not counted.
+             */
+            propensity: number | null;
+            /** @description Why it is not counted. */
+            reason: string | null;
+            /** @description Fields of requests that the arm sets. */
+            settings: {
+                [key: string]: unknown;
+            };
+            /** @description The unit. */
+            unit: string;
+            /** @description Until when it counts, as RFC 3339 text; `null`: without an end, or it is not counted. */
+            until: string | null;
+        };
+        /** @description What those with answers were worth beyond those held out. */
+        ExperimentIncremental: {
+            /**
+             * Format: double
+             * @description Mean value per unit held out.
+             */
+            held_out_value?: number;
+            /**
+             * Format: int32
+             * @description The estimate is per so many tokens.
+             */
+            per_tokens?: number;
+            /** @description Why it cannot be estimated. */
+            reason?: string;
+            tfp: null | components["schemas"]["RatioEstimate"];
+            /**
+             * Format: double
+             * @description Mean tokens per treated unit.
+             */
+            treated_tokens?: number;
+            /**
+             * Format: double
+             * @description Mean value per treated unit.
+             */
+            treated_value?: number;
+        };
+        /** @description Experiments as they are written down. */
+        ExperimentList: {
+            /** @description The experiments. */
+            data: components["schemas"]["Experiment"][];
+            /** @description `list`. */
+            object: string;
+        };
+        /** @description How many units are compared. */
+        ExperimentMaturity: {
+            /**
+             * Format: int64
+             * @description Those whose days are over.
+             */
+            compared: number;
+            /** @description What that means, for people. */
+            remark: string;
+            /**
+             * Format: int64
+             * @description All units.
+             */
+            units: number;
+            /**
+             * Format: int64
+             * @description Those whose days are not over.
+             */
+            waiting: number;
+            /**
+             * Format: int32
+             * @description Days of a unit that count; 0: without an end.
+             */
+            window_days: number;
+        };
+        /** @description Means over the units of both sides. */
+        ExperimentMeans: {
+            /**
+             * Format: double
+             * @description Mean value per unit held out.
+             */
+            held_out_value: number;
+            /**
+             * Format: int32
+             * @description The estimate is per so many tokens.
+             */
+            per_tokens: number;
+            /**
+             * Format: double
+             * @description Mean tokens per treated unit.
+             */
+            treated_tokens: number;
+            /**
+             * Format: double
+             * @description Mean value per treated unit.
+             */
+            treated_value: number;
+        };
+        /**
+         * @description What arms are compared by; more is better.
+         * @enum {string}
+         */
+        ExperimentMetric: "tfp" | "value_per_unit" | "accepted_share";
         /** @description Where a request belongs in an experiment. */
         ExperimentNote: {
             /** @description The name of the arm. */
@@ -2072,6 +2773,74 @@ export interface components {
             propensity?: number | null;
             /** @description Why it does not: `stopped` or `full`. */
             reason?: string | null;
+        };
+        /** @description What the arms of an experiment have shown. */
+        ExperimentResults: {
+            /** @description How weights come about. */
+            allocation: components["schemas"]["ExperimentAllocationResult"];
+            /** @description The arms, the control first. */
+            arms: components["schemas"]["ExperimentArmResult"][];
+            /** @description Every other arm against the control. */
+            comparisons: components["schemas"]["ArmComparison"][];
+            /** @description The name of the control. */
+            control: string;
+            /** @description The book currency. */
+            currency: string;
+            /** @description As it is written down. */
+            experiment: components["schemas"]["Experiment"];
+            incremental: null | components["schemas"]["ExperimentIncremental"];
+            /** @description How many units are compared. */
+            maturity: components["schemas"]["ExperimentMaturity"];
+            /** @description The unit of the metric, for people. */
+            metric_unit: string;
+            /** @description `experiment`. */
+            object: string;
+            /** @description Whether units came to arms as the weights say. */
+            sample_ratio: components["schemas"]["SampleRatio"];
+            /**
+             * Format: int64
+             * @description The version of the experiment that was read.
+             */
+            version: number;
+            /** @description Units were assigned under several weights: each counts by the inverse of its chance. */
+            weighted_by_chance: boolean;
+        };
+        /**
+         * @description Whether units come to arms.
+         * @enum {string}
+         */
+        ExperimentState: "running" | "stopped";
+        /** @description Tokens of an arm. */
+        ExperimentTokens: {
+            /**
+             * Format: int64
+             * @description Prompt tokens.
+             */
+            input: number;
+            /**
+             * Format: int64
+             * @description Answer tokens.
+             */
+            output: number;
+            /**
+             * Format: int64
+             * @description All of them.
+             */
+            total: number;
+        };
+        /**
+         * @description What comes to an arm as a whole.
+         * @enum {string}
+         */
+        ExperimentUnit: "user" | "episode";
+        /** @description The key of the first administrator. */
+        FirstKey: {
+            /** @description Its id. */
+            id: string;
+            /** @description Its text, shown this once. */
+            key: string;
+            /** @description What it may do: everything. */
+            scopes: components["schemas"]["Scope"][];
         };
         /** @description A cost that is spread over a period or over a volume of tokens. */
         FixedCost: {
@@ -2250,6 +3019,117 @@ export interface components {
              */
             as_planned: number;
         };
+        /** @description The statement of a period. `cost = attributed + idle + in_progress`, exactly. */
+        IncomeStatement: {
+            /** @description Cost of the requests that ended in the period. */
+            attributed: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Machine time used in it.
+             */
+            busy_ns: number;
+            /**
+             * Format: int64
+             * @description Emissions in micrograms CO2e.
+             */
+            co2_ug: number;
+            /** @description All that the plant cost. */
+            cost: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Energy of the plant at the site's meter (equipment x PUE), in microjoules.
+             */
+            energy_uj: number;
+            /**
+             * Format: int64
+             * @description Share of the time whose energy was estimated, not counted, in thousandths.
+             */
+            estimated_permille: number | null;
+            /** @description Cost that no request had. */
+            idle: components["schemas"]["Amount"];
+            /**
+             * @description What work under way at the end has cost, less what such work at the beginning had cost before it; negative where
+             *     less is under way at the end.
+             */
+            in_progress: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Time that is accounted for, in nanoseconds.
+             */
+            length_ns: number;
+            /** @description Revenue - cost. */
+            margin: components["schemas"]["Amount"];
+            /** @description By model. */
+            models: components["schemas"]["ModelIncome"][];
+            /** @description Amounts per million tokens. */
+            per_million: components["schemas"]["AmountsPerMillion"];
+            /** @description The part of it that is fixed cost spread over tokens. */
+            per_token: components["schemas"]["Amount"];
+            /** @description Attributed cost of what was computed again. */
+            recomputed: components["schemas"]["Amount"];
+            /** @description Attributed cost of guesses that were not made. */
+            rejected: components["schemas"]["Amount"];
+            /** @description What is left of the list price. */
+            revenue: components["schemas"]["Amount"];
+            /** @description What was charged: tokens by kind, list price, discount, credits. */
+            sold: components["schemas"]["SoldSums"];
+            /** @description The same by source. */
+            sources: components["schemas"]["SourceCost"][];
+            /**
+             * Format: int64
+             * @description The same by token of output whose cost is known, in microjoules.
+             */
+            uj_per_output_token: number | null;
+            /**
+             * Format: int64
+             * @description Busy time / all of it, in thousandths.
+             */
+            utilisation_permille: number | null;
+        };
+        /** @description The plant sheets of both periods. */
+        IndexSheets: {
+            /** @description Of the earlier period. */
+            earlier: components["schemas"]["SheetVersions"];
+            /** @description Of the later period. */
+            later: components["schemas"]["SheetVersions"];
+        };
+        /** @description Outputs or inputs. */
+        IndexSide: {
+            /** @description Share of value in the earlier and the later period that the common goods cover. */
+            coverage: number[];
+            /** @description What it stands on. */
+            goods: components["schemas"]["IndexedGood"][];
+            /**
+             * Format: double
+             * @description Quantity of the later period / of the earlier.
+             */
+            index: number;
+            /** @description Goods that only one of the periods has. */
+            left_out: string[];
+            /** @description What they are: `tokens`, `outcomes` or `plant`. */
+            of: string;
+        };
+        /** @description One output or input. */
+        IndexedGood: {
+            /** @description Its name, with its unit where it has one. */
+            name: string;
+            /** @description How much. */
+            quantity: number[];
+            /** @description What it was worth or cost, in units of the book currency. */
+            value: number[];
+        };
+        /** @description One of the two periods. */
+        IndexedPeriod: {
+            /** @description Its beginning, as RFC 3339 text. */
+            from: string;
+            /** @description Its end, as RFC 3339 text. */
+            to: string;
+        } | {
+            /** @description The first one, e.g. `2026-11-16`. */
+            first_day: string;
+            /** @description The last one. */
+            last_day: string;
+        };
         /** @description What a prompt's tokens cost at list price, none of them cached: before volume, plan and discount. */
         InputPrice: {
             /** @description Decimal text, exact to the nano-unit. */
@@ -2266,6 +3146,29 @@ export interface components {
              */
             version: number;
         };
+        /** @description From low to high, meant to hold the truth with probability `level`. */
+        Interval: {
+            /**
+             * Format: double
+             * @description Upper end.
+             */
+            high: number;
+            /**
+             * Format: double
+             * @description e.g. 0.95.
+             */
+            level: number;
+            /**
+             * Format: double
+             * @description Lower end.
+             */
+            low: number;
+        };
+        /**
+         * @description How an interval was found.
+         * @enum {string}
+         */
+        IntervalMethod: "linearised_t" | "bootstrap_t";
         /** @description Answer of `GET /v1/invoices/{id}`. The amounts of the lines add up to the total exactly. */
         Invoice: {
             /** @description Currency of the amounts, by ISO 4217. */
@@ -2404,6 +3307,49 @@ export interface components {
             /** @description What is to be paid, in whole minor units of the currency. */
             total: string;
         };
+        /** @description A key. */
+        Key: {
+            /** @description Its bounds. */
+            bounds: components["schemas"]["Bounds"];
+            /** @description Refused from here. */
+            expires?: string;
+            /** @description Its id. */
+            id: string;
+            /**
+             * Format: int32
+             * @description Highest priority of its requests.
+             */
+            max_priority: number;
+            /** @description Its name. */
+            name: string;
+            /** @description The person it belongs to; it never may do more than that person's role. */
+            owner?: string;
+            /** @description The readable beginning of its text. */
+            prefix: string;
+            /** @description The hash before the last rotation. */
+            previous?: components["schemas"]["PreviousKey"];
+            /** @description Its project. */
+            project: string;
+            /** @description Refused, at once and for good. */
+            revoked: boolean;
+            /** @description What it may do. */
+            scopes: components["schemas"]["Scope"][];
+        };
+        /** @description Outcomes of a kind. */
+        KindSums: {
+            /**
+             * Format: int64
+             * @description Those of them that were accepted.
+             */
+            accepted_milli: number;
+            /**
+             * Format: int64
+             * @description Thousandths of outcomes.
+             */
+            outcomes_milli: number;
+            /** @description Their value, proxies not counted. */
+            value: components["schemas"]["Amount"];
+        };
         /** @description An account and what it stands at. */
         LedgerAccount: {
             /** @description The lowest that it may be left at; `null`: as low as it goes. */
@@ -2514,6 +3460,39 @@ export interface components {
              */
             unit: string;
         };
+        /** @description Bounds of one subject; `None` = no bound. */
+        Limits: {
+            /**
+             * Format: int32
+             * @description Requests at one time.
+             * @default null
+             */
+            concurrent_requests: number;
+            /**
+             * Format: int64
+             * @description Prompt tokens a minute.
+             * @default null
+             */
+            input_tokens_per_minute: number;
+            /**
+             * Format: int64
+             * @description Answer tokens a minute.
+             * @default null
+             */
+            output_tokens_per_minute: number;
+            /**
+             * Format: int64
+             * @description Requests a minute.
+             * @default null
+             */
+            requests_per_minute: number;
+            /**
+             * Format: int64
+             * @description All tokens a minute.
+             * @default null
+             */
+            total_tokens_per_minute: number;
+        };
         /**
          * @description What one machine can do at full load with the planned mix of input and output. Give a measured speed, or the three figures
          *     of the calculation, or both: then the speed is checked against the peak.
@@ -2591,6 +3570,114 @@ export interface components {
              */
             waiting: number;
         };
+        /** @description Machine time by purpose, in nanoseconds. */
+        MachineTime: {
+            /**
+             * Format: int64
+             * @description Answers that were made.
+             */
+            decode: number;
+            /**
+             * Format: int64
+             * @description Prompts that were read.
+             */
+            prefill: number;
+            /**
+             * Format: int64
+             * @description What was computed again.
+             */
+            recomputed: number;
+            /**
+             * Format: int64
+             * @description Guesses that were not made.
+             */
+            rejected: number;
+        };
+        /** @description A key that was made. */
+        MadeKey: {
+            /** @description Its text, shown this once. */
+            key: string;
+            /** @description Its record. */
+            record: components["schemas"]["Key"];
+        };
+        /** @description What requests cost in whole days (UTC), and what is left of what was charged for them. */
+        MarginReport: {
+            /** @description The book currency. */
+            currency: string;
+            /** @description A row for each group. */
+            data: components["schemas"]["MarginRow"][];
+            /**
+             * Format: int64
+             * @description When the last day ends, in Unix seconds.
+             */
+            end_time: number;
+            /** @description By what rows are told apart. */
+            group_by: string[];
+            /** @description `costs` or `margins`. */
+            object: string;
+            /** @description The plant sheets that costs rest on. With `example` they are nobody's. */
+            sheet: components["schemas"]["SheetVersions"];
+            /**
+             * Format: int64
+             * @description When the first day begins, in Unix seconds.
+             */
+            start_time: number;
+        };
+        /** @description The same with what was charged. */
+        MarginRow: {
+            /** @description All of it together. */
+            attributed: components["schemas"]["Amount"];
+            /** @description What was charged in these days, less discount and credits. */
+            billed: components["schemas"]["Amount"];
+            /** @description What went over the network. */
+            bytes: components["schemas"]["Traffic"];
+            /**
+             * Format: int64
+             * @description Emissions in micrograms CO2e.
+             */
+            co2_ug: number;
+            /** @description The day (UTC), e.g. `2026-11-16`. */
+            day?: string;
+            /**
+             * Format: int64
+             * @description Energy at the device, in microjoules.
+             */
+            energy_uj: number;
+            full: null | components["schemas"]["Amount"];
+            /** @description When the hour begins, as RFC 3339 text. */
+            hour?: string;
+            /** @description The key's id. */
+            key?: string;
+            /** @description Machine time by purpose. */
+            machine_ns: components["schemas"]["MachineTime"];
+            /** @description `billed` less `attributed`. */
+            margin: components["schemas"]["Amount"];
+            /** @description What the plant would not have spent without them: energy above idle power, and traffic. */
+            marginal: components["schemas"]["Amount"];
+            /** @description The model. */
+            model?: string;
+            /** @description Cost of the traffic. */
+            network: components["schemas"]["Amount"];
+            /** @description The organisation. */
+            organisation?: string;
+            /** @description Fixed cost that is spread over tokens. */
+            per_token: components["schemas"]["Amount"];
+            /** @description The project. */
+            project?: string;
+            /**
+             * Format: int64
+             * @description Requests.
+             */
+            requests: number;
+            /** @description Their share, by busy time, of what the plant costs all the time. */
+            standing: components["schemas"]["Amount"];
+            /** @description The requests' tag; empty: they have none. */
+            tag?: string;
+            /** @description All tokens. */
+            tokens: components["schemas"]["TokenQuantities"];
+            /** @description The part of it that served no one. */
+            wasted: components["schemas"]["Amount"];
+        };
         /**
          * @description Times and resources, measured where they were spent. With several prompts in one request: sums, and for the
          *     `queue`, `ttft`, `e2e` and `_max` values the largest.
@@ -2646,6 +3733,14 @@ export interface components {
              * @description From arrival to the first token; absent when none was made.
              */
             ttft_seconds?: number | null;
+        };
+        /** @description A person's role in an organisation. */
+        Member: {
+            /** @description The organisation. */
+            organisation: string;
+            /** @description The person's id, e.g. an e-mail address. */
+            person: string;
+            role: null | components["schemas"]["Role"];
         };
         /** @description One merge of two neighbours. */
         MergeStep: {
@@ -2705,6 +3800,43 @@ export interface components {
             /** @description The model that it changes, where it is an adapter (vLLM's field). */
             parent?: string | null;
         };
+        /** @description How steps of one model are predicted, and by that shared. */
+        ModelCalibration: {
+            /** @description Predicted and measured time by class of work, since the model was loaded. */
+            classes: components["schemas"]["CalibratedClass"][];
+            /** @description The model. */
+            model: string;
+            /** @description What its engine started from, for people. */
+            started_from: string;
+            /** @description The terms of a step's time, as they are known now. */
+            terms: components["schemas"]["CalibratedTerm"][];
+        };
+        /** @description What one model took and brought. */
+        ModelIncome: {
+            /** @description Attributed cost. */
+            attributed: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Tokens of the requests whose cost is known.
+             */
+            costed_tokens: number;
+            /**
+             * Format: int64
+             * @description Energy at the site's meter, in microjoules.
+             */
+            energy_uj: number;
+            /**
+             * Format: int64
+             * @description Machine time in nanoseconds.
+             */
+            machine_ns: number;
+            /** @description The model. */
+            model: string;
+            /** @description Tokens charged. */
+            quantities: components["schemas"]["TokenQuantities"];
+            /** @description What is to be paid for it. */
+            revenue: components["schemas"]["Amount"];
+        };
         /** @description Answer of `GET /v1/models`. */
         ModelList: {
             /** @description The models served. */
@@ -2712,12 +3844,40 @@ export interface components {
             /** @description Always `list`. */
             object: string;
         };
+        /** @description Memory of all models, in bytes. */
+        ModelMemory: {
+            /**
+             * Format: int64
+             * @description The most they may take; `null`: no limit is set.
+             */
+            limit: number | null;
+            /**
+             * Format: int64
+             * @description What weights and KV caches take.
+             */
+            taken: number;
+        };
         /** @description Cost of the network. */
         NetworkCost: {
             /** @default 0.00 */
             per_gb: components["schemas"]["Amount"];
             /** @default 0.00 */
             per_month: components["schemas"]["Amount"];
+        };
+        /** @description What Thompson's rule says of an arm. */
+        NextArmWeight: {
+            /** @description The arm. */
+            arm: string;
+            /**
+             * Format: double
+             * @description Its chance to be the best.
+             */
+            best: number;
+            /**
+             * Format: int32
+             * @description Its weight for the next units, in permille.
+             */
+            weight: number;
         };
         /**
          * @description Answer of `POST /v1/next-token`. One token is drawn and charged like that of any answer. Each of the two distributions
@@ -2891,6 +4051,171 @@ export interface components {
             /** @default 0.00 */
             per_month: components["schemas"]["Amount"];
         };
+        /** @description A customer. */
+        Organisation: {
+            /** @description Bounds of all of it. */
+            bounds: components["schemas"]["Bounds"];
+            /** @description How far its money account may go below 0: "0" = prepaid; none = no bound. */
+            credit?: components["schemas"]["Amount"];
+            /** @description Bounds of each end user without its own. */
+            end_user_bounds: components["schemas"]["Bounds"];
+            /** @description Its id. */
+            id: string;
+            /** @description Its name on invoices. */
+            name: string;
+            /** @description Its plan. */
+            plan: string;
+            /** @description Its keys are refused. */
+            suspended: boolean;
+        };
+        /** @description Outcomes of one kind. */
+        OutcomeClass: {
+            /**
+             * Format: int64
+             * @description Those of them that were accepted.
+             */
+            accepted_milli: number;
+            /** @description The kind. */
+            kind: string;
+            /**
+             * Format: int64
+             * @description Thousandths of outcomes.
+             */
+            outcomes_milli: number;
+            /** @description Their value, proxies not counted. */
+            value: components["schemas"]["Amount"];
+        };
+        /** @description An entry of the ledger that tells an outcome. Of one that cannot be read nothing else is there. */
+        OutcomeEntry: {
+            /** @description Whether the output was used. */
+            accepted?: boolean;
+            /** @description A word for what was right or wrong. */
+            category?: string;
+            /** @description In their own words; `null`: the caller may not read it. */
+            comment?: string | null;
+            /** @description The book currency. */
+            currency?: string;
+            /** @description What the answer should have been; `null`: the caller may not read it. */
+            demonstration?: string | null;
+            /**
+             * Format: int64
+             * @description Its place in the ledger.
+             */
+            entry: number;
+            /** @description The caller's, unique in the project. */
+            id?: string;
+            /** @description What kind of work was done, or `feedback`. */
+            kind?: string;
+            /**
+             * Format: int32
+             * @description Days after a request in which outcomes of this kind come.
+             */
+            maturity_days?: number;
+            member?: null | components["schemas"]["OutcomeMember"];
+            /** @description A number, as it was written; may be empty, as what follows. */
+            number?: string;
+            /** @description `outcome`. */
+            object: string;
+            /**
+             * Format: int64
+             * @description When it occurred, in Unix seconds.
+             */
+            occurred_at?: number;
+            /** @description Whose it is. */
+            organisation?: string;
+            /** @description The project that told it. */
+            project?: string;
+            /**
+             * Format: int64
+             * @description The entry of the revision before, which counts no more.
+             */
+            replaces?: number | null;
+            /** @description The requests that brought it about; `null` while it is kept aside. */
+            requests?: components["schemas"]["OutcomePart"][] | null;
+            /**
+             * Format: int32
+             * @description From 1; a later one takes the place of the one before.
+             */
+            revision?: number;
+            /** @description `counted`, `aside` until its requests are in the books, or `unreadable`. */
+            status: string;
+            /**
+             * Format: int64
+             * @description When it was told, in Unix seconds.
+             */
+            told_at?: number;
+            /** @description How the value is known. */
+            valuation?: components["schemas"]["Valuation"];
+            /** @description What it was worth, in units of `currency`. */
+            value?: components["schemas"]["Amount"];
+            /** @description In the list of those kept aside: what it waits for. */
+            waits_for?: components["schemas"]["OutcomeWaitsFor"];
+        };
+        /** @description A page of outcomes, oldest first. */
+        OutcomeList: {
+            /**
+             * Format: int64
+             * @description How many are kept aside.
+             */
+            aside: number;
+            /** @description Of this page. */
+            data: components["schemas"]["OutcomeEntry"][];
+            /** @description There are more. */
+            has_more: boolean;
+            /** @description `list`. */
+            object: string;
+        };
+        /** @description A unit of an experiment. */
+        OutcomeMember: {
+            /** @description The experiment. */
+            experiment: string;
+            /** @description The unit. */
+            unit: string;
+        };
+        /** @description A request's part of an outcome. */
+        OutcomePart: {
+            /** @description The id of the request's entry. */
+            request: string;
+            /** @description Its part of the value. */
+            value: components["schemas"]["Amount"];
+            /**
+             * Format: int32
+             * @description Thousandths of the outcome.
+             */
+            weight: number;
+        };
+        /** @description An outcome as it was taken. */
+        OutcomeReceipt: {
+            /**
+             * Format: int64
+             * @description Its place in the ledger.
+             */
+            entry: number;
+            /** @description Its id. */
+            id: string;
+            /** @description Its kind. */
+            kind: string;
+            /** @description `outcome`. */
+            object: string;
+            /** @description It was told before: nothing is changed. */
+            replayed: boolean;
+            /**
+             * Format: int32
+             * @description Its revision.
+             */
+            revision: number;
+            /** @description `counted`, or `aside` until its requests are in the books. */
+            status: string;
+            /** @description What it was worth, in units of the book currency. */
+            value: components["schemas"]["Amount"];
+        };
+        /** @description What an outcome that is kept aside waits for. */
+        OutcomeWaitsFor: {
+            /** @description The episode whose requests are not in the books. */
+            episode?: string;
+            /** @description The ids of requests that are not in the books. */
+            requests?: string[];
+        };
         /** @description Answer of `GET /v1/organization/usage/completions` and `GET /v1/organization/costs`. */
         Page_CompletionsUsage: {
             /** @description The buckets, in the order of time; those without use are there too. */
@@ -2935,6 +4260,26 @@ export interface components {
              * @description 99 of 100 took no longer.
              */
             p99_seconds?: number | null;
+        };
+        /** @description What customers of a plan get and pay. */
+        Plan: {
+            /** @description When its windows begin. */
+            calendar: components["schemas"]["Calendar"];
+            /**
+             * Format: int32
+             * @description Taken off the list price, in thousandths.
+             */
+            discount_permille: number;
+            /** @description Its name; organisations refer to it. */
+            id: string;
+            /** @description Limits of the whole organisation. */
+            limits: components["schemas"]["Limits"];
+            /** @description Only these models (adapters by their full names); all with a price when not given. */
+            models?: string[];
+            /** @description Tokens included per month. */
+            pool?: components["schemas"]["TokenPool"];
+            /** @description Which prices apply. */
+            price_list: string;
         };
         /** @description A plan: figures of a month of 730 hours, money in units of `currency`. */
         PlanAnswer: {
@@ -3280,6 +4625,93 @@ export interface components {
             /** @description IANA name of the time zone of the tariff's days and hours. */
             zone?: string;
         };
+        /** @description What the plant was worth. Factors are `null` where nothing was measured. */
+        PlantValueIndex: {
+            /**
+             * Format: double
+             * @description Of compute.
+             */
+            compute?: number;
+            /** @description Tokens of the requests whose cost is known per second of their machine time. */
+            compute_tokens_per_second: (number | null)[];
+            /**
+             * Format: double
+             * @description Of the product of the factors.
+             */
+            index?: number;
+            /**
+             * Format: double
+             * @description Of quality.
+             */
+            quality?: number;
+            /** @description Accepted outcomes / outcomes. */
+            quality_accepted_share: (number | null)[];
+            /** @description Why there is no index. */
+            reason?: string;
+            /**
+             * Format: double
+             * @description Of utilisation.
+             */
+            utilisation?: number;
+            /** @description Busy time / all of it. */
+            utilisation_busy_share: (number | null)[];
+        };
+        /** @description Later / earlier. */
+        PlantValueRatios: {
+            /**
+             * Format: double
+             * @description Of compute.
+             */
+            compute: number;
+            /**
+             * Format: double
+             * @description Of the product of the factors.
+             */
+            index: number;
+            /**
+             * Format: double
+             * @description Of quality.
+             */
+            quality: number;
+            /**
+             * Format: double
+             * @description Of utilisation.
+             */
+            utilisation: number;
+        };
+        /**
+         * @description What happens when the pool is spent.
+         * @enum {string}
+         */
+        PoolEnd: "overage" | "stop";
+        /** @description What a token of each meter takes from the pool, in thousandths; 0 takes nothing and is never overage. */
+        PoolWeights: {
+            /**
+             * Format: int32
+             * @description Prompt tokens from the prefix cache.
+             */
+            cached_input: number;
+            /**
+             * Format: int32
+             * @description Prompt tokens computed.
+             */
+            input: number;
+            /**
+             * Format: int32
+             * @description Answer tokens.
+             */
+            output: number;
+            /**
+             * Format: int32
+             * @description Reasoning tokens.
+             */
+            reasoning: number;
+        };
+        /** @description What was posted. */
+        PostedEntry: {
+            /** @description The entry's id in the ledger. */
+            entry: string;
+        };
         /** @description What a step did for the prompt. */
         PrefillSpan: {
             /**
@@ -3298,6 +4730,224 @@ export interface components {
              */
             tokens: number;
         };
+        /** @description The hash a key had before it was rotated. */
+        PreviousKey: {
+            /** @description It is valid until here (exclusive). */
+            until: string;
+        };
+        /** @description One version of a model's price, as people write it and as the directory keeps it. */
+        Price: {
+            /** @description In force from here. */
+            from: string;
+            /** @description The price list it belongs to; plans name one. */
+            list: string;
+            /** @description The model's name. */
+            model: string;
+            /** @description At least one; the first for prompts and volumes from 0. */
+            tiers: components["schemas"]["PriceTier"][];
+            /** @description In force until here (exclusive); without it until the next version begins. */
+            to?: string;
+        };
+        /** @description Rates of one tier. What is not written follows from what is: cached input from input, reasoning from output. */
+        PriceTier: {
+            /** @description Prompt tokens from the prefix cache; like `input` when not given. */
+            cached_input?: components["schemas"]["Rate"];
+            /** @description Prompt tokens computed. */
+            input: components["schemas"]["Rate"];
+            /** @description Answer tokens. */
+            output: components["schemas"]["Rate"];
+            /**
+             * Format: int64
+             * @description For prompts of at least this many tokens.
+             */
+            prompt_from: number;
+            /** @description Reasoning tokens; like `output` when not given. */
+            reasoning?: components["schemas"]["Rate"];
+            /**
+             * Format: int64
+             * @description For tokens after this many of the model in the customer's window.
+             */
+            volume_from: number;
+        };
+        /** @description Requests, their tokens, and what these brought. Money in units of the book currency. */
+        Productivity: {
+            /**
+             * Format: double
+             * @description Those of them that were accepted.
+             */
+            accepted_outcomes: number;
+            /**
+             * Format: double
+             * @description Share of the answer tokens whose output was accepted.
+             */
+            adoption_rate: number | null;
+            /** @description Attributed cost, as far as it is known; for keys with the scope `plant` alone. */
+            cost?: components["schemas"]["Amount"];
+            /**
+             * Format: double
+             * @description Share of the requests whose cost is known; for keys with the scope `plant` alone.
+             */
+            costed?: number | null;
+            /**
+             * Format: double
+             * @description Share of the requests that have an outcome or feedback.
+             */
+            coverage: number | null;
+            /** @description Which tokens count. */
+            denominator: string;
+            /** @description Outcomes by kind; not by end user. */
+            kinds?: components["schemas"]["ProductivityKind"][];
+            /**
+             * Format: double
+             * @description Share of the requests whose outcomes have had the time to come.
+             */
+            matured: number | null;
+            /**
+             * Format: double
+             * @description Outcomes, feedback not counted; one of several groups counts in parts.
+             */
+            outcomes: number;
+            /** @description What was charged, less credit notes. */
+            price: components["schemas"]["Amount"];
+            /** @description Value of proxies, which is added to nothing. */
+            proxy: components["schemas"]["Amount"];
+            proxy_per_million: null | components["schemas"]["TfpEstimate"];
+            /**
+             * Format: int64
+             * @description Charged requests.
+             */
+            requests: number;
+            tfp: null | components["schemas"]["TfpEstimate"];
+            /** @description Their tokens. */
+            tokens: components["schemas"]["ProductivityTokens"];
+            /**
+             * Format: double
+             * @description Tokens / accepted outcomes; `null` without any.
+             */
+            tokens_per_accepted_outcome: number | null;
+            /** @description Value of their outcomes, proxies not counted. */
+            value: components["schemas"]["ProductivityValue"];
+            /**
+             * Format: double
+             * @description Value / cost; for keys with the scope `plant` alone.
+             */
+            value_per_cost?: number | null;
+            /**
+             * Format: double
+             * @description Value / price; `null` where nothing was charged.
+             */
+            value_per_price: number | null;
+        };
+        /** @description What the requests of a group cost the plant. */
+        ProductivityCost: {
+            /** @description Attributed cost, as far as it is known; for keys with the scope `plant` alone. */
+            cost: components["schemas"]["Amount"];
+            /**
+             * Format: double
+             * @description Share of the requests whose cost is known; for keys with the scope `plant` alone.
+             */
+            costed: number | null;
+            /**
+             * Format: double
+             * @description Value / cost; for keys with the scope `plant` alone.
+             */
+            value_per_cost: number | null;
+        };
+        /** @description Outcomes of a kind. */
+        ProductivityKind: {
+            /**
+             * Format: double
+             * @description Those of them that were accepted.
+             */
+            accepted: number;
+            /** @description The kind. */
+            kind: string;
+            /**
+             * Format: double
+             * @description How many.
+             */
+            outcomes: number;
+            /**
+             * Format: double
+             * @description Tokens of the group / those that were accepted; `null` without any.
+             */
+            tokens_per_accepted: number | null;
+            /** @description Their value. */
+            value: components["schemas"]["Amount"];
+        };
+        /** @description Tokens of a group. */
+        ProductivityTokens: {
+            /**
+             * Format: int64
+             * @description Of these, from the prefix cache.
+             */
+            cached_input: number;
+            /**
+             * Format: int64
+             * @description All but those from the prefix cache.
+             */
+            computed: number;
+            /**
+             * Format: int64
+             * @description Prompt tokens.
+             */
+            input: number;
+            /**
+             * Format: int64
+             * @description Answer tokens.
+             */
+            output: number;
+            /**
+             * Format: int64
+             * @description Of these, reasoning.
+             */
+            reasoning: number;
+            /**
+             * Format: double
+             * @description Standard tokens, with this denominator alone; `null`: some have no price to be weighed by.
+             */
+            standard?: number | null;
+            /**
+             * Format: int64
+             * @description All of them.
+             */
+            total: number;
+        };
+        /** @description Value by how it is known. */
+        ProductivityValue: {
+            /** @description As agreed with who pays for it. */
+            contracted: components["schemas"]["Amount"];
+            /** @description As somebody reckons. */
+            estimated: components["schemas"]["Amount"];
+            /** @description As counted. */
+            measured: components["schemas"]["Amount"];
+            /** @description Their sum. */
+            total: components["schemas"]["Amount"];
+        };
+        /** @description What a plant brought forth. */
+        Products: {
+            /** @description In the order of their kinds. */
+            outcomes: components["schemas"]["OutcomeClass"][];
+            /** @description In the order of model and kind; those that there are none of are left out. */
+            tokens: components["schemas"]["TokenClass"][];
+        };
+        /** @description A project: what keys belong to. */
+        Project: {
+            /** @description Its bounds. */
+            bounds: components["schemas"]["Bounds"];
+            /** @description Its id. */
+            id: string;
+            /** @description Its name. */
+            name: string;
+            /** @description Its organisation. */
+            organisation: string;
+            /** @description Whether prompts and answers of its requests are kept, for those who administer it; none = they are not. */
+            store_content?: components["schemas"]["StoreContent"];
+            /** @description Its keys are refused. */
+            suspended: boolean;
+            /** @description Its team, if any. */
+            team?: string;
+        };
         /** @description One prompt or several, as text or as token ids. */
         PromptInput: string | number[] | string[] | number[][];
         /** @description A text, or the ids of its tokens. */
@@ -3310,8 +4960,85 @@ export interface components {
              */
             cached_tokens: number;
         };
+        /** @description How a side of the plant (outputs or inputs) changed between two periods. */
+        QuantityIndex: {
+            /** @description Share of value in the earlier and the later period that the common goods cover. */
+            coverage: number[];
+            /**
+             * Format: double
+             * @description Quantity of the later period / of the earlier.
+             */
+            index: number;
+            /** @description Goods that only one of the periods has. */
+            left_out: string[];
+        };
+        /** @description An alert as the ledger keeps it. */
+        RaisedAlert: {
+            /** @description The budget. */
+            amount: components["schemas"]["Amount"];
+            /** @description When it was raised. */
+            at: string;
+            /** @description What became of it. */
+            delivery: components["schemas"]["AlertDelivery"];
+            /** @description Whose budget. */
+            id: string;
+            /** @description The level of the budget. */
+            level: components["schemas"]["BudgetLevel"];
+            /**
+             * Format: int32
+             * @description The threshold, in percent.
+             */
+            percent: number;
+            /** @description What was spent when it was raised. */
+            spent: components["schemas"]["Amount"];
+            /** @description The first day of its window. */
+            window: string;
+            /**
+             * Format: int32
+             * @description Number of the server that raised it and delivers it first.
+             */
+            writer: number;
+        };
         /** @description A price of one token in pico-units, written as text such as `10 per 1M`. */
         Rate: string;
+        /** @description A ratio and how sure it is. */
+        RatioEstimate: {
+            /**
+             * Format: int64
+             * @description Clusters it stands on.
+             */
+            clusters: number;
+            /**
+             * Format: double
+             * @description How many clusters alike would carry the sum of numerators as unevenly (Kish): `sum^2 / sum of squares`. None where all
+             *     are 0. For numerators of one sign: below some 10, few clusters decide, and the interval may hold less often than it
+             *     says.
+             */
+            effective_clusters: number | null;
+            /**
+             * Format: double
+             * @description Numerator per denominator.
+             */
+            estimate: number;
+            interval: null | components["schemas"]["Interval"];
+            method: null | components["schemas"]["IntervalMethod"];
+            /** @description Why there is no interval. */
+            reason: string | null;
+            /**
+             * Format: double
+             * @description Its standard error; none with fewer than 2 clusters.
+             */
+            standard_error: number | null;
+        };
+        /** @description A record of the kind that is asked for, without hashes of keys. */
+        Record: components["schemas"]["Organisation"] | components["schemas"]["Team"] | components["schemas"]["Project"] | components["schemas"]["Key"] | components["schemas"]["EndUser"] | components["schemas"]["Member"] | components["schemas"]["Plan"] | components["schemas"]["Price"] | components["schemas"]["Experiment"];
+        /** @description Records of one kind. */
+        RecordList: {
+            /** @description The records. */
+            data: components["schemas"]["Record"][];
+            /** @description `list`. */
+            object: string;
+        };
         /** @description What was charged for a request. */
         RequestCharge: {
             /** @description What is charged now, after what was given back. */
@@ -3350,6 +5077,68 @@ export interface components {
             answers: components["schemas"]["RequestText"][];
             /** @description The prompt as the model read it, special tokens in their written form. */
             prompt: components["schemas"]["RequestText"];
+        };
+        /** @description What one request cost. */
+        RequestCost: {
+            /** @description The sum of the lines, `per_token` and `network`. */
+            attributed: components["schemas"]["Amount"];
+            /** @description What went over the network. */
+            bytes: components["schemas"]["Traffic"];
+            /** @description The book currency. */
+            currency: string;
+            full: null | components["schemas"]["Amount"];
+            /** @description The id of the answer. */
+            id: string;
+            /** @description The key's id; empty without keys. */
+            key: string;
+            /** @description By purpose. */
+            lines: components["schemas"]["RequestCostLine"][];
+            /** @description The model. */
+            model: string;
+            /** @description Cost of the traffic. */
+            network: components["schemas"]["Amount"];
+            /** @description `cost`. */
+            object: string;
+            /** @description The organisation. */
+            organisation: string;
+            /** @description Fixed cost that is spread over tokens. */
+            per_token: components["schemas"]["Amount"];
+            /** @description The project. */
+            project: string;
+            /** @description The plant sheets that it rests on. With `example` it is nobody's cost. */
+            sheet: components["schemas"]["SheetVersions"];
+            /** @description Its tag; may be empty. */
+            tag: string;
+            /** @description All tokens. */
+            tokens: components["schemas"]["TokenQuantities"];
+            /** @description The part of it that served no one. */
+            wasted: components["schemas"]["Amount"];
+        };
+        /** @description What a request took of the plant for one purpose. */
+        RequestCostLine: {
+            /** @description `marginal` and `standing` together. */
+            attributed: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Emissions in micrograms CO2e.
+             */
+            co2_ug: number;
+            /**
+             * Format: int64
+             * @description Energy in microjoules, measured at the device: what was used above idle power, and its share of idle power.
+             */
+            energy_uj: number;
+            /**
+             * Format: int64
+             * @description Machine time in nanoseconds.
+             */
+            machine_ns: number;
+            /** @description What the plant would not have spent without it: energy above idle power. */
+            marginal: components["schemas"]["Amount"];
+            /** @description `prefill`, `decode`, `rejected` or `recomputed`. */
+            purpose: string;
+            /** @description Its share, by busy time, of what the plant costs all the time. */
+            standing: components["schemas"]["Amount"];
         };
         /** @description Requests, newest first. */
         RequestList: {
@@ -3502,7 +5291,7 @@ export interface components {
              * @description The outcomes and the feedback that it has a part in, as `GET /v1/outcomes` shows them; without `comment` and
              *     `demonstration` where the key is of another project and does not administer this one.
              */
-            outcomes: Record<string, unknown>[];
+            outcomes: components["schemas"]["OutcomeEntry"][];
             /** @description Whether these are all; only the 2,000 outcomes of the project (or the plant) after it are looked through. */
             outcomes_complete: boolean;
             /** @description What the list shows. */
@@ -3610,6 +5399,186 @@ export interface components {
              */
             ttft_ns?: number | null;
         };
+        /** @description A cohort so many weeks later. */
+        RetentionAge: {
+            /** @description Weeks since the cohort's. */
+            age: number;
+            /**
+             * Format: double
+             * @description Upper end of its interval.
+             */
+            high: number;
+            /**
+             * Format: double
+             * @description Lower end of its interval.
+             */
+            low: number;
+            /**
+             * Format: double
+             * @description Their share of the cohort.
+             */
+            share: number;
+            /**
+             * Format: int32
+             * @description Units that were active.
+             */
+            units: number;
+        };
+        /** @description Units that came first in one week. */
+        RetentionCohort: {
+            /** @description By weeks since then, from 0 (all of them) to the present week. */
+            ages: components["schemas"]["RetentionAge"][];
+            /**
+             * Format: int32
+             * @description How many they are.
+             */
+            units: number;
+            /** @description The Monday of the week (UTC). */
+            week: string;
+        };
+        /** @description Cohorts of end users or projects, by the week in which they came first. */
+        RetentionReport: {
+            /** @description A cohort for each week in which units came first since the books began, the earliest first. */
+            data: components["schemas"]["RetentionCohort"][];
+            /** @description The Monday of the first week (UTC). */
+            first_week: string;
+            /**
+             * Format: double
+             * @description How often intervals hold the truth.
+             */
+            level: number;
+            /** @description `retention`. */
+            object: string;
+            /** @description Of what: `end_user` or `project`. */
+            of: string;
+            /** @description The Monday of the week that is not over. */
+            partial: string;
+            /**
+             * Format: int32
+             * @description How many weeks, the present one included.
+             */
+            weeks: number;
+        };
+        /** @description A key that is refused for good. */
+        RevokedKey: {
+            /** @description Its id. */
+            id: string;
+            /** @description `true`. */
+            revoked: boolean;
+        };
+        /**
+         * @description What a person may do in an organisation.
+         * @enum {string}
+         */
+        Role: "admin" | "member" | "viewer";
+        /** @description A key that got a new text. */
+        RotatedKey: {
+            /** @description Its id. */
+            id: string;
+            /** @description Its new text, shown this once. */
+            key: string;
+        };
+        /** @description What was sold, and what is left of the list price. */
+        Sales: {
+            /** @description Given back by credit notes. */
+            credited: components["schemas"]["Amount"];
+            /** @description Taken off. */
+            discount: components["schemas"]["Amount"];
+            /** @description At list price. */
+            list: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Pool units taken.
+             */
+            pool_units: number;
+            /**
+             * Format: int64
+             * @description Tokens that pools paid.
+             */
+            pooled_tokens: number;
+            /** @description All tokens. */
+            quantities: components["schemas"]["TokenQuantities"];
+            /**
+             * Format: int64
+             * @description Charged requests.
+             */
+            requests: number;
+            /** @description List price less discount and credits. */
+            revenue: components["schemas"]["Amount"];
+        };
+        /** @description What the plant sold in whole days (UTC). Amounts are in units of the book currency. */
+        SalesReport: {
+            /** @description The book currency. */
+            currency: string;
+            /** @description A row for each group. */
+            data: components["schemas"]["SalesRow"][];
+            /**
+             * Format: int64
+             * @description When the last day ends, in Unix seconds.
+             */
+            end_time: number;
+            /** @description By what rows are told apart. */
+            group_by: string[];
+            /** @description `report`. */
+            object: string;
+            /**
+             * Format: int64
+             * @description When the first day begins, in Unix seconds.
+             */
+            start_time: number;
+            /** @description Their exact sums. */
+            totals: components["schemas"]["Sales"];
+        };
+        /** @description A group: what tells it from others, as far as was asked for, and its sums. */
+        SalesRow: {
+            /** @description Given back by credit notes. */
+            credited: components["schemas"]["Amount"];
+            /** @description The day (UTC), e.g. `2026-11-16`. */
+            day?: string;
+            /** @description Taken off. */
+            discount: components["schemas"]["Amount"];
+            /** @description At list price. */
+            list: components["schemas"]["Amount"];
+            /** @description The model. */
+            model?: string;
+            /** @description The organisation. */
+            organisation?: string;
+            /**
+             * Format: int64
+             * @description Pool units taken.
+             */
+            pool_units: number;
+            /**
+             * Format: int64
+             * @description Tokens that pools paid.
+             */
+            pooled_tokens: number;
+            /** @description All tokens. */
+            quantities: components["schemas"]["TokenQuantities"];
+            /**
+             * Format: int64
+             * @description Charged requests.
+             */
+            requests: number;
+            /** @description List price less discount and credits. */
+            revenue: components["schemas"]["Amount"];
+            /** @description The requests' tag; empty: they have none. */
+            tag?: string;
+        };
+        /** @description Whether units came to arms as the weights say. */
+        SampleRatio: {
+            /** @description Units that each arm should have got, on average. */
+            expected: number[];
+            /** @description Whether it is at most alpha: something loses or moves units, and the comparison of arms cannot be believed. */
+            mismatch: boolean;
+            /**
+             * Format: double
+             * @description Sequential p-value: at most `p` with probability `p`, at whatever time one looks. The smallest one seen counts.
+             */
+            p_value: number;
+            /** @description Units that each arm got. */
+            units: number[];
+        };
         /** @description The fourth station. */
         SampleStation: {
             /**
@@ -3670,6 +5639,11 @@ export interface components {
              */
             output_price_per_million: number;
         };
+        /**
+         * @description What a key may do.
+         * @enum {string}
+         */
+        Scope: "inference" | "usage" | "manage" | "plant";
         /** @description Who calls, and what the caller may do here. */
         SessionView: {
             /** @description `cookie`: signed in at the console; `key`: by a key; `local`: a program of this machine, which needs no key. */
@@ -3790,6 +5764,87 @@ export interface components {
              */
             window_seconds: number;
         };
+        /** @description Sums over requests. */
+        SoldSums: {
+            /** @description Given back by credit notes. */
+            credited: components["schemas"]["Amount"];
+            /** @description Taken off. */
+            discount: components["schemas"]["Amount"];
+            /** @description At list price. */
+            list: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Pool units taken.
+             */
+            pool_units: number;
+            /**
+             * Format: int64
+             * @description Tokens that pools paid.
+             */
+            pooled_tokens: number;
+            /** @description All tokens. */
+            quantities: components["schemas"]["TokenQuantities"];
+            /**
+             * Format: int64
+             * @description Charged requests.
+             */
+            requests: number;
+        };
+        /** @description Cost from one source. */
+        SourceCost: {
+            /** @description Its cost. */
+            cost: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Its share of all cost in thousandths; none when there is no cost.
+             */
+            permille: number | null;
+            /** @description The source. */
+            source: components["schemas"]["CostSource"];
+            /**
+             * @description Range of the share, in thousandths, that the description of AI factories gives for plants at large; a yardstick,
+             *     no limit. None where it gives none.
+             */
+            usual_permille: number[] | null;
+        };
+        /** @description What a token of each kind counts. */
+        StandardTokenWeights: {
+            /**
+             * Format: double
+             * @description A prompt token from the prefix cache.
+             */
+            cached_input: number;
+            /**
+             * Format: double
+             * @description A prompt token that was computed.
+             */
+            input: number;
+            /** @description The price list. */
+            list: string;
+            /** @description The model. */
+            model: string;
+            /**
+             * Format: double
+             * @description An answer token.
+             */
+            output: number;
+            /**
+             * Format: double
+             * @description A reasoning token.
+             */
+            reasoning: number;
+        };
+        /** @description How tokens of each kind are weighed to be standard ones. */
+        StandardTokens: {
+            /** @description The model whose output price counts as one; `null`: each model's own. */
+            base: string | null;
+            /** @description Models that have no price to be weighed by. */
+            models_without_price: string[];
+            /** @description The rule, for people. */
+            rule: string;
+            /** @description The weights that were used. */
+            weights: components["schemas"]["StandardTokenWeights"][];
+        };
         /** @description Answer of `GET /v1/standing`. */
         Standing: {
             /** @description What further requests may hold: the balance, less `held`, down to the organisation's credit; `null` without bound. */
@@ -3807,8 +5862,142 @@ export interface components {
             /** @description Tokens of weight 1 left in the plan's pool; `null` without a pool. */
             pool_tokens_left?: string | null;
         };
+        /** @description The income statement of the plant. Amounts are in units of the book currency. */
+        Statement: {
+            /** @description Cost of the requests that ended in the period. */
+            attributed: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Machine time used in it.
+             */
+            busy_ns: number;
+            /**
+             * Format: int64
+             * @description Emissions in micrograms CO2e.
+             */
+            co2_ug: number;
+            /** @description All that the plant cost. */
+            cost: components["schemas"]["Amount"];
+            /** @description The book currency. */
+            currency: string;
+            /**
+             * Format: int64
+             * @description When it ends, in Unix seconds.
+             */
+            end_time: number;
+            /** @description Where energy is told for: `facility`, at the site's meter. */
+            energy_boundary: string;
+            /**
+             * Format: int64
+             * @description Energy of the plant at the site's meter (equipment x PUE), in microjoules.
+             */
+            energy_uj: number;
+            /**
+             * Format: int64
+             * @description Share of the time whose energy was estimated, not counted, in thousandths.
+             */
+            estimated_permille: number | null;
+            /** @description Whether it is exactly as asked for, or whole days. */
+            exact: boolean;
+            /** @description Requests that met all stated objectives (`slo` of the configuration). */
+            goodput: components["schemas"]["StatementGoodput"];
+            /** @description Cost that no request had. */
+            idle: components["schemas"]["Amount"];
+            /**
+             * @description What work under way at the end has cost, less what such work at the beginning had cost before it; negative where
+             *     less is under way at the end.
+             */
+            in_progress: components["schemas"]["Amount"];
+            /**
+             * Format: int64
+             * @description Time that is accounted for, in nanoseconds.
+             */
+            length_ns: number;
+            /**
+             * Format: double
+             * @description Tokens of the requests whose cost is known per second of their machine time.
+             */
+            machine_tokens_per_second: number | null;
+            /** @description Revenue - cost. */
+            margin: components["schemas"]["Amount"];
+            /** @description By model. */
+            models: components["schemas"]["ModelIncome"][];
+            /** @description `statement`. */
+            object: string;
+            /** @description Amounts per million tokens. */
+            per_million: components["schemas"]["AmountsPerMillion"];
+            /** @description The part of it that is fixed cost spread over tokens. */
+            per_token: components["schemas"]["Amount"];
+            /** @description Tokens by model and kind, outcomes by kind. */
+            products: components["schemas"]["Products"];
+            /** @description Attributed cost of what was computed again. */
+            recomputed: components["schemas"]["Amount"];
+            /** @description Attributed cost of guesses that were not made. */
+            rejected: components["schemas"]["Amount"];
+            /** @description What is left of the list price. */
+            revenue: components["schemas"]["Amount"];
+            /** @description The plant sheets that its costs rest on. */
+            sheet: components["schemas"]["SheetVersions"];
+            /** @description What was charged: tokens by kind, list price, discount, credits. */
+            sold: components["schemas"]["SoldSums"];
+            /** @description The same by source. */
+            sources: components["schemas"]["SourceCost"][];
+            /**
+             * Format: int64
+             * @description When the period begins, in Unix seconds.
+             */
+            start_time: number;
+            /**
+             * Format: int64
+             * @description The same by token of output whose cost is known, in microjoules.
+             */
+            uj_per_output_token: number | null;
+            /**
+             * Format: int64
+             * @description Busy time / all of it, in thousandths.
+             */
+            utilisation_permille: number | null;
+            /** @description TFP with its parts, as of `/v1/tfp`. */
+            value: components["schemas"]["Productivity"];
+        };
+        /** @description Requests that met all stated objectives, over the time that is accounted for. */
+        StatementGoodput: {
+            /**
+             * Format: int64
+             * @description Those of them that were completed and met all.
+             */
+            met: number;
+            /**
+             * Format: double
+             * @description Their output tokens in a second; `null` where nothing was stated.
+             */
+            output_tokens_per_second: number | null;
+            /**
+             * Format: double
+             * @description `met` in a second; `null` where nothing was stated.
+             */
+            requests_per_second: number | null;
+            /**
+             * Format: double
+             * @description `met` / `stated`; `null` where nothing was stated.
+             */
+            share: number | null;
+            /**
+             * Format: int64
+             * @description Requests for which objectives were stated.
+             */
+            stated: number;
+        };
         /** @description One stop string or several. */
         StopInput: string | string[];
+        /** @description For how long prompts and answers are kept. It is for as long as the traces of their requests are kept, if that is less. */
+        StoreContent: {
+            /**
+             * Format: int32
+             * @description From the end of a request, 1 to [`MAX_CONTENT_DAYS`].
+             */
+            days: number;
+        };
         /** @description What a stream carries besides its text. */
         StreamOptions: {
             /** @description Accepted; streams are never padded. */
@@ -3824,6 +6013,275 @@ export interface components {
             hours?: string;
             /** @description Price of a kilowatt-hour. */
             per_kwh: components["schemas"]["Amount"];
+        };
+        /** @description A team of an organisation. */
+        Team: {
+            /** @description Its bounds. */
+            bounds: components["schemas"]["Bounds"];
+            /** @description Its id. */
+            id: string;
+            /** @description Its name. */
+            name: string;
+            /** @description Its organisation. */
+            organisation: string;
+        };
+        /** @description How sure an estimate is. */
+        TfpCertainty: {
+            /**
+             * Format: double
+             * @description How many groups alike would carry the value as unevenly; `null` without value.
+             */
+            effective_groups: number | null;
+            /**
+             * Format: int64
+             * @description Groups of clusters that it stands on.
+             */
+            groups: number;
+            /**
+             * Format: double
+             * @description Upper end of its interval.
+             */
+            high: number | null;
+            /**
+             * Format: double
+             * @description How often such an interval holds the truth, e.g. 0.95.
+             */
+            level: number | null;
+            /**
+             * Format: double
+             * @description Lower end of its interval.
+             */
+            low: number | null;
+            method: null | components["schemas"]["IntervalMethod"];
+            /**
+             * Format: double
+             * @description Its standard error; `null` with fewer than 2 groups.
+             */
+            standard_error: number | null;
+        };
+        /** @description A ratio per million tokens, over groups of episodes and end users. */
+        TfpEstimate: {
+            /** @description Which tokens count. */
+            denominator: string;
+            /**
+             * Format: double
+             * @description How many groups alike would carry the value as unevenly; `null` without value.
+             */
+            effective_groups?: number | null;
+            /**
+             * Format: int64
+             * @description Groups of clusters that it stands on.
+             */
+            groups?: number;
+            /**
+             * Format: double
+             * @description Upper end of its interval.
+             */
+            high?: number | null;
+            /**
+             * Format: double
+             * @description How often such an interval holds the truth, e.g. 0.95.
+             */
+            level?: number | null;
+            /**
+             * Format: double
+             * @description Lower end of its interval.
+             */
+            low?: number | null;
+            method?: null | components["schemas"]["IntervalMethod"];
+            /**
+             * Format: double
+             * @description In units of the book currency; `null`: some tokens have no price to be weighed by.
+             */
+            per_million: number | null;
+            /** @description Why there is no interval, or no estimate. */
+            reason: string | null;
+            /**
+             * Format: double
+             * @description Its standard error; `null` with fewer than 2 groups.
+             */
+            standard_error?: number | null;
+        };
+        /** @description How productivity and the plant's value changed between two periods. */
+        TfpIndex: {
+            /** @description The earlier period. */
+            earlier: components["schemas"]["IndexedPeriod"];
+            /** @description What went in. */
+            inputs: components["schemas"]["IndexSide"];
+            /** @description The later period. */
+            later: components["schemas"]["IndexedPeriod"];
+            /** @description `tfp_index`. */
+            object: string;
+            /** @description What came out. */
+            outputs: components["schemas"]["IndexSide"];
+            /** @description Compute x quality x utilisation. */
+            plant_value: components["schemas"]["PlantValueIndex"];
+            /** @description The plant sheets that costs rest on. */
+            sheet: components["schemas"]["IndexSheets"];
+            /**
+             * Format: double
+             * @description Productivity of the later period / of the earlier.
+             */
+            tfp: number;
+            /** @description By what tokens are weighed, for people. */
+            token_weights: string;
+        };
+        /** @description Value per million tokens of whole days (UTC), by group. */
+        TfpReport: {
+            /**
+             * Format: int64
+             * @description Outcomes whose requests are not in the books.
+             */
+            aside: number;
+            /** @description The book currency. */
+            currency: string;
+            /** @description A row for each group. */
+            data: components["schemas"]["TfpReportRow"][];
+            /** @description Which tokens count: `total`, `output`, `input`, `computed` or `standard`. */
+            denominator: string;
+            /**
+             * Format: int64
+             * @description When the last day ends, in Unix seconds.
+             */
+            end_time: number;
+            /** @description By what rows are told apart. */
+            group_by: string[];
+            /** @description `tfp`. */
+            object: string;
+            /**
+             * Format: int32
+             * @description TFP is told per so many tokens.
+             */
+            per_tokens: number;
+            /** @description The plant sheets that costs rest on; for keys with the scope `plant` alone. */
+            sheet?: components["schemas"]["SheetVersions"];
+            /** @description How tokens are weighed; with the denominator `standard` alone. */
+            standard_tokens?: components["schemas"]["StandardTokens"];
+            /**
+             * Format: int64
+             * @description When the first day begins, in Unix seconds.
+             */
+            start_time: number;
+        };
+        /** @description A group: what tells it from others, as far as was asked for, and its figures. An empty name: none was given. */
+        TfpReportRow: {
+            /**
+             * Format: double
+             * @description Those of them that were accepted.
+             */
+            accepted_outcomes: number;
+            /**
+             * Format: double
+             * @description Share of the answer tokens whose output was accepted.
+             */
+            adoption_rate: number | null;
+            /** @description Attributed cost, as far as it is known; for keys with the scope `plant` alone. */
+            cost?: components["schemas"]["Amount"];
+            /**
+             * Format: double
+             * @description Share of the requests whose cost is known; for keys with the scope `plant` alone.
+             */
+            costed?: number | null;
+            /**
+             * Format: double
+             * @description Share of the requests that have an outcome or feedback.
+             */
+            coverage: number | null;
+            /** @description The day (UTC), e.g. `2026-11-16`. */
+            day?: string;
+            /** @description Which tokens count. */
+            denominator: string;
+            /** @description The `user` of the requests. */
+            end_user?: string;
+            /** @description Outcomes by kind; not by end user. */
+            kinds?: components["schemas"]["ProductivityKind"][];
+            /**
+             * Format: double
+             * @description Share of the requests whose outcomes have had the time to come.
+             */
+            matured: number | null;
+            /** @description The model. */
+            model?: string;
+            /** @description The month, e.g. `2026-11`. */
+            month?: string;
+            /** @description The organisation. */
+            organisation?: string;
+            /**
+             * Format: int64
+             * @description How many end users it sums up; in the last row alone, which has no names then.
+             */
+            others?: number;
+            /**
+             * Format: double
+             * @description Outcomes, feedback not counted; one of several groups counts in parts.
+             */
+            outcomes: number;
+            /** @description What was charged, less credit notes. */
+            price: components["schemas"]["Amount"];
+            /** @description The project. */
+            project?: string;
+            /** @description The requests' `metadata.prompt_version`. */
+            prompt_version?: string;
+            /** @description Value of proxies, which is added to nothing. */
+            proxy: components["schemas"]["Amount"];
+            proxy_per_million: null | components["schemas"]["TfpEstimate"];
+            /**
+             * Format: int64
+             * @description Charged requests.
+             */
+            requests: number;
+            /** @description Their `metadata.tag`. */
+            tag?: string;
+            /** @description Their `metadata.task`. */
+            task?: string;
+            /** @description The team. */
+            team?: string;
+            tfp: null | components["schemas"]["TfpEstimate"];
+            /** @description Their tokens. */
+            tokens: components["schemas"]["ProductivityTokens"];
+            /**
+             * Format: double
+             * @description Tokens / accepted outcomes; `null` without any.
+             */
+            tokens_per_accepted_outcome: number | null;
+            /** @description Value of their outcomes, proxies not counted. */
+            value: components["schemas"]["ProductivityValue"];
+            /**
+             * Format: double
+             * @description Value / cost; for keys with the scope `plant` alone.
+             */
+            value_per_cost?: number | null;
+            /**
+             * Format: double
+             * @description Value / price; `null` where nothing was charged.
+             */
+            value_per_price: number | null;
+            /** @description The Monday of its week. */
+            week?: string;
+        };
+        /** @description What Thompson's rule says. */
+        ThompsonResult: {
+            /**
+             * Format: int32
+             * @description Least weight of an arm.
+             */
+            floor_permille: number;
+            /** @description The weights for the next units; `null` while nothing can be said. */
+            next: components["schemas"]["NextArmWeight"][] | null;
+        };
+        /** @description Tokens of one model and kind. */
+        TokenClass: {
+            /** @description What they are worth at list prices as they are at one instant; 0 without a price. */
+            list: components["schemas"]["Amount"];
+            /** @description The kind. */
+            meter: components["schemas"]["TokenMeter"];
+            /** @description The model. */
+            model: string;
+            /**
+             * Format: int64
+             * @description How many were charged.
+             */
+            tokens: number;
         };
         /** @description When a token was made. */
         TokenMark: {
@@ -3846,6 +6304,46 @@ export interface components {
             none_because?: string | null;
             /** @description The text's words in order, special tokens among them; start and end tokens are not. Empty where there are no merges. */
             words: components["schemas"]["MergedWord"][];
+        };
+        /**
+         * @description What is counted; no token is in two of them.
+         * @enum {string}
+         */
+        TokenMeter: "in_uncached" | "in_cached" | "out_visible" | "out_reasoning";
+        /** @description Tokens included per window, shared by input and output. */
+        TokenPool: {
+            /** @description What happens at its border. */
+            then: components["schemas"]["PoolEnd"];
+            /**
+             * Format: int64
+             * @description How many tokens of weight 1.
+             */
+            tokens: number;
+            /** @description What each meter takes. */
+            weights: components["schemas"]["PoolWeights"];
+        };
+        /** @description Token counts of one request by meter. */
+        TokenQuantities: {
+            /**
+             * Format: int64
+             * @description Prompt tokens from the prefix cache.
+             */
+            in_cached: number;
+            /**
+             * Format: int64
+             * @description Prompt tokens computed.
+             */
+            in_uncached: number;
+            /**
+             * Format: int64
+             * @description Reasoning tokens.
+             */
+            out_reasoning: number;
+            /**
+             * Format: int64
+             * @description Answer tokens outside reasoning.
+             */
+            out_visible: number;
         };
         /** @description The tokens of a text. */
         TokenizeReply: {
@@ -3907,6 +6405,74 @@ export interface components {
              * @description Requests that the engines took.
              */
             requests_per_second?: number | null;
+        };
+        /** @description What somebody told of answers. */
+        ToldOutcome: {
+            /** @description Whether the output was used. */
+            accepted: boolean;
+            /** @description A word for what was right or wrong. */
+            category: string;
+            /** @description In their own words; `null`: the caller may not read it. */
+            comment: string | null;
+            /** @description The book currency. */
+            currency: string;
+            /** @description What the answer should have been; `null`: the caller may not read it. */
+            demonstration: string | null;
+            /** @description The caller's, unique in the project. */
+            id: string;
+            /** @description What kind of work was done, or `feedback`. */
+            kind: string;
+            /**
+             * Format: int32
+             * @description Days after a request in which outcomes of this kind come.
+             */
+            maturity_days: number;
+            member: null | components["schemas"]["OutcomeMember"];
+            /** @description A number, as it was written; may be empty, as what follows. */
+            number: string;
+            /**
+             * Format: int64
+             * @description When it occurred, in Unix seconds.
+             */
+            occurred_at: number;
+            /** @description Whose it is. */
+            organisation: string;
+            /** @description The project that told it. */
+            project: string;
+            /**
+             * Format: int64
+             * @description The entry of the revision before, which counts no more.
+             */
+            replaces: number | null;
+            /** @description The requests that brought it about; `null` while it is kept aside. */
+            requests: components["schemas"]["OutcomePart"][] | null;
+            /**
+             * Format: int32
+             * @description From 1; a later one takes the place of the one before.
+             */
+            revision: number;
+            /**
+             * Format: int64
+             * @description When it was told, in Unix seconds.
+             */
+            told_at: number;
+            /** @description How the value is known. */
+            valuation: components["schemas"]["Valuation"];
+            /** @description What it was worth, in units of `currency`. */
+            value: components["schemas"]["Amount"];
+        };
+        /** @description Bytes of HTTP bodies: of a request, and of its answer as it left. Heads, TLS and retransmissions are not in it. */
+        Traffic: {
+            /**
+             * Format: int64
+             * @description Of the request.
+             */
+            received: number;
+            /**
+             * Format: int64
+             * @description Of the answer.
+             */
+            sent: number;
         };
         /** @description Tokens of the whole request, all choices together. */
         Usage: {
@@ -4008,6 +6574,41 @@ export interface components {
              */
             requests: number;
         };
+        /**
+         * @description How a value is known.
+         * @enum {string}
+         */
+        Valuation: "measured" | "contracted" | "estimated" | "proxy";
+        /** @description How much of a ledger was looked at and found right. */
+        Verification: {
+            /**
+             * Format: int64
+             * @description Accounts, each equal to the sum of its postings.
+             */
+            accounts: number;
+            /**
+             * Format: int64
+             * @description Entries, each hashed into its chain.
+             */
+            entries: number;
+            /**
+             * Format: int64
+             * @description Holds, each on accounts that say so, and not ended.
+             */
+            holds: number;
+            /**
+             * Format: int64
+             * @description Sums of the roll-ups, each recomputed.
+             */
+            tallies: number;
+        };
+        /** @description What came of a test of the webhook. */
+        WebhookTest: {
+            /** @description What it said, or why it could not be asked. */
+            answer: string;
+            /** @description Whether the receiver took it. */
+            delivered: boolean;
+        };
     };
     responses: never;
     parameters: never;
@@ -4070,13 +6671,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `key`: the text of the key, shown this once; a page for browsers */
+            /** @description The key, shown this once; a page for browsers */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["FirstKey"];
                 };
             };
             /** @description There is no such link */
@@ -4099,7 +6700,7 @@ export interface operations {
             };
         };
     };
-    list: {
+    listAlerts: {
         parameters: {
             query?: {
                 /** @description 1 to 1000; 100 when not given */
@@ -4111,13 +6712,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`: alerts, newest first, each with its `delivery`; `webhook`: whether one is configured to take them */
+            /** @description The alerts */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["AlertList"];
                 };
             };
             /** @description A parameter is wrong */
@@ -4147,13 +6748,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`: acts with `seq`, `at_ms`, `actor`, `record`, `before`, `after`; `has_more`, `next_after` */
+            /** @description A page */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["Audit"];
                 };
             };
             /** @description A parameter is wrong */
@@ -4186,13 +6787,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The file is whole; its `bytes` */
+            /** @description The file is whole */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["BackupFile"];
                 };
             };
             /** @description The path cannot be used */
@@ -4215,13 +6816,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `rule`; `data`: for each model in memory what it started from, `terms` in ns, and `classes` with steps, predicted and measured time and the error in thousandths of the measured one, null without steps */
+            /** @description What is known of each model in memory */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["CalibrationReport"];
                 };
             };
             /** @description The key has not the scope `plant` */
@@ -4305,13 +6906,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description `entry`: its id in the ledger. The same `reference` again changes nothing */
+            /** @description It is posted. The same `reference` again changes nothing */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["PostedEntry"];
                 };
             };
             /** @description A field is wrong, or more than is left of the charge */
@@ -4350,13 +6951,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The `record` as it is now, and its `version` */
+            /** @description The experiment as it is now, and its version */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["ChangedRecord"];
                 };
             };
             /** @description It is stopped already, or there is no such arm */
@@ -4501,13 +7102,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description `key`: its text, shown this once; `record` */
+            /** @description Its text, shown this once, and its record */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["MadeKey"];
                 };
             };
             /** @description A field is wrong, or the id is taken */
@@ -4551,7 +7152,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["RevokedKey"];
                 };
             };
             /** @description There is none that the caller may see */
@@ -4599,13 +7200,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description `key`: its new text, shown this once */
+            /** @description Its new text, shown this once */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["RotatedKey"];
                 };
             };
             /** @description There is none that the caller may see */
@@ -4807,7 +7408,7 @@ export interface operations {
             };
         };
     };
-    list: {
+    listAdministeredModels: {
         parameters: {
             query?: never;
             header?: never;
@@ -4816,13 +7417,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`: models with `name`, `aliases`, `state` (`unloaded`, `loading`, `loaded`, `draining` or `failed`, with its `reason`), `pinned`, `weight_bytes`, `kv_bytes`, `running`, `waiting`, `idle_seconds`, `adapters`; `memory`: bytes `taken` of the `limit` for all of them */
+            /** @description The models */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["AdministeredModels"];
                 };
             };
             /** @description Not with this key */
@@ -4848,13 +7449,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`: adapters with `name`, `state` (`unloaded` while the model is, `loaded`, `draining` or `failed`, with its `reason`) and `weight_bytes`; clients ask for one as `MODEL:NAME` */
+            /** @description The adapters */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["AdministeredAdapters"];
                 };
             };
             /** @description No such model is offered */
@@ -4896,7 +7497,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["AdministeredModel"];
                 };
             };
             /** @description A field is wrong */
@@ -4948,7 +7549,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["AdministeredModel"];
                 };
             };
             /** @description No such model, or no such adapter */
@@ -4980,7 +7581,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["AdministeredModel"];
                 };
             };
             /** @description No such model is offered */
@@ -5030,7 +7631,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["AdministeredModel"];
                 };
             };
             /** @description A field is wrong */
@@ -5071,7 +7672,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["AdministeredModel"];
                 };
             };
             /** @description No such model is offered */
@@ -5182,13 +7783,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `balance`, what running requests hold of it, and what is left of the pool */
+            /** @description Its balance, what running requests hold of it, and what is left of the pool */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["CustomerStanding"];
                 };
             };
             /** @description There is none that the caller may see */
@@ -5222,13 +7823,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description `entry`: its id in the ledger. The same `reference` again changes nothing */
+            /** @description It is posted. The same `reference` again changes nothing */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["PostedEntry"];
                 };
             };
             /** @description A field is wrong, or the reference was used for another amount */
@@ -5369,13 +7970,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`: rows; `totals`: their exact sums */
+            /** @description The rows and their sums */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["SalesReport"];
                 };
             };
             /** @description A parameter is wrong, or there would be more than 100,000 rows */
@@ -5606,13 +8207,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The statement; `cost` is `attributed` + `idle` + `in_progress`, exactly. `sheet.example`: its costs rest on the example sheet and are nobody's. `goodput`: requests that met all stated objectives (`[slo]`). `machine_tokens_per_second`: tokens of the requests whose cost is known per second of their machine time. `value`: TFP with its parts, as of /v1/tfp. `products`: tokens by model and kind, outcomes by kind */
+            /** @description The statement; `cost` is `attributed` + `idle` + `in_progress`, exactly */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["Statement"];
                 };
             };
             /** @description A parameter is wrong */
@@ -5650,13 +8251,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `tfp`: productivity of the later period / of the earlier; `outputs` and `inputs` with what they stand on; `plant_value`: compute x quality x utilisation, each with its change */
+            /** @description The index, with what it stands on */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["TfpIndex"];
                 };
             };
             /** @description A parameter is wrong, or the periods have no output or no input in common */
@@ -5679,13 +8280,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description All is right; how much was looked at */
+            /** @description All is right */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["Verification"];
                 };
             };
             /** @description The first fault */
@@ -5708,13 +8309,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `delivered`: whether the receiver took it; `answer`: what it said */
+            /** @description What came back */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["WebhookTest"];
                 };
             };
             /** @description No webhook is configured */
@@ -5728,7 +8329,7 @@ export interface operations {
             };
         };
     };
-    list: {
+    listRecords: {
         parameters: {
             query?: never;
             header?: never;
@@ -5740,13 +8341,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`: the records, without hashes of keys */
+            /** @description The records */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["RecordList"];
                 };
             };
             /** @description The key may not read them */
@@ -5760,7 +8361,7 @@ export interface operations {
             };
         };
     };
-    put: {
+    putRecord: {
         parameters: {
             query?: never;
             header?: {
@@ -5798,7 +8399,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description `record` as it is now, and the `version` of it */
+            /** @description The record as it is now, and the version of it */
             200: {
                 headers: {
                     /** @description Its version, for `If-Match` of the next change */
@@ -5806,7 +8407,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["ChangedRecord"];
                 };
             };
             /** @description A field is wrong; `param` is its path, e.g. `tiers[0].input` */
@@ -5838,7 +8439,7 @@ export interface operations {
             };
         };
     };
-    one: {
+    getRecord: {
         parameters: {
             query?: never;
             header?: never;
@@ -5860,7 +8461,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["Record"];
                 };
             };
             /** @description There is none that the caller may see */
@@ -6313,13 +8914,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`: rows of requests that ended in these days; `full`: attributed, and the share of the days' idle cost, null while one of the days (UTC) is open. `sheet.example`: they rest on the example sheet and are nobody's costs */
+            /** @description Rows of requests that ended in these days */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["CostReport"];
                 };
             };
             /** @description A parameter is wrong, or there would be more than 100,000 rows */
@@ -6354,13 +8955,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `lines` by purpose; `attributed`: their sum, `per_token` and `network` (the cost of `bytes`); `wasted`: the part of it that served no one; `full`: attributed, and its share of its day's idle cost, null while the day (UTC) is open */
+            /** @description The cost and its parts */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["RequestCost"];
                 };
             };
             /** @description The key has not the scope `plant` */
@@ -6392,13 +8993,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`: the experiments as they are written down */
+            /** @description The experiments */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["ExperimentList"];
                 };
             };
             /** @description The key may not read usage, or there are no books */
@@ -6424,13 +9025,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The `experiment`; `arms` with units, requests, tokens, value and metric; `comparisons` with the control (difference, lift, confidence sequence, decided, reason); `sample_ratio`; `allocation`; `incremental` TFP where an arm is held out; `maturity` */
+            /** @description What was found so far */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["ExperimentResults"];
                 };
             };
             /** @description The key may not read usage, or there are no books */
@@ -6475,13 +9076,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description `arm`, `propensity`, `held_out`, and the arm's `model`, `prompt_version` and `settings`; `counted` is false, with the `reason`, once the experiment is stopped or full */
+            /** @description Its arm; it is not counted once the experiment is stopped or full */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["ExperimentAssignment"];
                 };
             };
             /** @description A field is wrong, or the project has no such experiment */
@@ -6525,13 +9126,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description `status`: `counted`, or `aside` until its requests are in the books */
+            /** @description It is taken */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["OutcomeReceipt"];
                 };
             };
             /** @description A field is wrong; `param` names it */
@@ -6650,13 +9251,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`: rows; `margin` is `billed` less `attributed` */
+            /** @description Rows of what was charged, and of requests that ended, in these days */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["MarginReport"];
                 };
             };
             /** @description A parameter is wrong, or there would be more than 100,000 rows */
@@ -6987,13 +9588,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data` (`waits_for` of those kept aside: requests that are not in the books, or their `episode`), whether there are more, and how many are kept `aside` */
+            /** @description A page; `waits_for` of those kept aside: requests that are not in the books, or their `episode` */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["OutcomeList"];
                 };
             };
             /** @description A parameter is wrong; `param` names it */
@@ -7043,13 +9644,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description `status`: `counted`, or `aside` until its requests are in the books */
+            /** @description It is taken */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["OutcomeReceipt"];
                 };
             };
             /** @description A field is wrong; `param` names it */
@@ -7095,13 +9696,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`: a cohort for each week (from Monday, UTC) in which units came first, since the books began; `ages`: how many of them were active so many weeks later, the share, and its 95 % interval. `partial`: the week that is not over */
+            /** @description The cohorts; `ages`: how many of a cohort were active so many weeks later, the share, and its 95 % interval */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["RetentionReport"];
                 };
             };
             /** @description A parameter is wrong, or there is more activity than one answer looks at */
@@ -7200,13 +9801,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `deleted`: whether there was one */
+            /** @description It is over */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["EndedSession"];
                 };
             };
         };
@@ -7262,13 +9863,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `data`: a row for each group; each says its denominator. Requests count in the day in which they ended, and so does the value of their outcomes. Keys with the scope `plant` see what the requests cost too. `aside`: outcomes whose requests are not in the books */
+            /** @description A row for each group. Requests count in the day in which they ended, and so does the value of their outcomes. Keys with the scope `plant` see what the requests cost too */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, unknown>;
+                    "application/json": components["schemas"]["TfpReport"];
                 };
             };
             /** @description A parameter is wrong, or there would be more than 1,000 rows */

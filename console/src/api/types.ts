@@ -1,5 +1,5 @@
 /**
- * The API's types under short names, all made from docs/openapi.json by `npm run types`. What the document still calls a plain
+ * The API's types under short names, all made from docs/openapi.json by `npm run types`. What the document calls a plain
  * object gets its type in the Rust route (utoipa `ToSchema`), never here by hand.
  */
 import type { components } from './schema'
@@ -31,3 +31,28 @@ export type TokenizeReply = components['schemas']['TokenizeReply']
 export type MergedWord = components['schemas']['MergedWord']
 export type MergeStep = components['schemas']['MergeStep']
 export type Model = components['schemas']['Model']
+export type TfpReport = components['schemas']['TfpReport']
+export type TfpRow = components['schemas']['TfpReportRow']
+export type Statement = components['schemas']['Statement']
+export type Margins = components['schemas']['MarginReport']
+export type MarginRow = components['schemas']['MarginRow']
+export type Report = components['schemas']['SalesReport']
+export type RequestCost = components['schemas']['RequestCost']
+export type Quantities = components['schemas']['TokenQuantities']
+export type Price = components['schemas']['Price']
+export type Tier = components['schemas']['PriceTier']
+export type Plan = components['schemas']['Plan']
+export type Budget = components['schemas']['Budget']
+export type Organisation = components['schemas']['Organisation']
+export type Project = components['schemas']['Project']
+export type Key = components['schemas']['Key']
+export type Act = components['schemas']['Act']
+export type AuditLog = components['schemas']['Audit']
+export type Verification = components['schemas']['Verification']
+export type Alert = components['schemas']['RaisedAlert']
+export type Outcome = components['schemas']['OutcomeEntry']
+export type Outcomes = components['schemas']['OutcomeList']
+export type ExperimentResult = components['schemas']['ExperimentResults']
+export type AdministeredModel = components['schemas']['AdministeredModel']
+export type AdministeredAdapter = components['schemas']['AdministeredAdapter']
+export type CalibrationReport = components['schemas']['CalibrationReport']

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::invalid::{self, Invalid};
 
@@ -36,7 +37,7 @@ pub struct Period {
 }
 
 /// How a side of the plant (outputs or inputs) changed between two periods.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct QuantityIndex {
     /// Quantity of the later period / of the earlier.
     pub index: f64,

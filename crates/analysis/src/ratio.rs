@@ -19,6 +19,7 @@
 mod bootstrap;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::distribution;
 use crate::invalid::{self, Invalid};
@@ -44,8 +45,9 @@ pub struct Cluster {
 }
 
 /// How an interval was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = IntervalMethod)]
 pub enum Method {
     /// Linearised variance and Student's t at n - 1 degrees.
     LinearisedT,
@@ -54,7 +56,7 @@ pub enum Method {
 }
 
 /// From low to high, meant to hold the truth with probability `level`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Interval {
     /// Lower end.
     pub low: f64,
@@ -78,23 +80,29 @@ impl Interval {
 }
 
 /// A ratio and how sure it is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = RatioEstimate)]
 pub struct Estimate {
     /// Numerator per denominator.
     pub estimate: f64,
     /// Its standard error; none with fewer than 2 clusters.
+    #[schema(required = true)]
     pub standard_error: Option<f64>,
     /// Its interval; if there is none, `reason` says why.
+    #[schema(required = true)]
     pub interval: Option<Interval>,
     /// How the interval was found.
+    #[schema(required = true)]
     pub method: Option<Method>,
     /// Clusters it stands on.
     pub clusters: u64,
     /// How many clusters alike would carry the sum of numerators as unevenly (Kish): `sum^2 / sum of squares`. None where all
     /// are 0. For numerators of one sign: below some 10, few clusters decide, and the interval may hold less often than it
     /// says.
+    #[schema(required = true)]
     pub effective_clusters: Option<f64>,
     /// Why there is no interval.
+    #[schema(required = true)]
     pub reason: Option<&'static str>,
 }
 

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::Invalid;
 use crate::books::METADATA_BYTES;
@@ -28,8 +29,9 @@ const ALPHA_MAX_PERMILLE: u16 = 500;
 const WINDOW_MAX_DAYS: u16 = 365;
 
 /// What comes to an arm as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ExperimentUnit)]
 pub enum Unit {
     /// An end user: the `user` of requests.
     User,
@@ -58,8 +60,9 @@ impl Unit {
 }
 
 /// What arms are compared by; more is better.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ExperimentMetric)]
 pub enum Metric {
     /// Value without proxies per token (input and output).
     #[default]
@@ -71,8 +74,9 @@ pub enum Metric {
 }
 
 /// How weights come about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ExperimentAllocation)]
 pub enum Allocation {
     /// As they are written.
     #[default]
@@ -82,8 +86,9 @@ pub enum Allocation {
 }
 
 /// Whether units come to arms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ExperimentState)]
 pub enum State {
     /// They do.
     #[default]
@@ -93,8 +98,9 @@ pub enum State {
 }
 
 /// One way to serve units.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ExperimentArm)]
 pub struct Arm {
     /// Its name, unique in the experiment.
     pub name: String,
@@ -102,9 +108,11 @@ pub struct Arm {
     pub weight: u16,
     /// Its requests go to this model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub model: Option<String>,
     /// Its requests carry this `metadata.prompt_version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub prompt_version: Option<String>,
     /// Fields of its requests that are set, whatever they say.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -115,7 +123,7 @@ pub struct Arm {
 }
 
 /// One experiment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Experiment {
     /// Its id.
@@ -124,47 +132,60 @@ pub struct Experiment {
     pub organisation: String,
     /// Only those of this project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub project: Option<String>,
     /// What comes to an arm as a whole.
     pub unit: Unit,
     /// Another one draws all units anew.
     #[serde(default)]
+    #[schema(required = true)]
     pub salt: String,
     /// The control first.
     pub arms: Vec<Arm>,
     /// What arms are compared by.
     #[serde(default)]
+    #[schema(required = true)]
     pub metric: Metric,
     /// Highest chance, in permille, that arms without any difference are ever told apart.
     #[serde(default = "alpha")]
+    #[schema(required = true)]
     pub alpha_permille: u16,
     /// Units of two arms at which their comparison shall be sharpest.
     #[serde(default = "planned")]
+    #[schema(required = true)]
     pub planned_units: u64,
     /// What a unit uses and is worth counts for so many days from its assignment, and arms are compared by units whose days are
     /// over; 0: without an end, by all units as they are.
     #[serde(default = "window")]
+    #[schema(required = true)]
     pub window_days: u16,
     /// How weights come about.
     #[serde(default)]
+    #[schema(required = true)]
     pub allocation: Allocation,
     /// Least weight of an arm whose weight is allocated.
     #[serde(default = "floor")]
+    #[schema(required = true)]
     pub floor_permille: u16,
     /// Whether units come to arms.
     #[serde(default)]
+    #[schema(required = true)]
     pub state: State,
     /// The arm that all get once it is stopped; the control, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub winner: Option<String>,
     /// When it began; set by the books.
     #[serde(default, with = "crate::window::rfc3339_option", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
     pub started: Option<i64>,
     /// When it was stopped; set by the books.
     #[serde(default, with = "crate::window::rfc3339_option", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
     pub stopped: Option<i64>,
     /// Since when its weights are what they are; set by the books.
     #[serde(default, with = "crate::window::rfc3339_option", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
     pub weights_from: Option<i64>,
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use ledger::StoreError;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::money::divide_half_even;
 use crate::plant::Source;
@@ -17,34 +18,41 @@ use crate::{Nano, Quantities};
 const MILLION: i128 = 1_000_000;
 
 /// Cost from one source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SourceCost {
     /// The source.
     pub source: Source,
     /// Its cost.
     pub cost: Nano,
     /// Its share of all cost in thousandths; none when there is no cost.
+    #[schema(required = true)]
     pub permille: Option<i64>,
     /// Range of the share, in thousandths, that the description of AI factories gives for plants at large; a yardstick,
     /// no limit. None where it gives none.
+    #[schema(required = true)]
     pub usual_permille: Option<[u16; 2]>,
 }
 
 /// Amounts per million tokens; none without tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AmountsPerMillion)]
 pub struct PerMillion {
     /// Marginal cost / tokens whose cost is known.
+    #[schema(required = true)]
     pub marginal: Option<Nano>,
     /// Attributed cost / the same tokens.
+    #[schema(required = true)]
     pub attributed: Option<Nano>,
     /// Attributed and idle cost / the same tokens.
+    #[schema(required = true)]
     pub full: Option<Nano>,
     /// Revenue / tokens charged.
+    #[schema(required = true)]
     pub billed: Option<Nano>,
 }
 
 /// What one model took and brought.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ModelIncome {
     /// The model.
     pub model: String,
@@ -63,7 +71,7 @@ pub struct ModelIncome {
 }
 
 /// The statement of a period. `cost = attributed + idle + in_progress`, exactly.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct IncomeStatement {
     /// What was charged: tokens by kind, list price, discount, credits.
     pub sold: Sums,
@@ -93,16 +101,19 @@ pub struct IncomeStatement {
     /// Energy of the plant at the site's meter (equipment x PUE), in microjoules.
     pub energy_uj: u64,
     /// The same by token of output whose cost is known, in microjoules.
+    #[schema(required = true)]
     pub uj_per_output_token: Option<i64>,
     /// Emissions in micrograms CO2e.
     pub co2_ug: u64,
     /// Share of the time whose energy was estimated, not counted, in thousandths.
+    #[schema(required = true)]
     pub estimated_permille: Option<i64>,
     /// Time that is accounted for, in nanoseconds.
     pub length_ns: u64,
     /// Machine time used in it.
     pub busy_ns: u64,
     /// Busy time / all of it, in thousandths.
+    #[schema(required = true)]
     pub utilisation_permille: Option<i64>,
     /// By model.
     pub models: Vec<ModelIncome>,

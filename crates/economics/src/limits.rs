@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::Invalid;
 pub use admitted::Admitted;
@@ -25,23 +26,28 @@ const MAX_ALL_END_USERS: usize = 16 * MAX_END_USERS;
 const CONCURRENCY_RETRY_MS: u64 = 1_000;
 
 /// Bounds of one subject; `None` = no bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Requests a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub requests_per_minute: Option<u64>,
     /// Prompt tokens a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub input_tokens_per_minute: Option<u64>,
     /// Answer tokens a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub output_tokens_per_minute: Option<u64>,
     /// All tokens a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub total_tokens_per_minute: Option<u64>,
     /// Requests at one time.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub concurrent_requests: Option<u32>,
 }
 
@@ -70,8 +76,9 @@ impl Limits {
 }
 
 /// Who is limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = BudgetLevel)]
 pub enum Level {
     /// One key.
     Key,

@@ -2,12 +2,14 @@
 
 use metering::UsageRecord;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::Invalid;
 
 /// What is counted; no token is in two of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = TokenMeter)]
 pub enum Meter {
     /// Prompt tokens computed.
     InUncached,
@@ -36,7 +38,8 @@ impl Meter {
 }
 
 /// Token counts of one request by meter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[schema(as = TokenQuantities)]
 pub struct Quantities {
     /// Prompt tokens computed.
     pub in_uncached: u64,

@@ -2,6 +2,7 @@
 
 use ledger::EntryId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::experiment::UNIT_BYTES;
 use crate::money::divide_half_even;
@@ -35,7 +36,7 @@ const MILLI: i128 = 1_000;
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $word:literal),* $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum $name { $($(#[$each])* $variant),* }
 

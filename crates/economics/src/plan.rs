@@ -1,6 +1,7 @@
 //! Plans: what a customer gets for a window, and where its limits are.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::limits::Limits;
 use crate::price::STANDARD_LIST;
@@ -19,20 +20,25 @@ fn one() -> u32 {
 }
 
 /// What a token of each meter takes from the pool, in thousandths; 0 takes nothing and is never overage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PoolWeights)]
 pub struct Weights {
     /// Prompt tokens computed.
     #[serde(default = "one")]
+    #[schema(required = true)]
     pub input: u32,
     /// Prompt tokens from the prefix cache.
     #[serde(default = "one")]
+    #[schema(required = true)]
     pub cached_input: u32,
     /// Answer tokens.
     #[serde(default = "one")]
+    #[schema(required = true)]
     pub output: u32,
     /// Reasoning tokens.
     #[serde(default = "one")]
+    #[schema(required = true)]
     pub reasoning: u32,
 }
 
@@ -71,7 +77,7 @@ impl Weights {
 }
 
 /// What happens when the pool is spent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolEnd {
     /// The rest is charged at the price list.
@@ -82,16 +88,19 @@ pub enum PoolEnd {
 }
 
 /// Tokens included per window, shared by input and output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TokenPool)]
 pub struct Pool {
     /// How many tokens of weight 1.
     pub tokens: u64,
     /// What each meter takes.
     #[serde(default)]
+    #[schema(required = true)]
     pub weights: Weights,
     /// What happens at its border.
     #[serde(default)]
+    #[schema(required = true)]
     pub then: PoolEnd,
 }
 
@@ -104,19 +113,22 @@ impl Pool {
 }
 
 /// A bound on money per window.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// The bound.
     pub amount: Nano,
     /// How often it begins anew, by the calendar of the plan.
     #[serde(default)]
+    #[schema(required = true)]
     pub period: Period,
     /// Only watch: alerts are raised, nothing is refused.
     #[serde(default)]
+    #[schema(required = true)]
     pub soft: bool,
     /// Percent of `amount` at which an alert is raised.
     #[serde(default)]
+    #[schema(required = true)]
     pub alert_percent: Vec<u16>,
 }
 
@@ -152,28 +164,34 @@ impl Budget {
 }
 
 /// What customers of a plan get and pay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Its name; organisations refer to it.
     pub id: String,
     /// When its windows begin.
     #[serde(default)]
+    #[schema(required = true)]
     pub calendar: Calendar,
     /// Which prices apply.
     #[serde(default = "standard_list")]
+    #[schema(required = true)]
     pub price_list: String,
     /// Tokens included per month.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub pool: Option<Pool>,
     /// Taken off the list price, in thousandths.
     #[serde(default)]
+    #[schema(required = true)]
     pub discount_permille: u16,
     /// Limits of the whole organisation.
     #[serde(default)]
+    #[schema(required = true)]
     pub limits: Limits,
     /// Only these models (adapters by their full names); all with a price when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub models: Option<Vec<String>>,
 }
 

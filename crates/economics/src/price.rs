@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::directory::record::check_text;
 use crate::money::ceiling_of_lines;
@@ -23,24 +24,29 @@ fn standard_list() -> String {
 }
 
 /// Rates of one tier. What is not written follows from what is: cached input from input, reasoning from output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PriceTier)]
 pub struct Tier {
     /// For prompts of at least this many tokens.
     #[serde(default)]
+    #[schema(required = true)]
     pub prompt_from: u64,
     /// For tokens after this many of the model in the customer's window.
     #[serde(default)]
+    #[schema(required = true)]
     pub volume_from: u64,
     /// Prompt tokens computed.
     pub input: Rate,
     /// Prompt tokens from the prefix cache; like `input` when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub cached_input: Option<Rate>,
     /// Answer tokens.
     pub output: Rate,
     /// Reasoning tokens; like `output` when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub reasoning: Option<Rate>,
 }
 
@@ -64,19 +70,23 @@ impl Tier {
 }
 
 /// One version of a model's price, as people write it and as the directory keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Price)]
 pub struct PriceSpec {
     /// The price list it belongs to; plans name one.
     #[serde(default = "standard_list")]
+    #[schema(required = true)]
     pub list: String,
     /// The model's name.
     pub model: String,
     /// In force from here.
     #[serde(with = "window::rfc3339")]
+    #[schema(value_type = String)]
     pub from: i64,
     /// In force until here (exclusive); without it until the next version begins.
     #[serde(default, with = "window::rfc3339_option", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
     pub to: Option<i64>,
     /// At least one; the first for prompts and volumes from 0.
     pub tiers: Vec<Tier>,

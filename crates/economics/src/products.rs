@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use ledger::StoreError;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::rollup::{KindSums, Tallies, UsageRow, Weigh, days_within, kind_rows, report};
 use crate::window::DAY_MS;
 use crate::{Meter, Nano, Quantities};
 
 /// Tokens of one model and kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TokenClass {
     /// The model.
     pub model: String,
@@ -23,7 +24,7 @@ pub struct TokenClass {
 }
 
 /// Outcomes of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct OutcomeClass {
     /// The kind.
     pub kind: String,
@@ -33,7 +34,7 @@ pub struct OutcomeClass {
 }
 
 /// What a plant brought forth.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Products {
     /// In the order of model and kind; those that there are none of are left out.
     pub tokens: Vec<TokenClass>,

@@ -18,6 +18,7 @@ mod value;
 
 use ledger::{Add, Entry, Summary, Tally};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::books::ALERT_KIND;
 use crate::books::cost_detail::{PlantInterval, RequestCost};
@@ -54,7 +55,8 @@ const HOUR_MS: i64 = 3_600_000;
 pub struct Rollup;
 
 /// Sums over requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SoldSums)]
 pub struct Sums {
     /// Charged requests.
     pub requests: i64,

@@ -4,6 +4,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::Invalid;
 
@@ -11,8 +12,9 @@ use crate::Invalid;
 pub(crate) const DAY_MS: i64 = 86_400_000;
 
 /// How often a window begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = BudgetPeriod)]
 pub enum Period {
     /// Each midnight.
     Day,
@@ -24,14 +26,16 @@ pub enum Period {
 }
 
 /// When windows begin.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Calendar {
     /// IANA name, e.g. `Asia/Shanghai`.
     #[serde(default = "utc")]
+    #[schema(required = true)]
     pub zone: String,
     /// Day of the month, 1 to 31, on which a monthly window begins; in shorter months the last day.
     #[serde(default = "first")]
+    #[schema(required = true)]
     pub anchor_day: u8,
 }
 

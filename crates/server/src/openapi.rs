@@ -141,7 +141,7 @@ fn named(part: &RefOr<Schema>) -> Option<&str> {
     }
 }
 
-/// Adds the fields of a schema, also of those that it takes over.
+/// Adds the fields of a schema, also of those that it takes over. Of what is there as a whole or not at all, each may be absent.
 fn take_fields(whole: &mut Object, part: &RefOr<Schema>, known: &BTreeMap<String, RefOr<Schema>>) {
     match named(part).map_or(Some(part), |name| known.get(name)) {
         Some(RefOr::T(Schema::Object(part))) => {
@@ -149,6 +149,11 @@ fn take_fields(whole: &mut Object, part: &RefOr<Schema>, known: &BTreeMap<String
             whole.properties.extend(part.properties.clone());
         }
         Some(RefOr::T(Schema::AllOf(parts))) => parts.items.iter().for_each(|part| take_fields(whole, part, known)),
+        Some(RefOr::T(Schema::OneOf(parts))) => {
+            let required = whole.required.clone();
+            parts.items.iter().for_each(|part| take_fields(whole, part, known));
+            whole.required = required;
+        }
         _ => {}
     }
 }
@@ -211,6 +216,37 @@ mod tests {
         assert_eq!(schemas["CostAmount"]["properties"]["value"]["type"], "number");
         assert_eq!(schemas["InvoiceLine"]["oneOf"].as_array().unwrap().len(), 5);
         assert!(chat["text/event-stream"].is_object() && chat["application/json"].is_object(), "{chat}");
+    }
+
+    #[test]
+    fn each_answer_has_a_schema() {
+        let value: serde_json::Value = serde_json::from_str(&openapi_json()).unwrap();
+        let paths = value["paths"].as_object().unwrap().iter().filter(|(path, _)| *path != "/openapi.json");
+        let mut answers = 0;
+        for (path, operation) in
+            paths.flat_map(|(path, methods)| methods.as_object().unwrap().values().map(move |o| (path, o)))
+        {
+            let answer = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+            assert!(
+                answer.is_null() || answer["$ref"].is_string(),
+                "{path} answers {answer}; give it a type with ToSchema"
+            );
+            answers += usize::from(answer["$ref"].is_string());
+        }
+        assert!(answers > 60, "they are found: {answers}");
+    }
+
+    /// Makers of clients name their calls by them.
+    #[test]
+    fn each_operation_has_an_id_of_its_own() {
+        let mut seen = std::collections::BTreeSet::new();
+        for (path, item) in Api::openapi().paths.paths {
+            for operation in [item.get, item.post, item.put, item.delete].into_iter().flatten() {
+                let id = operation.operation_id.unwrap();
+                assert!(seen.insert(id.clone()), "{path}: another operation is called {id}");
+            }
+        }
+        assert!(seen.len() > 70, "they are found: {seen:?}");
     }
 
     #[test]

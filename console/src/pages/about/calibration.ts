@@ -1,4 +1,4 @@
-import type { CalibrationReport } from '$lib/api/documents'
+import type { CalibrationReport } from '$lib/api/types'
 
 export const CLASSES = ['prefill', 'prefill_long', 'decode_alone', 'decode_few', 'decode_many', 'decode_long', 'guessed', 'mixed'] as const
 /** What the times of a step are told for. */
@@ -33,7 +33,7 @@ interface Calibration {
 }
 
 /** Terms and classes that nothing was measured of are left out. */
-export function calibrationsOf(report: CalibrationReport): Calibration[] {
+export function calibrationsOf(report: Pick<CalibrationReport, 'data'>): Calibration[] {
   return report.data.map((line) => ({
     model: line.model,
     startedFrom: line.started_from,

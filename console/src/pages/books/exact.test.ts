@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import type { Price } from '$lib/api/documents'
+import type { Price } from '$lib/api/types'
 import { chargeOf, lessDiscount, parse, rateOf, sumOf, text, versionsOf } from './exact'
 
 it('keeps decimals exact', () => {

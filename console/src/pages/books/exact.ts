@@ -1,4 +1,4 @@
-import type { Price, Quantities, Tier } from '$lib/api/documents'
+import type { Price, Quantities, Tier } from '$lib/api/types'
 
 /** Digits after the point that are kept: nano-units for amounts, six more while tokens are multiplied. */
 const DIGITS = 15

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import type { Price } from '$lib/api/documents'
+import type { Price } from '$lib/api/types'
 import { defaultsOf, fieldOf, inputsOf, reach, requestOf } from './planner'
 
 const price: Price = { list: 'standard', model: 'm', from: '2026-01-01T00:00:00Z', tiers: [{ prompt_from: 0, volume_from: 0, input: '10 per 1M', output: '30 per 1M' }] }

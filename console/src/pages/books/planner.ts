@@ -1,4 +1,4 @@
-import type { Price } from '$lib/api/documents'
+import type { Price } from '$lib/api/types'
 import { rateOf, versionsOf } from './exact'
 
 /** What a plan is asked by; all of it text, as it stands in the address. */

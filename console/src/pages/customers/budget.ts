@@ -1,4 +1,4 @@
-import type { Budget } from '$lib/api/documents'
+import type { Budget } from '$lib/api/types'
 import { money } from '$lib/format'
 import { t } from './texts'
 

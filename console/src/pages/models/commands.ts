@@ -1,14 +1,14 @@
 import { call } from '$lib/api/client'
-import { administeredModel } from '$lib/api/documents'
 import { ApiError } from '$lib/api/errors'
+import type { AdministeredModel } from '$lib/api/types'
 import { t as shared } from '$lib/i18n/shared'
 import { toasts } from '$lib/store/toasts.svelte'
 import { offeredOf, type Offered } from './offered'
 import { t } from './texts'
 
 /** Reads the answer of a command, which is the model as it is then. */
-function told(name: string, document: unknown): void {
-  const model = offeredOf(administeredModel(document, ''))
+function told(name: string, document: AdministeredModel): void {
+  const model = offeredOf(document)
   const said = { loaded: t('isLoaded', { name }), loading: t('isLoading', { name }), draining: t('isDraining', { name }), unloaded: t('isUnloaded', { name }) }
   if (model.state !== 'failed') toasts.good(said[model.state])
   else toasts.bad(`${name}: ${model.reason ?? t('failed')}`)

@@ -1,4 +1,4 @@
-import type { AdministeredAdapter, AdministeredModel } from '$lib/api/documents'
+import type { AdministeredAdapter, AdministeredModel } from '$lib/api/types'
 
 const STATES = ['unloaded', 'loading', 'loaded', 'draining', 'failed'] as const
 export type State = (typeof STATES)[number]

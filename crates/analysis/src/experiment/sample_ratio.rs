@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 use statrs::function::gamma::ln_gamma;
+use utoipa::ToSchema;
 
 use super::shares;
 use crate::invalid::{self, Invalid};
@@ -21,7 +22,7 @@ pub struct Stretch {
 }
 
 /// Whether units came to arms as the weights say.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct SampleRatio {
     /// Units that each arm got.
     pub units: Vec<u64>,

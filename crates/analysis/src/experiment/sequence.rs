@@ -3,6 +3,7 @@
 //! is Robbins' normal mixture with the variance estimated.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Arm, MINIMUM_UNITS, check_arms};
 use crate::invalid::{self, Invalid};
@@ -55,7 +56,8 @@ impl Looking {
 }
 
 /// How far an arm is from the control.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ArmChange)]
 pub struct Change {
     /// Best guess.
     pub estimate: f64,
@@ -64,21 +66,27 @@ pub struct Change {
 }
 
 /// One arm against the control.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ArmComparison)]
 pub struct Comparison {
     /// The arm.
     pub arm: String,
     /// Its metric; none without a denominator.
+    #[schema(required = true)]
     pub metric: Option<f64>,
     /// The control's.
+    #[schema(required = true)]
     pub control_metric: Option<f64>,
     /// Arm - control, in the metric's unit; if there is none, `reason` says why.
+    #[schema(required = true)]
     pub difference: Option<Change>,
     /// Arm / control - 1; only where both metrics are positive and rest on enough units.
+    #[schema(required = true)]
     pub lift: Option<Change>,
     /// Whether the interval of the difference leaves out 0: the arms differ.
     pub decided: bool,
     /// Why there is no difference yet.
+    #[schema(required = true)]
     pub reason: Option<String>,
 }
 

@@ -4,6 +4,7 @@
 use ledger::{Batch, Command, Document, Entry, EntryId, Refusal, Refused, StoreError};
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::detail::{CreditNote, Payment};
 use super::{Books, ChangeError, DURABLE_WAIT, MODEL_KIND, SECRET_KIND, SHEET_KIND, id_of, secret_id};
@@ -15,7 +16,7 @@ use crate::rollup::{ActSubject, acts_of};
 const TRIES: u32 = 8;
 
 /// One act of administration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Act {
     /// The ledger's entry.
     pub seq: u64,
@@ -27,6 +28,7 @@ pub struct Act {
     /// with its name for commands on it.
     pub record: String,
     /// The JSON before, without secrets; `None`: it was new.
+    #[schema(required = true)]
     pub before: Option<Value>,
     /// The JSON after, without secrets.
     pub after: Value,

@@ -119,13 +119,15 @@ impl From<AccountError> for PostError {
 }
 
 /// What an organisation has now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = CustomerStanding)]
 pub struct Standing {
     /// Its money: payments and credit notes less charges.
     pub balance: Nano,
     /// What running requests hold of it.
     pub held: Nano,
     /// Units left in the pool of the present window; `None` without a pool.
+    #[schema(required = true)]
     pub pool_units_left: Option<i64>,
 }
 

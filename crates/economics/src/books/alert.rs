@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ledger::{AccountId, Batch, Command, Document, Entry, EntryId, Outcome, Receipt, Refusal, Refused, StoreError};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::accounts::{Watch, budget_name};
 use super::{Books, SettleError, id_of};
@@ -22,7 +23,7 @@ const MAX_KNOWN: usize = 65_536;
 const MAX_LATE: usize = 1_000;
 
 /// A threshold of a budget that was reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Alert {
     /// The level of the budget.
     pub level: Level,
@@ -39,8 +40,9 @@ pub struct Alert {
 }
 
 /// What became of an alert.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
+#[schema(as = AlertDelivery)]
 pub enum Delivery {
     /// Nobody was told yet.
     #[default]
@@ -49,6 +51,7 @@ pub enum Delivery {
     Delivered {
         /// When.
         #[serde(with = "rfc3339")]
+        #[schema(value_type = String)]
         at: i64,
         /// How often it was sent since the server started.
         attempts: u32,
@@ -57,6 +60,7 @@ pub enum Delivery {
     GivenUp {
         /// When.
         #[serde(with = "rfc3339")]
+        #[schema(value_type = String)]
         at: i64,
         /// How often it was sent since the server started.
         attempts: u32,
@@ -66,7 +70,8 @@ pub enum Delivery {
 }
 
 /// An alert as the ledger keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = RaisedAlert)]
 pub struct Raised {
     /// The document's key.
     #[serde(skip)]
@@ -76,11 +81,13 @@ pub struct Raised {
     pub alert: Alert,
     /// When it was raised.
     #[serde(with = "rfc3339")]
+    #[schema(value_type = String)]
     pub at: i64,
     /// Number of the server that raised it and delivers it first.
     pub writer: u32,
     /// What became of it.
     #[serde(default)]
+    #[schema(required = true)]
     pub delivery: Delivery,
 }
 

@@ -3,6 +3,7 @@
 use ledger::Entry;
 use metering::intervals::PURPOSES;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::detail::{Context, FORM, entry_kind, is_plain_or_told};
 use crate::pack::{Pack, Unpack};
@@ -10,7 +11,7 @@ use crate::plant::Source;
 use crate::{Nano, Quantities};
 
 /// What a request took of the plant for one purpose, and what that cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CostLine {
     /// Machine time in nanoseconds.
     pub machine_ns: u64,
@@ -54,7 +55,7 @@ impl CostLine {
 pub const PURPOSE_WORDS: [&str; PURPOSES] = ["prefill", "decode", "rejected", "recomputed"];
 
 /// Bytes of HTTP bodies: of a request, and of its answer as it left. Heads, TLS and retransmissions are not in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Traffic {
     /// Of the request.
     pub received: u64,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::key::KeyHash;
 use super::{Directory, parse};
@@ -14,7 +15,7 @@ use crate::price::PriceSpec;
 use crate::{Invalid, Nano, Plan, window};
 
 /// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Ask models.
@@ -44,7 +45,7 @@ impl Scope {
 }
 
 /// What a person may do in an organisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Everything within the organisation.
@@ -68,13 +69,15 @@ impl Role {
 }
 
 /// Bounds of one party.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bounds {
     /// Per minute and at one time.
+    #[schema(required = true)]
     pub limits: Limits,
     /// Money per window.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub budget: Option<Budget>,
 }
 
@@ -91,7 +94,7 @@ impl Bounds {
 }
 
 /// A customer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Organisation {
     /// Its id.
@@ -102,20 +105,24 @@ pub struct Organisation {
     pub plan: String,
     /// How far its money account may go below 0: "0" = prepaid; none = no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub credit: Option<Nano>,
     /// Bounds of all of it.
     #[serde(default)]
+    #[schema(required = true)]
     pub bounds: Bounds,
     /// Bounds of each end user without its own.
     #[serde(default)]
+    #[schema(required = true)]
     pub end_user_bounds: Bounds,
     /// Its keys are refused.
     #[serde(default)]
+    #[schema(required = true)]
     pub suspended: bool,
 }
 
 /// A team of an organisation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Team {
     /// Its id.
@@ -126,11 +133,12 @@ pub struct Team {
     pub name: String,
     /// Its bounds.
     #[serde(default)]
+    #[schema(required = true)]
     pub bounds: Bounds,
 }
 
 /// A project: what keys belong to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Project {
     /// Its id.
@@ -139,22 +147,26 @@ pub struct Project {
     pub organisation: String,
     /// Its team, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub team: Option<String>,
     /// Its name.
     pub name: String,
     /// Its bounds.
     #[serde(default)]
+    #[schema(required = true)]
     pub bounds: Bounds,
     /// Its keys are refused.
     #[serde(default)]
+    #[schema(required = true)]
     pub suspended: bool,
     /// Whether prompts and answers of its requests are kept, for those who administer it; none = they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub store_content: Option<StoreContent>,
 }
 
 /// For how long prompts and answers are kept. It is for as long as the traces of their requests are kept, if that is less.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StoreContent {
     /// From the end of a request, 1 to [`MAX_CONTENT_DAYS`].
@@ -172,18 +184,21 @@ impl StoreContent {
 }
 
 /// The hash a key had before it was rotated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PreviousKey)]
 pub struct Previous {
     /// The old hash.
+    #[schema(ignore)]
     pub hash: KeyHash,
     /// It is valid until here (exclusive).
     #[serde(with = "window::rfc3339")]
+    #[schema(value_type = String)]
     pub until: i64,
 }
 
 /// A key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
     /// Its id.
@@ -195,26 +210,33 @@ pub struct Key {
     /// The readable beginning of its text.
     pub prefix: String,
     /// The hash of its text.
+    #[schema(ignore)]
     pub hash: KeyHash,
     /// The hash before the last rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub previous: Option<Previous>,
     /// What it may do.
     pub scopes: BTreeSet<Scope>,
     /// The person it belongs to; it never may do more than that person's role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub owner: Option<String>,
     /// Refused from here.
     #[serde(default, with = "window::rfc3339_option", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
     pub expires: Option<i64>,
     /// Refused, at once and for good.
     #[serde(default)]
+    #[schema(required = true)]
     pub revoked: bool,
     /// Its bounds.
     #[serde(default)]
+    #[schema(required = true)]
     pub bounds: Bounds,
     /// Highest priority of its requests.
     #[serde(default)]
+    #[schema(required = true)]
     pub max_priority: i32,
 }
 
@@ -233,7 +255,7 @@ impl Key {
 }
 
 /// An end user with bounds of its own, known by the `user` field of requests.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EndUser {
     /// The organisation whose requests name it.
@@ -242,14 +264,16 @@ pub struct EndUser {
     pub user: String,
     /// Its bounds.
     #[serde(default)]
+    #[schema(required = true)]
     pub bounds: Bounds,
     /// Its requests are refused.
     #[serde(default)]
+    #[schema(required = true)]
     pub blocked: bool,
 }
 
 /// A person's role in an organisation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
     /// The organisation.
@@ -257,6 +281,7 @@ pub struct Member {
     /// The person's id, e.g. an e-mail address.
     pub person: String,
     /// What it may do; none = no longer a member.
+    #[schema(required = true)]
     pub role: Option<Role>,
 }
 

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use ledger::{Add, Entry, EntryId, StoreError, Tally};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::keys::{KINDS, Key, MATURITY, Parts, TOTALS, USER_VALUE, VALUE, collect, visit};
 use super::outcomes::episode_key;
@@ -269,7 +270,7 @@ fn tally_counted(counted: &Counted, sign: i64, add: &mut Add<'_>) {
 }
 
 /// Outcomes of a kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct KindSums {
     /// Thousandths of outcomes.
     pub outcomes_milli: i64,

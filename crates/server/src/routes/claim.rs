@@ -14,7 +14,8 @@ use economics::directory::key::shown_prefix;
 use economics::directory::record::{Bounds, Key, Record, Scope};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::admin::keys::new_text;
 use crate::app::{App, unix_ms};
@@ -50,6 +51,17 @@ pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap, token:
     }
 }
 
+/// The key of the first administrator.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FirstKey {
+    /// Its id.
+    id: String,
+    /// Its text, shown this once.
+    key: String,
+    /// What it may do: everything.
+    scopes: [Scope; 4],
+}
+
 /// Makes a key with all scopes in the house's project and uses the link up.
 #[utoipa::path(
     post,
@@ -57,7 +69,7 @@ pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap, token:
     tag = "administration",
     params(("token" = String, Path, description = "From the link that the server printed at its start")),
     responses(
-        (status = 200, body = Object, description = "`key`: the text of the key, shown this once; a page for browsers"),
+        (status = 200, body = FirstKey, description = "The key, shown this once; a page for browsers"),
         (status = 404, body = protocol::ErrorBody, description = "There is no such link"),
         (status = 410, body = protocol::ErrorBody, description = "The link was used")
     )
@@ -77,7 +89,7 @@ pub(crate) async fn take(State(app): State<Arc<App>>, token: TokenPath, request:
             }
             page
         }
-        Ok((id, key)) => private(Json(json!({"id": id, "key": key, "scopes": Scope::ALL}))),
+        Ok((id, key)) => private(Json(FirstKey { id, key, scopes: Scope::ALL })),
         Err(Refused::Token(token)) => refused(token, &headers),
         Err(Refused::Failed(error)) => error.into_response(),
     }

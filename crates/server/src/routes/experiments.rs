@@ -1,6 +1,7 @@
 //! Experiments: which arm a unit gets, and what arms have shown.
 
 mod allocation;
+mod document;
 mod join;
 mod results;
 
@@ -11,12 +12,10 @@ use axum::extract::{Extension, Request, State};
 use economics::Invalid;
 use economics::books::{Books, Placement, PostError};
 use economics::directory::Identity;
-use economics::directory::record::{Record, Scope};
+use economics::directory::record::Scope;
 use economics::experiment::Experiment;
 use economics::window::to_rfc3339;
-use serde_json::{Value, json};
 
-use super::admin::records::record_json;
 use super::outcomes::refused;
 use super::read;
 use super::tfp::reader;
@@ -27,9 +26,8 @@ use crate::fields::missing;
 use crate::segments::Segments;
 
 pub(crate) use allocation::keep_allocating;
+use document::{ExperimentAssignment, ExperimentList, ExperimentResults};
 pub(super) use join::join;
-
-type Answer = Result<Json<Value>, ApiError>;
 
 /// The experiments of the caller's organisation; of the plant, for keys with the scope `plant`.
 #[utoipa::path(
@@ -38,17 +36,19 @@ type Answer = Result<Json<Value>, ApiError>;
     operation_id = "listExperiments",
     tag = "value",
     responses(
-        (status = 200, body = Object, description = "`data`: the experiments as they are written down"),
+        (status = 200, body = ExperimentList, description = "The experiments"),
         (status = 403, body = protocol::ErrorBody, description = "The key may not read usage, or there are no books")
     )
 )]
-pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<ExperimentList>, ApiError> {
     let (books, own) = reader(&app, &caller, "experiments")?;
     let directory = books.directory();
     let seen = directory.experiments().filter(|one| own.as_ref().is_none_or(|own| one.organisation == *own));
-    let data =
-        seen.map(|one| record_json(&Record::Experiment(Experiment::clone(one)))).collect::<Result<Vec<_>, _>>()?;
-    Ok(Json(json!({"object": "list", "data": data})))
+    let data = seen.map(|one| Experiment::clone(one)).collect();
+    Ok(Json(ExperimentList { object: "list", data }))
 }
 
 /// What the arms of an experiment have shown. One may look at any time, as often as one likes.
@@ -59,9 +59,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extensi
     tag = "value",
     params(("id" = String, Path, description = "The experiment's id")),
     responses(
-        (status = 200, body = Object, description = "The `experiment`; `arms` with units, requests, tokens, value and metric; \
-            `comparisons` with the control (difference, lift, confidence sequence, decided, reason); `sample_ratio`; \
-            `allocation`; `incremental` TFP where an arm is held out; `maturity`"),
+        (status = 200, body = ExperimentResults, description = "What was found so far"),
         (status = 403, body = protocol::ErrorBody, description = "The key may not read usage, or there are no books"),
         (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see")
     )
@@ -70,7 +68,7 @@ pub(crate) async fn results(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Segments(id): Segments<String>,
-) -> Answer {
+) -> Result<Json<ExperimentResults>, ApiError> {
     let (books, own) = reader(&app, &caller, "experiments")?;
     let experiment = books.directory().experiment(&id).cloned();
     let seen = experiment.filter(|one| own.as_ref().is_none_or(|own| one.organisation == *own));
@@ -78,8 +76,7 @@ pub(crate) async fn results(
     let read = move || {
         let now_ms = unix_ms();
         books.match_outcomes(now_ms).map_err(refused)?;
-        let shown = results::Results::read(&books, &experiment, now_ms)?.json(books.currency())?;
-        Ok(Json(shown))
+        results::Results::read(&books, &experiment, now_ms)?.document(books.currency()).map(Json)
     };
     in_turn(Arc::clone(&app.books_turns), read).await
 }
@@ -99,13 +96,16 @@ fn unknown(id: &str) -> ApiError {
     params(("id" = String, Path, description = "The experiment's id")),
     request_body(content = Object, description = "`unit`: the end user or the episode", example = json!({"unit": "user-4711"})),
     responses(
-        (status = 200, body = Object, description = "`arm`, `propensity`, `held_out`, and the arm's `model`, `prompt_version` and \
-            `settings`; `counted` is false, with the `reason`, once the experiment is stopped or full"),
+        (status = 200, body = ExperimentAssignment, description = "Its arm; it is not counted once the experiment is stopped or full"),
         (status = 400, body = protocol::ErrorBody, description = "A field is wrong, or the project has no such experiment"),
         (status = 403, body = protocol::ErrorBody, description = "The key may not ask models, or there are no books")
     )
 )]
-pub(crate) async fn assign(State(app): State<Arc<App>>, Segments(id): Segments<String>, request: Request) -> Answer {
+pub(crate) async fn assign(
+    State(app): State<Arc<App>>,
+    Segments(id): Segments<String>,
+    request: Request,
+) -> Result<Json<ExperimentAssignment>, ApiError> {
     let (_ticket, caller, mut fields) = read(&app, request).await?;
     let books = app.books()?;
     let asker = caller.identity.filter(|identity| identity.scopes.contains(&Scope::Inference));
@@ -123,12 +123,20 @@ pub(crate) async fn assign(State(app): State<Arc<App>>, Segments(id): Segments<S
     let Some(arm) = experiment.arms.get(arm) else { return Err(ApiError::internal("an arm is not there")) };
     let counted = joined.as_ref().ok();
     let until = counted.map(|joined| joined.until_ms).filter(|until_ms| *until_ms < i64::MAX);
-    Ok(Json(json!({
-        "object": "assignment", "experiment": experiment.id, "unit": unit, "arm": arm.name, "held_out": arm.held_out,
-        "propensity": counted.map(|joined| share(joined.propensity_permille)), "counted": counted.is_some(),
-        "reason": joined.as_ref().err().map(|reason| reason.as_str()), "until": until.map(to_rfc3339),
-        "model": arm.model, "prompt_version": arm.prompt_version, "settings": arm.settings,
-    })))
+    Ok(Json(ExperimentAssignment {
+        object: "assignment",
+        experiment: experiment.id.clone(),
+        unit,
+        arm: arm.name.clone(),
+        held_out: arm.held_out,
+        propensity: counted.map(|joined| share(joined.propensity_permille)),
+        counted: counted.is_some(),
+        reason: joined.as_ref().err().map(|reason| reason.as_str()),
+        until: until.map(to_rfc3339),
+        model: arm.model.clone(),
+        prompt_version: arm.prompt_version.clone(),
+        settings: arm.settings.clone(),
+    }))
 }
 
 /// Permille as a share.

@@ -1,11 +1,13 @@
 //! What became of answers: outcomes and feedback, told by the application that asked for them.
 
+mod document;
+
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, Request, State};
 use axum::http::Uri;
-use economics::books::outcome_detail::{Aside, Owner, Valued};
+use economics::books::outcome_detail::{Aside, Owner, Part, UnitPart, Valued};
 use economics::books::{Books, OutcomeError, Told};
 use economics::directory::record::Scope;
 use economics::outcome::{
@@ -14,7 +16,7 @@ use economics::outcome::{
 use economics::plant::largest_remainder;
 use economics::{Invalid, Nano};
 use ledger::{Entry, EntryId};
-use serde_json::{Value, json};
+use serde_json::Value;
 use service::entry_id;
 use sha2::{Digest, Sha256};
 
@@ -27,7 +29,10 @@ use crate::idempotency;
 use crate::query::Query;
 use crate::routes::admin::{invalid, unreadable};
 
-type Answer = Result<Json<Value>, ApiError>;
+pub(super) use document::OutcomeEntry;
+use document::{OutcomeList, OutcomeMember, OutcomePart, OutcomeReceipt, OutcomeWaitsFor, ToldOutcome};
+
+type Answer = Result<Json<OutcomeReceipt>, ApiError>;
 
 const TEXT: &str = "a string";
 const AMOUNT: &str = "a decimal number, best as a string, e.g. \"12.50\"";
@@ -49,7 +54,7 @@ const MAX_LIMIT: i128 = 100;
         example = json!({"id": "ticket-4711", "kind": "ticket_resolved", "requests": ["chatcmpl-…"], "value": "12.50",
         "currency": "USD", "valuation": "measured", "accepted": true})),
     responses(
-        (status = 200, body = Object, description = "`status`: `counted`, or `aside` until its requests are in the books"),
+        (status = 200, body = OutcomeReceipt, description = "It is taken"),
         (status = 400, body = protocol::ErrorBody, description = "A field is wrong; `param` names it"),
         (status = 403, body = protocol::ErrorBody, description = "The key may not ask models, or there are no books"),
         (status = 409, body = protocol::ErrorBody, description = "The id or the revision contradicts what was told before")
@@ -72,7 +77,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Ans
         (whether the answer was accepted), `number`, `category`, `comment`, `demonstration`; `id`, or an `Idempotency-Key`, makes a retry safe",
         example = json!({"request": "chatcmpl-…", "boolean": true, "comment": "solved it"})),
     responses(
-        (status = 200, body = Object, description = "`status`: `counted`, or `aside` until its requests are in the books"),
+        (status = 200, body = OutcomeReceipt, description = "It is taken"),
         (status = 400, body = protocol::ErrorBody, description = "A field is wrong; `param` names it"),
         (status = 403, body = protocol::ErrorBody, description = "The key may not ask models, or there are no books"),
         (status = 409, body = protocol::ErrorBody, description = "The id or the revision contradicts what was told before")
@@ -127,13 +132,16 @@ fn id_of_key(key: &str) -> String {
         ("limit" = Option<u32>, Query, description = "1 to 100 [default: 20]")
     ),
     responses(
-        (status = 200, body = Object, description = "`data` (`waits_for` of those kept aside: requests that are not in the books, or \
-            their `episode`), whether there are more, and how many are kept `aside`"),
+        (status = 200, body = OutcomeList, description = "A page; `waits_for` of those kept aside: requests that are not in the books, or their `episode`"),
         (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong; `param` names it"),
         (status = 403, body = protocol::ErrorBody, description = "The key may not ask models, or there are no books")
     )
 )]
-pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, uri: Uri) -> Answer {
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Json<OutcomeList>, ApiError> {
     let Teller { books, owner } = Teller::of(&app, &caller)?;
     let mut query = Query::of(&uri)?;
     let aside = query.word("status", &["counted", "aside"])?.as_deref() == Some("aside");
@@ -151,19 +159,21 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extensi
             let mut told = shown(entry, &books.currency().code);
             if let Some(aside) = Aside::read(entry) {
                 let missing = books.missing_requests(&aside).map_err(|error| unreadable(&error))?;
-                let missing: Vec<String> = missing.iter().map(EntryId::to_string).collect();
-                told["waits_for"] = match &aside.outcome.attribution {
-                    Attribution::Episode { episode, .. } => json!({"episode": episode}),
-                    _ => json!({"requests": missing}),
-                };
+                told.waits_for = Some(match aside.outcome.attribution {
+                    Attribution::Episode { episode, .. } => OutcomeWaitsFor { episode: Some(episode), requests: None },
+                    _ => OutcomeWaitsFor {
+                        episode: None,
+                        requests: Some(missing.iter().map(EntryId::to_string).collect()),
+                    },
+                });
             }
             Ok(told)
         });
-        let data = data.collect::<Result<Vec<Value>, ApiError>>()?;
+        let data = data.collect::<Result<Vec<_>, ApiError>>()?;
         let own = |part: fn(&Owner) -> &str| owner.map(part);
-        let asides = books.outcomes_aside(own(|owner| &owner.organisation), own(|owner| &owner.project));
-        let asides = asides.map_err(|error| unreadable(&error))?;
-        Ok(Json(json!({"object": "list", "data": data, "has_more": has_more, "aside": asides})))
+        let aside = books.outcomes_aside(own(|owner| &owner.organisation), own(|owner| &owner.project));
+        let aside = aside.map_err(|error| unreadable(&error))?;
+        Ok(Json(OutcomeList { object: "list", data, has_more, aside }))
     };
     in_turn(Arc::clone(&app.books_turns), read).await
 }
@@ -196,11 +206,16 @@ impl Teller {
             let now_ms = unix_ms();
             books.match_outcomes(now_ms).map_err(refused)?;
             let Told { entry, aside, replayed } = books.tell_outcome(&owner, &outcome, now_ms).map_err(refused)?;
-            Ok(Json(json!({
-                "object": "outcome", "id": outcome.id, "revision": outcome.revision, "kind": outcome.kind,
-                "status": if aside { "aside" } else { "counted" }, "value": outcome.value.to_string(),
-                "entry": entry, "replayed": replayed,
-            })))
+            Ok(Json(OutcomeReceipt {
+                object: "outcome",
+                id: outcome.id,
+                revision: outcome.revision,
+                kind: outcome.kind,
+                status: if aside { "aside" } else { "counted" },
+                value: outcome.value,
+                entry,
+                replayed,
+            }))
         };
         in_turn(Arc::clone(&app.books_turns), tell).await
     }
@@ -375,42 +390,62 @@ fn list_of_requests(list: Vec<Value>) -> Result<Vec<(EntryId, u16)>, ApiError> {
 }
 
 /// An entry of the list.
-pub(super) fn shown(entry: &Entry, currency: &str) -> Value {
+pub(super) fn shown(entry: &Entry, currency: &str) -> OutcomeEntry {
     let aside = Aside::read(entry);
     let status = if aside.is_some() { "aside" } else { "counted" };
-    let valued = Valued::read(entry);
-    let parts: Option<Vec<Value>> = valued.as_ref().map(|valued| {
-        let part = |part: &economics::books::outcome_detail::Part| {
-            json!({"request": EntryId(part.request).to_string(), "weight": part.weight, "value": part.value.to_string()})
-        };
-        valued.counted.parts.iter().map(part).collect()
-    });
-    let unit = valued
-        .as_ref()
-        .and_then(|valued| valued.counted.unit_part.as_ref())
-        .map(|part| json!({"experiment": part.member.joined.experiment, "unit": part.member.unit}));
-    let replaces = valued.as_ref().and_then(|valued| valued.undone.as_ref().map(|(seq, _)| *seq));
-    let told = aside.map(|aside| (aside.owner, aside.outcome));
-    let Some((owner, outcome)) = told.or_else(|| valued.map(|valued| (valued.owner, valued.outcome))) else {
-        return json!({"object": "outcome", "entry": entry.seq, "status": "unreadable"});
+    let told = match aside {
+        Some(Aside { owner, outcome }) => Some(told(entry, currency, (owner, outcome))),
+        None => Valued::read(entry).map(|Valued { owner, outcome, counted, undone, .. }| {
+            let part = |part: &Part| OutcomePart {
+                request: EntryId(part.request).to_string(),
+                weight: part.weight,
+                value: part.value,
+            };
+            let member = |UnitPart { member, .. }: UnitPart| OutcomeMember {
+                experiment: member.joined.experiment,
+                unit: member.unit,
+            };
+            ToldOutcome {
+                replaces: undone.map(|(seq, _)| seq),
+                requests: Some(counted.parts.iter().map(part).collect()),
+                member: counted.unit_part.map(member),
+                ..told(entry, currency, (owner, outcome))
+            }
+        }),
     };
-    let Remarks { number, category, comment, demonstration } = &outcome.remarks;
-    json!({
-        "object": "outcome", "entry": entry.seq, "status": status, "id": outcome.id, "revision": outcome.revision,
-        "replaces": replaces, "kind": outcome.kind, "organisation": owner.organisation, "project": owner.project,
-        "value": outcome.value.to_string(), "currency": currency, "valuation": outcome.valuation,
-        "accepted": outcome.accepted, "occurred_at": outcome.occurred_ms.unwrap_or(entry.at_ms).div_euclid(1000),
-        "told_at": entry.at_ms.div_euclid(1000), "maturity_days": outcome.maturity_days, "requests": parts,
-        "member": unit,
-        "number": number, "category": category, "comment": comment, "demonstration": demonstration,
-    })
+    let status = if told.is_some() { status } else { "unreadable" };
+    OutcomeEntry { object: "outcome", entry: entry.seq, status, told, waits_for: None }
+}
+
+/// What an entry tells, as if it were kept aside.
+fn told(entry: &Entry, currency: &str, (owner, outcome): (Owner, Outcome)) -> ToldOutcome {
+    let Remarks { number, category, comment, demonstration } = outcome.remarks;
+    ToldOutcome {
+        id: outcome.id,
+        revision: outcome.revision,
+        replaces: None,
+        kind: outcome.kind,
+        organisation: owner.organisation,
+        project: owner.project,
+        value: outcome.value,
+        currency: currency.to_owned(),
+        valuation: outcome.valuation,
+        accepted: outcome.accepted,
+        occurred_at: outcome.occurred_ms.unwrap_or(entry.at_ms).div_euclid(1000),
+        told_at: entry.at_ms.div_euclid(1000),
+        maturity_days: outcome.maturity_days,
+        requests: None,
+        member: None,
+        number,
+        category,
+        comment: Some(comment),
+        demonstration: Some(demonstration),
+    }
 }
 
 /// Takes what people wrote out of an outcome that is shown.
-pub(super) fn hide_texts(shown: &mut Value) {
-    for name in ["comment", "demonstration"] {
-        if let Some(text) = shown.get_mut(name) {
-            *text = Value::Null;
-        }
+pub(super) fn hide_texts(shown: &mut OutcomeEntry) {
+    if let Some(told) = &mut shown.told {
+        (told.comment, told.demonstration) = (None, None);
     }
 }

@@ -97,13 +97,22 @@ pub(crate) async fn begin(
     Ok(response)
 }
 
+/// A session that is over.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EndedSession {
+    /// `session`.
+    object: &'static str,
+    /// Whether there was one.
+    deleted: bool,
+}
+
 /// Ends the session.
 #[utoipa::path(
     delete,
     path = "/v1/session",
     operation_id = "endSession",
     tag = "session",
-    responses((status = 200, body = Object, description = "`deleted`: whether there was one"))
+    responses((status = 200, body = EndedSession, description = "It is over"))
 )]
 pub(crate) async fn end(
     State(app): State<Arc<App>>,
@@ -113,7 +122,7 @@ pub(crate) async fn end(
     if let Some(id) = &caller.session {
         app.sessions.end(id);
     }
-    let answer = serde_json::json!({"object": "session", "deleted": caller.session.is_some()});
+    let answer = EndedSession { object: "session", deleted: caller.session.is_some() };
     let mut response = private(Json(answer));
     response.headers_mut().insert(header::SET_COOKIE, app.sessions.farewell(&headers)?);
     Ok(response)

@@ -1,5 +1,6 @@
 //! TFP: value of outcomes per token that was used, told apart by what the requests were for.
 
+mod document;
 mod shown;
 
 use std::collections::HashMap;
@@ -12,7 +13,6 @@ use economics::books::Books;
 use economics::directory::record::{Kind, Scope};
 use economics::rollup::{self, MAX_TFP_ROWS, TfpAsk, TfpBy, TfpError, TfpPeriod, TfpRow, TfpTable};
 use economics::standard::StandardWeights;
-use serde_json::{Value, json};
 
 use super::outcomes::refused;
 use super::period::{Days, span};
@@ -21,7 +21,9 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
 use crate::routes::admin::unreadable;
-use shown::{Shown, row_json};
+pub(super) use document::Productivity;
+use document::{StandardTokenWeights, StandardTokens, TfpReport};
+use shown::{Shown, figures, row};
 
 const GROUPS: [&str; 11] =
     ["organisation", "team", "project", "end_user", "model", "prompt_version", "task", "tag", "day", "week", "month"];
@@ -47,7 +49,7 @@ const STANDARD_RULE: &str = "each token counts as its kind's list price over tha
         ("top" = Option<u32>, Query, description = "With `end_user`: how many rows they get of their own, those with most value; the others are summed up in the last row, `others` says of how many end users. 1 to 1000 [default: 100]")
     ),
     responses(
-        (status = 200, body = Object, description = "`data`: a row for each group; each says its denominator. Requests count in the day in which they ended, and so does the value of their outcomes. Keys with the scope `plant` see what the requests cost too. `aside`: outcomes whose requests are not in the books"),
+        (status = 200, body = TfpReport, description = "A row for each group. Requests count in the day in which they ended, and so does the value of their outcomes. Keys with the scope `plant` see what the requests cost too"),
         (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong, or there would be more than 1,000 rows"),
         (status = 403, body = protocol::ErrorBody, description = "The key may not read usage")
     )
@@ -56,7 +58,7 @@ pub(crate) async fn tfp(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     uri: Uri,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<TfpReport>, ApiError> {
     let (books, own) = reader(&app, &caller, "TFP")?;
     let mut query = Query::of(&uri)?;
     let asked = Asked::read(&mut query)?;
@@ -69,22 +71,22 @@ pub(crate) async fn tfp(
         let aside = books.outcomes_aside(own.as_deref(), None).map_err(|error| unreadable(&error))?;
         let shown = Shown { by: asked.by, denominator: &asked.denominator, with_cost: own.is_none() };
         let (from_s, to_s) = asked.span_s;
-        let data: Vec<Value> = table.rows.iter().map(|row| row_json(row, &shown)).collect();
-        let mut answer = json!({
-            "object": "tfp", "currency": books.currency().code, "start_time": from_s, "end_time": to_s,
-            "group_by": asked.told, "denominator": asked.denominator, "per_tokens": 1_000_000, "aside": aside, "data": data,
-        });
-        if asked.denominator == "standard" {
-            answer["standard_tokens"] = json!({
-                "rule": STANDARD_RULE, "base": asked.base, "weights": table.weights.iter().map(weights_json).collect::<Vec<_>>(),
-                "models_without_price": table.without_price,
-            });
-        }
-        if own.is_none() {
-            let sheets = rollup::sheets(books.ledger(), from_s.saturating_mul(1000), to_s.saturating_mul(1000));
-            answer["sheet"] = json!(sheets.map_err(|error| unreadable(&error))?);
-        }
-        Ok(Json(answer))
+        let data = table.rows.iter().map(|told| row(told, &shown)).collect();
+        let sheets = || rollup::sheets(books.ledger(), from_s.saturating_mul(1000), to_s.saturating_mul(1000));
+        let sheet = own.is_none().then(sheets).transpose().map_err(|error| unreadable(&error))?;
+        Ok(Json(TfpReport {
+            object: "tfp",
+            currency: books.currency().code.clone(),
+            start_time: from_s,
+            end_time: to_s,
+            per_tokens: 1_000_000,
+            aside,
+            data,
+            standard_tokens: (asked.denominator == "standard").then(|| standard_tokens(asked.base, table)),
+            sheet,
+            group_by: asked.told,
+            denominator: asked.denominator,
+        }))
     };
     in_turn(Arc::clone(&app.books_turns), read).await
 }
@@ -173,17 +175,19 @@ impl Asked {
     }
 }
 
-/// A row of the whole plant, by all tokens.
-pub(super) fn plant_row_json(row: &TfpRow) -> Value {
-    row_json(row, &Shown { by: TfpBy::default(), denominator: "total", with_cost: true })
+/// The figures of the whole plant, by all tokens.
+pub(super) fn plant_figures(row: &TfpRow) -> Productivity {
+    figures(row, &Shown { by: TfpBy::default(), denominator: "total", with_cost: true })
 }
 
-fn weights_json(weights: &StandardWeights) -> Value {
-    let price = |at: usize| weights.rates.get(at).map_or(0.0, |rate| rate.pico() as f64 / weights.base.pico() as f64);
-    json!({
-        "list": weights.list, "model": weights.model, "input": price(0), "cached_input": price(1), "output": price(2),
-        "reasoning": price(3),
-    })
+fn standard_tokens(base: Option<String>, table: TfpTable) -> StandardTokens {
+    let weights = table.weights.into_iter().map(|weights| {
+        let [input, cached_input, output, reasoning] =
+            weights.rates.map(|rate| rate.pico() as f64 / weights.base.pico() as f64);
+        StandardTokenWeights { list: weights.list, model: weights.model, input, cached_input, output, reasoning }
+    });
+    let (weights, models_without_price) = (weights.collect(), table.without_price.into_iter().collect());
+    StandardTokens { rule: STANDARD_RULE, base, weights, models_without_price }
 }
 
 /// The books, and the only organisation whose `what` may be read; `None`: of all.

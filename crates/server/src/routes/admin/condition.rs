@@ -3,15 +3,14 @@
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use economics::books::Expected;
-use serde_json::Value;
 
 use crate::error::ApiError;
 
 /// A record with its tag.
-pub(super) type Tagged = Result<([(HeaderName, HeaderValue); 1], Json<Value>), ApiError>;
+pub(super) type Tagged<T> = Result<([(HeaderName, HeaderValue); 1], Json<T>), ApiError>;
 
 /// An answer about a record of this version.
-pub(super) fn tagged(version: u64, answer: Value) -> Tagged {
+pub(super) fn tagged<T>(version: u64, answer: T) -> Tagged<T> {
     let tag = HeaderValue::from_str(&tag(version)).map_err(|error| ApiError::internal(error.to_string()))?;
     Ok(([(header::ETAG, tag)], Json(answer)))
 }

@@ -6,11 +6,10 @@ use axum::extract::{Request, State};
 use economics::Invalid;
 use economics::directory::record::{Kind, Record};
 use economics::experiment::{Experiment, State as Stage};
-use serde_json::json;
 
 use super::Admin;
-use super::condition::{Condition, Tagged, tagged};
-use super::records::record_json;
+use super::condition::{Condition, Tagged};
+use super::records::ChangedRecord;
 use crate::app::App;
 use crate::routes::read;
 use crate::segments::Segments;
@@ -26,13 +25,17 @@ use crate::segments::Segments;
     ),
     request_body(content = Object, description = "`winner`: the arm that all get from now on; the control when not given", example = json!({"winner": "warm"})),
     responses(
-        (status = 200, body = Object, description = "The `record` as it is now, and its `version`"),
+        (status = 200, body = ChangedRecord, description = "The experiment as it is now, and its version"),
         (status = 400, body = protocol::ErrorBody, description = "It is stopped already, or there is no such arm"),
         (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see"),
         (status = 412, body = protocol::ErrorBody, description = "`If-Match` does not hold; nothing is changed")
     )
 )]
-pub(crate) async fn stop(State(app): State<Arc<App>>, Segments(id): Segments<String>, request: Request) -> Tagged {
+pub(crate) async fn stop(
+    State(app): State<Arc<App>>,
+    Segments(id): Segments<String>,
+    request: Request,
+) -> Tagged<ChangedRecord> {
     let condition = Condition::of(request.headers());
     let (_ticket, caller, mut fields) = read(&app, request).await?;
     let condition = condition?;
@@ -50,5 +53,5 @@ pub(crate) async fn stop(State(app): State<Arc<App>>, Segments(id): Segments<Str
         })
     };
     let (record, version) = admin.run(stop).await?;
-    tagged(version, json!({"version": version, "record": record_json(&record)?}))
+    ChangedRecord::of(version, &record)
 }

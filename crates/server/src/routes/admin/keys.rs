@@ -10,11 +10,13 @@ use economics::directory::record::{Key, Kind, Record};
 use economics::{Directory, Invalid};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
+use super::Admin;
 use super::condition::{Condition, Tagged, tagged};
-use super::records::record_json;
-use super::{Admin, Answer};
+use super::records::{ChangedRecord, ShownRecord, shown_record};
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -23,6 +25,34 @@ use crate::segments::Segments;
 
 /// Fields of a key's record that nobody writes.
 const OWN_FIELDS: [&str; 4] = ["prefix", "hash", "previous", "revoked"];
+
+/// A key that was made.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct MadeKey {
+    /// Its text, shown this once.
+    key: String,
+    /// Its record.
+    #[schema(value_type = Key)]
+    record: ShownRecord,
+}
+
+/// A key that got a new text.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RotatedKey {
+    /// Its new text, shown this once.
+    key: String,
+    /// Its id.
+    id: String,
+}
+
+/// A key that is refused for good.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RevokedKey {
+    /// Its id.
+    id: String,
+    /// `true`.
+    revoked: bool,
+}
 
 /// A fresh text.
 pub(crate) fn new_text() -> Result<String, ApiError> {
@@ -67,12 +97,12 @@ fn refuse_own_fields(fields: &Map<String, Value>) -> Result<(), ApiError> {
         example = json!({"id": "web-1", "project": "web", "name": "web", "scopes": ["inference", "usage"], "expires": "2027-01-01T00:00:00Z"})
     ),
     responses(
-        (status = 200, body = Object, description = "`key`: its text, shown this once; `record`"),
+        (status = 200, body = MadeKey, description = "Its text, shown this once, and its record"),
         (status = 400, body = protocol::ErrorBody, description = "A field is wrong, or the id is taken"),
         (status = 403, body = protocol::ErrorBody, description = "More than the caller's own key has")
     )
 )]
-pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Tagged {
+pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Tagged<MadeKey> {
     let (_ticket, caller, fields) = read(&app, request).await?;
     let admin = Admin::of(&app, &caller)?;
     let mut fields = fields.into_object();
@@ -91,11 +121,11 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Tag
         }
     };
     let (record, version) = admin.run(move |admin| admin.change(&Condition::default(), build)).await?;
-    tagged(version, json!({"key": text, "record": record_json(&record)?}))
+    tagged(version, MadeKey { key: text, record: shown_record(&record)? })
 }
 
 /// Changes all of a key but its text.
-pub(crate) async fn put(State(app): State<Arc<App>>, request: Request) -> Tagged {
+pub(crate) async fn put(State(app): State<Arc<App>>, request: Request) -> Tagged<ChangedRecord> {
     let condition = Condition::of(request.headers());
     let (_ticket, caller, fields) = read(&app, request).await?;
     let condition = condition?;
@@ -111,7 +141,7 @@ pub(crate) async fn put(State(app): State<Arc<App>>, request: Request) -> Tagged
         })
     });
     let (record, version) = changed.await?;
-    tagged(version, json!({"version": version, "record": record_json(&record)?}))
+    ChangedRecord::of(version, &record)
 }
 
 impl Admin {
@@ -136,12 +166,16 @@ impl Admin {
     ),
     request_body(content = Object, description = "`grace_seconds`: how long the old text stays valid, 0 to 2678400", example = json!({"grace_seconds": 3600})),
     responses(
-        (status = 200, body = Object, description = "`key`: its new text, shown this once"),
+        (status = 200, body = RotatedKey, description = "Its new text, shown this once"),
         (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see"),
         (status = 412, body = protocol::ErrorBody, description = "`If-Match` does not hold; nothing is changed")
     )
 )]
-pub(crate) async fn rotate(State(app): State<Arc<App>>, Segments(id): Segments<String>, request: Request) -> Answer {
+pub(crate) async fn rotate(
+    State(app): State<Arc<App>>,
+    Segments(id): Segments<String>,
+    request: Request,
+) -> Result<Json<RotatedKey>, ApiError> {
     let condition = Condition::of(request.headers());
     let (_ticket, caller, mut fields) = read(&app, request).await?;
     let condition = condition?;
@@ -164,7 +198,7 @@ pub(crate) async fn rotate(State(app): State<Arc<App>>, Segments(id): Segments<S
             })
         })
         .await?;
-    Ok(Json(json!({"key": text, "id": record.key()})))
+    Ok(Json(RotatedKey { key: text, id: record.key() }))
 }
 
 /// Revokes a key, at once and for good.
@@ -177,7 +211,7 @@ pub(crate) async fn rotate(State(app): State<Arc<App>>, Segments(id): Segments<S
         ("If-Match" = Option<String>, Header, description = "The `ETag` of the key as it was read")
     ),
     responses(
-        (status = 200, body = Object, description = "It is revoked"),
+        (status = 200, body = RevokedKey, description = "It is revoked"),
         (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see"),
         (status = 412, body = protocol::ErrorBody, description = "`If-Match` does not hold; nothing is changed")
     )
@@ -187,7 +221,7 @@ pub(crate) async fn revoke(
     Extension(caller): Extension<Caller>,
     Segments(id): Segments<String>,
     headers: HeaderMap,
-) -> Answer {
+) -> Result<Json<RevokedKey>, ApiError> {
     let admin = Admin::of(&app, &caller)?;
     let condition = Condition::of(&headers)?;
     admin.known(Kind::Key, &id)?;
@@ -195,5 +229,5 @@ pub(crate) async fn revoke(
         admin.change(&condition, |directory| Ok(Record::Key(Key { revoked: true, ..admin.key(directory, &id)? })))
     };
     let (record, _) = admin.run(revoke).await?;
-    Ok(Json(json!({"id": record.key(), "revoked": true})))
+    Ok(Json(RevokedKey { id: record.key(), revoked: true }))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::ledger::Format;
+use ::ledger::{Format, Report};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
@@ -13,11 +13,12 @@ use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use economics::books::Books;
 use futures_util::stream::unfold;
-use serde_json::json;
+use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use utoipa::ToSchema;
 
-use super::{Admin, Answer};
+use super::Admin;
 use crate::app::{App, Ticket};
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -39,27 +40,41 @@ fn walk(app: &App) -> Result<OwnedSemaphorePermit, ApiError> {
     })
 }
 
+/// How much of a ledger was looked at and found right.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Verification {
+    /// Entries, each hashed into its chain.
+    entries: u64,
+    /// Accounts, each equal to the sum of its postings.
+    accounts: u64,
+    /// Holds, each on accounts that say so, and not ended.
+    holds: u64,
+    /// Sums of the roll-ups, each recomputed.
+    tallies: u64,
+}
+
 /// Recomputes the ledger's chain, balances and roll-ups.
 #[utoipa::path(
     get,
     path = "/admin/v1/verify",
     tag = "administration",
     responses(
-        (status = 200, body = Object, description = "All is right; how much was looked at"),
+        (status = 200, body = Verification, description = "All is right"),
         (status = 500, body = protocol::ErrorBody, description = "The first fault")
     )
 )]
-pub(crate) async fn verify(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
+pub(crate) async fn verify(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Verification>, ApiError> {
     let admin = Admin::of_plant(&app, &caller)?;
     let walk = walk(&app)?;
     let verify = move |admin: &Admin| {
         let _walk = walk;
         admin.books.ledger().verify().map_err(|error| ApiError::internal(format!("the ledger: {error}")))
     };
-    let report = admin.run(verify).await?;
-    Ok(Json(json!({
-        "entries": report.entries, "accounts": report.accounts, "holds": report.holds, "tallies": report.tallies,
-    })))
+    let Report { entries, accounts, holds, tallies, .. } = admin.run(verify).await?;
+    Ok(Json(Verification { entries, accounts, holds, tallies }))
 }
 
 /// All entries of the ledger, as a stream.
@@ -163,6 +178,15 @@ impl Write for Pipe {
     }
 }
 
+/// A copy of the ledger.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackupFile {
+    /// The absolute path of the file on the server's machine.
+    to: String,
+    /// How large it is.
+    bytes: u64,
+}
+
 /// Copies the ledger to a new file of the server's machine, while it goes on working.
 #[utoipa::path(
     post,
@@ -170,11 +194,11 @@ impl Write for Pipe {
     tag = "administration",
     request_body(content = Object, description = "`to`: the absolute path of a file that does not exist", example = json!({"to": "/backups/books-2026-11-26.db"})),
     responses(
-        (status = 200, body = Object, description = "The file is whole; its `bytes`"),
+        (status = 200, body = BackupFile, description = "The file is whole"),
         (status = 400, body = protocol::ErrorBody, description = "The path cannot be used")
     )
 )]
-pub(crate) async fn backup(State(app): State<Arc<App>>, request: Request) -> Answer {
+pub(crate) async fn backup(State(app): State<Arc<App>>, request: Request) -> Result<Json<BackupFile>, ApiError> {
     let (_ticket, caller, mut fields) = read(&app, request).await?;
     let admin = Admin::of_plant(&app, &caller)?;
     let expected = "the absolute path of a new file on the server's machine";
@@ -189,7 +213,7 @@ pub(crate) async fn backup(State(app): State<Arc<App>>, request: Request) -> Ans
         admin.books.ledger().backup(&path).map_err(|error| failed(error.to_string()))?;
         tracing::info!(to, actor = admin.actor(), "the ledger was backed up");
         let bytes = std::fs::metadata(&path).map_err(|error| failed(error.to_string()))?.len();
-        Ok(json!({"to": to, "bytes": bytes}))
+        Ok(BackupFile { to, bytes })
     });
     Ok(Json(bytes.await?))
 }

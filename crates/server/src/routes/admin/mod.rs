@@ -29,20 +29,15 @@ pub(crate) mod tfp_index;
 use std::sync::Arc;
 
 use ::ledger::{Refusal, Refused, StoreError};
-use axum::Json;
 use economics::Invalid;
 use economics::books::{Books, ChangeError, PostError};
 use economics::directory::Identity;
 use economics::directory::authority::Authority;
-use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::app::{App, in_turn};
 use crate::auth::Caller;
 use crate::error::ApiError;
-
-type Answer = Result<Json<Value>, ApiError>;
 
 /// The books, and who reads or changes them.
 struct Admin {
@@ -142,8 +137,4 @@ impl From<PostError> for ApiError {
             error @ PostError::NotDurable(_) => Self::unavailable(error.to_string(), "books_closed"),
         }
     }
-}
-
-pub(crate) fn shown(value: impl Serialize) -> Result<Value, ApiError> {
-    serde_json::to_value(value).map_err(|error| ApiError::internal(error.to_string()))
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, Request, State};
+use serde::Serialize;
 use serde_json::{Value, json};
 use service::{AdapterStatus, ModelState, ModelStatus, PoolError};
+use utoipa::ToSchema;
 
-use super::{Admin, Answer};
+use super::Admin;
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -15,38 +17,114 @@ use crate::fields::missing;
 use crate::routes::read;
 use crate::segments::Segments;
 
+type Answer = Result<Json<AdministeredModel>, ApiError>;
+
+/// The models offered.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AdministeredModels {
+    /// `list`.
+    object: &'static str,
+    /// The models.
+    data: Vec<AdministeredModel>,
+    /// The memory that they share.
+    memory: ModelMemory,
+}
+
+/// Memory of all models, in bytes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ModelMemory {
+    /// What weights and KV caches take.
+    taken: u64,
+    /// The most they may take; `null`: no limit is set.
+    #[schema(required = true)]
+    limit: Option<u64>,
+}
+
 /// A model as administrators see it.
-fn shown(model: &ModelStatus) -> Value {
-    json!({
-        "name": model.id,
-        "aliases": model.aliases,
-        "state": model.state.name(),
-        "reason": reason(&model.state),
-        "pinned": model.pinned,
-        "context_len": model.context_len,
-        "weight_bytes": model.weight_bytes,
-        "kv_bytes": model.kv_bytes,
-        "running": model.running,
-        "waiting": model.waiting,
-        "idle_seconds": model.idle.map(|idle| idle.as_secs()),
-        "adapters": model.adapters.iter().map(shown_adapter).collect::<Vec<_>>(),
-    })
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AdministeredModel {
+    /// The name clients use.
+    name: String,
+    /// Other names it answers to.
+    aliases: Vec<String>,
+    /// `unloaded`, `loading`, `loaded`, `draining` or `failed`.
+    state: &'static str,
+    /// Why it failed.
+    #[schema(required = true)]
+    reason: Option<String>,
+    /// It is never unloaded by itself.
+    pinned: bool,
+    /// Most tokens of prompt and answer together; `null`: not known before it is loaded.
+    #[schema(required = true)]
+    context_len: Option<usize>,
+    /// Bytes that its weights take, a draft model's included.
+    weight_bytes: u64,
+    /// Bytes that its KV cache takes, a draft model's included.
+    kv_bytes: u64,
+    /// Requests that compute.
+    running: usize,
+    /// Requests that wait.
+    waiting: usize,
+    /// How long it has had no request; `null` while it has one, or is not loaded.
+    #[schema(required = true)]
+    idle_seconds: Option<u64>,
+    /// Its adapters.
+    adapters: Vec<AdministeredAdapter>,
+}
+
+/// The adapters of a model.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AdministeredAdapters {
+    /// `list`.
+    object: &'static str,
+    /// The adapters; clients ask for one as `MODEL:NAME`.
+    data: Vec<AdministeredAdapter>,
 }
 
 /// An adapter as administrators see it.
-fn shown_adapter(adapter: &AdapterStatus) -> Value {
-    json!({
-        "name": adapter.name,
-        "state": adapter.state.name(),
-        "reason": reason(&adapter.state),
-        "weight_bytes": adapter.bytes,
-    })
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AdministeredAdapter {
+    /// Its own name.
+    name: String,
+    /// `unloaded` while the model is, `loaded`, `draining` or `failed`.
+    state: &'static str,
+    /// Why it failed.
+    #[schema(required = true)]
+    reason: Option<String>,
+    /// Bytes that its weights take.
+    weight_bytes: u64,
+}
+
+fn shown(model: &ModelStatus) -> AdministeredModel {
+    AdministeredModel {
+        name: model.id.clone(),
+        aliases: model.aliases.clone(),
+        state: model.state.name(),
+        reason: reason(&model.state),
+        pinned: model.pinned,
+        context_len: model.context_len,
+        weight_bytes: model.weight_bytes,
+        kv_bytes: model.kv_bytes,
+        running: model.running,
+        waiting: model.waiting,
+        idle_seconds: model.idle.map(|idle| idle.as_secs()),
+        adapters: model.adapters.iter().map(shown_adapter).collect(),
+    }
+}
+
+fn shown_adapter(adapter: &AdapterStatus) -> AdministeredAdapter {
+    AdministeredAdapter {
+        name: adapter.name.clone(),
+        state: adapter.state.name(),
+        reason: reason(&adapter.state),
+        weight_bytes: adapter.bytes,
+    }
 }
 
 /// Why it failed, if it did.
-fn reason(state: &ModelState) -> Option<&str> {
+fn reason(state: &ModelState) -> Option<String> {
     match state {
-        ModelState::Failed { reason } => Some(reason),
+        ModelState::Failed { reason } => Some(reason.clone()),
         _ => None,
     }
 }
@@ -80,18 +158,22 @@ fn find(app: &App, name: &str) -> Result<ModelStatus, ApiError> {
 #[utoipa::path(
     get,
     path = "/admin/v1/models",
+    operation_id = "listAdministeredModels",
     tag = "administration",
     responses(
-        (status = 200, body = Object, description = "`data`: models with `name`, `aliases`, `state` (`unloaded`, `loading`, `loaded`, `draining` or `failed`, with its `reason`), `pinned`, `weight_bytes`, `kv_bytes`, `running`, `waiting`, `idle_seconds`, `adapters`; `memory`: bytes `taken` of the `limit` for all of them"),
+        (status = 200, body = AdministeredModels, description = "The models"),
         (status = 403, body = protocol::ErrorBody, description = "Not with this key")
     )
 )]
-pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<AdministeredModels>, ApiError> {
     Admin::of_plant(&app, &caller)?;
     let models = app.pool.models();
     let taken: u64 = models.iter().map(|model| model.weight_bytes.saturating_add(model.kv_bytes)).sum();
-    let data: Vec<Value> = models.iter().map(shown).collect();
-    Ok(Json(json!({"object": "list", "data": data, "memory": {"taken": taken, "limit": app.pool.memory()}})))
+    let memory = ModelMemory { taken, limit: app.pool.memory() };
+    Ok(Json(AdministeredModels { object: "list", data: models.iter().map(shown).collect(), memory }))
 }
 
 /// Loads a model; idle ones that are not pinned make room for it.
@@ -101,7 +183,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Extension(caller): Extensi
     tag = "administration",
     params(("name" = String, Path, description = "The model's name")),
     responses(
-        (status = 200, body = Object, description = "The model; `state` is `loading` while that takes longer than an answer may"),
+        (status = 200, body = AdministeredModel, description = "The model; `state` is `loading` while that takes longer than an answer may"),
         (status = 404, body = protocol::ErrorBody, description = "No such model is offered"),
         (status = 503, body = protocol::ErrorBody, description = "It does not fit into memory (the message shows the arithmetic), or cannot be loaded")
     )
@@ -124,7 +206,7 @@ pub(crate) async fn load(
     tag = "administration",
     params(("name" = String, Path, description = "The model's name")),
     responses(
-        (status = 200, body = Object, description = "The model; `state` is `draining` while that takes longer than an answer may"),
+        (status = 200, body = AdministeredModel, description = "The model; `state` is `draining` while that takes longer than an answer may"),
         (status = 404, body = protocol::ErrorBody, description = "No such model is offered")
     )
 )]
@@ -147,7 +229,7 @@ pub(crate) async fn unload(
     params(("name" = String, Path, description = "The model's name")),
     request_body(content = Object, example = json!({"pinned": true})),
     responses(
-        (status = 200, body = Object, description = "The model"),
+        (status = 200, body = AdministeredModel, description = "The model"),
         (status = 400, body = protocol::ErrorBody, description = "A field is wrong"),
         (status = 404, body = protocol::ErrorBody, description = "No such model is offered")
     )
@@ -169,7 +251,7 @@ pub(crate) async fn pin(State(app): State<Arc<App>>, Segments(name): Segments<St
     tag = "administration",
     params(("name" = String, Path, description = "The model's name")),
     responses(
-        (status = 200, body = Object, description = "`data`: adapters with `name`, `state` (`unloaded` while the model is, `loaded`, `draining` or `failed`, with its `reason`) and `weight_bytes`; clients ask for one as `MODEL:NAME`"),
+        (status = 200, body = AdministeredAdapters, description = "The adapters"),
         (status = 404, body = protocol::ErrorBody, description = "No such model is offered")
     )
 )]
@@ -177,10 +259,10 @@ pub(crate) async fn adapters(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Segments(name): Segments<String>,
-) -> Answer {
+) -> Result<Json<AdministeredAdapters>, ApiError> {
     Admin::of_plant(&app, &caller)?;
-    let data: Vec<Value> = find(&app, &name)?.adapters.iter().map(shown_adapter).collect();
-    Ok(Json(json!({"object": "list", "data": data})))
+    let data = find(&app, &name)?.adapters.iter().map(shown_adapter).collect();
+    Ok(Json(AdministeredAdapters { object: "list", data }))
 }
 
 /// Loads a LoRA adapter of a model from a folder or file of the server's machine; it is kept until it is unloaded, also
@@ -192,7 +274,7 @@ pub(crate) async fn adapters(
     params(("name" = String, Path, description = "The model's name")),
     request_body(content = Object, example = json!({"name": "legal", "path": "/srv/adapters/legal"})),
     responses(
-        (status = 200, body = Object, description = "The model with its adapters"),
+        (status = 200, body = AdministeredModel, description = "The model with its adapters"),
         (status = 400, body = protocol::ErrorBody, description = "A field is wrong"),
         (status = 404, body = protocol::ErrorBody, description = "No such model is offered"),
         (status = 503, body = protocol::ErrorBody, description = "It does not fit into memory (the message shows the arithmetic), or cannot be loaded for this model")
@@ -224,7 +306,7 @@ pub(crate) async fn load_adapter(
         ("adapter" = String, Path, description = "The adapter's own name")
     ),
     responses(
-        (status = 200, body = Object, description = "The model; the adapter is in it with `state` `draining` while its requests take longer than an answer may"),
+        (status = 200, body = AdministeredModel, description = "The model; the adapter is in it with `state` `draining` while its requests take longer than an answer may"),
         (status = 404, body = protocol::ErrorBody, description = "No such model, or no such adapter")
     )
 )]

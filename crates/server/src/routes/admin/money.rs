@@ -5,12 +5,14 @@ use std::sync::Arc;
 use ::ledger::EntryId;
 use axum::Json;
 use axum::extract::{Extension, Request, State};
+use economics::books::Standing;
 use economics::directory::record::Kind;
 use economics::{Invalid, Nano};
-use serde_json::json;
+use serde::Serialize;
 use service::entry_id;
+use utoipa::ToSchema;
 
-use super::{Admin, Answer, shown};
+use super::Admin;
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -19,6 +21,13 @@ use crate::routes::read;
 use crate::segments::Segments;
 
 const REFERENCE: &str = "a string that names this act; the same one again changes nothing";
+
+/// What was posted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PostedEntry {
+    /// The entry's id in the ledger.
+    entry: String,
+}
 
 fn amount(fields: &mut Fields) -> Result<Nano, ApiError> {
     let expected = "a decimal number as a string, e.g. \"12.50\"";
@@ -37,11 +46,11 @@ fn text(fields: &mut Fields, name: &str, expected: &str) -> Result<String, ApiEr
     tag = "administration",
     request_body(content = Object, example = json!({"organisation": "acme", "amount": "5.00", "reference": "transfer 17"})),
     responses(
-        (status = 200, body = Object, description = "`entry`: its id in the ledger. The same `reference` again changes nothing"),
+        (status = 200, body = PostedEntry, description = "It is posted. The same `reference` again changes nothing"),
         (status = 400, body = protocol::ErrorBody, description = "A field is wrong, or the reference was used for another amount")
     )
 )]
-pub(crate) async fn pay(State(app): State<Arc<App>>, request: Request) -> Answer {
+pub(crate) async fn pay(State(app): State<Arc<App>>, request: Request) -> Result<Json<PostedEntry>, ApiError> {
     let (_ticket, caller, mut fields) = read(&app, request).await?;
     let admin = Admin::of_plant(&app, &caller)?;
     let organisation = text(&mut fields, "organisation", "the id of an organisation")?;
@@ -50,7 +59,7 @@ pub(crate) async fn pay(State(app): State<Arc<App>>, request: Request) -> Answer
     let pay =
         move |admin: &Admin| Ok(admin.books.pay(&organisation, amount, (&reference, admin.actor()), unix_ms())?);
     let entry = admin.run(pay).await?;
-    Ok(Json(json!({"entry": entry.to_string()})))
+    Ok(Json(PostedEntry { entry: entry.to_string() }))
 }
 
 /// Gives back what a request was charged, or a part of it.
@@ -60,11 +69,11 @@ pub(crate) async fn pay(State(app): State<Arc<App>>, request: Request) -> Answer
     tag = "administration",
     request_body(content = Object, example = json!({"request": "chatcmpl-…", "amount": "0.25", "reference": "complaint 4", "reason": "slow"})),
     responses(
-        (status = 200, body = Object, description = "`entry`: its id in the ledger. The same `reference` again changes nothing"),
+        (status = 200, body = PostedEntry, description = "It is posted. The same `reference` again changes nothing"),
         (status = 400, body = protocol::ErrorBody, description = "A field is wrong, or more than is left of the charge")
     )
 )]
-pub(crate) async fn credit(State(app): State<Arc<App>>, request: Request) -> Answer {
+pub(crate) async fn credit(State(app): State<Arc<App>>, request: Request) -> Result<Json<PostedEntry>, ApiError> {
     let (_ticket, caller, mut fields) = read(&app, request).await?;
     let admin = Admin::of_plant(&app, &caller)?;
     let request = text(&mut fields, "request", "the id of an answer, e.g. `chatcmpl-…`")?;
@@ -76,7 +85,7 @@ pub(crate) async fn credit(State(app): State<Arc<App>>, request: Request) -> Ans
         Ok(admin.books.credit(request, amount, (&reference, &reason, admin.actor()), unix_ms())?)
     };
     let entry = admin.run(credit).await?;
-    Ok(Json(json!({"entry": entry.to_string()})))
+    Ok(Json(PostedEntry { entry: entry.to_string() }))
 }
 
 /// What an organisation has now.
@@ -86,7 +95,7 @@ pub(crate) async fn credit(State(app): State<Arc<App>>, request: Request) -> Ans
     tag = "administration",
     params(("id" = String, Path, description = "The organisation's id")),
     responses(
-        (status = 200, body = Object, description = "`balance`, what running requests hold of it, and what is left of the pool"),
+        (status = 200, body = Standing, description = "Its balance, what running requests hold of it, and what is left of the pool"),
         (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see")
     )
 )]
@@ -94,9 +103,8 @@ pub(crate) async fn standing(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Segments(id): Segments<String>,
-) -> Answer {
+) -> Result<Json<Standing>, ApiError> {
     let admin = Admin::of(&app, &caller)?;
     admin.known(Kind::Organisation, &id)?;
-    let standing = admin.run(move |admin| Ok(admin.books.standing(&id, unix_ms())?)).await?;
-    Ok(Json(shown(standing)?))
+    admin.run(move |admin| Ok(admin.books.standing(&id, unix_ms())?)).await.map(Json)
 }

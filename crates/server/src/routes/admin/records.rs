@@ -1,5 +1,7 @@
 //! Records of the directory: listed, shown one by one, created and replaced.
 
+mod document;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -7,15 +9,18 @@ use axum::extract::{Extension, Request, State};
 use axum::http::Uri;
 use economics::books::ChangeError;
 use economics::directory::record::{Kind, Record};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::condition::{Condition, Tagged, tagged};
-use super::{Admin, Answer, invalid};
+use super::{Admin, invalid};
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::routes::read;
 use crate::segments::Segments;
+
+use document::RecordList;
+pub(super) use document::{ChangedRecord, ShownRecord};
 
 /// Kinds of records by their word in the path.
 const KINDS: [(&str, Kind); 9] = [
@@ -36,9 +41,11 @@ fn kind_of(uri: &Uri, word: &str) -> Result<Kind, ApiError> {
 }
 
 /// A record as it may be shown.
-pub(crate) fn record_json(record: &Record) -> Result<Value, ApiError> {
+pub(super) fn shown_record(record: &Record) -> Result<ShownRecord, ApiError> {
     let shown = Record::shown(record.kind(), &record.body());
-    shown.ok_or_else(|| ApiError::internal(format!("{} {} has no JSON form", record.kind().word(), record.key())))
+    shown
+        .map(ShownRecord)
+        .ok_or_else(|| ApiError::internal(format!("{} {} has no JSON form", record.kind().word(), record.key())))
 }
 
 /// Who may look at records of that kind.
@@ -53,10 +60,11 @@ fn reader(app: &App, caller: &Caller, kind: Kind) -> Result<Admin, ApiError> {
 #[utoipa::path(
     get,
     path = "/admin/v1/{kind}",
+    operation_id = "listRecords",
     tag = "administration",
     params(("kind" = String, Path, description = "`organisations`, `teams`, `projects`, `keys`, `end-users`, `members`, `plans`, `prices` or `experiments`")),
     responses(
-        (status = 200, body = Object, description = "`data`: the records, without hashes of keys"),
+        (status = 200, body = RecordList, description = "The records"),
         (status = 403, body = protocol::ErrorBody, description = "The key may not read them")
     )
 )]
@@ -65,27 +73,31 @@ pub(crate) async fn list(
     Extension(caller): Extension<Caller>,
     uri: Uri,
     Segments(word): Segments<String>,
-) -> Answer {
+) -> Result<Json<RecordList>, ApiError> {
     all(&app, &caller, kind_of(&uri, &word)?)
 }
 
 /// All keys that the caller may see.
-pub(crate) async fn keys(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
+pub(crate) async fn keys(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<RecordList>, ApiError> {
     all(&app, &caller, Kind::Key)
 }
 
-fn all(app: &App, caller: &Caller, kind: Kind) -> Answer {
+fn all(app: &App, caller: &Caller, kind: Kind) -> Result<Json<RecordList>, ApiError> {
     let admin = reader(app, caller, kind)?;
     let directory = admin.books.directory();
     let records = directory.records(kind);
-    let seen = records.iter().filter(|record| admin.authority().sees(&directory, record)).map(record_json);
-    Ok(Json(json!({"object": "list", "data": seen.collect::<Result<Vec<_>, _>>()?})))
+    let seen = records.iter().filter(|record| admin.authority().sees(&directory, record)).map(shown_record);
+    Ok(Json(RecordList { object: "list", data: seen.collect::<Result<_, _>>()? }))
 }
 
 /// One record; of a price the latest version.
 #[utoipa::path(
     get,
     path = "/admin/v1/{kind}/{id}",
+    operation_id = "getRecord",
     tag = "administration",
     params(
         ("kind" = String, Path, description = "As in `/admin/v1/{kind}`"),
@@ -93,7 +105,7 @@ fn all(app: &App, caller: &Caller, kind: Kind) -> Answer {
     ),
     responses(
         (
-            status = 200, body = Object, description = "The record",
+            status = 200, body = ShownRecord, description = "The record",
             headers(("ETag" = String, description = "Its version, for `If-Match` of a change"))
         ),
         (status = 404, body = protocol::ErrorBody, description = "There is none that the caller may see")
@@ -104,7 +116,7 @@ pub(crate) async fn one(
     Extension(caller): Extension<Caller>,
     uri: Uri,
     Segments((word, id)): Segments<(String, String)>,
-) -> Tagged {
+) -> Tagged<ShownRecord> {
     let kind = kind_of(&uri, &word)?;
     let admin = reader(&app, &caller, kind)?;
     admin.shown(kind, &id)
@@ -115,14 +127,14 @@ pub(crate) async fn key(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Segments(id): Segments<String>,
-) -> Tagged {
+) -> Tagged<ShownRecord> {
     Admin::of(&app, &caller)?.shown(Kind::Key, &id)
 }
 
 impl Admin {
-    fn shown(&self, kind: Kind, id: &str) -> Tagged {
+    fn shown(&self, kind: Kind, id: &str) -> Tagged<ShownRecord> {
         let (record, version) = self.known(kind, id)?;
-        tagged(version, record_json(&record)?)
+        tagged(version, shown_record(&record)?)
     }
 
     /// The record of that key which the caller may see, and its version; to others it is as if it were not there.
@@ -141,6 +153,7 @@ impl Admin {
 #[utoipa::path(
     put,
     path = "/admin/v1/{kind}",
+    operation_id = "putRecord",
     tag = "administration",
     params(
         ("kind" = String, Path, description = "As in GET"),
@@ -154,7 +167,7 @@ impl Admin {
     ),
     responses(
         (
-            status = 200, body = Object, description = "`record` as it is now, and the `version` of it",
+            status = 200, body = ChangedRecord, description = "The record as it is now, and the version of it",
             headers(("ETag" = String, description = "Its version, for `If-Match` of the next change"))
         ),
         (status = 400, body = protocol::ErrorBody, description = "A field is wrong; `param` is its path, e.g. `tiers[0].input`"),
@@ -167,7 +180,7 @@ pub(crate) async fn put(
     uri: Uri,
     Segments(word): Segments<String>,
     request: Request,
-) -> Tagged {
+) -> Tagged<ChangedRecord> {
     let kind = kind_of(&uri, &word)?;
     let condition = Condition::of(request.headers());
     let (_ticket, caller, fields) = read(&app, request).await?;
@@ -175,7 +188,14 @@ pub(crate) async fn put(
     let admin = reader(&app, &caller, kind)?;
     let record = Record::parse(kind, Value::Object(fields.into_object())).map_err(|error| invalid(&error))?;
     let (record, version) = admin.run(move |admin| admin.change(&condition, |_| Ok(record.clone()))).await?;
-    tagged(version, json!({"version": version, "record": record_json(&record)?}))
+    ChangedRecord::of(version, &record)
+}
+
+impl ChangedRecord {
+    /// The answer to a change.
+    pub(super) fn of(version: u64, record: &Record) -> Tagged<Self> {
+        tagged(version, Self { version, record: shown_record(record)? })
+    }
 }
 
 impl Admin {

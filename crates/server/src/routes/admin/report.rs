@@ -5,10 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::Uri;
+use economics::Nano;
 use economics::rollup::{GroupBy, MAX_REPORT_ROWS, Sums, UsageRow, grouped_report};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Admin, Answer, shown, unreadable};
+use super::{Admin, unreadable};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -17,6 +19,65 @@ use crate::routes::period::{Days, date, span};
 
 /// What a report tells apart.
 const GROUPS: [&str; 4] = ["organisation", "model", "tag", "day"];
+
+/// What the plant sold in whole days (UTC). Amounts are in units of the book currency.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SalesReport {
+    /// `report`.
+    object: &'static str,
+    /// The book currency.
+    currency: String,
+    /// When the first day begins, in Unix seconds.
+    start_time: i64,
+    /// When the last day ends, in Unix seconds.
+    end_time: i64,
+    /// By what rows are told apart.
+    group_by: Vec<&'static str>,
+    /// A row for each group.
+    data: Vec<SalesRow>,
+    /// Their exact sums.
+    totals: Sales,
+}
+
+/// A group: what tells it from others, as far as was asked for, and its sums.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SalesRow {
+    /// The day (UTC), e.g. `2026-11-16`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    day: Option<String>,
+    /// The organisation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    organisation: Option<String>,
+    /// The model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    model: Option<String>,
+    /// The requests' tag; empty: they have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    tag: Option<String>,
+    /// Its sums.
+    #[serde(flatten)]
+    sums: Sales,
+}
+
+/// What was sold, and what is left of the list price.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Sales {
+    /// Tokens, list price, discount and credits.
+    #[serde(flatten)]
+    sums: Sums,
+    /// List price less discount and credits.
+    revenue: Nano,
+}
+
+impl From<Sums> for Sales {
+    fn from(sums: Sums) -> Self {
+        Self { sums, revenue: sums.total() }
+    }
+}
 
 /// Tokens, list price, discount, credits and revenue of whole days (UTC), summed up.
 #[utoipa::path(
@@ -28,17 +89,21 @@ const GROUPS: [&str; 4] = ["organisation", "model", "tag", "day"];
         ("group_by" = Option<String>, Query, description = "Some of `organisation`, `model`, `tag`, `day`, with commas between them; one row when not given")
     ),
     responses(
-        (status = 200, body = Object, description = "`data`: rows; `totals`: their exact sums"),
+        (status = 200, body = SalesReport, description = "The rows and their sums"),
         (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong, or there would be more than 100,000 rows")
     )
 )]
-pub(crate) async fn report(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, uri: Uri) -> Answer {
+pub(crate) async fn report(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Json<SalesReport>, ApiError> {
     let admin = Admin::of_plant(&app, &caller)?;
     let mut query = Query::of(&uri)?;
     let (from_s, to_s) = span(&mut query)?;
     let told = query.words("group_by", &GROUPS)?;
     query.finish()?;
-    let told: Vec<&str> = GROUPS.into_iter().filter(|group| told.iter().any(|word| word == group)).collect();
+    let told: Vec<&'static str> = GROUPS.into_iter().filter(|group| told.iter().any(|word| word == group)).collect();
     let [organisation, model, tag, day] = GROUPS.map(|group| told.contains(&group));
     let by = GroupBy { organisation, model, tag, day };
     let currency = admin.books.currency().code.clone();
@@ -52,37 +117,23 @@ pub(crate) async fn report(State(app): State<Arc<App>>, Extension(caller): Exten
     })?;
     let mut totals = Sums::default();
     rows.iter().for_each(|row| totals.add(&row.sums));
-    let data = rows.iter().map(|row| row_json(row, by)).collect::<Result<Vec<_>, _>>()?;
-    Ok(Json(json!({
-        "object": "report", "currency": currency, "start_time": from_s, "end_time": to_s, "group_by": told,
-        "data": data, "totals": sums_json(&totals)?,
-    })))
+    Ok(Json(SalesReport {
+        object: "report",
+        currency,
+        start_time: from_s,
+        end_time: to_s,
+        group_by: told,
+        data: rows.into_iter().map(|row| sales_row(row, by)).collect(),
+        totals: totals.into(),
+    }))
 }
 
-fn row_json(row: &UsageRow, by: GroupBy) -> Result<Value, ApiError> {
-    let mut fields = Map::new();
-    if by.day {
-        fields.insert("day".into(), date(row.from_ms).into());
+fn sales_row(row: UsageRow, by: GroupBy) -> SalesRow {
+    SalesRow {
+        day: by.day.then(|| date(row.from_ms)),
+        organisation: by.organisation.then_some(row.organisation),
+        model: by.model.then_some(row.model),
+        tag: by.tag.then_some(row.tag),
+        sums: row.sums.into(),
     }
-    let names = [
-        ("organisation", by.organisation, &row.organisation),
-        ("model", by.model, &row.model),
-        ("tag", by.tag, &row.tag),
-    ];
-    for (name, _, text) in names.into_iter().filter(|(_, told, _)| *told) {
-        fields.insert(name.into(), text.clone().into());
-    }
-    if let Value::Object(sums) = sums_json(&row.sums)? {
-        fields.extend(sums);
-    }
-    Ok(Value::Object(fields))
-}
-
-/// The sums, and what is left of them: the revenue.
-fn sums_json(sums: &Sums) -> Result<Value, ApiError> {
-    let mut value = shown(sums)?;
-    if let Some(fields) = value.as_object_mut() {
-        fields.insert("revenue".into(), shown(sums.total())?);
-    }
-    Ok(value)
 }

@@ -8,11 +8,13 @@ use axum::extract::{Extension, State};
 use axum::http::Uri;
 use economics::books::Books;
 use economics::income::IncomeStatement;
-use economics::rollup::{self, Goodput, Tallies, TfpAsk, TfpBy, TfpError, TfpRow};
-use serde_json::{Value, json};
+use economics::products::Products;
+use economics::rollup::{self, Goodput, Sheets, Tallies, TfpAsk, TfpBy, TfpError, TfpRow};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::tfp_index::Basis;
-use super::{Admin, Answer, shown, unreadable};
+use super::{Admin, unreadable};
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -21,7 +23,56 @@ use crate::query::Query;
 use crate::routes::figures::{seconds, share};
 use crate::routes::outcomes::refused;
 use crate::routes::period::{Days, Period, exact};
-use crate::routes::tfp::{organisations, plant_row_json};
+use crate::routes::tfp::{Productivity, organisations, plant_figures};
+
+/// The income statement of the plant. Amounts are in units of the book currency.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Statement {
+    /// `statement`.
+    object: &'static str,
+    /// The book currency.
+    currency: String,
+    /// When the period begins, in Unix seconds.
+    start_time: i64,
+    /// When it ends, in Unix seconds.
+    end_time: i64,
+    /// Whether it is exactly as asked for, or whole days.
+    exact: bool,
+    /// Tokens of the requests whose cost is known per second of their machine time.
+    #[schema(required = true)]
+    machine_tokens_per_second: Option<f64>,
+    /// Where energy is told for: `facility`, at the site's meter.
+    energy_boundary: &'static str,
+    /// The plant sheets that its costs rest on.
+    sheet: Sheets,
+    /// Requests that met all stated objectives (`slo` of the configuration).
+    goodput: StatementGoodput,
+    /// TFP with its parts, as of `/v1/tfp`.
+    value: Productivity,
+    /// Tokens by model and kind, outcomes by kind.
+    products: Products,
+    /// What was sold and what that cost.
+    #[serde(flatten)]
+    income: IncomeStatement,
+}
+
+/// Requests that met all stated objectives, over the time that is accounted for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StatementGoodput {
+    /// Requests for which objectives were stated.
+    stated: i64,
+    /// Those of them that were completed and met all.
+    met: i64,
+    /// `met` / `stated`; `null` where nothing was stated.
+    #[schema(required = true)]
+    share: Option<f64>,
+    /// `met` in a second; `null` where nothing was stated.
+    #[schema(required = true)]
+    requests_per_second: Option<f64>,
+    /// Their output tokens in a second; `null` where nothing was stated.
+    #[schema(required = true)]
+    output_tokens_per_second: Option<f64>,
+}
 
 /// What the plant sold in whole days (UTC), or exactly in a period, what that cost by source, what was idle, what is left; per million tokens and
 /// by model.
@@ -34,11 +85,15 @@ use crate::routes::tfp::{organisations, plant_row_json};
         ("exact" = Option<bool>, Query, description = "`true`: exactly from `start_time` to `end_time`, made from the entries that were written in it, 500,000 at most; outcomes count when they were told")
     ),
     responses(
-        (status = 200, body = Object, description = "The statement; `cost` is `attributed` + `idle` + `in_progress`, exactly. `sheet.example`: its costs rest on the example sheet and are nobody's. `goodput`: requests that met all stated objectives (`[slo]`). `machine_tokens_per_second`: tokens of the requests whose cost is known per second of their machine time. `value`: TFP with its parts, as of /v1/tfp. `products`: tokens by model and kind, outcomes by kind"),
+        (status = 200, body = Statement, description = "The statement; `cost` is `attributed` + `idle` + `in_progress`, exactly"),
         (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong")
     )
 )]
-pub(crate) async fn statement(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, uri: Uri) -> Answer {
+pub(crate) async fn statement(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Json<Statement>, ApiError> {
     let admin = Admin::of_plant(&app, &caller)?;
     let mut query = Query::of(&uri)?;
     let exact = exact(&mut query)?;
@@ -53,16 +108,20 @@ pub(crate) async fn statement(State(app): State<Arc<App>>, Extension(caller): Ex
         })
     };
     let (Basis { income, products, sheets, .. }, value, goodput) = admin.run(read).await?;
-    let mut answer = json!({
-        "object": "statement", "currency": currency, "start_time": period.ends_s.0, "end_time": period.ends_s.1,
-        "exact": period.exact, "machine_tokens_per_second": measured_speed(&income.models),
-        "energy_boundary": "facility", "sheet": shown(&sheets)?, "goodput": goodput_json(&goodput, &income),
-        "value": plant_row_json(&value), "products": shown(&products)?,
-    });
-    if let (Some(fields), Value::Object(figures)) = (answer.as_object_mut(), shown(&income)?) {
-        fields.extend(figures);
-    }
-    Ok(Json(answer))
+    Ok(Json(Statement {
+        object: "statement",
+        currency,
+        start_time: period.ends_s.0,
+        end_time: period.ends_s.1,
+        exact: period.exact,
+        machine_tokens_per_second: measured_speed(&income.models),
+        energy_boundary: "facility",
+        sheet: sheets,
+        goodput: per_second(goodput, &income),
+        value: plant_figures(&value),
+        products,
+        income,
+    }))
 }
 
 /// Value, tokens and cost of all customers in one row.
@@ -84,11 +143,14 @@ fn value(books: &Books, sums: &dyn Tallies, span_ms: (i64, i64)) -> Result<TfpRo
 }
 
 /// Per second of the time that is accounted for.
-fn goodput_json(goodput: &Goodput, income: &IncomeStatement) -> Value {
-    let Goodput { stated, met, output_tokens } = *goodput;
+fn per_second(goodput: Goodput, income: &IncomeStatement) -> StatementGoodput {
+    let Goodput { stated, met, output_tokens } = goodput;
     let per_second = |count: i64| share(count as f64, seconds(income.length_ns)).filter(|_| stated > 0);
-    json!({
-        "stated": stated, "met": met, "share": share(met as f64, stated as f64), "requests_per_second": per_second(met),
-        "output_tokens_per_second": per_second(output_tokens),
-    })
+    StatementGoodput {
+        stated,
+        met,
+        share: share(met as f64, stated as f64),
+        requests_per_second: per_second(met),
+        output_tokens_per_second: per_second(output_tokens),
+    }
 }

@@ -1,8 +1,10 @@
 //! The TFP index between two periods, which no price change alone can move, and the plant value index.
 
+mod document;
+
 use std::sync::Arc;
 
-use analysis::index::{Good, Period, PlantValue, QuantityIndex, tornqvist};
+use analysis::index::{Good, Period, PlantValue, PlantValueChange, QuantityIndex, tornqvist};
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::Uri;
@@ -13,9 +15,8 @@ use economics::rollup::{self, Tallies};
 use economics::standard::StandardWeights;
 use economics::window::to_rfc3339;
 use economics::{Meter, Nano};
-use serde_json::{Value, json};
 
-use super::{Admin, Answer, shown, unreadable};
+use super::{Admin, unreadable};
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -24,6 +25,7 @@ use crate::query::Query;
 use crate::routes::figures::{kwh, money, seconds, share, thousandths};
 use crate::routes::period::{self, Days, date, exact};
 use crate::routes::tfp::organisations;
+use document::{IndexSheets, IndexSide, IndexedGood, IndexedPeriod, PlantValueIndex, PlantValueRatios, TfpIndex};
 
 const OUTPUTS: [&str; 2] = ["tokens", "outcomes"];
 const INPUTS: [&str; 2] = ["plant", "tokens"];
@@ -43,11 +45,15 @@ const INPUTS: [&str; 2] = ["plant", "tokens"];
         ("inputs" = Option<String>, Query, description = "`plant` (machine time and energy, by their cost; the default), or `tokens` (with `outputs=outcomes` only)")
     ),
     responses(
-        (status = 200, body = Object, description = "`tfp`: productivity of the later period / of the earlier; `outputs` and `inputs` with what they stand on; `plant_value`: compute x quality x utilisation, each with its change"),
+        (status = 200, body = TfpIndex, description = "The index, with what it stands on"),
         (status = 400, body = protocol::ErrorBody, description = "A parameter is wrong, or the periods have no output or no input in common")
     )
 )]
-pub(crate) async fn tfp_index(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, uri: Uri) -> Answer {
+pub(crate) async fn tfp_index(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Json<TfpIndex>, ApiError> {
     let admin = Admin::of_plant(&app, &caller)?;
     let mut query = Query::of(&uri)?;
     let exact = exact(&mut query)?;
@@ -67,7 +73,7 @@ pub(crate) async fn tfp_index(State(app): State<Arc<App>>, Extension(caller): Ex
         Ok((basis(earlier)?, basis(later)?))
     };
     let (earlier, later) = admin.run(read).await?;
-    index_json((&earlier, &later), (&outputs, &inputs)).map(Json)
+    index((&earlier, &later), (&outputs, &inputs)).map(Json)
 }
 
 /// What one period's figures are made of.
@@ -99,13 +105,14 @@ impl Basis {
         })
     }
 
-    fn days(&self) -> Value {
+    fn days(&self) -> IndexedPeriod {
         let (from_s, to_s) = self.period.ends_s;
+        let from_ms = from_s.saturating_mul(1000);
         if self.period.exact {
-            return json!({"from": to_rfc3339(from_s.saturating_mul(1000)), "to": to_rfc3339(to_s.saturating_mul(1000))});
+            return IndexedPeriod::Exact { from: to_rfc3339(from_ms), to: to_rfc3339(to_s.saturating_mul(1000)) };
         }
-        let last = date(to_s.saturating_sub(1).saturating_mul(1000));
-        json!({"first_day": date(from_s.saturating_mul(1000)), "last_day": last})
+        let last_day = date(to_s.saturating_sub(1).saturating_mul(1000));
+        IndexedPeriod::Days { first_day: date(from_ms), last_day }
     }
 
     /// Tokens by model and kind, by list price; all alike where nothing has a price.
@@ -162,7 +169,7 @@ impl Basis {
     }
 }
 
-fn index_json((earlier, later): (&Basis, &Basis), (outputs, inputs): (&str, &str)) -> Result<Value, ApiError> {
+fn index((earlier, later): (&Basis, &Basis), (outputs, inputs): (&str, &str)) -> Result<TfpIndex, ApiError> {
     let priced = earlier.is_priced() || later.is_priced();
     let period = |basis: &Basis| Period {
         outputs: if outputs == "tokens" { basis.tokens(priced) } else { basis.outcomes() },
@@ -175,42 +182,38 @@ fn index_json((earlier, later): (&Basis, &Basis), (outputs, inputs): (&str, &str
             format!("there is no index of {outputs} / {inputs}: the periods have no {side} in common; {}", error.fix);
         ApiError::field("compare_start_time", message)
     })?;
-    let Some(link) = links.first() else { return Err(ApiError::internal("an index has no link")) };
+    let Some(link) = links.into_iter().next() else { return Err(ApiError::internal("an index has no link")) };
     let [before, after] = &periods;
-    let weights = if priced { "list prices" } else { "tokens alike: there is no list price" };
-    Ok(json!({
-        "object": "tfp_index", "earlier": earlier.days(), "later": later.days(), "tfp": link.tfp,
-        "outputs": side_json(outputs, &link.outputs, (&before.outputs, &after.outputs)),
-        "inputs": side_json(inputs, &link.inputs, (&before.inputs, &after.inputs)),
-        "token_weights": weights, "plant_value": plant_value_json(earlier, later),
-        "sheet": {"earlier": shown(&earlier.sheets)?, "later": shown(&later.sheets)?},
-    }))
+    Ok(TfpIndex {
+        object: "tfp_index",
+        earlier: earlier.days(),
+        later: later.days(),
+        tfp: link.tfp,
+        outputs: side(outputs, link.outputs, (&before.outputs, &after.outputs)),
+        inputs: side(inputs, link.inputs, (&before.inputs, &after.inputs)),
+        token_weights: if priced { "list prices" } else { "tokens alike: there is no list price" },
+        plant_value: plant_value(earlier, later),
+        sheet: IndexSheets { earlier: earlier.sheets.clone(), later: later.sheets.clone() },
+    })
 }
 
-fn side_json(of: &str, index: &QuantityIndex, (earlier, later): (&[Good], &[Good])) -> Value {
+fn side(of: &str, index: QuantityIndex, (earlier, later): (&[Good], &[Good])) -> IndexSide {
     let mut names: Vec<&str> = earlier.iter().chain(later).map(|good| good.name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    let figure =
-        |side: &[Good], name: &str, read: fn(&Good) -> f64| side.iter().find(|g| g.name == name).map_or(0.0, read);
-    let goods: Vec<Value> = names
-        .into_iter()
-        .map(|name| {
-            let [quantities, values]: [fn(&Good) -> f64; 2] = [|good| good.quantity, |good| good.value];
-            json!({
-                "name": name, "quantity": [figure(earlier, name, quantities), figure(later, name, quantities)],
-                "value": [figure(earlier, name, values), figure(later, name, values)],
-            })
-        })
-        .collect();
-    json!({"of": of, "index": index.index, "coverage": index.coverage, "left_out": index.left_out, "goods": goods})
+    let both = |name: &str, read: fn(&Good) -> f64| {
+        [earlier, later].map(|side| side.iter().find(|good| good.name == name).map_or(0.0, read))
+    };
+    let good = |name: &str| IndexedGood {
+        name: name.to_owned(),
+        quantity: both(name, |good| good.quantity),
+        value: both(name, |good| good.value),
+    };
+    IndexSide { of: of.to_owned(), index, goods: names.into_iter().map(good).collect() }
 }
 
-fn plant_value_json(earlier: &Basis, later: &Basis) -> Value {
+fn plant_value(earlier: &Basis, later: &Basis) -> PlantValueIndex {
     let (before, after) = (earlier.value(), later.value());
-    let factors = ["compute_tokens_per_second", "quality_accepted_share", "utilisation_busy_share"];
-    let figures = |at: usize| json!([before.get(at).copied().flatten(), after.get(at).copied().flatten()]);
-    let mut answer: Value = factors.iter().enumerate().map(|(at, name)| ((*name).to_owned(), figures(at))).collect();
     let whole = |[compute, quality, utilisation]: [Option<f64>; 3]| {
         Some(PlantValue { compute: compute?, quality: quality?, utilisation: utilisation? })
     };
@@ -219,18 +222,20 @@ fn plant_value_json(earlier: &Basis, later: &Basis) -> Value {
         _ => Err("not every factor was measured in both periods: requests whose cost is known, outcomes, busy time"
             .to_owned()),
     };
-    match change {
-        Ok(change) => {
-            answer["index"] = change.index.into();
-            for (name, factor) in
-                [("compute", change.compute), ("quality", change.quality), ("utilisation", change.utilisation)]
-            {
-                answer[name] = factor.ratio.into();
-            }
-        }
-        Err(reason) => answer["reason"] = reason.into(),
+    let ratios = |change: &PlantValueChange| PlantValueRatios {
+        index: change.index,
+        compute: change.compute.ratio,
+        quality: change.quality.ratio,
+        utilisation: change.utilisation.ratio,
+    };
+    let ([compute, quality, utilisation], [compute_after, quality_after, utilisation_after]) = (before, after);
+    PlantValueIndex {
+        compute_tokens_per_second: [compute, compute_after],
+        quality_accepted_share: [quality, quality_after],
+        utilisation_busy_share: [utilisation, utilisation_after],
+        change: change.as_ref().ok().map(ratios),
+        reason: change.err(),
     }
-    answer
 }
 
 fn kind(meter: Meter) -> &'static str {
@@ -247,6 +252,7 @@ mod tests {
     use economics::income::{ModelIncome, SourceCost};
     use economics::products::{OutcomeClass, TokenClass};
     use economics::rollup::KindSums;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -289,6 +295,10 @@ mod tests {
             },
             sheets: rollup::Sheets::default(),
         }
+    }
+
+    fn index_json(of: (&Basis, &Basis), sides: (&str, &str)) -> Result<Value, ApiError> {
+        super::index(of, sides).map(|found| serde_json::to_value(found).unwrap())
     }
 
     fn index(earlier: &Basis, later: &Basis, of: (&str, &str)) -> Value {

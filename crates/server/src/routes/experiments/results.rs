@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 
 use analysis::Invalid;
 use analysis::experiment::{
-    Allocation as Share, Arm as Shown, Goal, Looking, MAX_ARMS, Stretch, allocate, compare, incremental, sample_ratio,
+    Allocation as Share, Arm as Shown, Goal, Incremental, Looking, MAX_ARMS, Stretch, allocate, compare, incremental,
+    sample_ratio,
 };
 use analysis::ratio::{Cluster, Moments};
 use economics::Currency;
 use economics::books::Books;
-use economics::directory::record::Record;
-use economics::experiment::{Allocation, Experiment, Metric};
+use economics::experiment::{Allocation, Arm, Experiment, Metric};
 use economics::rollup::{UnitRow, UnitSums, experiment_units};
-use serde_json::{Map, Value, json};
 
+use super::document::{
+    ExperimentAllocationResult, ExperimentArmResult, ExperimentIncremental, ExperimentMaturity, ExperimentMeans,
+    ExperimentResults, ExperimentTokens, NextArmWeight, ThompsonResult,
+};
 use super::share;
 use crate::error::ApiError;
-use crate::routes::admin::records::record_json;
-use crate::routes::admin::{shown, unreadable};
+use crate::routes::admin::unreadable;
 use crate::routes::figures::{money, thousandths};
 
 /// Of the interval of incremental TFP, which is for one look.
@@ -137,25 +139,7 @@ impl<'a> Results<'a> {
     }
 
     /// As it is answered.
-    pub(super) fn json(&self, currency: &Currency) -> Result<Value, ApiError> {
-        let arms: Vec<Value> = self
-            .experiment
-            .arms
-            .iter()
-            .zip(&self.arms)
-            .map(|(arm, sums)| {
-                let UnitSums { units, requests, input, output, value, proxy, outcomes_milli, accepted_milli, .. } =
-                    sums.all;
-                json!({
-                    "name": arm.name, "weight": arm.weight, "held_out": arm.held_out, "units": units,
-                    "compared_units": sums.compared, "requests": requests,
-                    "tokens": {"input": input, "output": output, "total": sums.all.tokens()},
-                    "value": value.to_string(), "proxy": proxy.to_string(), "outcomes": thousandths(outcomes_milli),
-                    "accepted_outcomes": thousandths(accepted_milli),
-                    "metric": self.metric(sums).ratio().filter(|_| !self.is_left_out(arm.held_out)),
-                })
-            })
-            .collect();
+    pub(super) fn document(&self, currency: &Currency) -> Result<ExperimentResults, ApiError> {
         let alpha = share(self.experiment.alpha_permille);
         let looking = Looking::new(alpha, self.experiment.planned_units);
         let shown_arms: Vec<Shown> = (self.experiment.arms.iter().zip(&self.arms))
@@ -166,15 +150,40 @@ impl<'a> Results<'a> {
             2..=MAX_ARMS => compare(&shown_arms, looking).map_err(|error| impossible(&error))?,
             _ => Vec::new(),
         };
-        let ratio = sample_ratio(&self.stretches, alpha).map_err(|error| impossible(&error))?;
-        Ok(json!({
-            "object": "experiment", "currency": currency.code, "version": self.version,
-            "experiment": record_json(&Record::Experiment(self.experiment.clone()))?,
-            "metric_unit": metric_unit(self.experiment.metric), "arms": arms,
-            "control": self.experiment.arms.first().map(|arm| &arm.name), "weighted_by_chance": self.weighted,
-            "comparisons": shown(comparisons)?, "sample_ratio": shown(ratio)?, "allocation": self.allocation()?,
-            "incremental": self.incremental()?, "maturity": self.maturity(),
-        }))
+        let arms = self.experiment.arms.iter().zip(&self.arms);
+        Ok(ExperimentResults {
+            object: "experiment",
+            currency: currency.code.clone(),
+            version: self.version,
+            experiment: self.experiment.clone(),
+            metric_unit: metric_unit(self.experiment.metric),
+            arms: arms.map(|(arm, sums)| self.arm(arm, sums)).collect(),
+            control: self.experiment.arms.first().map(|arm| arm.name.clone()).unwrap_or_default(),
+            weighted_by_chance: self.weighted,
+            comparisons,
+            sample_ratio: sample_ratio(&self.stretches, alpha).map_err(|error| impossible(&error))?,
+            allocation: self.allocation()?,
+            incremental: self.incremental(),
+            maturity: self.maturity(),
+        })
+    }
+
+    fn arm(&self, arm: &Arm, sums: &ArmSums) -> ExperimentArmResult {
+        let UnitSums { units, requests, input, output, value, proxy, outcomes_milli, accepted_milli, .. } = sums.all;
+        ExperimentArmResult {
+            name: arm.name.clone(),
+            weight: arm.weight,
+            held_out: arm.held_out,
+            units,
+            compared_units: sums.compared,
+            requests,
+            tokens: ExperimentTokens { input, output, total: sums.all.tokens() },
+            value,
+            proxy,
+            outcomes: thousandths(outcomes_milli),
+            accepted_outcomes: thousandths(accepted_milli),
+            metric: self.metric(sums).ratio().filter(|_| !self.is_left_out(arm.held_out)),
+        }
     }
 
     /// Without tokens or outcomes of answers, units that are held out have no such metric.
@@ -182,40 +191,36 @@ impl<'a> Results<'a> {
         held_out && self.experiment.metric != Metric::ValuePerUnit
     }
 
-    fn allocation(&self) -> Result<Value, ApiError> {
-        let mut fields = Map::new();
-        fields.insert("kind".to_owned(), shown(self.experiment.allocation)?);
-        if self.experiment.allocation == Allocation::Thompson {
-            let name = |place: usize| self.experiment.arms.get(place).map(|arm| arm.name.clone());
-            let next = self.thompson()?.map(|arms| {
-                let one =
-                    |Allocated { place, best, weight }| json!({"arm": name(place), "best": best, "weight": weight});
-                arms.into_iter().map(one).collect::<Vec<_>>()
-            });
-            fields.insert("floor_permille".to_owned(), self.experiment.floor_permille.into());
-            fields.insert("next".to_owned(), shown(next)?);
+    fn allocation(&self) -> Result<ExperimentAllocationResult, ApiError> {
+        let kind = self.experiment.allocation;
+        if kind != Allocation::Thompson {
+            return Ok(ExperimentAllocationResult { kind, thompson: None });
         }
-        Ok(Value::Object(fields))
+        let name = |place: usize| self.experiment.arms.get(place).map(|arm| arm.name.clone()).unwrap_or_default();
+        let next = self.thompson()?.map(|arms| {
+            let one = |Allocated { place, best, weight }| NextArmWeight { arm: name(place), best, weight };
+            arms.into_iter().map(one).collect()
+        });
+        let floor_permille = self.experiment.floor_permille;
+        Ok(ExperimentAllocationResult { kind, thompson: Some(ThompsonResult { floor_permille, next }) })
     }
 
     /// What those with answers were worth beyond those held out, per million of their tokens.
-    fn incremental(&self) -> Result<Value, ApiError> {
+    fn incremental(&self) -> Option<ExperimentIncremental> {
         let arms = || self.experiment.arms.iter().zip(&self.arms);
-        let Some((_, held_out)) = arms().find(|(arm, _)| arm.held_out) else { return Ok(Value::Null) };
+        let (_, held_out) = arms().find(|(arm, _)| arm.held_out)?;
         let mut treated = Moments::default();
         arms().filter(|(arm, _)| !arm.held_out).for_each(|(_, sums)| treated.merge(&sums.plain));
-        match incremental(&treated, &held_out.plain, LEVEL) {
-            Ok(found) => {
-                let mut fields = shown(&found)?;
-                fields["tfp"] = shown(found.tfp.per_million())?;
-                fields["per_tokens"] = 1_000_000.into();
-                Ok(fields)
+        Some(match incremental(&treated, &held_out.plain, LEVEL) {
+            Ok(Incremental { treated_value, held_out_value, treated_tokens, tfp }) => {
+                let means = ExperimentMeans { treated_value, held_out_value, treated_tokens, per_tokens: 1_000_000 };
+                ExperimentIncremental { tfp: Some(tfp.per_million()), reason: None, means: Some(means) }
             }
-            Err(error) => Ok(json!({"tfp": null, "reason": error.to_string()})),
-        }
+            Err(error) => ExperimentIncremental { tfp: None, reason: Some(error.to_string()), means: None },
+        })
     }
 
-    fn maturity(&self) -> Value {
+    fn maturity(&self) -> ExperimentMaturity {
         let (units, compared) =
             self.arms.iter().fold((0, 0), |(units, compared), arm| (units + arm.all.units, compared + arm.compared));
         let days = self.experiment.window_days;
@@ -228,7 +233,7 @@ impl<'a> Results<'a> {
                  still change them"
             ),
         };
-        json!({"window_days": days, "units": units, "compared": compared, "waiting": units - compared, "remark": remark})
+        ExperimentMaturity { window_days: days, units, compared, waiting: units - compared, remark }
     }
 }
 

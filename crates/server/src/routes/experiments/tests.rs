@@ -3,10 +3,11 @@
 use economics::books::outcome_detail::Owner;
 use economics::books::{Admission, End, Metadata, Settings, Steps};
 use economics::directory::HOUSE;
-use economics::directory::record::Kind;
+use economics::directory::record::{Kind, Record};
 use economics::outcome::{Attribution, Outcome, Remarks, Valuation};
 use economics::{Currency, Nano, Quantities};
 use ledger::{EntryId, StoreSpec};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::results::Results;
@@ -84,7 +85,8 @@ impl Trial {
     fn shown(&self) -> Value {
         self.books.ledger().flush(std::time::Duration::from_secs(30)).unwrap();
         let experiment = self.experiment();
-        Results::read(&self.books, &experiment, NOW).unwrap().json(self.books.currency()).unwrap()
+        let results = Results::read(&self.books, &experiment, NOW).unwrap();
+        serde_json::to_value(results.document(self.books.currency()).unwrap()).unwrap()
     }
 }
 

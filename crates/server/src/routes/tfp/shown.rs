@@ -1,11 +1,14 @@
-//! Rows of TFP as JSON.
+//! Rows of TFP as they are shown.
 
 use analysis::ratio::{self, Cluster, Estimate};
 use economics::Nano;
 use economics::outcome::Valuation;
 use economics::rollup::{KindSums, TfpBy, TfpGroup, TfpPeriod, TfpRow, ValueSums};
-use serde_json::{Map, Value, json};
 
+use super::document::{
+    Productivity, ProductivityCost, ProductivityKind, ProductivityTokens, ProductivityValue, TfpCertainty, TfpEstimate,
+    TfpReportRow,
+};
 use crate::routes::figures::{money, share, thousandths};
 use crate::routes::period::{DAY_MS, date};
 
@@ -22,100 +25,86 @@ pub(super) struct Shown<'a> {
     pub(super) with_cost: bool,
 }
 
-pub(super) fn row_json(row: &TfpRow, shown: &Shown<'_>) -> Value {
-    let mut fields = names(row, shown.by);
-    if let Value::Object(figures) = figures(row, shown) {
-        fields.extend(figures);
-    }
-    Value::Object(fields)
-}
-
-/// What tells the row from others.
-fn names(row: &TfpRow, by: TfpBy) -> Map<String, Value> {
-    let mut fields = Map::new();
+pub(super) fn row(row: &TfpRow, shown: &Shown<'_>) -> TfpReportRow {
+    let named = TfpReportRow { figures: figures(row, shown), ..TfpReportRow::default() };
     if row.others > 0 {
-        fields.insert("others".into(), row.others.into());
-        return fields;
+        return TfpReportRow { others: Some(row.others), ..named };
     }
+    let (by, subject) = (shown.by, &row.subject);
     let first_day = date(row.day.saturating_mul(DAY_MS));
-    let period = match by.period {
-        TfpPeriod::Whole => None,
-        TfpPeriod::Day => Some(("day", first_day)),
-        TfpPeriod::Week => Some(("week", first_day)),
-        TfpPeriod::Month => Some(("month", first_day.chars().take("YYYY-MM".len()).collect())),
-    };
-    fields.extend(period.map(|(name, text)| (name.to_owned(), text.into())));
-    let subject = &row.subject;
-    for (name, told, text) in [
-        ("organisation", by.organisation || by.end_user, &subject.organisation),
-        ("team", by.team, &row.team),
-        ("project", by.project, &subject.project),
-        ("end_user", by.end_user, &subject.user),
-        ("model", by.model, &subject.model),
-        ("prompt_version", by.prompt_version, &subject.prompt_version),
-        ("task", by.task, &subject.task),
-        ("tag", by.tag, &subject.tag),
-    ] {
-        if told {
-            fields.insert(name.into(), text.clone().into());
-        }
+    let begins =
+        |period: TfpPeriod, length: usize| (by.period == period).then(|| first_day.chars().take(length).collect());
+    let told = |told: bool, text: &String| told.then(|| text.clone());
+    TfpReportRow {
+        day: begins(TfpPeriod::Day, "YYYY-MM-DD".len()),
+        week: begins(TfpPeriod::Week, "YYYY-MM-DD".len()),
+        month: begins(TfpPeriod::Month, "YYYY-MM".len()),
+        organisation: told(by.organisation || by.end_user, &subject.organisation),
+        team: told(by.team, &row.team),
+        project: told(by.project, &subject.project),
+        end_user: told(by.end_user, &subject.user),
+        model: told(by.model, &subject.model),
+        prompt_version: told(by.prompt_version, &subject.prompt_version),
+        task: told(by.task, &subject.task),
+        tag: told(by.tag, &subject.tag),
+        ..named
     }
-    fields
 }
 
-fn figures(row: &TfpRow, shown: &Shown<'_>) -> Value {
+pub(super) fn figures(row: &TfpRow, shown: &Shown<'_>) -> Productivity {
     let (sums, denominator) = (row.sums(), shown.denominator);
-    let value: Map<String, Value> = Valuation::ALL
-        .iter()
-        .filter(|valuation| **valuation != Valuation::Proxy)
-        .map(|valuation| (valuation.as_str().to_owned(), sums.of(*valuation).to_string().into()))
-        .chain([("total".to_owned(), sums.total_value().to_string().into())])
-        .collect();
     let proxy = sums.of(Valuation::Proxy);
     let consumed = consumed(row, denominator);
-    let mut figures = json!({
-        "denominator": denominator,
-        "requests": sums.requests,
-        "tokens": {
-            "input": sums.in_uncached.saturating_add(sums.in_cached), "cached_input": sums.in_cached,
-            "output": sums.output, "reasoning": sums.reasoning, "total": sums.tokens(),
-            "computed": sums.tokens().saturating_sub(sums.in_cached),
+    let kinds = || row.kinds.iter().map(|(kind, sums)| of_kind(kind, sums, consumed)).collect();
+    Productivity {
+        denominator: denominator.to_owned(),
+        requests: sums.requests,
+        tokens: ProductivityTokens {
+            input: sums.in_uncached.saturating_add(sums.in_cached),
+            cached_input: sums.in_cached,
+            output: sums.output,
+            reasoning: sums.reasoning,
+            total: sums.tokens(),
+            computed: sums.tokens().saturating_sub(sums.in_cached),
+            standard: (denominator == "standard").then(|| row.standard_milli().map(thousandths)),
         },
-        "value": value,
-        "tfp": estimated(row, denominator, ValueSums::total_value),
-        "proxy": proxy.to_string(),
-        "proxy_per_million":
-            if proxy == Nano::ZERO { Value::Null } else { estimated(row, denominator, |sums| sums.of(Valuation::Proxy)) },
-        "price": sums.price.to_string(),
-        "value_per_price": share(money(sums.total_value()), money(sums.price)),
-        "outcomes": thousandths(sums.outcomes_milli),
-        "accepted_outcomes": thousandths(sums.accepted_milli),
-        "tokens_per_accepted_outcome": consumed.and_then(|tokens| share(tokens * 1000.0, whole(sums.accepted_milli))),
-        "coverage": share(whole(sums.covered), whole(sums.requests)),
-        "matured": share(whole(row.matured), whole(sums.requests)),
-        "adoption_rate": share(whole(sums.adopted_output), whole(sums.output)),
-    });
-    if denominator == "standard" {
-        figures["tokens"]["standard"] = json!(row.standard_milli().map(thousandths));
+        value: ProductivityValue {
+            measured: sums.of(Valuation::Measured),
+            contracted: sums.of(Valuation::Contracted),
+            estimated: sums.of(Valuation::Estimated),
+            total: sums.total_value(),
+        },
+        tfp: estimated(row, denominator, ValueSums::total_value),
+        proxy,
+        proxy_per_million: (proxy != Nano::ZERO)
+            .then(|| estimated(row, denominator, |sums| sums.of(Valuation::Proxy)))
+            .flatten(),
+        price: sums.price,
+        value_per_price: share(money(sums.total_value()), money(sums.price)),
+        outcomes: thousandths(sums.outcomes_milli),
+        accepted_outcomes: thousandths(sums.accepted_milli),
+        tokens_per_accepted_outcome: consumed.and_then(|tokens| share(tokens * 1000.0, whole(sums.accepted_milli))),
+        coverage: share(whole(sums.covered), whole(sums.requests)),
+        matured: share(whole(row.matured), whole(sums.requests)),
+        adoption_rate: share(whole(sums.adopted_output), whole(sums.output)),
+        kinds: (!shown.by.end_user).then(kinds),
+        cost: shown.with_cost.then(|| ProductivityCost {
+            cost: sums.cost,
+            costed: share(whole(sums.costed), whole(sums.requests)),
+            value_per_cost: share(money(sums.total_value()), money(sums.cost)),
+        }),
     }
-    if !shown.by.end_user {
-        figures["kinds"] = row.kinds.iter().map(|(kind, sums)| kind_json(kind, sums, consumed)).collect();
-    }
-    if shown.with_cost {
-        figures["cost"] = sums.cost.to_string().into();
-        figures["costed"] = json!(share(whole(sums.costed), whole(sums.requests)));
-        figures["value_per_cost"] = json!(share(money(sums.total_value()), money(sums.cost)));
-    }
-    figures
 }
 
 /// `consumed`: all tokens of the row, those of requests without an outcome included.
-fn kind_json(kind: &str, sums: &KindSums, consumed: Option<f64>) -> Value {
-    json!({
-        "kind": kind, "outcomes": thousandths(sums.outcomes_milli), "accepted": thousandths(sums.accepted_milli),
-        "value": sums.value.to_string(),
-        "tokens_per_accepted": consumed.and_then(|tokens| share(tokens * 1000.0, whole(sums.accepted_milli))),
-    })
+fn of_kind(kind: &str, sums: &KindSums, consumed: Option<f64>) -> ProductivityKind {
+    ProductivityKind {
+        kind: kind.to_owned(),
+        outcomes: thousandths(sums.outcomes_milli),
+        accepted: thousandths(sums.accepted_milli),
+        value: sums.value,
+        tokens_per_accepted: consumed.and_then(|tokens| share(tokens * 1000.0, whole(sums.accepted_milli))),
+    }
 }
 
 /// Tokens of the row; `None`: some have no price to be weighed by.
@@ -124,10 +113,11 @@ fn consumed(row: &TfpRow, denominator: &str) -> Option<f64> {
     (denominator != "standard" || !row.unpriced).then_some(sum)
 }
 
-/// A ratio over the groups of clusters, per million of the denominator; null where there is nothing to divide by.
-fn estimated(row: &TfpRow, denominator: &str, numerator: impl Fn(&ValueSums) -> Nano) -> Value {
+/// A ratio over the groups of clusters, per million of the denominator; none where there is nothing to divide by.
+fn estimated(row: &TfpRow, denominator: &str, numerator: impl Fn(&ValueSums) -> Nano) -> Option<TfpEstimate> {
     if consumed(row, denominator).is_none() {
-        return json!({"denominator": denominator, "per_million": null, "reason": UNPRICED});
+        let (per_million, reason, certainty) = (None, Some(UNPRICED), None);
+        return Some(TfpEstimate { denominator: denominator.to_owned(), per_million, reason, certainty });
     }
     let groups = row.groups.iter().filter(|group| **group != TfpGroup::default());
     let cluster = |group: &TfpGroup| Cluster {
@@ -135,15 +125,20 @@ fn estimated(row: &TfpRow, denominator: &str, numerator: impl Fn(&ValueSums) -> 
         denominator: tokens(group, denominator).max(0.0),
     };
     let clusters: Vec<Cluster> = groups.map(cluster).collect();
-    let Ok(found) = ratio::estimate(&clusters, LEVEL, SEED) else { return Value::Null };
+    let found = ratio::estimate(&clusters, LEVEL, SEED).ok()?;
     let Estimate { estimate, standard_error, interval, method, clusters, effective_clusters, reason } =
         found.per_million();
-    json!({
-        "denominator": denominator, "per_million": estimate, "standard_error": standard_error,
-        "low": interval.map(|interval| interval.low), "high": interval.map(|interval| interval.high),
-        "level": interval.map(|interval| interval.level), "method": method, "groups": clusters,
-        "effective_groups": effective_clusters, "reason": reason,
-    })
+    let certainty = TfpCertainty {
+        standard_error,
+        low: interval.map(|interval| interval.low),
+        high: interval.map(|interval| interval.high),
+        level: interval.map(|interval| interval.level),
+        method,
+        groups: clusters,
+        effective_groups: effective_clusters,
+    };
+    let (per_million, certainty) = (Some(estimate), Some(certainty));
+    Some(TfpEstimate { denominator: denominator.to_owned(), per_million, reason, certainty })
 }
 
 fn tokens(group: &TfpGroup, denominator: &str) -> f64 {
@@ -164,8 +159,13 @@ fn whole(number: i64) -> f64 {
 #[cfg(test)]
 mod tests {
     use economics::rollup::BUCKETS;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    fn row_json(told: &TfpRow, shown: &Shown<'_>) -> Value {
+        serde_json::to_value(super::row(told, shown)).unwrap()
+    }
 
     fn row(group: impl Fn(i64) -> ValueSums) -> TfpRow {
         let group = |n: i64| TfpGroup { sums: group(n), standard_milli: 500_000 };

@@ -2,11 +2,11 @@
 
 use metering::{FinishReason, UsageRecord};
 use serde::Serialize;
-use serde_json::Value;
 use traces::{Content, Excerpt, Kept};
 use utoipa::ToSchema;
 
 use super::super::entries::LedgerEntry;
+use crate::routes::outcomes::OutcomeEntry;
 
 /// Requests, newest first.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -129,8 +129,7 @@ pub(crate) struct RequestTrace {
     pub(crate) entries: Option<Vec<LedgerEntry>>,
     /// The outcomes and the feedback that it has a part in, as `GET /v1/outcomes` shows them; without `comment` and
     /// `demonstration` where the key is of another project and does not administer this one.
-    #[schema(value_type = Vec<Object>)]
-    pub(crate) outcomes: Vec<Value>,
+    pub(crate) outcomes: Vec<OutcomeEntry>,
     /// Whether these are all; only the 2,000 outcomes of the project (or the plant) after it are looked through.
     pub(crate) outcomes_complete: bool,
     /// Its texts; `null`: they are not kept, or the caller may not read them.

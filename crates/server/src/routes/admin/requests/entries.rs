@@ -4,20 +4,19 @@ use ::ledger::EntryId;
 use economics::books::detail::{SettledLine, Settlement};
 use economics::books::outcome_detail::Owner;
 use economics::books::{Books, unit};
-use serde_json::Value;
 
 use super::super::entries::{LedgerEntry, documents};
 use super::super::unreadable;
 use super::document::{RequestCharge, RequestChargeLine};
 use crate::error::ApiError;
-use crate::routes::outcomes;
+use crate::routes::outcomes::{self, OutcomeEntry};
 
 /// What the books say of a request.
 #[derive(Default)]
 pub(super) struct Told {
     pub(super) charge: Option<RequestCharge>,
     pub(super) entries: Vec<LedgerEntry>,
-    pub(super) outcomes: Vec<Value>,
+    pub(super) outcomes: Vec<OutcomeEntry>,
     pub(super) outcomes_complete: bool,
 }
 
