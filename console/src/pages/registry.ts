@@ -80,7 +80,7 @@ export const PAGES: readonly Page[] = [
     title: () => value('title'),
     icon: 'value',
     group: 'business',
-    isFor: (who) => who.has_books && who.scopes.includes('usage'),
+    isFor: (who) => who.has_books && who.scopes.some((scope) => scope === 'usage' || scope === 'plant'),
     scope: 'usage',
     load: () => import('./value/Value.svelte'),
   },

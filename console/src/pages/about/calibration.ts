@@ -14,6 +14,7 @@ export const TERMS = [
   'column beyond 16',
   'first row of logits',
   'position that a sequence reads',
+  'pass for up to 8 columns',
 ] as const
 
 interface StepClass {

@@ -70,6 +70,7 @@ export const t = dictionary(
     'column beyond 16': 'column beyond 16',
     'first row of logits': 'first row of logits',
     'position that a sequence reads': 'position that a sequence reads',
+    'pass for up to 8 columns': 'pass for up to 8 columns',
   },
   {
     title: '关于',
@@ -140,5 +141,6 @@ export const t = dictionary(
     'column beyond 16': '列（超过 16）',
     'first row of logits': '首个 logits 行',
     'position that a sequence reads': '序列读取的位置',
+    'pass for up to 8 columns': '每至多 8 列的一遍',
   },
 )

@@ -77,7 +77,7 @@ fn a_calibration_is_kept_and_used_under_the_same_conditions() {
         let serving = Serving::start(&sandbox, &[&["tiny.gguf", "--kv-memory", "1MiB"], arguments].concat());
         let shown = json_of(&serving.request_with("GET /admin/v1/calibration", &key, ""));
         assert_eq!(shown["data"][0]["classes"].as_array().unwrap().len(), 8);
-        assert_eq!(shown["data"][0]["terms"].as_array().unwrap().len(), 11);
+        assert_eq!(shown["data"][0]["terms"].as_array().unwrap().len(), 12);
         shown["data"][0]["started_from"].as_str().unwrap().to_owned()
     };
     assert_eq!(started_from(&["--threads", "1"]), format!("calibrated {}", report["measured"].as_str().unwrap()));

@@ -28,6 +28,8 @@ use document::{CostReport, CostReportHead, CostRow, MachineTime, MarginReport, R
 
 /// What rows tell apart.
 const GROUPS: [&str; 7] = ["organisation", "project", "key", "model", "tag", "hour", "day"];
+/// After so long the cost of a request that ended is in the books, if there is one.
+const KNOWN_AFTER_MS: i64 = 60_000;
 
 /// What requests cost in whole days (UTC), summed up: machine time by purpose, energy, emissions, money.
 #[utoipa::path(
@@ -145,6 +147,25 @@ fn cost_row(row: MarginRow, by: CostGroups) -> CostRow {
     }
 }
 
+/// Why a request has no cost; `ended_ms`: when it ended, if it is in the books.
+fn without_cost(id: &str, ended_ms: Option<i64>) -> ApiError {
+    match ended_ms {
+        None => {
+            ApiError::not_found(format!("there is no request `{id}`; write the `id` of its answer, e.g. `chatcmpl-…`"))
+        }
+        Some(ended_ms) if unix_ms().saturating_sub(ended_ms) < KNOWN_AFTER_MS => {
+            let message = format!("the cost of `{id}` is not known yet: it is a second or two after its end");
+            ApiError::not_found(message).with_code("cost_pending")
+        }
+        Some(_) => {
+            let message = format!(
+                "`{id}` has no cost: no step of the plant worked on it, or the plant kept no costs when it ran"
+            );
+            ApiError::not_found(message).with_code("no_cost")
+        }
+    }
+}
+
 /// What one request cost, line by line: what it was read, what it was answered, guesses that were not made, and what was
 /// computed again.
 #[utoipa::path(
@@ -156,7 +177,7 @@ fn cost_row(row: MarginRow, by: CostGroups) -> CostRow {
     responses(
         (status = 200, body = document::RequestCost, description = "The cost and its parts"),
         (status = 403, body = protocol::ErrorBody, description = "The key has not the scope `plant`"),
-        (status = 404, body = protocol::ErrorBody, description = "No such request, or its cost is not known yet")
+        (status = 404, body = protocol::ErrorBody, description = "No such request (`not_found`); its cost is not known yet (`cost_pending`); or it has none (`no_cost`): no step worked on it, or no costs were kept")
     )
 )]
 pub(crate) async fn cost(
@@ -171,26 +192,17 @@ pub(crate) async fn cost(
         let found = |id| admin.books.ledger().entry_by_id(id).map_err(|error| unreadable(&error));
         let costed = found(cost_id(entry))?;
         let cost = costed.as_ref().and_then(|entry| Some((entry.at_ms, RequestCost::read(entry)?)));
-        let Some((at_ms, cost)) = cost else { return Ok((None, found(entry)?.is_some())) };
+        let Some((at_ms, cost)) = cost else {
+            return Ok(Err(found(entry)?.map(|entry| entry.at_ms)));
+        };
         let full = full_cost(admin.books.ledger(), cost.costs.attributed(), at_ms, unix_ms());
         let full = full.map_err(|error| unreadable(&error))?;
         // The days on which it may have run: its hold lasted no longer.
         let day = |ms: i64| ms - ms.rem_euclid(DAY_MS);
         let sheets = sheets(admin.books.ledger(), day(at_ms - HOLD_MS), at_ms.saturating_add(1));
-        Ok((Some((cost, full, sheets.map_err(|error| unreadable(&error))?)), true))
+        Ok(Ok((cost, full, sheets.map_err(|error| unreadable(&error))?)))
     };
-    let (cost, charged) = admin.run(read).await?;
-    let Some((cost, full, sheet)) = cost else {
-        let message = if charged {
-            format!(
-                "the cost of `{id}` is not known yet: it is a second or two after its end; earlier requests, of \
-                     before the plant kept costs, have none"
-            )
-        } else {
-            format!("there is no request `{id}`; write the `id` of its answer, e.g. `chatcmpl-…`")
-        };
-        return Err(ApiError::not_found(message));
-    };
+    let (cost, full, sheet) = admin.run(read).await?.map_err(|ended_ms| without_cost(&id, ended_ms))?;
     let line =
         |(purpose, line): (&'static str, CostLine)| RequestCostLine { purpose, line, attributed: line.attributed() };
     let RequestCost { context, quantities, traffic, costs, .. } = cost;
@@ -213,4 +225,18 @@ pub(crate) async fn cost(
         wasted: costs.wasted(),
         full,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_there_is_no_cost_is_told() {
+        let code = |ended_ms| without_cost("cmpl-1", ended_ms).body().error.code;
+        let now = unix_ms();
+        assert_eq!(code(None).as_deref(), Some("not_found"));
+        assert_eq!(code(Some(now - 1_000)).as_deref(), Some("cost_pending"));
+        assert_eq!(code(Some(now - KNOWN_AFTER_MS - 1_000)).as_deref(), Some("no_cost"));
+    }
 }
