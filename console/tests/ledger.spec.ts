@@ -1,4 +1,4 @@
-import { expect, isSound } from './fixtures'
+import { expect, isSound, LOOKS, nameOf } from './fixtures'
 import { figuresAreTheirs, test } from './traded'
 import { ask } from './trade'
 
@@ -6,6 +6,7 @@ interface Entry {
   seq: number
   kind: string
   id: string | null
+  at_ms: number
 }
 const list = (answer: Record<string, unknown>): Entry[] => answer['data'] as Entry[]
 
@@ -47,6 +48,49 @@ test('entries are found by kind, by account and by request', async ({ page, admi
   await expect(page.getByRole('textbox', { name: 'Account' })).toHaveAttribute('aria-invalid', 'true')
   await isSound(page)
 })
+
+for (const look of LOOKS) {
+  test(`entries of a period, ${nameOf(look)}`, async ({ page, admin, answers, visit }) => {
+    const newest = list(await ask(admin, 'GET', '/admin/v1/ledger/entries?limit=1'))[0]
+    const day = (offset: number): string => new Date((newest?.at_ms ?? 0) + offset * 86_400_000).toISOString().slice(0, 10)
+    const [from, to] = [page.getByLabel(/^(From|从)/), page.getByLabel(/^(To|到)/)]
+    const apply = page.getByRole('button', { name: /^(Show|显示)$/ })
+    await visit('books/ledger', look)
+    await from.fill(day(-1))
+    await to.fill(day(0))
+    const asked = page.waitForRequest(/ledger\/entries\?.*start_time/)
+    await apply.click()
+    const query = new URL((await asked).url()).searchParams
+    expect([query.get('start_time'), query.get('end_time')].map(Number)).toEqual([Date.parse(day(-1)) / 1000, Date.parse(day(1)) / 1000])
+    await expect(page).toHaveURL(new RegExp(`from=${day(-1)}&to=${day(0)}$`))
+    await page.reload()
+    await expect(from).toHaveValue(day(-1))
+    await expect(to).toHaveValue(day(0))
+    await expect(page.locator('[data-document*="end_time"] [data-figure="data.0.seq"]')).toBeVisible()
+    await expect(page.locator('details')).toHaveCount(25)
+    expect(await figuresAreTheirs(page, answers, look)).toBeGreaterThan(25)
+    await page.getByRole('button', { name: /Older ones|更早的/ }).click()
+    await expect(page.locator('details')).toHaveCount(50)
+    await isSound(page)
+    // Before the plant was, and then an end before the start.
+    await from.fill(day(-9))
+    await to.fill(day(-9))
+    await apply.click()
+    await expect(page.getByText(/No such entries|没有这样的分录/)).toBeVisible()
+    await from.fill(day(0))
+    await apply.click()
+    await expect(page.getByRole('alert')).toContainText('`start_time` must be at or before `end_time`')
+    await expect(from).toHaveAttribute('aria-invalid', 'true')
+    await isSound(page)
+    // A request goes with nothing else.
+    const charge = list(await ask(admin, 'GET', '/admin/v1/ledger/entries?kind=charge&limit=1'))[0]
+    await page.getByLabel(/^(Request|请求)$/).fill(`chatcmpl-${charge?.id ?? ''}`)
+    await apply.click()
+    await expect(page.locator('details')).toHaveCount(2)
+    await expect(page).not.toHaveURL(/from=|to=/)
+    for (const field of [from, to]) await expect(field).toHaveValue('')
+  })
+}
 
 test('accounts stand with their balances, and lead to their entries', async ({ page, admin, answers, visit }) => {
   await visit('books/ledger')

@@ -154,6 +154,22 @@ aged('a new minute comes by itself', async ({ page, plant }) => {
   expect((await again).status()).toBe(200)
 })
 
+for (const look of LOOKS) {
+  test(`a time of which no minute is kept says so, ${nameOf(look)}`, async ({ page, plant }) => {
+    // An hour that ended before the plant was: what a new one shows until its first minute is over, whenever the test runs.
+    await page.clock.setFixedTime(Date.now() - 86_400_000)
+    const answered = page.waitForResponse((response) => response.url().includes('/admin/v1/history'))
+    await open(page, plant, 'plant?span=1h', look)
+    const history = (await (await answered).json()) as Json
+    expect(at(history, 'total.figures')).toBeNull()
+    await expect(page.getByText(look.language === 'en' ? 'No minutes yet' : '尚无分钟记录')).toBeVisible()
+    await expect(page.locator('[data-figure^="total."]')).toHaveCount(0)
+    // The live part goes on.
+    await expect(page.locator('[data-figure="decode.running"]')).toBeVisible()
+    await isSound(page)
+  })
+}
+
 test('a plant without objectives says so', async ({ page, plant }) => {
   await open(page, plant, 'plant', WIDE)
   await expect(page.getByText('No objectives set.')).toBeVisible()

@@ -3,7 +3,8 @@ import type { NextToken, TokenizeReply } from '../src/api/types'
 import * as format from '../src/format/format'
 import { expect, isSound, LOOKS, nameOf, open, TAGS, test, WIDE } from './fixtures'
 import { MODEL, OTHER_MODEL, start, type Plant } from './plant'
-import { ask } from './trade'
+import { ask, claim, type Caller } from './trade'
+import { signIn } from './traded'
 
 const TITLES = { en: 'Token lab', zh: '词元实验室' } as const
 const TEXT = 'The darkness of 12 rivers: café, 东京\n'
@@ -145,7 +146,6 @@ test('an answer is built token by token, and its penalties act', async ({ page, 
   await page.getByLabel('Frequency penalty').fill('2')
   const after = (await (await answer).json()) as NextToken
   const again = after.tokens.find(({ id }) => id === first.id)
-  console.log(JSON.stringify([first, after.tokens.slice(0, 4), after.usage]))
   if (!again) throw new Error('the token is not among those that were told')
   expect(again.drawn).toBeLessThan(again.raw)
   await page.getByRole('button', { name: 'Add the drawn token' }).click()
@@ -175,3 +175,39 @@ test('what is drawn on asks once, and the books have it', async ({ page, plant }
   await expect.poll(usage).toBe(before + 1)
   expect(asked).toBe(1)
 })
+
+/** A plant of its own with an administrator: what calls cost it is shown to nobody else. */
+const owned = test.extend<object, { admin: Caller; plant: Plant }>({
+  plant: [
+    async ({}, use) => {
+      const plant = await start()
+      await use(plant)
+      await plant.stop()
+    },
+    { scope: 'worker', timeout: 180_000 },
+  ],
+  admin: [async ({ plant }, use) => use(await claim(plant)), { scope: 'worker' }],
+})
+
+for (const look of [WIDE, ...LOOKS.slice(-1)]) {
+  owned(`what a call cost the plant follows it, ${nameOf(look)}`, async ({ page, plant, admin }) => {
+    const tag = TAGS[look.language]
+    const told = listen(page)
+    await signIn(page, admin)
+    await open(page, plant, 'tokenlab/next', look)
+    const line = page.locator('dd.hint').filter({ hasText: look.language === 'en' ? /^cost the plant/ : /^工厂成本 / })
+    await expect(line).toBeVisible()
+    const { id } = await told()
+    interface Cost {
+      attributed: string
+      currency: string
+      lines: { energy_uj: number }[]
+    }
+    const { attributed, currency, lines } = (await ask(admin, 'GET', `/v1/costs/${id}`)) as unknown as Cost
+    const energy = lines.reduce((sum, { energy_uj }) => sum + energy_uj, 0)
+    expect([Number(attributed) > 0, energy > 0]).toEqual([true, true])
+    const [cost, joules] = [format.money(attributed, currency, tag), format.joules(energy / 1e6, tag)]
+    await expect(line).toHaveText(look.language === 'en' ? `cost the plant ${cost}, ${joules}` : `工厂成本 ${cost}，${joules}`)
+    await isSound(page)
+  })
+}

@@ -83,6 +83,24 @@ export async function trade(from: Caller, count: number, first = 0): Promise<voi
   }
 }
 
+/** Prompts that the server takes in one question. */
+const MOST_PROMPTS = 128
+const KEPT_WITHIN_MS = 60_000
+
+/** Has the plant answer `count` requests of a token, and waits until the list of the last requests has them. */
+export async function fill(from: Caller, count: number): Promise<void> {
+  for (let first = 0; first < count; first += MOST_PROMPTS) {
+    const prompt = Array.from({ length: Math.min(MOST_PROMPTS, count - first) }, (_, index) => `The river ${first + index}`)
+    await ask(from, 'POST', '/v1/completions', { model: MODEL, prompt, max_tokens: 1 })
+  }
+  for (const until = Date.now() + KEPT_WITHIN_MS; ; ) {
+    const { newest } = await ask(from, 'GET', '/admin/v1/requests?limit=1')
+    if (Number(newest) >= count) return
+    if (Date.now() > until) throw new Error(`${String(newest)} of ${count} requests are kept`)
+    await new Promise((rest) => setTimeout(rest, 200))
+  }
+}
+
 /** `count` units of the experiment `voice`, each with an arm, an answer where it gets one, and perhaps a sale. */
 export async function experiment(from: Caller, count: number): Promise<void> {
   for (let number = 0; number < count; number += 1) {

@@ -8973,7 +8973,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description No such request, or its cost is not known yet */
+            /** @description No such request (`not_found`); its cost is not known yet (`cost_pending`); or it has none (`no_cost`): no step worked on it, or no costs were kept */
             404: {
                 headers: {
                     [name: string]: unknown;

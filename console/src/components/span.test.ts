@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { dateOf, daysOf, periodBefore, periodOf, secondOf, spanOf, startOf, wordsOf } from './span'
+import { dateOf, daysOf, openPeriod, periodBefore, periodOf, secondOf, spanOf, startOf, wordsOf } from './span'
 
 const NOW = Date.UTC(2026, 10, 27, 18, 30)
 const of = (text: string) => periodOf(spanOf(new URLSearchParams(text)), NOW)
@@ -22,6 +22,12 @@ it('takes named days, the last one included, and leaves what cannot be to the AP
   expect(of('from=2026-11-09&to=2026-11-02')).toEqual({ start_time: second(11, 9), end_time: second(11, 3) })
   expect([secondOf('2026-11-01'), secondOf('2026-11-31'), dateOf(second(11, 1))]).toEqual([second(11, 1), null, '2026-11-01'])
   expect(wordsOf(new URLSearchParams('from=a&by=tag'))).toEqual({ days: undefined, from: 'a', to: undefined })
+})
+
+it('leaves ends open that are not given', () => {
+  expect(openPeriod('2026-11-01', '')).toEqual({ start_time: second(11, 1) })
+  expect(openPeriod('2026-02-30', '2026-11-01')).toEqual({ end_time: second(11, 2) })
+  expect([openPeriod('', 'soon'), openPeriod('2026-11-09', '2026-11-02')]).toEqual([{}, { start_time: second(11, 9), end_time: second(11, 3) }])
 })
 
 it('finds as many days before', () => {

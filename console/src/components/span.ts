@@ -48,6 +48,12 @@ export function namedPeriod(from: string, to: string): Required<Period> | null {
   return first === null || last === null ? null : { start_time: first, end_time: last + DAY_S }
 }
 
+/** The period of days of which each may be left open, the last one included; what is none leaves it open, too. */
+export function openPeriod(from: string, to: string): Partial<Required<Period>> {
+  const [first, last] = [secondOf(from), secondOf(to)]
+  return { ...(first === null ? {} : { start_time: first }), ...(last === null ? {} : { end_time: last + DAY_S }) }
+}
+
 /** The period of a span. What cannot be (an end before the start) is the API's to refuse. */
 export function periodOf(span: Span, nowMs: number): Period {
   if ('days' in span) return { start_time: startOf(span.days, nowMs) }

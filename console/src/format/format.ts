@@ -8,16 +8,24 @@ function absent(value: Maybe): value is null | undefined {
 }
 
 /** Formats are costly to make and are made for every figure of a live page: one of each kind is kept. */
-const formats = new Map<string, Intl.NumberFormat>()
+const [numbers, times] = [new Map<string, Intl.NumberFormat>(), new Map<string, Intl.DateTimeFormat>()]
 
-function numberFormat(tag: string, options: Intl.NumberFormatOptions): Intl.NumberFormat {
+function kept<F>(formats: Map<string, F>, tag: string, options: object, make: () => F): F {
   const name = tag + JSON.stringify(options)
   let format = formats.get(name)
   if (!format) {
-    format = new Intl.NumberFormat(tag, options)
+    format = make()
     formats.set(name, format)
   }
   return format
+}
+
+function numberFormat(tag: string, options: Intl.NumberFormatOptions): Intl.NumberFormat {
+  return kept(numbers, tag, options, () => new Intl.NumberFormat(tag, options))
+}
+
+function timeFormat(tag: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
+  return kept(times, tag, options, () => new Intl.DateTimeFormat(tag, options))
 }
 
 /** A whole number: 12,345. */
@@ -127,28 +135,28 @@ export function bytes(value: Maybe, tag: string): string {
 
 /** An instant, given in milliseconds since the epoch, as the time of day. */
 export function clock(ms: Maybe, tag: string): string {
-  return absent(ms) ? NONE : new Intl.DateTimeFormat(tag, { timeStyle: 'medium' }).format(ms)
+  return absent(ms) ? NONE : timeFormat(tag, { timeStyle: 'medium' }).format(ms)
 }
 
 /** An instant, given in milliseconds since the epoch, with its date. */
 export function dateTime(ms: Maybe, tag: string): string {
-  return absent(ms) ? NONE : new Intl.DateTimeFormat(tag, { dateStyle: 'medium', timeStyle: 'short' }).format(ms)
+  return absent(ms) ? NONE : timeFormat(tag, { dateStyle: 'medium', timeStyle: 'short' }).format(ms)
 }
 
 /** An instant to the second, of UTC or of the person's own zone. */
 export function instant(ms: Maybe, tag: string, zone?: 'UTC'): string {
-  return absent(ms) ? NONE : new Intl.DateTimeFormat(tag, { dateStyle: 'medium', timeStyle: 'medium', ...(zone ? { timeZone: zone } : {}) }).format(ms)
+  return absent(ms) ? NONE : timeFormat(tag, { dateStyle: 'medium', timeStyle: 'medium', ...(zone ? { timeZone: zone } : {}) }).format(ms)
 }
 
 /** A day, given as `2026-11-27` or in milliseconds since the epoch; days are those of UTC. */
 export function day(value: string | Maybe, tag: string): string {
   const ms = typeof value === 'string' ? Date.parse(value) : value
-  return absent(ms) ? NONE : new Intl.DateTimeFormat(tag, { dateStyle: 'medium', timeZone: 'UTC' }).format(ms)
+  return absent(ms) ? NONE : timeFormat(tag, { dateStyle: 'medium', timeZone: 'UTC' }).format(ms)
 }
 
 /** A day in the least room: Nov 27, 11月27日. */
 export function shortDay(ms: Maybe, tag: string): string {
-  return absent(ms) ? NONE : new Intl.DateTimeFormat(tag, { month: 'short', day: 'numeric', timeZone: 'UTC' }).format(ms)
+  return absent(ms) ? NONE : timeFormat(tag, { month: 'short', day: 'numeric', timeZone: 'UTC' }).format(ms)
 }
 
 /** Energy. */

@@ -296,6 +296,7 @@ pub(crate) fn render(mut totals: BTreeMap<String, Totals>, lines: &[LineGauges])
     classes(&mut text, &lines);
     tokens(&mut text, &totals);
     outcomes(&mut text, &totals);
+    objectives(&mut text, &totals);
     for family in &HISTOGRAM_FAMILIES {
         let vllm = family.vllm.iter().map(|&name| (name, MODEL_NAME));
         for (name, label) in std::iter::once((family.own, MODEL)).chain(vllm) {
@@ -422,6 +423,24 @@ fn outcomes(text: &mut Text, totals: &BTreeMap<String, Totals>) {
             text.sample(success, &labels, &Value::Count(count));
         }
     }
+}
+
+/// Requests held to objectives, and those that met them.
+fn objectives(text: &mut Text, totals: &BTreeMap<String, Totals>) {
+    let mut family = |name: &str, help: &str, value: fn(&Totals) -> u64| {
+        text.family(name, "counter", help);
+        for (model, sums) in totals {
+            text.sample(name, &[(MODEL, model)], &Value::Count(value(sums)));
+        }
+    };
+    family("tokenworks_objectives_stated_total", "Accepted requests that ended under stated objectives.", |sums| {
+        sums.stated
+    });
+    family(
+        "tokenworks_objectives_met_total",
+        "Of these, the completed ones that met all objectives: the goodput.",
+        |sums| sums.met,
+    );
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use metering::{ClassTime, FinishReason, LineGauges, Meter, Outcome, Rejection, UsageRecord};
+use metering::{ClassTime, FinishReason, LineGauges, Meter, Objectives, Outcome, Rejection, UsageRecord};
 
 type Labels = BTreeMap<String, String>;
 
@@ -312,6 +312,22 @@ fn rejections_are_counted_apart() {
         |reason| value(&families, "tokenworks_requests_rejected_total", &[("model", "m"), ("reason", reason)]);
     assert_eq!((rejected("queue_full").as_str(), rejected("closed").as_str()), ("2", "0"));
     assert_eq!(value(&families, "tokenworks_requests_total", &[("model", "m"), ("outcome", "ok")]), "0");
+}
+
+#[test]
+fn goodput_is_counted_where_objectives_are_stated() {
+    let limit_ns = record("m", 50).e2e_ns;
+    let records: Vec<_> = (1..=100).map(|n| record("m", n)).collect();
+    let counted = |meter: Meter| {
+        records.iter().for_each(|record| meter.record(record));
+        let families = parse(&meter.render(&[]));
+        ["tokenworks_objectives_stated_total", "tokenworks_objectives_met_total"]
+            .map(|name| value(&families, name, &[("model", "m")]))
+    };
+    let met = records.iter().filter(|record| record.outcome == Outcome::Ok && record.e2e_ns <= limit_ns).count();
+    let held = Meter::new().held_to(Objectives { e2e_ns: Some(limit_ns), ..Objectives::default() });
+    assert_eq!((counted(held), met), (["100".to_owned(), met.to_string()], 16));
+    assert_eq!(counted(Meter::new()), ["0", "0"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 import type { LedgerEntry } from '$lib/api/types'
+import { openPeriod, secondOf, type Period } from '$lib/components/span'
 import { parse, text } from './exact'
 
 /** Kinds of entries, in the order of the choice. */
@@ -18,6 +19,43 @@ export const KINDS = [
   'expired',
 ] as const
 export type Kind = (typeof KINDS)[number]
+
+/** Which entries an address asks for; what it does not say is empty. */
+export interface EntryFilters {
+  kind: Kind | undefined
+  account: string
+  request: string
+  /** Days of UTC. */
+  from: string
+  to: string
+}
+
+export function filtersOf(query: URLSearchParams): EntryFilters {
+  const day = (name: string): string => {
+    const text = query.get(name) ?? ''
+    return secondOf(text) === null ? '' : text
+  }
+  return {
+    kind: KINDS.find((one) => one === query.get('kind')),
+    account: query.get('account') ?? '',
+    request: query.get('request') ?? '',
+    from: day('from'),
+    to: day('to'),
+  }
+}
+
+/** What the API takes of it. All of a request comes at once: nothing else goes with it. */
+export interface AskedEntries extends Partial<Required<Period>> {
+  request?: string
+  limit?: number
+  kind?: Kind
+  account?: string
+}
+
+export function askedEntries({ kind, account, request, from, to }: EntryFilters, limit: number): AskedEntries {
+  return request ? { request } : { limit, ...(kind ? { kind } : {}), ...(account ? { account } : {}), ...openPeriod(from, to) }
+}
+
 /** What accounts are for. */
 export const ACCOUNT_KINDS = ['customer', 'pool', 'budget', 'revenue', 'discount', 'refund', 'rounding', 'idle', 'cost', 'contra', 'value'] as const
 export const UNITS = ['money', 'budget', 'value', 'pool_tokens', 'tokens', 'joules', 'outcomes', 'experiment_units'] as const

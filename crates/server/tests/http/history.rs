@@ -139,6 +139,43 @@ async fn minutes_say_what_the_metrics_say_and_outlive_the_server() {
 }
 
 #[tokio::test]
+async fn goodput_is_the_same_in_the_metrics_the_snapshot_and_the_history() {
+    let folder = tempfile::tempdir().unwrap();
+    // One token has no time per token after the first, and meets whatever is asked of it; several never follow in a nanosecond.
+    let objectives = Objectives { tpot_ns: Some(1), ..Objectives::default() };
+    let factory = Factory::start(folder.path(), objectives).await;
+    let snapshot = async || {
+        let answer = get(factory.address, "/admin/v1/live/snapshot").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    // What is told of begins here.
+    let before = snapshot().await;
+    for tokens in [1, 5, 1, 3] {
+        assert_eq!(factory.complete(&PROMPT, tokens).await, 200);
+    }
+    let stated = factory.metric("tokenworks_objectives_stated_total").await;
+    let met = factory.metric("tokenworks_objectives_met_total").await;
+    assert_eq!((stated, met), (4.0, 2.0));
+    let mut live = before.clone();
+    for _ in 0..100 {
+        live = snapshot().await;
+        if live["id"] != before["id"] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let counts = |goodput: &Value| (goodput["stated"].as_f64(), goodput["met"].as_f64());
+    assert_eq!(counts(&live["goodput"]), (Some(stated), Some(met)), "{live}");
+    factory.end().await;
+
+    let later = Factory::start(folder.path(), objectives).await;
+    let history = later.history().await;
+    assert_eq!(counts(&total(&history)["goodput"]), (Some(stated), Some(met)), "{history}");
+    later.end().await;
+}
+
+#[tokio::test]
 async fn a_damaged_file_disturbs_no_request() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("history.sqlite"), "no database at all ".repeat(60)).unwrap();
