@@ -29,7 +29,13 @@ class SessionStore {
 
   /** Exchanges a key for a session. The key is not kept. */
   async signIn(key: string): Promise<void> {
-    this.#enter(await call('post', '/v1/session', { headers: { authorization: `Bearer ${key}` } }))
+    try {
+      this.#enter(await call('post', '/v1/session', { headers: { authorization: `Bearer ${key}` } }))
+    } catch (error) {
+      // A wrong key changes nothing for who is in without one.
+      if (error instanceof ApiError && error.status === 401) await this.ask()
+      throw error
+    }
   }
 
   async signOut(): Promise<void> {
