@@ -82,9 +82,12 @@ test.describe('sign-in', () => {
       const submit = page.locator('button[type=submit]')
       await expect(submit).toBeVisible()
       await isSound(page)
-      await page.locator('input[type=password]').fill('tw_nobodys')
-      await submit.click()
-      await expect(page.getByRole('alert')).toBeVisible()
+      // The second as a text editor would quote it.
+      for (const wrong of ['tw_nobodys', 'tw_“quoted”']) {
+        await page.locator('input[type=password]').fill(wrong)
+        await submit.click()
+        await expect(page.getByRole('alert')).toHaveText(/This key is not known here|服务器不认识此密钥/)
+      }
       await isSound(page)
       await page.locator('input[type=password]').fill(key)
       await submit.click()
