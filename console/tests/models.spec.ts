@@ -22,6 +22,11 @@ function writeAdapter(folder: string): void {
   writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(config))
 }
 
+const MIB = 1 << 20
+const FETCH = {
+  en: { button: 'Fetch and load', label: 'Fetch of', text: '40 MiB of 100 MiB fetched' },
+  zh: { button: '下载并加载', label: '的下载进度', text: '已下载 40 MiB / 100 MiB' },
+} as const
 const TITLES = { en: 'Models', zh: '模型' } as const
 
 for (const look of LOOKS) {
@@ -100,6 +105,42 @@ test.describe('with a key of the plant', () => {
     await expect(card.getByText('Pinned', { exact: true })).toHaveCount(0)
     await context.close()
   })
+
+  for (const look of LOOKS) {
+    test(`how far a fetch has come is shown until the model is in memory, ${nameOf(look)}`, async ({ browser }) => {
+      const context = await browser.newContext()
+      const page = await context.newPage()
+      // The server's own answer, with the states of a fetch that the program's tests see for real.
+      let now: Record<string, unknown> = { state: 'unloaded', must_fetch: true, fetching: null }
+      await page.route('**/admin/v1/models', async (route) => {
+        const response = await route.fetch()
+        const told = await response.json()
+        Object.assign(told.data[0], now)
+        await route.fulfill({ response, json: told })
+      })
+      await page.route('**/admin/v1/models/*/load', async (route) => {
+        now = { state: 'loading', must_fetch: true, fetching: { bytes: 0, total: null } }
+        await expect(progress).not.toHaveAttribute('value')
+        now = { ...now, fetching: { bytes: 40 * MIB, total: 100 * MIB } }
+        await expect(progress).toHaveJSProperty('value', 40 * MIB)
+        await expect(card.getByText(text)).toBeVisible()
+        await isSound(page)
+        now = {}
+        await route.continue()
+      })
+      await signedIn(page, look)
+      const { button, label, text } = FETCH[look.language]
+      const card = page.getByRole('region', { name: MODEL })
+      const progress = card.getByRole('progressbar', { name: label })
+      await expect(progress).toHaveCount(0)
+      const answered = page.waitForResponse('**/admin/v1/models/*/load')
+      await card.getByRole('button', { name: button }).click()
+      expect((await answered).ok()).toBe(true)
+      await expect(progress).toHaveCount(0)
+      await expect(card.getByRole('button', { name: button })).toHaveCount(0)
+      await context.close()
+    })
+  }
 
   test('an adapter that is not there is refused beside its field, and nothing typed is lost', async ({ browser }) => {
     const context = await browser.newContext()

@@ -1278,6 +1278,7 @@ export interface components {
             aliases: string[];
             /** @description Most tokens of prompt and answer together; `null`: not known before it is loaded. */
             context_len: number | null;
+            fetching: null | components["schemas"]["ModelFetch"];
             /**
              * Format: int64
              * @description How long it has had no request; `null` while it has one, or is not loaded.
@@ -1288,6 +1289,8 @@ export interface components {
              * @description Bytes that its KV cache takes, a draft model's included.
              */
             kv_bytes: number;
+            /** @description Loading it begins with fetching its file, which was not on this machine when that was last looked for. */
+            must_fetch: boolean;
             /** @description The name clients use. */
             name: string;
             /** @description It is never unloaded by itself. */
@@ -3810,6 +3813,19 @@ export interface components {
             started_from: string;
             /** @description The terms of a step's time, as they are known now. */
             terms: components["schemas"]["CalibratedTerm"][];
+        };
+        /** @description The fetch of a model's file. */
+        ModelFetch: {
+            /**
+             * Format: int64
+             * @description Bytes that are here.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Bytes that are to come in all; `null`: not known yet.
+             */
+            total: number | null;
         };
         /** @description What one model took and brought. */
         ModelIncome: {

@@ -34,7 +34,7 @@ pub use line::{
     Payer, Prompt, SHARING_RULE, TokenBytes, TokenText,
 };
 pub use local::{LocalLine, LocalLineConfig};
-pub use pool::{AdapterStatus, Behind, FixedPool, Lease, ModelPool, ModelState, ModelStatus, PoolError};
+pub use pool::{AdapterStatus, Behind, Fetching, FixedPool, Lease, ModelPool, ModelState, ModelStatus, PoolError};
 pub use prompt::{MAX_BEST_CHANCES, MAX_STOP_BYTES, MAX_STOPS};
 pub use reply::{EventSource, Reply, Withdrawal};
 pub use tokenizer::{MergeOrder, MergeStep, MergedWord};

@@ -53,6 +53,15 @@ pub struct AdapterStatus {
     pub created: Option<u64>,
 }
 
+/// How far the fetch of a model's file has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetching {
+    /// Bytes that are here.
+    pub bytes: u64,
+    /// Bytes that are to come in all; `None`: not known yet.
+    pub total: Option<u64>,
+}
+
 /// A model of a plant, as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelStatus {
@@ -66,6 +75,10 @@ pub struct ModelStatus {
     pub context_len: Option<usize>,
     /// Where it is.
     pub state: ModelState,
+    /// Loading it begins with fetching its file, which was not on this machine when that was last looked for.
+    pub must_fetch: bool,
+    /// How far that has come, while it lasts.
+    pub fetching: Option<Fetching>,
     /// It is never unloaded by itself.
     pub pinned: bool,
     /// Bytes that its weights take, a draft model's included.
@@ -294,6 +307,8 @@ impl ModelPool for FixedPool {
                 created: card.created,
                 context_len: Some(card.context_len),
                 state: ModelState::Loaded,
+                must_fetch: false,
+                fetching: None,
                 pinned: true,
                 weight_bytes: 0,
                 kv_bytes: 0,

@@ -74,7 +74,7 @@ fn run(cli: &Cli, output: Output) -> Result<()> {
     let serving = matches!(cli.command, Command::Serve(_));
     let level_origin = loaded.layers.entries.get("log.level").map(|e| &e.origin);
     let _logs = logs::start(&loaded.settings.log, level_origin, serving, output.colour_stderr())?;
-    let context = Context { environment, settings: loaded.settings.clone(), output };
+    let context = Context { environment, settings: loaded.settings.clone(), output, watch: None };
     match &cli.command {
         Command::Pull(args) => commands::pull::pull(&context, args),
         Command::Models(args) => commands::pull::models(&context, args),

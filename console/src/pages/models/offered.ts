@@ -13,6 +13,10 @@ interface Kept {
 export type Adapter = Kept
 export interface Offered extends Kept {
   aliases: string[]
+  /** Loading it begins with fetching its file. */
+  mustFetch: boolean
+  /** How far that has come, in bytes; a `total` of `null` is not known yet. */
+  fetching: { bytes: number; total: number | null } | null
   isPinned: boolean
   contextLen: number | null
   kvBytes: number | null
@@ -31,6 +35,8 @@ export function offeredOf(model: AdministeredModel): Offered {
   return {
     ...keptOf(model),
     aliases: model.aliases,
+    mustFetch: model.must_fetch,
+    fetching: model.fetching,
     isPinned: model.pinned,
     contextLen: model.context_len,
     kvBytes: model.kv_bytes,

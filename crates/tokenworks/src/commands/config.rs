@@ -87,7 +87,7 @@ pub fn check(environment: Environment, output: Output, args: &cli::Check, flags:
     report.file = config::find_file(args.file.as_deref(), &environment).map(|path| path.to_string_lossy().into_owned());
     match config::load_telling_all(args.file.as_deref(), &environment, flags) {
         Ok(loaded) => {
-            let context = Context { environment, settings: loaded.settings, output };
+            let context = Context { environment, settings: loaded.settings, output, watch: None };
             for name in BTreeSet::from_iter(context.settings.models.keys().chain([&context.settings.model])) {
                 match check_model(&context, name) {
                     Ok(model) => report.models.push(model),

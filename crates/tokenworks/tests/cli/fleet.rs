@@ -47,7 +47,7 @@ fn served(serving: &Serving, model: &str) {
 }
 
 /// What the running server says of a model.
-fn shown(sandbox: &Sandbox, model: &str) -> Value {
+pub(crate) fn shown(sandbox: &Sandbox, model: &str) -> Value {
     let rows = sandbox.run(&["models", "--json"]).json();
     rows.as_array().unwrap().iter().find(|row| row["name"] == model).unwrap()["served"].clone()
 }
@@ -57,7 +57,7 @@ fn states(sandbox: &Sandbox) -> [String; 2] {
 }
 
 /// Waits until something is so of a model.
-fn eventually(sandbox: &Sandbox, model: &str, check: impl Fn(&Value) -> bool) {
+pub(crate) fn eventually(sandbox: &Sandbox, model: &str, check: impl Fn(&Value) -> bool) {
     let mut last = shown(sandbox, model);
     for _ in 0..400 {
         if check(&last) {

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Extension, Request, State};
 use serde::Serialize;
 use serde_json::{Value, json};
-use service::{AdapterStatus, ModelState, ModelStatus, PoolError};
+use service::{AdapterStatus, Fetching, ModelState, ModelStatus, PoolError};
 use utoipa::ToSchema;
 
 use super::Admin;
@@ -52,6 +52,11 @@ pub(crate) struct AdministeredModel {
     /// Why it failed.
     #[schema(required = true)]
     reason: Option<String>,
+    /// Loading it begins with fetching its file, which was not on this machine when that was last looked for.
+    must_fetch: bool,
+    /// How far that has come; `null`: nothing is being fetched.
+    #[schema(required = true)]
+    fetching: Option<ModelFetch>,
     /// It is never unloaded by itself.
     pinned: bool,
     /// Most tokens of prompt and answer together; `null`: not known before it is loaded.
@@ -70,6 +75,16 @@ pub(crate) struct AdministeredModel {
     idle_seconds: Option<u64>,
     /// Its adapters.
     adapters: Vec<AdministeredAdapter>,
+}
+
+/// The fetch of a model's file.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ModelFetch {
+    /// Bytes that are here.
+    bytes: u64,
+    /// Bytes that are to come in all; `null`: not known yet.
+    #[schema(required = true)]
+    total: Option<u64>,
 }
 
 /// The adapters of a model.
@@ -101,6 +116,8 @@ fn shown(model: &ModelStatus) -> AdministeredModel {
         aliases: model.aliases.clone(),
         state: model.state.name(),
         reason: reason(&model.state),
+        must_fetch: model.must_fetch,
+        fetching: model.fetching.map(|Fetching { bytes, total }| ModelFetch { bytes, total }),
         pinned: model.pinned,
         context_len: model.context_len,
         weight_bytes: model.weight_bytes,
