@@ -388,7 +388,7 @@ fn a_pip_on_a_full_disk_names_the_fix() {
 fn a_server_tells_how_far_the_fetch_of_a_model_has_come() {
     let (sandbox, hub) = (Sandbox::new(), Hub::start());
     sandbox.write("tokenworks.toml", format!("[models.m]\nsource = \"{NAME}\"\nload = \"demand\"\n"));
-    let mut command = sandbox.command(&["serve", "m", "--port", "0"]);
+    let mut command = sandbox.command(&["serve", "--port", "0"]);
     let _serving = Serving::start_by(command.env("HF_ENDPOINT", &hub.url).env("HF_HOME", sandbox.path("hf")));
     let before = shown(&sandbox, "m");
     assert_eq!((&before["must_fetch"], &before["fetching"]), (&json!(true), &Value::Null), "{before}");
@@ -417,11 +417,10 @@ fn a_server_tells_what_pip_has_brought_and_nothing_once_it_has_failed() {
     let go_on = sandbox.path("go-on");
     let script = format!(
         "while [ \"$1\" != --dest ]; do shift; done\nhead -c 1000000 /dev/zero > \"$2/part\"\n\
-         while [ ! -e '{}' ]; do sleep 0.02; done\nexit 1",
+         n=0; while [ ! -e '{}' ] && [ $n -lt 1000 ]; do n=$((n+1)); sleep 0.02; done\nexit 1",
         go_on.display()
     );
-    let serve = ["serve", "smollm2-135m", "--port", "0"];
-    let _serving = Serving::start_by(&mut command_with_pip(&sandbox, &script, &serve));
+    let _serving = Serving::start_by(&mut command_with_pip(&sandbox, &script, &["serve", "--port", "0"]));
     std::thread::scope(|scope| {
         let load = scope.spawn(|| sandbox.run(&["models", "load", "smollm2-135m"]).bad(1));
         eventually(&sandbox, "smollm2-135m", |m| m["fetching"]["bytes"] == 1_000_000);
