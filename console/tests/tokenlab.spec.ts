@@ -176,16 +176,8 @@ test('what is drawn on asks once, and the books have it', async ({ page, plant }
   expect(asked).toBe(1)
 })
 
-/** A plant of its own with an administrator: what calls cost it is shown to nobody else. */
-const owned = test.extend<object, { admin: Caller; plant: Plant }>({
-  plant: [
-    async ({}, use) => {
-      const plant = await start()
-      await use(plant)
-      await plant.stop()
-    },
-    { scope: 'worker', timeout: 180_000 },
-  ],
+/** With an administrator, to whom alone it is shown what calls cost the plant. */
+const owned = test.extend<object, { admin: Caller }>({
   admin: [async ({ plant }, use) => use(await claim(plant)), { scope: 'worker' }],
 })
 

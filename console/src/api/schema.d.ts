@@ -2348,14 +2348,14 @@ export interface components {
             project?: string;
             /**
              * Format: int64
-             * @description Requests.
+             * @description Requests whose cost is known: those that were charged after a crash, or before costs were kept, have none.
              */
             requests: number;
             /** @description Their share, by busy time, of what the plant costs all the time. */
             standing: components["schemas"]["Amount"];
             /** @description The requests' tag; empty: they have none. */
             tag?: string;
-            /** @description All tokens. */
+            /** @description Their tokens. */
             tokens: components["schemas"]["TokenQuantities"];
             /** @description The part of it that served no one. */
             wasted: components["schemas"]["Amount"];
@@ -3669,14 +3669,14 @@ export interface components {
             project?: string;
             /**
              * Format: int64
-             * @description Requests.
+             * @description Requests whose cost is known: those that were charged after a crash, or before costs were kept, have none.
              */
             requests: number;
             /** @description Their share, by busy time, of what the plant costs all the time. */
             standing: components["schemas"]["Amount"];
             /** @description The requests' tag; empty: they have none. */
             tag?: string;
-            /** @description All tokens. */
+            /** @description Their tokens. */
             tokens: components["schemas"]["TokenQuantities"];
             /** @description The part of it that served no one. */
             wasted: components["schemas"]["Amount"];

@@ -63,7 +63,7 @@ pub(in crate::routes) async fn join(
         );
         return Err(ApiError::forbidden(message, "held_out").with_param("metadata.experiment"));
     }
-    apply(arm, fields, (joined.is_ok(), sets_length))?;
+    apply(arm, fields, joined.is_ok(), sets_length)?;
     let (joined, reason) = (joined.as_ref().ok().cloned(), joined.err().map(NotCounted::as_str));
     let note = ExperimentNote {
         id: experiment.id.clone(),
@@ -99,7 +99,7 @@ fn named_here(error: Invalid, kind: Unit) -> Invalid {
 }
 
 /// Sets what the arm says. Its prompt is the application's concern: a request that says another one would be counted wrong.
-fn apply(arm: &Arm, fields: &mut Fields, (counted, sets_length): (bool, bool)) -> Result<(), ApiError> {
+fn apply(arm: &Arm, fields: &mut Fields, counted: bool, sets_length: bool) -> Result<(), ApiError> {
     if let Some(model) = &arm.model {
         fields.set("model", model.as_str().into());
     }

@@ -74,9 +74,9 @@ pub(crate) struct CostRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) tag: Option<String>,
-    /// Requests.
+    /// Requests whose cost is known: those that were charged after a crash, or before costs were kept, have none.
     pub(super) requests: i64,
-    /// All tokens.
+    /// Their tokens.
     pub(super) tokens: Quantities,
     /// Machine time by purpose.
     pub(super) machine_ns: MachineTime,
