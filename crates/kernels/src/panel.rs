@@ -208,9 +208,8 @@ impl Layout {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LaneBlock {
     pub(crate) weights: [i8; BLOCK],
-    pub(crate) d: f32,
-    /// Integer scales of both halves; 1 for types that have none.
-    pub(crate) scales: [i16; 2],
+    /// Of both halves: `d`, or `d` times the integer scale, which a float holds exactly (11 bits times 8).
+    pub(crate) scales: [f32; 2],
     pub(crate) min: Min,
 }
 
@@ -219,9 +218,9 @@ pub(crate) struct LaneBlock {
 pub(crate) enum Min {
     None,
     /// The same for all.
-    Added(f32),
-    /// Less `dmin` times the minimum of the half.
-    Scaled(f32, [i16; 2]),
+    One(f32),
+    /// For each half.
+    Halves([f32; 2]),
 }
 
 impl LaneBlock {
@@ -229,11 +228,11 @@ impl LaneBlock {
     fn dequantize(&self, out: &mut [f32]) {
         for (k, (y, &weight)) in out.iter_mut().zip(&self.weights).enumerate() {
             let half = k / (BLOCK / 2);
-            let (q, scale) = (f32::from(weight), f32::from(self.scales[half]));
+            let (scale, q) = (self.scales[half], f32::from(weight));
             *y = match self.min {
-                Min::None => self.d * scale * q,
-                Min::Added(min) => self.d.mul_add(q, min),
-                Min::Scaled(dmin, mins) => self.d * scale * q - dmin * f32::from(mins[half]),
+                Min::None => scale * q,
+                Min::One(min) => scale.mul_add(q, min),
+                Min::Halves(mins) => scale.mul_add(q, mins[half]),
             };
         }
     }
@@ -340,21 +339,22 @@ pub(crate) fn lane_block(layout: Layout, panel: &[u8], b: usize, lane: usize) ->
     let block = &panel[at..at + layout.block_bytes];
     let half = |n: usize| f16_at(panel, header + n * 2 * LANES + lane * 2);
     let byte = |n: usize| block[n * LANES + lane];
-    let signed = |n: usize| i16::from(byte(n).cast_signed());
-    let (mut scales, mut min) = ([1; 2], Min::None);
+    let signed = |n: usize| f32::from(byte(n).cast_signed());
+    let d = if layout.scales == ScaleKind::Exponent { exponent_scale(byte(0)) } else { half(0) };
+    let (mut scales, mut min) = ([d; 2], Min::None);
     match layout.scales {
         ScaleKind::Float | ScaleKind::One | ScaleKind::Exponent => {}
-        ScaleKind::Min => min = Min::Added(half(1)),
-        ScaleKind::Sub => scales = [signed(0); 2],
-        ScaleKind::SubHalves => scales = [signed(0), signed(1)],
+        ScaleKind::Min => min = Min::One(half(1)),
+        ScaleKind::Sub => scales = [d * signed(0); 2],
+        ScaleKind::SubHalves => scales = [d * signed(0), d * signed(1)],
         ScaleKind::SubMin => {
-            scales = [i16::from(byte(0)); 2];
-            min = Min::Scaled(half(1), [i16::from(byte(1)); 2]);
+            scales = [d * f32::from(byte(0)); 2];
+            min = Min::One(-half(1) * f32::from(byte(1)));
         }
         ScaleKind::SubHalvesMin => {
             let halves = [byte(0), byte(1)];
-            scales = halves.map(|byte| i16::from(byte & 15));
-            min = Min::Scaled(half(1), halves.map(|byte| i16::from(byte >> 4)));
+            scales = halves.map(|byte| d * f32::from(byte & 15));
+            min = Min::Halves(halves.map(|byte| -half(1) * f32::from(byte >> 4)));
         }
     }
     let mut codes = [0; BLOCK];
@@ -363,8 +363,7 @@ pub(crate) fn lane_block(layout: Layout, panel: &[u8], b: usize, lane: usize) ->
     } else {
         unpack_codes(&layout.codes, &block[layout.scale_bytes..], lane, &mut codes);
     }
-    let d = if layout.scales == ScaleKind::Exponent { exponent_scale(byte(0)) } else { half(0) };
-    LaneBlock { weights: codes.map(|code| layout.codes.weight(code)), d, scales, min }
+    LaneBlock { weights: codes.map(|code| layout.codes.weight(code)), scales, min }
 }
 
 /// Weight `k` of lane `lane` of a float panel.

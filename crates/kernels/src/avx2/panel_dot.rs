@@ -149,6 +149,19 @@ unsafe fn load_exponent(p: *const u8) -> __m256 {
     _mm256_castsi256_ps(_mm256_max_epi32(subnormal, normal))
 }
 
+/// Floats times integers.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn times(x: __m256, n: __m256i) -> __m256 {
+    _mm256_mul_ps(x, _mm256_cvtepi32_ps(n))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn negated(x: __m256) -> __m256 {
+    _mm256_xor_ps(x, _mm256_set1_ps(-0.0))
+}
+
 /// Four codes in every lane.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -240,13 +253,11 @@ fn moved(plane: __m256i, from: usize, to: usize, mask: u8) -> __m256i {
     _mm256_and_si256(plane, _mm256_set1_epi8((mask << to).cast_signed()))
 }
 
-/// What turns a block's integer dots into numbers, for each row.
+/// What turns a block's integer dots into numbers, for each row: scales and minimums, those that the type has; the second
+/// ones are those of the last half.
 struct Scales {
-    d: __m256,
-    /// The minimum or dmin.
-    m: __m256,
-    /// The integer scales, then the integer minimums; those that the type has.
-    small: [__m256i; 4],
+    d: [__m256; 2],
+    m: [__m256; 2],
 }
 
 /// # Safety
@@ -254,29 +265,29 @@ struct Scales {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn scales<T: Quantized>(header: *const u8, block: *const u8) -> Scales {
-    let none = _mm256_setzero_si256();
-    let mut scales = Scales { d: _mm256_setzero_ps(), m: _mm256_setzero_ps(), small: [none; 4] };
+    let none = _mm256_setzero_ps();
     // SAFETY: the scales are there (`panel`).
     unsafe {
-        scales.d = if T::LAYOUT.scales == ScaleKind::Exponent { load_exponent(block) } else { load_f16(header) };
+        let d = if T::LAYOUT.scales == ScaleKind::Exponent { load_exponent(block) } else { load_f16(header) };
         match T::LAYOUT.scales {
-            ScaleKind::Float | ScaleKind::One | ScaleKind::Exponent => {}
-            ScaleKind::Min => scales.m = load_f16(header.add(16)),
-            ScaleKind::Sub => scales.small[0] = load_i8(block),
-            ScaleKind::SubHalves => scales.small = [load_i8(block), load_i8(block.add(8)), none, none],
+            ScaleKind::Float | ScaleKind::One | ScaleKind::Exponent => Scales { d: [d; 2], m: [none; 2] },
+            ScaleKind::Min => Scales { d: [d; 2], m: [load_f16(header.add(16)); 2] },
+            ScaleKind::Sub => Scales { d: [times(d, load_i8(block)); 2], m: [none; 2] },
+            ScaleKind::SubHalves => {
+                Scales { d: [times(d, load_i8(block)), times(d, load_i8(block.add(8)))], m: [none; 2] }
+            }
             ScaleKind::SubMin => {
-                scales.m = load_f16(header.add(16));
-                scales.small = [load_u8(block), load_u8(block.add(8)), none, none];
+                let m = negated(load_f16(header.add(16)));
+                Scales { d: [times(d, load_u8(block)); 2], m: [times(m, load_u8(block.add(8))); 2] }
             }
             ScaleKind::SubHalvesMin => {
-                scales.m = load_f16(header.add(16));
+                let m = negated(load_f16(header.add(16)));
                 let (low, up, nibble) = (load_u8(block), load_u8(block.add(8)), _mm256_set1_epi32(15));
-                let (low_min, up_min) = (_mm256_srli_epi32::<4>(low), _mm256_srli_epi32::<4>(up));
-                scales.small = [_mm256_and_si256(low, nibble), _mm256_and_si256(up, nibble), low_min, up_min];
+                let d = [times(d, _mm256_and_si256(low, nibble)), times(d, _mm256_and_si256(up, nibble))];
+                Scales { d, m: [times(m, _mm256_srli_epi32::<4>(low)), times(m, _mm256_srli_epi32::<4>(up))] }
             }
         }
     }
-    scales
 }
 
 /// `acc` and the product of one block with one column, from the dots of the two halves, or for types without scales of
@@ -286,27 +297,24 @@ unsafe fn scales<T: Quantized>(header: *const u8, block: *const u8) -> Scales {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn add_block<T: Quantized>(acc: __m256, w: &Scales, dots: [__m256i; 2], offset: i32, a: &BlockScale) -> __m256 {
     let [low_sum, up_sum] = a.half_sums;
-    let sum = low_sum + up_sum;
-    let kind = T::LAYOUT.scales;
-    let dot = if kind.halves() {
+    let (kind, d) = (T::LAYOUT.scales, _mm256_set1_ps(a.d));
+    let acc = if kind.halves() {
         let low = _mm256_sub_epi32(dots[0], _mm256_set1_epi32(offset * low_sum));
         let up = _mm256_sub_epi32(dots[1], _mm256_set1_epi32(offset * up_sum));
-        _mm256_add_epi32(_mm256_mullo_epi32(w.small[0], low), _mm256_mullo_epi32(w.small[1], up))
+        _mm256_fmadd_ps(d, _mm256_fmadd_ps(w.d[1], _mm256_cvtepi32_ps(up), times(w.d[0], low)), acc)
     } else {
-        let dot = _mm256_sub_epi32(_mm256_add_epi32(dots[0], dots[1]), _mm256_set1_epi32(offset * sum));
-        if matches!(kind, ScaleKind::Sub | ScaleKind::SubMin) { _mm256_mullo_epi32(w.small[0], dot) } else { dot }
+        let offset = _mm256_set1_epi32(offset * (low_sum + up_sum));
+        let dot = _mm256_sub_epi32(_mm256_add_epi32(dots[0], dots[1]), offset);
+        _mm256_fmadd_ps(_mm256_mul_ps(w.d[0], d), _mm256_cvtepi32_ps(dot), acc)
     };
-    let acc = add_scaled(acc, w.d, a.d, dot);
-    let min = match kind {
-        ScaleKind::Min => return _mm256_fmadd_ps(w.m, _mm256_set1_ps(a.scaled_sum), acc),
-        ScaleKind::SubMin => _mm256_mullo_epi32(w.small[1], _mm256_set1_epi32(sum)),
-        ScaleKind::SubHalvesMin => _mm256_add_epi32(
-            _mm256_mullo_epi32(w.small[2], _mm256_set1_epi32(low_sum)),
-            _mm256_mullo_epi32(w.small[3], _mm256_set1_epi32(up_sum)),
-        ),
-        _ => return acc,
-    };
-    _mm256_fnmadd_ps(_mm256_mul_ps(w.m, _mm256_set1_ps(a.d)), _mm256_cvtepi32_ps(min), acc)
+    match kind {
+        ScaleKind::Min | ScaleKind::SubMin => _mm256_fmadd_ps(w.m[0], _mm256_set1_ps(a.scaled_sum), acc),
+        ScaleKind::SubHalvesMin => {
+            let [low, up] = [_mm256_set1_epi32(low_sum), _mm256_set1_epi32(up_sum)];
+            _mm256_fmadd_ps(d, _mm256_fmadd_ps(w.m[1], _mm256_cvtepi32_ps(up), times(w.m[0], low)), acc)
+        }
+        _ => acc,
+    }
 }
 
 /// How many `maddubs` of these codes with activations (at most 127) one i16 holds.
@@ -410,13 +418,6 @@ macro_rules! kernels {
             }
         }
     };
-}
-
-/// `acc + (d * a) * dot`, one fused multiply-add.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn add_scaled(acc: __m256, d: __m256, a: f32, dot: __m256i) -> __m256 {
-    _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(a)), _mm256_cvtepi32_ps(dot), acc)
 }
 
 #[inline]

@@ -225,8 +225,7 @@ unsafe fn tile<T: Quantized, const N: usize>(
                 let scale = ColumnScale {
                     d: _mm512_set1_ps(of.d[c]),
                     scaled_sum: _mm512_set1_ps(of.scaled_sum[c]),
-                    sum: _mm512_set1_ps(of.sum[c]),
-                    first_sum: _mm512_set1_ps(of.first_sum[c]),
+                    half_sums: [_mm512_set1_ps(of.half_sums[0][c]), _mm512_set1_ps(of.half_sums[1][c])],
                 };
                 acc[c] = pair::add_block::<T>(acc[c], &w, [low, up], &scale);
             }

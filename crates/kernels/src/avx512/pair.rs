@@ -12,22 +12,15 @@ pub(crate) struct Pair {
     layout: Layout,
 }
 
-/// What turns a block's integer dots into numbers, for each row.
-#[derive(Clone, Copy)]
-pub(super) struct Scales {
-    pub(super) d: __m512,
-    /// The minimum or dmin.
-    pub(super) m: __m512,
-    /// The integer scales, then the integer minimums; those that the type has.
-    pub(super) small: [__m512; 4],
-}
+/// What turns a block's integer dots into numbers, for each row: those of [`scale_vectors`] that the type has.
+pub(super) type Scales = [__m512; 4];
 
-/// How many vectors of [`Scales`] a type has, `d` and `m` always.
+/// How many vectors of [`Scales`] a type has: the scale of the block or of each half, then the minimums.
 pub(super) const fn scale_vectors(kind: ScaleKind) -> usize {
-    2 + match kind {
-        ScaleKind::Float | ScaleKind::One | ScaleKind::Exponent | ScaleKind::Min => 0,
-        ScaleKind::Sub => 1,
-        ScaleKind::SubHalves | ScaleKind::SubMin => 2,
+    match kind {
+        ScaleKind::Float => 0,
+        ScaleKind::One | ScaleKind::Exponent | ScaleKind::Sub => 1,
+        ScaleKind::Min | ScaleKind::SubHalves | ScaleKind::SubMin => 2,
         ScaleKind::SubHalvesMin => 4,
     }
 }
@@ -208,49 +201,43 @@ impl Pair {
     pub(super) unsafe fn scales<T: Quantized>(&self, b: usize) -> Scales {
         let (header, block) = T::LAYOUT.offsets(b);
         let none = _mm512_setzero_ps();
-        let mut scales = Scales { d: none, m: none, small: [none; 4] };
         // SAFETY: all of it lies in the block and its header, as `panel` lays it out.
         unsafe {
-            if T::LAYOUT.scales == ScaleKind::Exponent {
-                scales.d = exponents(self.small(block));
-            } else {
-                scales.d = self.halves(header);
-            }
-            match T::LAYOUT.scales {
-                ScaleKind::Float | ScaleKind::One | ScaleKind::Exponent => {}
-                ScaleKind::Min => scales.m = self.halves(header + 16),
-                ScaleKind::Sub => scales.small[0] = signed(self.small(block)),
-                ScaleKind::SubHalves => {
-                    scales.small = [signed(self.small(block)), signed(self.small(block + 8)), none, none];
-                }
+            let kind = T::LAYOUT.scales;
+            let d = if kind == ScaleKind::Exponent { exponents(self.small(block)) } else { self.halves(header) };
+            let dmin = || _mm512_xor_ps(self.halves(header + 16), _mm512_set1_ps(-0.0));
+            match kind {
+                ScaleKind::Float | ScaleKind::One | ScaleKind::Exponent => [d, none, none, none],
+                ScaleKind::Min => [d, self.halves(header + 16), none, none],
+                ScaleKind::Sub => [signed(d, self.small(block)), none, none, none],
+                ScaleKind::SubHalves => [signed(d, self.small(block)), signed(d, self.small(block + 8)), none, none],
                 ScaleKind::SubMin => {
-                    scales.m = self.halves(header + 16);
-                    scales.small = [unsigned(self.small(block)), unsigned(self.small(block + 8)), none, none];
+                    [unsigned(d, self.small(block)), unsigned(dmin(), self.small(block + 8)), none, none]
                 }
                 ScaleKind::SubHalvesMin => {
-                    scales.m = self.halves(header + 16);
                     let (low, up, nibble) = (self.small(block), self.small(block + 8), _mm_set1_epi8(15));
                     let high = |bytes| _mm_and_si128(_mm_srli_epi16::<4>(bytes), nibble);
-                    let (low_min, up_min) = (high(low), high(up));
+                    let mins = [unsigned(dmin(), high(low)), unsigned(dmin(), high(up))];
                     let (low, up) = (_mm_and_si128(low, nibble), _mm_and_si128(up, nibble));
-                    scales.small = [unsigned(low), unsigned(up), unsigned(low_min), unsigned(up_min)];
+                    [unsigned(d, low), unsigned(d, up), mins[0], mins[1]]
                 }
             }
         }
-        scales
     }
 }
 
+/// Halves times signed bytes, exactly.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn signed(bytes: __m128i) -> __m512 {
-    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
+fn signed(d: __m512, bytes: __m128i) -> __m512 {
+    _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)))
 }
 
+/// Halves times bytes, exactly.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn unsigned(bytes: __m128i) -> __m512 {
-    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+fn unsigned(d: __m512, bytes: __m128i) -> __m512 {
+    _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)))
 }
 
 /// Powers of two, as `panel::exponent_scale` reads the bytes.
@@ -286,35 +273,29 @@ pub(super) struct ColumnScale {
     pub(super) d: __m512,
     /// `d` times the sum of the codes.
     pub(super) scaled_sum: __m512,
-    /// The sum of the codes, and of their first half.
-    pub(super) sum: __m512,
-    pub(super) first_sum: __m512,
+    /// The sums of the codes of both halves.
+    pub(super) half_sums: [__m512; 2],
 }
 
 /// `acc` and the product of one block with one column, from the dots of its two halves (for types with one scale for a
-/// block: the dot, and anything). The same fused multiply-adds in the same order as in `scalar::panel_dot`: products of
-/// small integers that it makes as integers are below 2^24, so floats hold them exactly.
+/// block: the dot, and anything). The same fused multiply-adds in the same order as in `scalar::panel_dot`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 pub(super) fn add_block<T: Quantized>(acc: __m512, w: &Scales, dots: [__m512i; 2], x: &ColumnScale) -> __m512 {
     let kind = T::LAYOUT.scales;
     let dot = _mm512_cvtepi32_ps(dots[0]);
-    let dot = if kind.halves() {
-        _mm512_fmadd_ps(w.small[1], _mm512_cvtepi32_ps(dots[1]), _mm512_mul_ps(w.small[0], dot))
-    } else if matches!(kind, ScaleKind::Sub | ScaleKind::SubMin) {
-        _mm512_mul_ps(w.small[0], dot)
+    let acc = if kind.halves() {
+        let both = _mm512_fmadd_ps(w[1], _mm512_cvtepi32_ps(dots[1]), _mm512_mul_ps(w[0], dot));
+        _mm512_fmadd_ps(x.d, both, acc)
     } else {
-        dot
+        _mm512_fmadd_ps(_mm512_mul_ps(w[0], x.d), dot, acc)
     };
-    let acc = _mm512_fmadd_ps(_mm512_mul_ps(w.d, x.d), dot, acc);
-    let min = match kind {
-        ScaleKind::Min => return _mm512_fmadd_ps(w.m, x.scaled_sum, acc),
-        ScaleKind::SubMin => _mm512_mul_ps(w.small[1], x.sum),
+    match kind {
+        ScaleKind::Min | ScaleKind::SubMin => _mm512_fmadd_ps(w[1], x.scaled_sum, acc),
         ScaleKind::SubHalvesMin => {
-            let last_sum = _mm512_sub_ps(x.sum, x.first_sum);
-            _mm512_fmadd_ps(w.small[3], last_sum, _mm512_mul_ps(w.small[2], x.first_sum))
+            let both = _mm512_fmadd_ps(w[3], x.half_sums[1], _mm512_mul_ps(w[2], x.half_sums[0]));
+            _mm512_fmadd_ps(x.d, both, acc)
         }
-        _ => return acc,
-    };
-    _mm512_fnmadd_ps(_mm512_mul_ps(w.m, x.d), min, acc)
+        _ => acc,
+    }
 }

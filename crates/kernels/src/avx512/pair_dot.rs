@@ -10,10 +10,13 @@ use super::unpacked::{self, Unpacked};
 use crate::activations::{Activations, BlockScale};
 use crate::panel::{BLOCK, Quantized, with_quantized};
 
-/// Columns that are multiplied together.
-pub(crate) const PAIR_COLUMNS: usize = 8;
-/// From so many columns on a pair is unpacked once for all of them.
-pub(crate) const UNPACK_COLUMNS_MIN: usize = 17;
+/// Columns that are multiplied together, of which there are fewer than [`WIDE_COLUMNS`].
+pub(super) const PAIR_COLUMNS: usize = 8;
+/// Columns that are multiplied together, of which there are more. Their sums take half of the registers; with eight columns the
+/// loads of the codes would take as long as the products.
+const WIDE_COLUMNS: usize = SIDE_COLUMNS;
+/// From so many columns on a pair is unpacked once for all of them; fewer are at most two tiles.
+pub(crate) const UNPACK_COLUMNS_MIN: usize = 33;
 /// From so many columns on the dots of a block are one chain: the columns fill the wait, and a sum is saved.
 const ONE_CHAIN_COLUMNS: usize = 4;
 
@@ -22,7 +25,7 @@ const ONE_CHAIN_COLUMNS: usize = 4;
 ///
 /// # Safety
 /// Needs AVX-512 F, BW, VL, DQ and VNNI. The panels are of a quantized type and fit `x`, and nobody else writes to the same
-/// places. `side` is of columns of `x` that hold `columns`, which begin a multiple of 8 after its first, and made for the
+/// places. `side` is of columns of `x` that hold `columns`, which begin a multiple of 16 after its first, and made for the
 /// panels' codes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(crate) unsafe fn products(
@@ -123,7 +126,7 @@ impl Operands for Ready<'_> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     unsafe fn column<T: Quantized>((blocks, place): Self::Columns, c: usize, b: usize) -> ([__m512i; 2], ColumnScale) {
-        // SAFETY: the caller's promise; a tile of 8 columns is inside the 16 that stand together.
+        // SAFETY: the caller's promise; a tile of 8 or 16 columns is inside the 16 that stand together.
         unsafe {
             let side = blocks.add(b);
             let at = |values: *const [f32; SIDE_COLUMNS]| _mm512_set1_ps(*values.cast::<f32>().add(place + c));
@@ -138,8 +141,7 @@ impl Operands for Ready<'_> {
             let scale = ColumnScale {
                 d: at(&raw const (*side).d),
                 scaled_sum: at(&raw const (*side).scaled_sum),
-                sum: at(&raw const (*side).sum),
-                first_sum: at(&raw const (*side).first_sum),
+                half_sums: [at(&raw const (*side).half_sums[0]), at(&raw const (*side).half_sums[1])],
             };
             (starts, scale)
         }
@@ -155,10 +157,16 @@ unsafe fn all_columns<T: Quantized, O: Operands>(
     columns: Range<usize>,
     place: &Place<'_>,
 ) {
-    for first in columns.clone().step_by(PAIR_COLUMNS) {
+    let mut first = columns.start;
+    while first < columns.end {
+        let n = match columns.end - first {
+            n @ ..PAIR_COLUMNS => n,
+            PAIR_COLUMNS..WIDE_COLUMNS => PAIR_COLUMNS,
+            WIDE_COLUMNS.. => WIDE_COLUMNS,
+        };
         // SAFETY: passed on from the caller.
         unsafe {
-            match columns.end - first {
+            match n {
                 1 => one_tile::<T, O, 1>(operands, x, first, place),
                 2 => one_tile::<T, O, 2>(operands, x, first, place),
                 3 => one_tile::<T, O, 3>(operands, x, first, place),
@@ -166,9 +174,11 @@ unsafe fn all_columns<T: Quantized, O: Operands>(
                 5 => one_tile::<T, O, 5>(operands, x, first, place),
                 6 => one_tile::<T, O, 6>(operands, x, first, place),
                 7 => one_tile::<T, O, 7>(operands, x, first, place),
-                _ => one_tile::<T, O, PAIR_COLUMNS>(operands, x, first, place),
+                PAIR_COLUMNS => one_tile::<T, O, PAIR_COLUMNS>(operands, x, first, place),
+                _ => one_tile::<T, O, WIDE_COLUMNS>(operands, x, first, place),
             }
         }
+        first += n;
     }
 }
 
@@ -231,8 +241,7 @@ fn column(a: &BlockScale) -> ColumnScale {
     ColumnScale {
         d: _mm512_set1_ps(a.d),
         scaled_sum: _mm512_set1_ps(a.scaled_sum),
-        sum: _mm512_cvtepi32_ps(_mm512_set1_epi32(low + up)),
-        first_sum: _mm512_cvtepi32_ps(_mm512_set1_epi32(low)),
+        half_sums: [_mm512_cvtepi32_ps(_mm512_set1_epi32(low)), _mm512_cvtepi32_ps(_mm512_set1_epi32(up))],
     }
 }
 

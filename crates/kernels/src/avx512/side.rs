@@ -23,9 +23,8 @@ pub(super) struct SideBlock {
     pub(super) d: [f32; SIDE_COLUMNS],
     /// `d` times the sum of the codes.
     pub(super) scaled_sum: [f32; SIDE_COLUMNS],
-    /// The sum of the codes, and of their first half.
-    pub(super) sum: [f32; SIDE_COLUMNS],
-    pub(super) first_sum: [f32; SIDE_COLUMNS],
+    /// The sums of the codes of both halves.
+    pub(super) half_sums: [[f32; SIDE_COLUMNS]; 2],
     /// Where dots begin: at what the offset of the weights' codes takes away, of both halves and of each.
     pub(super) start: [i32; SIDE_COLUMNS],
     pub(super) half_starts: [[i32; SIDE_COLUMNS]; 2],
@@ -48,7 +47,7 @@ impl Side {
                     #[expect(clippy::cast_precision_loss, reason = "at most 32 * 127: exact")]
                     let [first, last] = scale.half_sums.map(|sum| sum as f32);
                     (side.d[c], side.scaled_sum[c]) = (scale.d, scale.scaled_sum);
-                    (side.sum[c], side.first_sum[c]) = (first + last, first);
+                    (side.half_sums[0][c], side.half_sums[1][c]) = (first, last);
                     let [first, last] = scale.half_sums.map(|sum| -offset * sum);
                     (side.start[c], side.half_starts[0][c], side.half_starts[1][c]) = (first + last, first, last);
                 }

@@ -49,11 +49,8 @@ impl Unpacked {
                 for (to, codes) in to.0.iter_mut().zip(codes) {
                     _mm512_store_si512(to.as_mut_ptr().cast(), codes);
                 }
-                let Scales { d, m, small: [first, second, third, fourth] } = pair.scales::<T>(b);
-                for (i, scale) in [d, m, first, second, third, fourth].into_iter().enumerate() {
-                    if i < vectors {
-                        _mm512_storeu_ps(scales_to.as_mut_ptr().add(i).cast(), scale);
-                    }
+                for (to, scale) in scales_to.iter_mut().zip(pair.scales::<T>(b)) {
+                    _mm512_storeu_ps(to.as_mut_ptr(), scale);
                 }
             }
         }
@@ -78,6 +75,6 @@ impl Unpacked {
             true => unsafe { _mm512_loadu_ps(scales.as_ptr().add(i).cast()) },
             false => _mm512_setzero_ps(),
         };
-        Scales { d: scale(0), m: scale(1), small: [scale(2), scale(3), scale(4), scale(5)] }
+        [scale(0), scale(1), scale(2), scale(3)]
     }
 }

@@ -12,27 +12,30 @@ pub(crate) fn panel_dot(layout: Layout, panel: &[u8], x: &Activations, first: us
             let weights = panel::lane_block(layout, panel, b, lane);
             for (c, acc) in out.iter_mut().enumerate() {
                 let codes = &x.codes(first + c)[b * BLOCK..][..BLOCK];
-                acc[lane] = add_block(&weights, codes, &x.blocks(first + c)[b], acc[lane]);
+                let x = &x.blocks(first + c)[b];
+                acc[lane] = add_block(&weights, layout.scales.halves(), codes, x, acc[lane]);
             }
         }
     }
 }
 
-/// Adds one block's product to `acc`. The integer part is exact; the float part is one or two fused multiply-adds.
-fn add_block(w: &LaneBlock, codes: &[i8], x: &BlockScale, acc: f32) -> f32 {
+/// Adds one block's product to `acc`: exact integer dots, then a fused multiply-add or two. With `halves` both halves have
+/// scales (and minimums) of their own and are added up first.
+fn add_block(w: &LaneBlock, halves: bool, codes: &[i8], x: &BlockScale, acc: f32) -> f32 {
     let mut dots = [0i32; 2];
     for (k, (&w, &a)) in w.weights.iter().zip(codes).enumerate() {
         dots[k / 16] += i32::from(w) * i32::from(a);
     }
-    let [low, up] = w.scales.map(i32::from);
-    let acc = (w.d * x.d).mul_add(to_f32(low * dots[0] + up * dots[1]), acc);
+    let both = |[low, up]: [f32; 2], of: [i32; 2]| up.mul_add(to_f32(of[1]), low * to_f32(of[0]));
+    let acc = if halves {
+        x.d.mul_add(both(w.scales, dots), acc)
+    } else {
+        (w.scales[0] * x.d).mul_add(to_f32(dots[0] + dots[1]), acc)
+    };
     match w.min {
         Min::None => acc,
-        Min::Added(min) => min.mul_add(x.scaled_sum, acc),
-        Min::Scaled(dmin, mins) => {
-            let [low, up] = mins.map(i32::from);
-            (-(dmin * x.d)).mul_add(to_f32(low * x.half_sums[0] + up * x.half_sums[1]), acc)
-        }
+        Min::One(min) => min.mul_add(x.scaled_sum, acc),
+        Min::Halves(mins) => x.d.mul_add(both(mins, x.half_sums), acc),
     }
 }
 
