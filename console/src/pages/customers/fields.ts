@@ -3,6 +3,34 @@ export function isAmount(text: string): boolean {
   return /^\d{1,9}(\.\d{1,9})?$/.test(text.trim())
 }
 
+const isZero = (text: string): boolean => !/[1-9]/.test(text)
+
+/** What was paid, or paid out: an amount of either sign that is not 0. */
+export function isPayment(text: string): boolean {
+  return isAmount(text.trim().replace(/^-/, '')) && !isZero(text)
+}
+
+export const CREDITS = ['prepaid', 'limit', 'unbounded'] as const
+
+/** How a customer's `credit` reads: none is without bound, 0 is prepaid. */
+export function creditKind(credit: string | undefined): (typeof CREDITS)[number] {
+  if (credit === undefined) return 'unbounded'
+  return isZero(credit) ? 'prepaid' : 'limit'
+}
+
+/** A reference that nobody used before, for a payment that has none of its own. */
+export function newReference(): string {
+  // `randomUUID` is there on secure pages only.
+  const random = crypto.getRandomValues(new Uint8Array(8))
+  return `console-${[...random].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`
+}
+
+/** A time of a field (`2027-01-01T00:00`, UTC) in the API's form; `null`: it is none, or not later than `nowMs`. */
+export function laterThan(nowMs: number, text: string): string | null {
+  const time = `${text}:00Z`
+  return Date.parse(time) > nowMs ? time : null
+}
+
 /** Minutes as seconds, 0 to 31 days; `null`: they are none. */
 export function graceSeconds(minutes: string): number | null {
   const text = minutes.trim()
