@@ -1,5 +1,5 @@
+import { isAmount } from '$lib/api/amounts'
 import { isId, isPlain } from '$lib/api/naming'
-import { isAmount } from './fields'
 import { t } from './texts'
 
 type Faults = Record<string, string>

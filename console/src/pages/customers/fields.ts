@@ -1,14 +1,4 @@
-/** Decimal text of 0 or more with at most nine digits after the point, as amounts are kept. */
-export function isAmount(text: string): boolean {
-  return /^\d{1,9}(\.\d{1,9})?$/.test(text.trim())
-}
-
-const isZero = (text: string): boolean => !/[1-9]/.test(text)
-
-/** What was paid, or paid out: an amount of either sign that is not 0. */
-export function isPayment(text: string): boolean {
-  return isAmount(text.trim().replace(/^-/, '')) && !isZero(text)
-}
+import { isZero } from '$lib/api/amounts'
 
 export const CREDITS = ['prepaid', 'limit', 'unbounded'] as const
 
@@ -16,13 +6,6 @@ export const CREDITS = ['prepaid', 'limit', 'unbounded'] as const
 export function creditKind(credit: string | undefined): (typeof CREDITS)[number] {
   if (credit === undefined) return 'unbounded'
   return isZero(credit) ? 'prepaid' : 'limit'
-}
-
-/** A reference that nobody used before, for a payment that has none of its own. */
-export function newReference(): string {
-  // `randomUUID` is there on secure pages only.
-  const random = crypto.getRandomValues(new Uint8Array(8))
-  return `console-${[...random].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`
 }
 
 /** A time of a field (`2027-01-01T00:00`, UTC) in the API's form; `null`: it is none, or not later than `nowMs`. */
