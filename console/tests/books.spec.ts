@@ -92,6 +92,25 @@ test('a plan is changed, unless somebody else was there first', async ({ page, a
   expect(await ask(admin, 'GET', '/admin/v1/plans/starter')).toMatchObject({ discount_permille: 0 })
 })
 
+test('a plan is made, for a customer to be given', async ({ page, admin, visit }) => {
+  await visit('books/prices')
+  await page.getByRole('button', { name: 'New plan' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('Id').fill('starter')
+  await dialog.getByLabel('Discount, permille').fill('1001')
+  await dialog.getByRole('button', { name: 'Make the plan' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('0 to 1000')
+  await isSound(page)
+  await dialog.getByLabel('Discount, permille').fill('50')
+  await dialog.getByLabel('Token pool per month').fill('1000000')
+  await dialog.getByRole('button', { name: 'Make the plan' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('There is one with this id already')
+  await dialog.getByLabel('Id').fill('team')
+  await dialog.getByRole('button', { name: 'Make the plan' }).click()
+  await expect(page.getByRole('row', { name: /team/ })).toContainText('1,000,000')
+  expect(await ask(admin, 'GET', '/admin/v1/plans/team')).toMatchObject({ price_list: 'standard', discount_permille: 50, pool: { tokens: 1_000_000 } })
+})
+
 test('a customer sees its own invoices and nothing else', async ({ page, plant, admin }) => {
   await signIn(page, { url: plant.url, key: admin.customer.key })
   await open(page, plant, 'books', WIDE)

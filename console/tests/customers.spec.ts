@@ -1,5 +1,5 @@
-import { expect, isSound, LOOKS, nameOf } from './fixtures'
-import { figuresAreTheirs, test } from './traded'
+import { expect, isSound, LOOKS, nameOf, open, WIDE } from './fixtures'
+import { figuresAreTheirs, signIn, test } from './traded'
 import { ask } from './trade'
 
 for (const look of LOOKS) {
@@ -17,6 +17,11 @@ test('a key is made, rotated, bounded and revoked', async ({ page, plant, admin,
   await visit('customers/acme')
   await page.getByRole('button', { name: 'New key' }).click()
   const dialog = page.getByRole('dialog')
+  await dialog.getByRole('button', { name: 'Make the key' }).click()
+  await expect(dialog.getByRole('alert')).toHaveText('It needs an id, e.g. web-1.')
+  await dialog.getByLabel('Id').fill('Web 1')
+  await dialog.getByRole('button', { name: 'Make the key' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('small letters')
   await dialog.getByLabel('Id').fill('web-1')
   await dialog.getByRole('button', { name: 'Make the key' }).click()
   await expect(dialog.getByRole('alert')).toContainText('there is a key `web-1` already')
@@ -29,6 +34,8 @@ test('a key is made, rotated, bounded and revoked', async ({ page, plant, admin,
   await dialog.getByRole('button', { name: 'I have it' }).click()
   await expect(page.getByText(first)).toHaveCount(0)
   expect(await reads(first)).toBe(200)
+  // What is not chosen is the API's default.
+  expect(await ask(admin, 'GET', '/admin/v1/keys/web-2')).toMatchObject({ scopes: ['inference', 'usage'], name: 'web-2', project: 'web' })
 
   await page.getByRole('button', { name: 'Rotate: web-2' }).click()
   await dialog.getByRole('button', { name: 'Rotate' }).click()
@@ -38,10 +45,10 @@ test('a key is made, rotated, bounded and revoked', async ({ page, plant, admin,
   expect([await reads(first), await reads(second)]).toEqual([401, 200])
 
   await page.getByRole('button', { name: 'Budget: web-2' }).click()
-  await dialog.getByLabel('Amount').fill('many')
+  await dialog.getByLabel('Budget, USD').fill('many')
   await dialog.getByRole('button', { name: 'Save' }).click()
   await expect(dialog.getByRole('alert')).toContainText('decimal number')
-  await dialog.getByLabel('Amount').fill('20')
+  await dialog.getByLabel('Budget, USD').fill('20')
   await dialog.getByRole('button', { name: 'Save' }).click()
   await expect(page.getByRole('row', { name: /web-2/ })).toContainText('$20.00 a month')
   expect(await ask(admin, 'GET', '/admin/v1/keys/web-2')).toMatchObject({ bounds: { budget: { amount: '20.00', period: 'month' } } })
@@ -50,4 +57,161 @@ test('a key is made, rotated, bounded and revoked', async ({ page, plant, admin,
   await dialog.getByRole('button', { name: 'Revoke' }).click()
   await expect(page.getByRole('row', { name: /web-2/ })).toContainText('Revoked')
   expect(await reads(second)).toBe(401)
+})
+
+test('a customer is made with its plan, changed, suspended and resumed', async ({ page, plant, admin, visit }) => {
+  await visit('customers')
+  await page.getByRole('button', { name: 'New customer' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('Id').fill('acme')
+  await dialog.getByRole('button', { name: 'Make the customer' }).click()
+  await expect(dialog.getByRole('alert')).toHaveText('There is one with this id already. Choose another id.')
+  await dialog.getByLabel('Id').fill('beta')
+  await dialog.getByLabel('Name').fill('Beta Ltd')
+  await dialog.getByLabel('Plan').selectOption('starter')
+  await dialog.getByLabel('Credit').selectOption('up to a limit')
+  await dialog.getByRole('button', { name: 'Make the customer' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('e.g. 100.00')
+  await isSound(page)
+  await dialog.getByLabel('Limit, USD').fill('12.000000001')
+  await dialog.getByLabel('Limit, USD').press('Enter')
+  // The list has it without being asked for again.
+  await expect(page.getByRole('row', { name: /Beta Ltd/ })).toContainText('starter')
+  expect(await ask(admin, 'GET', '/admin/v1/organisations/beta')).toMatchObject({ name: 'Beta Ltd', plan: 'starter', credit: '12.000000001', suspended: false })
+  expect(await ask(admin, 'GET', '/admin/v1/organisations/acme')).toMatchObject({ name: 'Acme' })
+
+  await page.getByRole('link', { name: 'Beta Ltd' }).click()
+  await page.getByRole('button', { name: 'Edit' }).click()
+  await dialog.getByLabel('Name').fill('Beta & Co')
+  await dialog.getByLabel('Credit').selectOption('pays in advance')
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await expect(page.getByRole('heading', { name: 'Beta & Co' })).toBeVisible()
+  expect(await ask(admin, 'GET', '/admin/v1/organisations/beta')).toMatchObject({ name: 'Beta & Co', credit: '0.00', plan: 'starter' })
+
+  await ask(admin, 'PUT', '/admin/v1/projects', { id: 'beta-app', organisation: 'beta', name: 'App' })
+  const { key } = await ask(admin, 'POST', '/admin/v1/keys', { id: 'beta-1', project: 'beta-app', name: 'Beta' })
+  const reads = async (): Promise<number> => (await fetch(`${plant.url}/v1/usage`, { headers: { authorization: `Bearer ${String(key)}` } })).status
+  expect(await reads()).toBe(200)
+  await page.getByRole('button', { name: 'Suspend', exact: true }).click()
+  await expect(dialog.getByText('All its keys are refused at once')).toBeVisible()
+  await isSound(page)
+  await dialog.getByRole('button', { name: 'Suspend' }).click()
+  await expect(page.getByText('Suspended', { exact: true })).toBeVisible()
+  expect(await reads()).toBe(403)
+  await page.getByRole('button', { name: 'Resume', exact: true }).click()
+  await dialog.getByRole('button', { name: 'Resume' }).click()
+  await expect(page.getByText('beta goes on.')).toBeVisible()
+  expect(await reads()).toBe(200)
+})
+
+test('a project is made with its budget, changed and suspended', async ({ page, admin, visit }) => {
+  await visit('customers/acme')
+  await page.getByRole('button', { name: 'New project' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('Id').fill('shop')
+  await dialog.getByLabel('Name').fill('Shop')
+  await dialog.getByLabel('Budget, USD').fill('-1')
+  await dialog.getByRole('button', { name: 'Make the project' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('0 or more')
+  await isSound(page)
+  await dialog.getByLabel('Budget, USD').fill('7.50')
+  await dialog.getByLabel('Begins anew').selectOption('each day')
+  await dialog.getByRole('button', { name: 'Make the project' }).click()
+  const row = page.getByRole('row', { name: /Shop/ })
+  await expect(row).toContainText('$7.50 a day')
+  expect(await ask(admin, 'GET', '/admin/v1/projects/shop')).toMatchObject({ organisation: 'acme', name: 'Shop', bounds: { budget: { amount: '7.50', period: 'day' } } })
+
+  await page.getByRole('button', { name: 'Edit: shop' }).click()
+  await dialog.getByLabel('Name').fill('Web shop')
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await expect(page.getByRole('row', { name: /Web shop/ })).toContainText('$7.50 a day')
+  await page.getByRole('button', { name: 'Budget: shop' }).click()
+  await dialog.getByLabel('Budget, USD').fill('')
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await expect(page.getByRole('row', { name: /Web shop/ })).toContainText('—')
+  const kept = (await ask(admin, 'GET', '/admin/v1/projects/shop'))['bounds']
+  expect(kept).not.toHaveProperty('budget')
+
+  await page.getByRole('button', { name: 'Suspend: shop' }).click()
+  await dialog.getByRole('button', { name: 'Suspend' }).click()
+  await expect(page.getByRole('row', { name: /Web shop/ })).toContainText('Suspended')
+  expect(await ask(admin, 'GET', '/admin/v1/projects/shop')).toMatchObject({ suspended: true, name: 'Web shop' })
+})
+
+test('a payment is booked once, however often it is sent', async ({ page, admin, answers, visit }) => {
+  const payments = async (): Promise<number> => ((await ask(admin, 'GET', '/admin/v1/ledger/entries?kind=payment&limit=500'))['data'] as unknown[]).length
+  const before = await payments()
+  await visit('customers/acme')
+  await page.getByRole('button', { name: 'Record a payment' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('Paid, USD').fill('0')
+  await dialog.getByRole('button', { name: 'Record a payment' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('other than 0')
+  await isSound(page)
+  await dialog.getByLabel('Paid, USD').fill('2.345678901')
+  await dialog.getByRole('button', { name: 'Record a payment' }).dblclick()
+  await expect(dialog.getByRole('heading', { name: 'The payment of acme is booked' })).toBeVisible()
+  await isSound(page)
+  expect(await payments()).toBe(before + 1)
+  expect(await figuresAreTheirs(page, answers)).toBeGreaterThanOrEqual(3)
+  const { balance } = await ask(admin, 'GET', '/admin/v1/organisations/acme/standing')
+  await expect(dialog.locator('[data-figure="balance"]')).toHaveText(`$${String(balance)}`)
+  await dialog.getByRole('button', { name: 'Close' }).last().click()
+
+  // A reference of one's own that was there before: it is told, and nothing is booked.
+  await page.getByRole('button', { name: 'Record a payment' }).click()
+  await dialog.getByLabel('Paid, USD').fill('5')
+  await dialog.getByLabel('Reference').fill('transfer 17')
+  await dialog.getByRole('button', { name: 'Record a payment' }).click()
+  await expect(dialog.getByRole('heading', { name: 'Booked before: acme' })).toBeVisible()
+  await dialog.getByRole('button', { name: 'Close' }).last().click()
+  await page.getByRole('button', { name: 'Record a payment' }).click()
+  await dialog.getByLabel('Paid, USD').fill('6')
+  await dialog.getByLabel('Reference').fill('transfer 17')
+  await dialog.getByRole('button', { name: 'Record a payment' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('it was used before')
+  expect(await payments()).toBe(before + 1)
+})
+
+test('who administers one customer makes projects and keys of it, and nothing more', async ({ page, plant, admin }) => {
+  const scopes = ['inference', 'usage', 'manage']
+  const { key } = await ask(admin, 'POST', '/admin/v1/keys', { id: 'acme-admin', project: 'web', name: 'Acme admin', scopes })
+  await ask(admin, 'PUT', '/admin/v1/organisations', { id: 'rival', name: 'Rival', plan: 'starter', credit: '0' })
+  await ask(admin, 'PUT', '/admin/v1/projects', { id: 'secret-plan', organisation: 'rival', name: 'Secret' })
+  await signIn(page, { url: plant.url, key: String(key) })
+  await open(page, plant, 'customers', { ...WIDE, language: 'zh', width: 390 })
+  await expect(page.getByRole('link', { name: 'Acme', exact: true })).toBeVisible()
+  await expect(page.getByRole('button', { name: '新建客户' })).toHaveCount(0)
+  await page.getByRole('link', { name: 'Acme', exact: true }).click()
+  await expect(page.getByRole('button', { name: '新建项目' })).toBeVisible()
+  for (const name of ['登记付款', '编辑', '停用']) await expect(page.getByRole('button', { name, exact: true })).toHaveCount(0)
+  // Of an id that another customer has it learns nothing but that it cannot be used.
+  await page.getByRole('button', { name: '新建项目' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('编号').fill('secret-plan')
+  await dialog.getByRole('button', { name: '创建项目' }).click()
+  await expect(dialog.getByRole('alert')).toHaveText('id: `secret-plan` cannot be used; choose another id')
+  await dialog.getByRole('button', { name: '取消' }).click()
+
+  await page.getByRole('button', { name: '新建密钥' }).click()
+  await expect(dialog.getByRole('checkbox')).toHaveCount(3)
+  await dialog.getByRole('button', { name: '创建密钥' }).click()
+  await expect(dialog.getByRole('alert')).toHaveText('请填写编号，例如 web-1。')
+  await dialog.getByLabel('编号').fill('reader-1')
+  await dialog.getByRole('checkbox', { name: 'inference' }).uncheck()
+  await dialog.getByRole('checkbox', { name: 'usage' }).uncheck()
+  await dialog.getByLabel('到期时间（UTC）').fill('2020-01-01T00:00')
+  await dialog.getByRole('button', { name: '创建密钥' }).click()
+  await expect(dialog.getByRole('alert')).toHaveText(['将来的时间，或留空。', '请至少选择一项。'])
+  await isSound(page)
+  await dialog.getByRole('checkbox', { name: 'usage' }).check()
+  await dialog.getByLabel('到期时间（UTC）').fill('2040-02-29T12:30')
+  await dialog.getByLabel('预算（USD）').fill('3')
+  await dialog.getByRole('button', { name: '创建密钥' }).click()
+  await expect(dialog.locator('code')).toHaveText(/^tw_/)
+  expect(await ask(admin, 'GET', '/admin/v1/keys/reader-1')).toMatchObject({
+    scopes: ['usage'],
+    expires: '2040-02-29T12:30:00Z',
+    bounds: { budget: { amount: '3.00', period: 'month' } },
+  })
 })

@@ -1,4 +1,6 @@
+import { t } from '$lib/i18n/shared'
 import { call, get, getTagged } from './client'
+import { ApiError } from './errors'
 import type { Key, Organisation, Plan, Price, Project } from './types'
 
 /** Records of the directory by the word for their kind. */
@@ -20,6 +22,23 @@ export async function records<K extends keyof Records>(kind: K, signal?: AbortSi
   return (await get('/admin/v1/{kind}', options)).data as Records[K][]
 }
 
+/** What a key's record shows, and nobody writes. */
+const OWN: readonly string[] = ['prefix', 'revoked', 'previous']
+
+/** A record without what is the server's own. */
+const written = (kind: keyof Records, record: object): object =>
+  kind === 'keys' ? Object.fromEntries(Object.entries(record).filter(([name]) => !OWN.includes(name))) : record
+
+/** Makes a record. One that is there already is left as it is, and its `id` is refused. */
+export async function make<K extends 'organisations' | 'projects' | 'plans'>(kind: K, record: Put<Records[K]>): Promise<void> {
+  try {
+    await call('put', '/admin/v1/{kind}', { path: { kind }, body: record, headers: { 'if-none-match': '*' } })
+  } catch (cause) {
+    if (!(cause instanceof ApiError) || cause.status !== 412) throw cause
+    throw new ApiError({ status: 400, code: cause.code, message: t('taken'), param: 'id' })
+  }
+}
+
 /**
  * Reads a record that is to be changed. What the function that it returns makes of it is put, unless somebody else changed it
  * since: then it is refused (412).
@@ -30,6 +49,6 @@ export function changing<K extends keyof Records>(kind: K, id: string): (next: (
   asked.catch(() => undefined)
   return async (next) => {
     const { body, tag } = await asked
-    await call('put', '/admin/v1/{kind}', { path: { kind }, body: next(body as Records[K]), headers: { 'if-match': tag } })
+    await call('put', '/admin/v1/{kind}', { path: { kind }, body: written(kind, next(body as Records[K])), headers: { 'if-match': tag } })
   }
 }

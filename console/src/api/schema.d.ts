@@ -4734,6 +4734,8 @@ export interface components {
         PostedEntry: {
             /** @description The entry's id in the ledger. */
             entry: string;
+            /** @description It was posted before, under the same `reference`: nothing was booked. */
+            repeated: boolean;
         };
         /** @description What a step did for the prompt. */
         PrefillSpan: {

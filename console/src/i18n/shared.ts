@@ -49,6 +49,7 @@ export const t = dictionary(
     parts: 'Parts of this page',
     cancel: 'Cancel',
     changedMeanwhile: 'Somebody changed it meanwhile. Close this and look at it again.',
+    taken: 'There is one with this id already. Choose another id.',
   },
   {
     skip: '跳到内容',
@@ -97,5 +98,6 @@ export const t = dictionary(
     parts: '本页各部分',
     cancel: '取消',
     changedMeanwhile: '期间有人作了修改，请关闭后重新查看。',
+    taken: '此编号已存在，请换一个编号。',
   },
 )

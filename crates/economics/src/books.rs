@@ -45,7 +45,7 @@ use memory::{Follower, Memory};
 pub use accounts::unit;
 pub use acts::{Act, ActsAfter};
 pub(crate) use admin::unknown;
-pub use admin::{ChangeError, Expected, PostError, Standing};
+pub use admin::{ChangeError, Expected, PostError, Posted, Standing};
 pub use admit::{Admission, AdmitError, HOLD_MS, InputQuote, METADATA_BYTES, USER_BYTES};
 pub(crate) use alert::ALERT_KIND;
 pub use alert::{Alert, Delivery, Notifier, Raised};

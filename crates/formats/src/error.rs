@@ -25,12 +25,10 @@ pub enum FormatError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The first bytes are not those of a GGUF file.
-    #[error("not a GGUF file: it starts with \"{}\" instead of \"GGUF\"", found.escape_ascii())]
-    Magic {
-        /// The bytes found.
-        found: [u8; 4],
-    },
+    /// The first bytes are not those of a GGUF file. Which they are is not said: the message may go to somebody who may name
+    /// a file of the server's machine, and not read it.
+    #[error("not a GGUF file: it does not start with \"GGUF\"")]
+    Magic,
     /// The file was written for big-endian machines.
     #[error("big-endian GGUF files are not supported (convert the file to little-endian)")]
     BigEndian,

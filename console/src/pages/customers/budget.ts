@@ -2,8 +2,6 @@ import type { Budget } from '$lib/api/types'
 import { money } from '$lib/format'
 import { t } from './texts'
 
-export const PERIODS = ['day', 'month', 'forever'] as const
-
 /** A budget in words; nothing where there is none. */
 export function budgetText(budget: Budget | undefined, currency: string): string {
   if (!budget) return '—'

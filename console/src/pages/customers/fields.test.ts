@@ -1,8 +1,13 @@
 import { expect, it } from 'vitest'
-import { contentDays, graceSeconds, isAmount } from './fields'
+import { contentDays, creditKind, graceSeconds, laterThan } from './fields'
 
-it('takes amounts as the plant does', () => {
-  expect(['0', '20.00', ' 0.000000001 ', '', '-1', '1e3', '1,5', '0.0000000001'].map(isAmount)).toEqual([true, true, true, false, false, false, false, false])
+it('reads how a customer pays from its credit', () => {
+  expect([undefined, '0', '0.00', '0.000000001', '100'].map(creditKind)).toEqual(['unbounded', 'prepaid', 'prepaid', 'limit', 'limit'])
+})
+
+it('takes an end of a key that is to come', () => {
+  const now = Date.parse('2026-11-28T12:00:00Z')
+  expect(['2026-11-28T12:01', '2026-11-28T12:00', '2026-11-27T23:59', 'soon', ''].map((text) => laterThan(now, text))).toEqual(['2026-11-28T12:01:00Z', null, null, null, null])
 })
 
 it('takes a grace of at most 31 days', () => {

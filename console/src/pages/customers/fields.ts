@@ -1,6 +1,17 @@
-/** Decimal text of 0 or more with at most nine digits after the point, as amounts are kept. */
-export function isAmount(text: string): boolean {
-  return /^\d{1,9}(\.\d{1,9})?$/.test(text.trim())
+import { isZero } from '$lib/api/amounts'
+
+export const CREDITS = ['prepaid', 'limit', 'unbounded'] as const
+
+/** How a customer's `credit` reads: none is without bound, 0 is prepaid. */
+export function creditKind(credit: string | undefined): (typeof CREDITS)[number] {
+  if (credit === undefined) return 'unbounded'
+  return isZero(credit) ? 'prepaid' : 'limit'
+}
+
+/** A time of a field (`2027-01-01T00:00`, UTC) in the API's form; `null`: it is none, or not later than `nowMs`. */
+export function laterThan(nowMs: number, text: string): string | null {
+  const time = `${text}:00Z`
+  return Date.parse(time) > nowMs ? time : null
 }
 
 /** Minutes as seconds, 0 to 31 days; `null`: they are none. */

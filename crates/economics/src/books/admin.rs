@@ -1,6 +1,6 @@
 //! Acts of administration: changes of the directory, payments, credit notes.
 
-use ledger::{AccountSpec, Batch, Command, EntryId, Leg, NotDurable, Refusal, Refused, StoreError};
+use ledger::{AccountSpec, Batch, Command, EntryId, Leg, NotDurable, Outcome, Refusal, Refused, StoreError};
 
 use super::accounts::{AccountError, money_name, pool_name};
 use super::detail::{CreditNote, Payment, entry_kind};
@@ -118,6 +118,15 @@ impl From<AccountError> for PostError {
     }
 }
 
+/// A payment or credit note in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// Its entry.
+    pub entry: EntryId,
+    /// It stood there already: nothing was booked.
+    pub repeated: bool,
+}
+
 /// What an organisation has now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[schema(as = CustomerStanding)]
@@ -192,7 +201,7 @@ impl Books {
         amount: Nano,
         (reference, actor): (&str, &str),
         now_ms: i64,
-    ) -> Result<EntryId, PostError> {
+    ) -> Result<Posted, PostError> {
         check_text("reference", reference, MAX_REFERENCE)?;
         if amount == Nano::ZERO {
             return Err(Invalid::new("amount", "0 changes nothing", "write what was paid").into());
@@ -205,20 +214,22 @@ impl Books {
         ];
         let [organisation, reference, actor] = [organisation, reference, actor].map(str::to_owned);
         let payment = Payment { organisation, reference, actor };
-        self.post_once((id, entry_kind::PAID), (legs, payment.pack()), now_ms).map_err(|error| match error {
-            PostError::Refused(Refused { refusal: Refusal::Insufficient { available, .. }, .. }) => {
-                let left = Nano(available);
-                let problem =
-                    format!("{amount} is more than can be paid out: {left}, with the credit and without holds");
-                Invalid::new("amount", problem, "pay out less, or raise the organisation's `credit`").into()
-            }
-            PostError::Refused(Refused { refusal: Refusal::Overflow, .. }) => {
-                let problem = format!("with {amount} more a balance would pass {}, the most that is kept", Nano::MAX);
-                Invalid::new("amount", problem, "check the decimal point; book less").into()
-            }
-            other => other,
-        })?;
-        Ok(id)
+        let new =
+            self.post_once((id, entry_kind::PAID), (legs, payment.pack()), now_ms).map_err(|error| match error {
+                PostError::Refused(Refused { refusal: Refusal::Insufficient { available, .. }, .. }) => {
+                    let left = Nano(available);
+                    let problem =
+                        format!("{amount} is more than can be paid out: {left}, with the credit and without holds");
+                    Invalid::new("amount", problem, "pay out less, or raise the organisation's `credit`").into()
+                }
+                PostError::Refused(Refused { refusal: Refusal::Overflow, .. }) => {
+                    let problem =
+                        format!("with {amount} more a balance would pass {}, the most that is kept", Nano::MAX);
+                    Invalid::new("amount", problem, "check the decimal point; book less").into()
+                }
+                other => other,
+            })?;
+        Ok(Posted { entry: id, repeated: !new })
     }
 
     /// Gives back `amount` of what `request` was charged, in the window of now: what was invoiced stays. The same
@@ -232,7 +243,7 @@ impl Books {
         amount: Nano,
         (reference, reason, actor): (&str, &str, &str),
         now_ms: i64,
-    ) -> Result<EntryId, PostError> {
+    ) -> Result<Posted, PostError> {
         check_text("reference", reference, MAX_REFERENCE)?;
         if reason.len() > MAX_REASON {
             let problem = format!("{} bytes, more than {MAX_REASON}", reason.len());
@@ -263,29 +274,38 @@ impl Books {
         let (reason, actor) = (reason.to_owned(), actor.to_owned());
         let note = CreditNote { context: settled.context, window_ms, request: request.0, amount, reason, actor };
         let left = Nano(charged.0.saturating_add(self.ledger.balance(limit)?.map_or(0, |balance| balance.posted)));
-        self.post_once((id, entry_kind::CREDITED), (legs, note.pack()), now_ms).map_err(|error| match error {
-            PostError::Refused(Refused { refusal: Refusal::Insufficient { account, .. }, .. }) if account == limit => {
-                let problem = format!("{amount} is more than the {left} that is left of the charge of {charged}");
-                Invalid::new("amount", problem, "give back at most what is left").into()
-            }
-            other => other,
-        })?;
-        Ok(id)
+        let new =
+            self.post_once((id, entry_kind::CREDITED), (legs, note.pack()), now_ms).map_err(|error| match error {
+                PostError::Refused(Refused { refusal: Refusal::Insufficient { account, .. }, .. })
+                    if account == limit =>
+                {
+                    let problem = format!("{amount} is more than the {left} that is left of the charge of {charged}");
+                    Invalid::new("amount", problem, "give back at most what is left").into()
+                }
+                other => other,
+            })?;
+        Ok(Posted { entry: id, repeated: !new })
     }
 
     /// Posts what `id` names, if that was not done before: whoever asks again, in whatever words, means the same act as
-    /// long as the amounts are the same.
+    /// long as the amounts are the same. Returns whether it is posted now for the first time.
     pub(super) fn post_once(
         &self,
         (id, kind): (EntryId, u16),
         (legs, detail): (Vec<Leg>, Vec<u8>),
         now_ms: i64,
-    ) -> Result<(), PostError> {
+    ) -> Result<bool, PostError> {
         let post = Command::Post { id, kind, legs: legs.clone(), detail };
         match self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![post] }) {
-            Ok(receipt) => Ok(receipt.wait_durable(DURABLE_WAIT)?),
+            Ok(receipt) => {
+                receipt.wait_durable(DURABLE_WAIT)?;
+                Ok(!receipt.outcomes.contains(&Outcome::Replayed))
+            }
             Err(Refused { refusal: Refusal::Conflict(_), .. }) => match self.ledger.entry_by_id(id)? {
-                Some(known) if known.kind == kind && known.legs == legs => Ok(self.ledger.flush(DURABLE_WAIT)?),
+                Some(known) if known.kind == kind && known.legs == legs => {
+                    self.ledger.flush(DURABLE_WAIT)?;
+                    Ok(false)
+                }
                 known => {
                     let amount = known.and_then(|entry| entry.legs.first().map(|leg| Nano(leg.amount)));
                     let amount = amount.map_or_else(|| "another act".to_owned(), |amount| amount.to_string());

@@ -16,7 +16,7 @@ pub enum Authority<'a> {
     Organisation(&'a Identity),
 }
 
-/// Why a change is not made. Neither tells anything about other organisations than that an id is taken.
+/// Why a change is not made. Neither tells anything about other organisations than that an id cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// It is more than the caller may do.
@@ -80,7 +80,8 @@ impl<'a> Authority<'a> {
         let old = directory.record(record.kind(), &record.key());
         match &old {
             Some(old) if directory.organisation_of(old) != Some(own) => {
-                let problem = format!("`{}` is taken", record.key());
+                // Ids are unique in the plant, so it cannot be given. That it is there, whose and what it is, is not said.
+                let problem = format!("`{}` cannot be used", record.key());
                 return Err(Denied::NotThere(Invalid::new("id", problem, "choose another id")));
             }
             Some(_) => {}

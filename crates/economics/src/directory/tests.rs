@@ -305,12 +305,12 @@ fn a_managing_key_reaches_no_other_organisation() {
         (Record::Price(PriceSpec::flat("standard", "m", rate(), rate())), "may not change prices"),
         (team("new", "other"), "organisation: this key changes `acme` only"),
         (team("new", "acme/red"), "organisation: this key changes `acme` only"),
-        (team("far", "acme"), "id: `far` is taken"),
+        (team("far", "acme"), "id: `far` cannot be used; choose another id"),
         (Record::Project(Project { organisation: "other".into(), ..project("web", None) }), "organisation: "),
-        (Record::Project(project("theirs", None)), "id: `theirs` is taken"),
+        (Record::Project(project("theirs", None)), "id: `theirs` cannot be used; choose another id"),
         (Record::Key(Key { project: "theirs".into(), ..key("k9", "tw_x") }), "project: `acme` has no project `theirs`"),
         (Record::Key(Key { project: "none".into(), ..key("k9", "tw_x") }), "project: `acme` has no project `none`"),
-        (Record::Key(key("k2", "tw_x")), "id: `k2` is taken"),
+        (Record::Key(key("k2", "tw_x")), "id: `k2` cannot be used; choose another id"),
         (
             Record::EndUser(EndUser {
                 organisation: "other".into(),

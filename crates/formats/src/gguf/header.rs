@@ -58,11 +58,10 @@ impl Header {
 }
 
 fn read_version<R: Read>(source: &mut Source<R>) -> Result<u32, FormatError> {
-    let found = source.magic()?;
-    match &found {
+    match &source.magic()? {
         b"GGUF" => {}
         b"FUGG" => return Err(FormatError::BigEndian),
-        _ => return Err(FormatError::Magic { found }),
+        _ => return Err(FormatError::Magic),
     }
     let version = source.u32("the version")?;
     match version {

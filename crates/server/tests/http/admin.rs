@@ -176,9 +176,16 @@ async fn a_managing_key_names_nothing_of_others() {
         ("POST", "/keys", json!({"id": "x", "project": "none", "name": "x"}), 400, "`acme` has no project `none`"),
         ("POST", "/keys", json!({"id": "x", "project": "web", "name": "x", "owner": "eve"}), 400, "no `eve`"),
         // By the id of a record that is there.
-        ("PUT", "/projects", json!({"id": "theirs", "organisation": "acme", "name": "P"}), 400, "`theirs` is taken"),
-        ("PUT", "/teams", json!({"id": "far", "organisation": "acme", "name": "T"}), 400, "`far` is taken"),
-        ("POST", "/keys", json!({"id": "k2", "project": "web", "name": "x"}), 400, "already"),
+        (
+            "PUT",
+            "/projects",
+            json!({"id": "theirs", "organisation": "acme", "name": "P"}),
+            400,
+            "`theirs` cannot be used",
+        ),
+        ("PUT", "/teams", json!({"id": "far", "organisation": "acme", "name": "T"}), 400, "`far` cannot be used"),
+        ("POST", "/keys", json!({"id": "k2", "project": "web", "name": "x"}), 400, "`k2` cannot be used"),
+        ("POST", "/keys", json!({"id": "k1", "project": "web", "name": "x"}), 400, "a key `k1` already"),
         ("PUT", "/keys", json!({"id": "k2", "project": "web", "name": "x", "scopes": []}), 400, "no key `k2`"),
     ])
     .await;

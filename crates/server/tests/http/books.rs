@@ -140,8 +140,10 @@ async fn a_customer_is_served_charged_stopped_refunded_and_revoked() {
     assert_eq!((refused.status, refused.error().code.as_deref()), (402, Some("insufficient_quota")));
 
     // Four prompt tokens and seven made: 4 * 0.00001 + 7 * 0.00003, and a little that pays for no token more.
-    shop.admin("POST", "/payments", json!({"organisation": "acme", "amount": "0.00026", "reference": "p1"})).await;
-    shop.admin("POST", "/payments", json!({"organisation": "acme", "amount": "0.00026", "reference": "p1"})).await;
+    for repeated in [false, true] {
+        let payment = json!({"organisation": "acme", "amount": "0.00026", "reference": "p1"});
+        assert_eq!(shop.admin("POST", "/payments", payment).await["repeated"], repeated);
+    }
     let answer = shop.complete(&key, 100).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.header("x-ratelimit-limit-requests"), Some("5"));

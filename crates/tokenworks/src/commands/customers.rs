@@ -34,7 +34,7 @@ pub fn run(context: &Context, command: &Customers) -> Result<()> {
         Customers::EndUser(args) => end_user(context, &books, args),
         Customers::Pay { id, amount, reference } => {
             let body = json!({"organisation": id, "amount": amount, "reference": reference});
-            books.send("POST", "/payments", &body)?;
+            tell_repeated(context, &books.send("POST", "/payments", &body)?);
             standing(context, &books, id)
         }
         Customers::Refund { request, amount, reference, reason } => {
@@ -42,11 +42,18 @@ pub fn run(context: &Context, command: &Customers) -> Result<()> {
             if let Some(reason) = reason {
                 body["reason"] = reason.as_str().into();
             }
-            books.send("POST", "/credits", &body)?;
+            tell_repeated(context, &books.send("POST", "/credits", &body)?);
             context.output.line(format_args!("{amount} given back for {request}"))
         }
         Customers::Invoice { id, window, pdf } => invoice(context, &books, (id, window), pdf.as_deref()),
         Customers::Audit { limit, json } => audit(context, &books, *limit, *json),
+    }
+}
+
+/// Says of a payment or credit note that its reference was booked before.
+fn tell_repeated(context: &Context, posted: &Value) {
+    if posted.get("repeated") == Some(&Value::Bool(true)) {
+        context.output.note("this reference was booked before: nothing is booked now");
     }
 }
 

@@ -106,6 +106,7 @@ fn adapters_that_cannot_be_are_refused_and_the_others_go_on() {
     // All weights may take 4 MiB beside the caches.
     let large = TinyAdapter::new(1024, 4).writer(&TinyModel::llama()).unwrap();
     large.write(sandbox.path("large.gguf")).unwrap();
+    std::fs::write(sandbox.path("secret.txt"), "hunter2 is a password\n").unwrap();
     let serving = Serving::start(&sandbox, &[]);
     for (name, path, words) in [
         ("large", "large.gguf", "a:large does not fit into memory"),
@@ -114,9 +115,11 @@ fn adapters_that_cannot_be_are_refused_and_the_others_go_on() {
         ("gone", "gone.gguf", "cannot find the adapter"),
         ("../x", "second.gguf", "no name for an adapter"),
         ("first", "second.gguf", "is there already"),
+        ("other", "secret.txt", "not a GGUF file"),
     ] {
         let refused = sandbox.run(&["models", "adapter", "load", "a", name, path]);
         assert!(refused.stderr.contains(words), "{name}: {refused:?}");
+        assert!(!refused.stderr.contains("hunt"), "what is in a file that is no adapter is not told: {refused:?}");
     }
     let as_model = sandbox.run(&["run", "Hi", "--raw", "-m", "./second.gguf"]).bad(2);
     assert!(as_model.contains("is an adapter, no model") && as_model.contains("--adapter"), "{as_model}");

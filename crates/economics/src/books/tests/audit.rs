@@ -40,7 +40,7 @@ fn shop() -> Plant {
     ] {
         books.change(record, "eve", NOW).unwrap();
     }
-    books.pay("acme", Nano(5_000_000), ("one", "eve"), NOW).unwrap();
+    assert!(!books.pay("acme", Nano(5_000_000), ("one", "eve"), NOW).unwrap().repeated);
     books.pay("other", Nano(7_000_000), ("one", "bob"), NOW).unwrap();
     let mut ticket = plant.admit(5, 5).unwrap();
     let request = ticket.id();
@@ -137,7 +137,10 @@ fn a_reference_names_one_act() {
     let books = &plant.books;
     let count = all(books).len();
     // By another person at another time: still the same payment.
-    books.pay("acme", Nano(5_000_000), ("one", "mallory"), NOW + 9).unwrap();
+    let again = books.pay("acme", Nano(5_000_000), ("one", "mallory"), NOW + 9).unwrap();
+    assert!(again.repeated);
+    // By the same person in the same words, too.
+    assert!(books.pay("acme", Nano(5_000_000), ("one", "eve"), NOW).unwrap().repeated);
     let error = books.pay("acme", Nano(6_000_000), ("one", "eve"), NOW).unwrap_err().to_string();
     assert_eq!(error, "reference: it was used before, for 0.005; name another act by another reference");
     let error = books.pay("acme", Nano::ZERO, ("two", "eve"), NOW).unwrap_err().to_string();

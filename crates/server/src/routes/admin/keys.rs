@@ -110,17 +110,20 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Tag
     fields.entry("scopes").or_insert_with(|| json!(["inference", "usage"]));
     let text = new_text()?;
     let own = json!({"prefix": shown_prefix(&text), "hash": admin.books.hash_key(&text)});
-    let build = move |directory: &Directory| {
-        let record = record(fields.clone(), own.clone())?;
-        match directory.key(&record.key()) {
-            None => check_end(record, None),
-            Some(known) => {
-                let problem = format!("there is a key `{}` already", known.id);
-                Err(Invalid::new("id", problem, "choose another id, or change or rotate it"))
+    let made = admin.run(move |admin| {
+        admin.change(&Condition::default(), |directory| {
+            let record = record(fields.clone(), own.clone())?;
+            match admin.key(directory, &record.key()) {
+                // One that the caller may not see is refused as any id is that others have.
+                Err(_) => check_end(record, None),
+                Ok(known) => {
+                    let problem = format!("there is a key `{}` already", known.id);
+                    Err(Invalid::new("id", problem, "choose another id, or change or rotate it"))
+                }
             }
-        }
-    };
-    let (record, version) = admin.run(move |admin| admin.change(&Condition::default(), build)).await?;
+        })
+    });
+    let (record, version) = made.await?;
     tagged(version, MadeKey { key: text, record: shown_record(&record)? })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::ledger::EntryId;
 use axum::Json;
 use axum::extract::{Extension, Request, State};
-use economics::books::Standing;
+use economics::books::{Posted, Standing};
 use economics::directory::record::Kind;
 use economics::{Invalid, Nano};
 use serde::Serialize;
@@ -27,6 +27,14 @@ const REFERENCE: &str = "a string that names this act; the same one again change
 pub(crate) struct PostedEntry {
     /// The entry's id in the ledger.
     entry: String,
+    /// It was posted before, under the same `reference`: nothing was booked.
+    repeated: bool,
+}
+
+impl From<Posted> for PostedEntry {
+    fn from(Posted { entry, repeated }: Posted) -> Self {
+        Self { entry: entry.to_string(), repeated }
+    }
 }
 
 fn amount(fields: &mut Fields) -> Result<Nano, ApiError> {
@@ -58,8 +66,7 @@ pub(crate) async fn pay(State(app): State<Arc<App>>, request: Request) -> Result
     fields.finish()?;
     let pay =
         move |admin: &Admin| Ok(admin.books.pay(&organisation, amount, (&reference, admin.actor()), unix_ms())?);
-    let entry = admin.run(pay).await?;
-    Ok(Json(PostedEntry { entry: entry.to_string() }))
+    admin.run(pay).await.map(|posted| Json(posted.into()))
 }
 
 /// Gives back what a request was charged, or a part of it.
@@ -84,8 +91,7 @@ pub(crate) async fn credit(State(app): State<Arc<App>>, request: Request) -> Res
     let credit = move |admin: &Admin| {
         Ok(admin.books.credit(request, amount, (&reference, &reason, admin.actor()), unix_ms())?)
     };
-    let entry = admin.run(credit).await?;
-    Ok(Json(PostedEntry { entry: entry.to_string() }))
+    admin.run(credit).await.map(|posted| Json(posted.into()))
 }
 
 /// What an organisation has now.

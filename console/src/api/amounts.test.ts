@@ -1,0 +1,15 @@
+import { expect, it } from 'vitest'
+import { isAmount, isPayment, newReference } from './amounts'
+
+it('takes amounts as the plant does', () => {
+  expect(['0', '20.00', ' 0.000000001 ', '', '-1', '1e3', '1,5', '0.0000000001'].map(isAmount)).toEqual([true, true, true, false, false, false, false, false])
+})
+
+it('takes a payment in and one out, and none of nothing', () => {
+  expect(['5.00', '-5', ' 0.01 ', '0', '-0.00', '', '--1', '1e3'].map(isPayment)).toEqual([true, true, true, false, false, false, false, false])
+})
+
+it('makes another reference each time', () => {
+  expect(newReference()).toMatch(/^console-[0-9a-f]{16}$/)
+  expect(newReference()).not.toBe(newReference())
+})
