@@ -6,8 +6,8 @@ const executablePath = process.env['CHROMIUM'] ?? '/usr/bin/chromium'
 export default defineConfig({
   testDir: 'tests',
   testMatch: '*.spec.ts',
-  // One server with one model on few processors: what runs beside it would only measure the queue.
-  workers: 1,
+  // Each has a server and a model of its own; two keep two processors busy, one waits half of the time.
+  workers: 2,
   fullyParallel: false,
   timeout: 120_000,
   expect: { timeout: 20_000 },

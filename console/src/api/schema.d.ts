@@ -3636,6 +3636,13 @@ export interface components {
             bytes: components["schemas"]["Traffic"];
             /**
              * Format: int64
+             * @description Requests charged in these days, those without a known cost included.
+             */
+            charged_requests: number;
+            /** @description Their tokens. */
+            charged_tokens: components["schemas"]["TokenQuantities"];
+            /**
+             * Format: int64
              * @description Emissions in micrograms CO2e.
              */
             co2_ug: number;
@@ -4254,7 +4261,7 @@ export interface components {
             /** @description Always `page`. */
             object: string;
         };
-        /** @description How long things took: of requests that ended in the window. */
+        /** @description How long things took: of requests that ended in the window. Percentiles are right to within 5 %. */
         Percentiles: {
             /**
              * Format: int64

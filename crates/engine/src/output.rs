@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use inference::{
-    Adapter, Allowance, CancelToken, Control, Event, EventSink, FinishReason, GAP_BOUNDS_NS, MachineTime, PrefillChunk,
-    Request, RequestFailure, RequestId, SamplingParams, TokenId, TokenLogprobs, TokenTime, Usage, Verdict,
+    Adapter, Allowance, CancelToken, Control, Event, EventSink, FinishReason, MachineTime, PrefillChunk, Request,
+    RequestFailure, RequestId, SamplingParams, TokenId, TokenLogprobs, TokenTime, Usage, Verdict,
 };
 
 use crate::draft::{self, Drafter, Guess, Lookup, Prospect, Usual};
@@ -448,12 +448,7 @@ impl Output {
         }
         let Some(candidate) = self.candidates.get_mut(index as usize) else { return };
         if let Some(last) = candidate.last_token_ns.replace(now) {
-            let gap = now.saturating_sub(last);
-            let usage = &mut self.usage;
-            usage.gap_count += 1;
-            usage.gap_sum_ns += gap;
-            usage.gap_max_ns = usage.gap_max_ns.max(gap);
-            usage.gap_buckets[GAP_BOUNDS_NS.partition_point(|bound| *bound < gap)] += 1;
+            self.usage.note_gap(now.saturating_sub(last));
         }
     }
 

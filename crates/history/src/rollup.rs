@@ -3,7 +3,7 @@
 use metering::{Histogram, Outcome};
 
 /// What happened in a stretch of time: a minute, a part of one, or several together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rollup {
     /// When it began, in milliseconds since the epoch.
     pub start_ms: i64,
@@ -60,27 +60,7 @@ impl Rollup {
     /// A stretch that begins, in which nothing has happened.
     #[must_use]
     pub fn new(start_ms: i64) -> Self {
-        Self {
-            start_ms,
-            length_ns: 0,
-            requests: Default::default(),
-            rejected: 0,
-            stated: 0,
-            met: 0,
-            input_tokens: 0,
-            cached_tokens: 0,
-            output_tokens: 0,
-            busy_ns: 0,
-            running_us: 0,
-            waiting_us: 0,
-            kv_used_us: 0,
-            kv_total_us: 0,
-            metered: None,
-            charged_nano: None,
-            ttft: Histogram::of_durations(),
-            gaps: Histogram::of_gaps(),
-            e2e: Histogram::of_durations(),
-        }
+        Self { start_ms, ..Self::default() }
     }
 
     /// Adds another stretch. What is not known of one is taken from the other.

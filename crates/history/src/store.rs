@@ -8,12 +8,16 @@ use rusqlite::{Connection, Row, params_from_iter};
 use sidefile::columns::{damaged, number};
 use sidefile::{Kind, OpenError};
 
-use crate::packed::{pack, unpack};
+use crate::packed::{FORMER_DURATIONS_MS, FORMER_GAPS_MS, pack, unpack};
 use crate::{KEPT_DAYS, Metered, Rollup};
 
-/// "TwHi".
-const KIND: Kind =
-    Kind { application_id: 0x5477_4869, version: 1, schema: SCHEMA, pragmas: "PRAGMA journal_size_limit = 4194304;" };
+/// "TwHi". Of version 1 only the histograms differ, and each tells which it is: a file of it goes on as one of version 2.
+const KIND: Kind = Kind {
+    application_id: 0x5477_4869,
+    version: 2,
+    schema: SCHEMA,
+    pragmas: "PRAGMA journal_size_limit = 4194304; PRAGMA user_version = 2;",
+};
 const DAY_MS: i64 = 86_400_000;
 /// Most rows, whatever the calendar says: a third more than 90 days have minutes, for those that a restart cuts in two.
 const MAX_ROWS: u32 = 172_800;
@@ -137,13 +141,13 @@ fn rollup(row: &Row<'_>) -> rusqlite::Result<Rollup> {
         rollup.metered = Some(Metered { length_ns, energy_uj, cost_nano: row.get(cost_nano)? });
     }
     rollup.charged_nano = row.get(charged_nano)?;
-    rollup.ttft = histogram(row, next(), Histogram::of_durations())?;
-    rollup.gaps = histogram(row, next(), Histogram::of_gaps())?;
-    rollup.e2e = histogram(row, next(), Histogram::of_durations())?;
+    rollup.ttft = histogram(row, next(), &FORMER_DURATIONS_MS)?;
+    rollup.gaps = histogram(row, next(), &FORMER_GAPS_MS)?;
+    rollup.e2e = histogram(row, next(), &FORMER_DURATIONS_MS)?;
     Ok(rollup)
 }
 
-fn histogram(row: &Row<'_>, column: usize, empty: Histogram) -> rusqlite::Result<Histogram> {
+fn histogram(row: &Row<'_>, column: usize, former_bounds_ms: &[u64]) -> rusqlite::Result<Histogram> {
     let bytes: Vec<u8> = row.get(column)?;
-    unpack(&bytes, empty).ok_or_else(|| damaged(column, "a histogram is damaged"))
+    unpack(&bytes, former_bounds_ms).ok_or_else(|| damaged(column, "a histogram is damaged"))
 }

@@ -24,7 +24,7 @@ pub use event::{
 };
 pub use request::{Adapter, CancelToken, Request, RequestId, SamplingParams};
 pub use timeline::{PrefillChunk, Timeline, TokenTime};
-pub use usage::{GAP_BOUNDS_NS, Usage};
+pub use usage::Usage;
 pub use work::{ClassTime, MachineTime, Purpose, StepClass, StepTerm, StepWork, Work};
 
 /// Index of a token in the model's vocabulary.

@@ -1,21 +1,8 @@
 //! What one request used, measured where it happened.
 
-use crate::{MachineTime, Timeline};
+use std::collections::BTreeMap;
 
-/// Upper bounds, in nanoseconds, of the buckets of [`Usage::gap_buckets`]; one more bucket holds the rest.
-pub const GAP_BOUNDS_NS: [u64; 11] = [
-    5_000_000,
-    10_000_000,
-    20_000_000,
-    30_000_000,
-    50_000_000,
-    75_000_000,
-    100_000_000,
-    200_000_000,
-    500_000_000,
-    1_000_000_000,
-    5_000_000_000,
-];
+use crate::{MachineTime, Timeline};
 
 /// Quantities of one request. All counters are exact; times are in nanoseconds of the engine's monotonic clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,8 +40,8 @@ pub struct Usage {
     pub gap_sum_ns: u64,
     /// The longest of them.
     pub gap_max_ns: u64,
-    /// Gaps by length: bucket `i` counts gaps <= `GAP_BOUNDS_NS[i]` (and above the bound before), the last one the rest.
-    pub gap_buckets: [u64; GAP_BOUNDS_NS.len() + 1],
+    /// How many gaps are how long, in nanoseconds rounded up to two significant digits.
+    pub gap_lengths: BTreeMap<u64, u64>,
     /// Sum over time of the KV blocks held (a block shared by n sequences counts 1/n for each).
     pub kv_block_ns: u64,
     /// How often the request was preempted.
@@ -63,4 +50,31 @@ pub struct Usage {
     pub machine: MachineTime,
     /// When its prompt was read and its tokens were made.
     pub timeline: Timeline,
+}
+
+impl Usage {
+    /// Counts one gap between successive tokens of a candidate.
+    pub fn note_gap(&mut self, gap_ns: u64) {
+        self.gap_count += 1;
+        self.gap_sum_ns += gap_ns;
+        self.gap_max_ns = self.gap_max_ns.max(gap_ns);
+        // Of two digits there are only so many, however long the answer.
+        let unit = 10_u64.pow(gap_ns.checked_ilog10().unwrap_or(0).saturating_sub(1));
+        *self.gap_lengths.entry(gap_ns.div_ceil(unit).saturating_mul(unit)).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_counted_by_two_digits_of_their_length() {
+        let mut usage = Usage::default();
+        [0, 9, 99, 100, 101, 110, 20_000_001, 20_999_999, u64::MAX / 2].into_iter().for_each(|gap| usage.note_gap(gap));
+        let counts = [(0, 1), (9, 1), (99, 1), (100, 1), (110, 2), (21_000_000, 2), (9_300_000_000_000_000_000, 1)];
+        assert_eq!(usage.gap_lengths.into_iter().collect::<Vec<_>>(), counts);
+        assert_eq!((usage.gap_count, usage.gap_max_ns), (9, u64::MAX / 2));
+        assert_eq!(usage.gap_sum_ns, u64::MAX / 2 + 41_000_419);
+    }
 }

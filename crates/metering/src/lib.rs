@@ -15,7 +15,7 @@ pub use histogram::Histogram;
 pub use journal::{Journal, Page, PageId, Recovery, SEGMENT_BYTES, Unfinished, set_aside};
 pub use meter::{ClassTime, Family, LineGauges, Meter, Rejection, Sample, Sums, totals_of};
 pub use objectives::Objectives;
-pub use record::{FinishReason, GAP_BOUNDS_NS, Outcome, UsageRecord};
+pub use record::{FinishReason, Outcome, UsageRecord};
 pub use render::render_families;
 
 /// The `Content-Type` of [`Meter::render`].

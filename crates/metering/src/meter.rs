@@ -137,7 +137,7 @@ pub struct Sample {
 }
 
 /// Sums over the finished requests of one model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) requests: [u64; Outcome::ALL.len()],
     pub(crate) finished: [u64; FinishReason::ALL.len()],
@@ -158,31 +158,6 @@ pub(crate) struct Totals {
     pub(crate) decode: Histogram,
 }
 
-impl Default for Totals {
-    fn default() -> Self {
-        let durations = Histogram::of_durations;
-        Self {
-            requests: Default::default(),
-            finished: Default::default(),
-            stated: 0,
-            met: 0,
-            rejected: Default::default(),
-            input_uncached_tokens: 0,
-            input_cached_tokens: 0,
-            output_tokens: 0,
-            reasoning_tokens: 0,
-            output_dropped_tokens: 0,
-            kv_block_ns: 0,
-            ttft: durations(),
-            gaps: Histogram::of_gaps(),
-            e2e: durations(),
-            queue: durations(),
-            prefill: durations(),
-            decode: durations(),
-        }
-    }
-}
-
 impl Totals {
     /// `met`: whether it met its objectives, where some are stated.
     fn add(&mut self, record: &UsageRecord, met: Option<bool>) {
@@ -200,7 +175,7 @@ impl Totals {
         self.kv_block_ns += u128::from(record.kv_block_ns);
         self.queue.observe(record.queue_ns);
         self.e2e.observe(record.e2e_ns);
-        self.gaps.merge(&record.gap_buckets, record.gap_sum_ns.into());
+        self.gaps.merge(record.gap_lengths.iter().map(|(ns, count)| (*ns, *count)), record.gap_sum_ns.into());
         // A request that ended before its prompt was touched, or before its first token, has no such time: a zero
         // would pull the distribution down.
         if record.prefill_ns > 0 {
@@ -214,7 +189,7 @@ impl Totals {
 }
 
 /// Sums over all models at one moment; they only grow.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Sums {
     /// Finished requests, in the order of [`Outcome::ALL`].
     pub requests: [u64; Outcome::ALL.len()],
@@ -236,9 +211,7 @@ pub struct Sums {
 
 impl Sums {
     fn new(sampled_tokens: u64) -> Self {
-        let [ttft, e2e] = [Histogram::of_durations(), Histogram::of_durations()];
-        let (gaps, requests) = (Histogram::of_gaps(), Default::default());
-        Self { requests, stated: 0, met: 0, rejected: 0, sampled_tokens, ttft, gaps, e2e }
+        Self { sampled_tokens, ..Self::default() }
     }
 
     fn add(&mut self, totals: &Totals) {

@@ -1,21 +1,8 @@
 //! What one request used: plain data, the one source of every figure shown for it.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-/// Upper bounds, in nanoseconds, of the buckets of [`UsageRecord::gap_buckets`]; one more bucket holds the rest.
-pub const GAP_BOUNDS_NS: [u64; 11] = [
-    5_000_000,
-    10_000_000,
-    20_000_000,
-    30_000_000,
-    50_000_000,
-    75_000_000,
-    100_000_000,
-    200_000_000,
-    500_000_000,
-    1_000_000_000,
-    5_000_000_000,
-];
+use serde::{Deserialize, Serialize};
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -144,9 +131,9 @@ pub struct UsageRecord {
     pub gap_sum_ns: u64,
     /// The longest gap.
     pub gap_max_ns: u64,
-    /// Gaps by length, for the roll-up only: bucket `i` counts gaps <= `GAP_BOUNDS_NS[i]`, the last one the rest.
+    /// How many gaps are how long, in nanoseconds rounded up to two significant digits; for the roll-up only.
     #[serde(skip)]
-    pub gap_buckets: [u64; GAP_BOUNDS_NS.len() + 1],
+    pub gap_lengths: BTreeMap<u64, u64>,
     /// Sum over time of the KV blocks held.
     pub kv_block_ns: u64,
     /// How often the request was preempted.

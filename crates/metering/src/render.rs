@@ -84,9 +84,9 @@ impl Text {
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
     }
 
-    fn histogram(&mut self, name: &str, model: (&str, &str), histogram: &Histogram) {
+    fn histogram(&mut self, name: &str, model: (&str, &str), bounds_ns: &[u64], histogram: &Histogram) {
         let bucket = format!("{name}_bucket");
-        for (bound_ns, count) in histogram.cumulative() {
+        for (bound_ns, count) in histogram.cumulative(bounds_ns) {
             let bound = Seconds(u128::from(bound_ns)).to_string();
             self.sample(&bucket, &[model, ("le", &bound)], &Value::Count(count));
         }
@@ -227,11 +227,53 @@ const LINE_FAMILIES: [LineFamily; 17] = [
     },
 ];
 
+/// Upper bounds of what whole requests take (TTFT, queue, prefill, decode, end to end), in nanoseconds. They have two
+/// significant digits, as what is counted.
+const DURATION_BOUNDS_NS: [u64; 21] = [
+    1_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    40_000_000,
+    60_000_000,
+    80_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    750_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    7_500_000_000,
+    10_000_000_000,
+    20_000_000_000,
+    40_000_000_000,
+    80_000_000_000,
+    160_000_000_000,
+    640_000_000_000,
+];
+
+/// The same of gaps between tokens.
+const GAP_BOUNDS_NS: [u64; 11] = [
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    30_000_000,
+    50_000_000,
+    75_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+    5_000_000_000,
+];
+
 /// A histogram family of one series for each model.
 struct HistogramFamily {
     own: &'static str,
     vllm: &'static [&'static str],
     help: &'static str,
+    bounds_ns: &'static [u64],
     value: fn(&Totals) -> &Histogram,
 }
 
@@ -240,36 +282,42 @@ const HISTOGRAM_FAMILIES: [HistogramFamily; 6] = [
         own: "tokenworks_time_to_first_token_seconds",
         vllm: &["vllm:time_to_first_token_seconds"],
         help: "From reception to the first token, queue and prefill included.",
+        bounds_ns: &DURATION_BOUNDS_NS,
         value: |totals| &totals.ttft,
     },
     HistogramFamily {
         own: "tokenworks_inter_token_latency_seconds",
         vllm: &["vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"],
         help: "Gaps between successive tokens of one candidate.",
+        bounds_ns: &GAP_BOUNDS_NS,
         value: |totals| &totals.gaps,
     },
     HistogramFamily {
         own: "tokenworks_request_duration_seconds",
         vllm: &["vllm:e2e_request_latency_seconds"],
         help: "From reception to the end.",
+        bounds_ns: &DURATION_BOUNDS_NS,
         value: |totals| &totals.e2e,
     },
     HistogramFamily {
         own: "tokenworks_request_queue_seconds",
         vllm: &["vllm:request_queue_time_seconds"],
         help: "From reception to the first step that worked on the request.",
+        bounds_ns: &DURATION_BOUNDS_NS,
         value: |totals| &totals.queue,
     },
     HistogramFamily {
         own: "tokenworks_request_prefill_seconds",
         vllm: &["vllm:request_prefill_time_seconds"],
         help: "Time of the steps that computed the prompt.",
+        bounds_ns: &DURATION_BOUNDS_NS,
         value: |totals| &totals.prefill,
     },
     HistogramFamily {
         own: "tokenworks_request_decode_seconds",
         vllm: &["vllm:request_decode_time_seconds"],
         help: "From the first token to the end.",
+        bounds_ns: &DURATION_BOUNDS_NS,
         value: |totals| &totals.decode,
     },
 ];
@@ -302,7 +350,7 @@ pub(crate) fn render(mut totals: BTreeMap<String, Totals>, lines: &[LineGauges])
         for (name, label) in std::iter::once((family.own, MODEL)).chain(vllm) {
             text.family(name, "histogram", family.help);
             for (model, totals) in &totals {
-                text.histogram(name, (label, model), (family.value)(totals));
+                text.histogram(name, (label, model), family.bounds_ns, (family.value)(totals));
             }
         }
     }

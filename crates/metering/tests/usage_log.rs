@@ -80,7 +80,7 @@ fn one_event_with_every_field() {
         gap_count: 13,
         gap_sum_ns: 14,
         gap_max_ns: 15,
-        gap_buckets: [0; 12],
+        gap_lengths: [(7, 13)].into(),
         kv_block_ns: 16,
         preemptions: 17,
     };

@@ -11,16 +11,6 @@ use crate::charging::Bill;
 use crate::tracer::Tracer;
 use crate::{Charge, LineError};
 
-/// The buckets are counted by the engine and rolled up by the meter: their bounds must be the same.
-const _: () = {
-    assert!(inference::GAP_BOUNDS_NS.len() == metering::GAP_BOUNDS_NS.len());
-    let mut i = 0;
-    while i < inference::GAP_BOUNDS_NS.len() {
-        assert!(inference::GAP_BOUNDS_NS[i] == metering::GAP_BOUNDS_NS[i]);
-        i += 1;
-    }
-};
-
 /// What goes from the engine's thread to the reader.
 #[derive(Debug)]
 pub(crate) enum Parcel {
@@ -176,6 +166,7 @@ impl State {
             Outcome::Ok
         };
         fill(&mut record, &usage, self.reasoning_tokens());
+        record.gap_lengths = std::mem::take(&mut usage.gap_lengths);
         self.meter.record(&record);
         if let Some(tracer) = self.tracer.take() {
             tracer.end(&record, failure.as_ref(), std::mem::take(&mut usage.timeline));
@@ -301,7 +292,6 @@ fn fill(record: &mut UsageRecord, usage: &Usage, reasoning: Option<u64>) {
     record.gap_count = usage.gap_count;
     record.gap_sum_ns = usage.gap_sum_ns;
     record.gap_max_ns = usage.gap_max_ns;
-    record.gap_buckets = usage.gap_buckets;
     record.kv_block_ns = usage.kv_block_ns;
     record.preemptions = usage.preemptions;
 }

@@ -117,7 +117,7 @@ fn candidates_share_the_prompt_and_draw_their_own_streams() {
     assert_eq!((usage.input_uncached_tokens, usage.prefill_columns), (70, 70));
     assert_eq!((usage.output_tokens, usage.decode_columns), (160, 4 * 39));
     assert_eq!(usage.gap_count, 4 * 39);
-    assert_eq!(usage.gap_buckets.iter().sum::<u64>(), usage.gap_count);
+    assert_eq!(usage.gap_lengths.values().sum::<u64>(), usage.gap_count);
     let all: Vec<_> = (0..4).map(|candidate| log.tokens(candidate)).collect();
     let expected: Vec<_> = (0..4).map(|candidate| drawn(&prompt(1, 70), 40, &sampling, candidate)).collect();
     assert_eq!(all, expected);
@@ -359,7 +359,7 @@ fn times_are_measured_as_documented() {
     assert_eq!(usage.decode_ns, 3 * STEP_NS);
     assert_eq!(usage.e2e_ns, 300 + 5 * STEP_NS);
     assert_eq!((usage.gap_count, usage.gap_sum_ns, usage.gap_max_ns), (3, 3 * STEP_NS, STEP_NS));
-    assert_eq!(usage.gap_buckets[0], 3);
+    assert_eq!(usage.gap_lengths, [(STEP_NS, 3)].into());
     // Blocks: 1, 2, then 3 for three steps, each a step long, and the first since the request was taken.
     assert_eq!(usage.kv_block_ns, (300 + STEP_NS) + 2 * STEP_NS + 3 * 3 * STEP_NS);
     let usage = next.usage();

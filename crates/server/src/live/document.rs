@@ -107,7 +107,7 @@ pub(crate) struct DeliverStation {
     pub(crate) failed: u64,
 }
 
-/// How long things took: of requests that ended in the window.
+/// How long things took: of requests that ended in the window. Percentiles are right to within 5 %.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Percentiles {
     /// How many were measured.

@@ -113,6 +113,8 @@ async fn costs_margins_and_the_statement_agree() {
     // Four prompt tokens at 0.00001 and three made at 0.00003.
     assert_eq!((&row["model"], nano(&row["billed"])), (&json!("tiny"), 130_000));
     assert_eq!(nano(&row["margin"]), 130_000 - nano(&one["attributed"]));
+    let tokens = ["in_uncached", "out_visible"].map(|kind| row["charged_tokens"][kind].clone());
+    assert_eq!((&row["charged_requests"], tokens), (&json!(1), [json!(4), json!(3)]));
 
     let statement = shop.admin("GET", "/statement", Value::Null).await;
     assert_eq!((&statement["revenue"], &statement["attributed"]), (&row["billed"], &one["attributed"]));

@@ -24,7 +24,7 @@ async fn the_record_is_what_the_meter_counts() {
     assert_eq!((record.outcome, record.finish_reasons.as_slice()), (Outcome::Ok, &[metering::FinishReason::Stop][..]));
     assert_eq!((record.prompt_tokens(), record.output_tokens, record.gap_count), (4, 3, 2));
     assert!(record.ttft_ns.is_some_and(|ttft| ttft <= record.e2e_ns) && record.kv_block_ns > 0);
-    assert!(record.reasoning_tokens == Some(0) && record.gap_buckets.iter().sum::<u64>() == 2);
+    assert!(record.reasoning_tokens == Some(0) && record.gap_lengths.values().sum::<u64>() == 2);
     assert_eq!(plant.ended("ok"), 1);
     assert_eq!(plant.metric("vllm:prompt_tokens_total{model_name=\"m\"}"), 4);
     assert_eq!(plant.metric("vllm:generation_tokens_total{model_name=\"m\"}"), 3);

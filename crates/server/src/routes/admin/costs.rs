@@ -80,9 +80,10 @@ pub(crate) async fn margins(
 ) -> Result<Json<MarginReport>, ApiError> {
     let Found { head, rows, by } = found(&app, &caller, &uri, true).await?;
     let row = |row: MarginRow| {
-        let billed = row.sold.total();
+        let (sold, billed) = (row.sold, row.sold.total());
         let margin = billed.saturating_sub(row.cost.costs.attributed());
-        document::MarginRow { cost: cost_row(row, by), billed, margin }
+        let (charged_requests, charged_tokens) = (sold.requests, sold.quantities);
+        document::MarginRow { cost: cost_row(row, by), charged_requests, charged_tokens, billed, margin }
     };
     Ok(Json(MarginReport { head, data: rows.into_iter().map(row).collect() }))
 }

@@ -109,6 +109,10 @@ pub(crate) struct MarginRow {
     /// What it cost.
     #[serde(flatten)]
     pub(super) cost: CostRow,
+    /// Requests charged in these days, those without a known cost included.
+    pub(super) charged_requests: i64,
+    /// Their tokens.
+    pub(super) charged_tokens: Quantities,
     /// What was charged in these days, less discount and credits.
     pub(super) billed: Nano,
     /// `billed` less `attributed`.
