@@ -1,1 +1,0 @@
-import{aT as s,aU as c}from"./index-DlV0rCmy.js";const k=Symbol("NaN");function N(r,e,n){var o=new c(r);s(()=>{var a=e();a!==a&&(a=k),o.ensure(a,n)})}export{N as k};
