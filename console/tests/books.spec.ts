@@ -29,6 +29,31 @@ test('the example sheet is told of, and the period can be chosen', async ({ page
   await expect(page).toHaveURL(/days=7/)
 })
 
+test('a day that is typed is taken once its year is whole', async ({ page, visit }) => {
+  await visit('books/usage')
+  await expect(page.locator('[data-figure="data.0.billed"]')).toBeVisible()
+  await page.getByRole('radio', { name: 'Dates' }).check({ force: true })
+  const places: string[] = []
+  page.on('framenavigated', () => places.push(page.url()))
+  const from = page.getByLabel('From (UTC)')
+  await from.pressSequentially('01022020')
+  await expect(page).toHaveURL(/from=2020-01-02/)
+  expect(places.filter((place) => !/from=20\d\d-/.test(place))).toEqual([])
+  // What is begun and left is put back.
+  await from.pressSequentially('010303')
+  await page.getByRole('heading', { level: 1 }).click()
+  await from.blur()
+  await expect(from).toHaveValue('2020-01-02')
+  await expect(page).toHaveURL(/from=2020-01-02/)
+})
+
+test('a period that cannot be is told of in the language of the page', async ({ page, visit }) => {
+  await visit('books/usage?from=2026-11-09&to=2026-11-02', { language: 'zh', theme: 'light', width: 1440 })
+  await expect(page.getByRole('alert').first()).toContainText('起始不得晚于结束')
+  await expect(page.getByText(/must be|start_time/)).toHaveCount(0)
+  await isSound(page)
+})
+
 test('an invoice opens and comes as a PDF', async ({ page, plant, answers, visit }) => {
   await visit('books/invoices/acme')
   await page.getByRole('link', { name: /^acme-\d/ }).click()
@@ -111,11 +136,22 @@ test('a plan is made, for a customer to be given', async ({ page, admin, visit }
   expect(await ask(admin, 'GET', '/admin/v1/plans/team')).toMatchObject({ price_list: 'standard', discount_permille: 50, pool: { tokens: 1_000_000 } })
 })
 
-test('a customer sees its own invoices and nothing else', async ({ page, plant, admin }) => {
+test('a customer sees its own usage and invoices and nothing else', async ({ page, plant, admin }) => {
   await signIn(page, { url: plant.url, key: admin.customer.key })
   await open(page, plant, 'books', WIDE)
+  await expect(page.getByRole('navigation', { name: 'Parts of this page' }).getByRole('link')).toHaveText(['Usage', 'Invoices'])
+  const { data } = (await ask({ url: plant.url, key: admin.customer.key }, 'GET', '/v1/usage')) as { data: { sums: { requests: number } }[] }
+  const requests = data.reduce((sum, { sums }) => sum + sums.requests, 0)
+  expect(requests).toBeGreaterThan(40)
+  await expect(page.locator('td.number').first()).toHaveText(String(requests))
+  await isSound(page)
+  await page.getByRole('radio', { name: 'Day', exact: true }).check({ force: true })
+  await expect(page.locator('svg circle').first()).toBeVisible()
+  await isSound(page)
+  await open(page, plant, 'books/prices', WIDE)
+  await expect(page.getByText('Not for this key')).toBeVisible()
+  await open(page, plant, 'books/invoices', WIDE)
   await expect(page.locator('[data-figure="data.0.total"]')).toBeVisible()
-  await expect(page.getByRole('navigation', { name: 'Parts of this page' }).getByRole('link')).toHaveText(['Invoices'])
   await expect(page.getByRole('link', { name: 'Customers and keys' })).toHaveCount(0)
   await isSound(page)
 })

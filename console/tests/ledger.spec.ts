@@ -79,7 +79,7 @@ for (const look of LOOKS) {
     await expect(page.getByText(/No such entries|没有这样的分录/)).toBeVisible()
     await from.fill(day(0))
     await apply.click()
-    await expect(page.getByRole('alert')).toContainText('`start_time` must be at or before `end_time`')
+    await expect(page.getByRole('alert')).toHaveText(/The first must not be after the last|起始不得晚于结束/)
     await expect(from).toHaveAttribute('aria-invalid', 'true')
     await isSound(page)
     // A request goes with nothing else.

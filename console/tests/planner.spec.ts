@@ -45,7 +45,7 @@ test('the break-even stands in a plot and in a table', async ({ page, answers, v
   await expect(page.getByText('never: a token costs more than it brings')).toBeVisible()
 })
 
-test('the speed is the measured one, and what the API refuses stands at its field', async ({ page, admin, visit }) => {
+test('the speed is the measured one, and what cannot be planned stands at its field', async ({ page, admin, visit }) => {
   await visit('books/planner')
   await expect(page.getByText(/as these books measured it/)).toBeVisible()
   const statement = await ask(admin, 'GET', '/admin/v1/statement')
@@ -53,13 +53,20 @@ test('the speed is the measured one, and what the API refuses stands at its fiel
   // The prices are those of the price book.
   await expect(page.getByRole('textbox', { name: 'Price of 1M input tokens' })).toHaveValue('10')
   await page.getByRole('textbox', { name: 'Machines' }).fill('0')
-  await expect(page.getByRole('alert')).toContainText('0 cannot be planned')
+  await expect(page.getByRole('alert')).toHaveText('A whole number from 1 to 1,000,000.')
   await expect(page.getByRole('textbox', { name: 'Machines' })).toHaveAttribute('aria-invalid', 'true')
   await isSound(page)
   await page.getByRole('textbox', { name: 'Machines' }).fill('1')
   await page.getByText('Not as the plant sheet says').click()
   await page.getByLabel('Price of a kilowatt-hour').fill('cheap')
-  await expect(page.getByRole('alert')).toContainText('cheap')
+  await expect(page.getByRole('alert')).toHaveText('An amount of 0 or more, e.g. 2.50, or nothing.')
   await page.getByLabel('Price of a kilowatt-hour').fill('')
   await expect(page.getByRole('alert')).toHaveCount(0)
+})
+
+test('what cannot be planned is told in the language of the page', async ({ page, visit }) => {
+  await visit('books/planner?machines=abc&mix=200', { language: 'zh', theme: 'light', width: 1440 })
+  await expect(page.getByRole('alert')).toHaveText(['1 到 1,000,000 的整数。', '0 到 100 的数。'])
+  await expect(page.getByText('请更正标出的内容以查看规划。')).toBeVisible()
+  await isSound(page)
 })

@@ -39,7 +39,7 @@ const test = base.extend<object, { plant: Plant } & Ends>({
 /** The table, from now on with a count of the most rows that existed at any time. */
 async function table(page: Page, plant: Plant): Promise<{ region: Locator; most: () => Promise<number> }> {
   await open(page, plant, 'requests', WIDE)
-  const region = page.getByRole('region', { name: 'Requests', exact: true })
+  const region = page.getByRole('group', { name: 'Requests', exact: true })
   await expect(region.getByRole('row').nth(1)).toBeVisible()
   await region.evaluate((box) => {
     // Its last rows are below the fold of the page.

@@ -1,6 +1,6 @@
-import { expect, isSound, LOOKS, nameOf, open, test } from './fixtures'
-import { start, type Plant } from './plant'
-import { ask } from './trade'
+import { expect, isSound, LOOKS, nameOf, open, test, WIDE } from './fixtures'
+import { newFolder, start, type Plant } from './plant'
+import { ask, claim } from './trade'
 
 test.describe('a suspended customer', () => {
   let own: Plant
@@ -66,4 +66,63 @@ test.describe('a suspended customer', () => {
     await expect(page.locator('[data-figure="decode.running"]')).toBeVisible()
     await context.close()
   })
+})
+
+for (const look of LOOKS) {
+  test(`a restarted server ends the session, and the page says so, ${nameOf(look)}`, async ({ browser }) => {
+    const folder = newFolder()
+    const first = await start(0, folder)
+    const { key = '' } = await claim(first)
+    const context = await browser.newContext()
+    const page = await context.newPage()
+    await open(page, first, 'sign-in', look)
+    await page.locator('input[type=password]').fill(key)
+    await page.locator('button[type=submit]').click()
+    await expect(page.locator('[data-figure="decode.running"]')).toBeVisible()
+    await page.goto(`${first.url}/#/plant?span=24h`)
+    await expect(page.locator('[data-figure="decode.running"]')).toBeVisible()
+    await first.halt()
+    const second = await start(Number(new URL(first.url).port), folder)
+    try {
+      await expect(page.getByRole('alert')).toContainText(/Your session has ended|您的会话已结束/, { timeout: 40_000 })
+      await isSound(page)
+      // When it is opened again, too: nobody goes on as somebody else unawares.
+      await page.reload()
+      await expect(page.getByRole('alert')).toContainText(/Your session has ended|您的会话已结束/)
+      await page.locator('input[type=password]').fill('tw_nobodys')
+      await page.locator('button[type=submit]').click()
+      await expect(page.getByRole('alert').last()).toContainText(/not known here|不认识此密钥/)
+      await page.locator('input[type=password]').fill(key)
+      await page.locator('button[type=submit]').click()
+      await expect(page.locator('[data-figure="decode.running"]')).toBeVisible()
+      await expect(page).toHaveURL(/#\/plant\?span=24h$/)
+    } finally {
+      await context.close()
+      await second.stop()
+    }
+  })
+}
+
+test('after a session one can go on without a key, where none is needed', async ({ browser }) => {
+  const folder = newFolder()
+  const first = await start(0, folder)
+  const { key = '' } = await claim(first)
+  const context = await browser.newContext()
+  const page = await context.newPage()
+  await context.request.post(`${first.url}/v1/session`, { headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' }, data: {} })
+  await open(page, first, 'playground', WIDE)
+  await expect(page.locator('main form textarea')).toBeVisible()
+  await first.halt()
+  const second = await start(Number(new URL(first.url).port), folder)
+  try {
+    await page.locator('main form textarea').fill('Name a river.')
+    await page.locator('main form button[type=submit]').click()
+    await expect(page.getByRole('alert')).toContainText('Your session has ended')
+    await page.getByRole('button', { name: 'Go on without a key' }).click()
+    await expect(page.getByText('This machine, no key')).toBeVisible()
+    await expect(page).toHaveURL(/#\/playground$/)
+  } finally {
+    await context.close()
+    await second.stop()
+  }
 })

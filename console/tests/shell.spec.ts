@@ -42,6 +42,19 @@ test('a page that is not there leads back', async ({ page, plant }) => {
   await expect(page.getByRole('heading', { level: 1 })).toHaveText('Plant')
 })
 
+for (const look of LOOKS) {
+  test(`a place that is not there says so, ${nameOf(look)}`, async ({ page, plant }) => {
+    for (const place of ['nowhere', 'plant/nosuch', 'books/nosuch', 'books/usage/nosuch', 'value/nosuch', 'tokenlab/nosuch', 'models/nosuch', 'about/nosuch']) {
+      await open(page, plant, place, look)
+      await expect(page.getByRole('status').getByText(/There is no such page|没有此页面/), place).toBeVisible()
+    }
+    await isSound(page)
+    await open(page, plant, 'requests/nosuch', look)
+    await expect(page.getByRole('status').getByText(/There is no such request|没有此请求/)).toBeVisible()
+    await isSound(page)
+  })
+}
+
 test.describe('sign-in', () => {
   let own: Plant
   let key = ''
@@ -82,6 +95,9 @@ test.describe('sign-in', () => {
       const submit = page.locator('button[type=submit]')
       await expect(submit).toBeVisible()
       await isSound(page)
+      await page.locator('input[type=password]').fill('a'.repeat(50_000))
+      await submit.click()
+      await expect(page.getByRole('alert')).toHaveText(/This is no key|这不是密钥/)
       // The second as a text editor would quote it.
       for (const wrong of ['tw_nobodys', 'tw_“quoted”']) {
         await page.locator('input[type=password]').fill(wrong)
@@ -95,4 +111,16 @@ test.describe('sign-in', () => {
       await context.close()
     })
   }
+
+  test('it leads back to the place that was asked for', async ({ browser }) => {
+    const context = await browser.newContext()
+    const page = await context.newPage()
+    await open(page, own, 'plant?span=24h', WIDE)
+    await page.getByRole('status').getByRole('link', { name: 'Sign in' }).click()
+    await page.locator('input[type=password]').fill(key)
+    await page.locator('button[type=submit]').click()
+    await expect(page.locator('[data-figure="decode.running"]')).toBeVisible()
+    await expect(page).toHaveURL(/#\/plant\?span=24h$/)
+    await context.close()
+  })
 })

@@ -25,6 +25,11 @@ export class ApiError extends Error implements Problem {
     return this.status === 0
   }
 
+  /** Who was signed in is it no longer: the server restarted, or the key ended. */
+  get isSessionEnd(): boolean {
+    return this.code === 'session_ended'
+  }
+
   /** Nothing will be answered to this caller: the key is unknown, or its owner is suspended. */
   get isShutOut(): boolean {
     return this.status === 401 || (this.status === 403 && this.code === 'suspended')

@@ -6830,6 +6830,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description The body is not plain JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     getCalibration: {
@@ -6949,6 +6958,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description The body is not plain JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     stop: {
@@ -7005,6 +7023,15 @@ export interface operations {
             };
             /** @description `If-Match` does not hold; nothing is changed */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is not plain JSON */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7154,6 +7181,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description The body is not plain JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     revoke: {
@@ -7245,6 +7281,15 @@ export interface operations {
             };
             /** @description `If-Match` does not hold; nothing is changed */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is not plain JSON */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7543,6 +7588,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description The body is not plain JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description It does not fit into memory (the message shows the arithmetic), or cannot be loaded for this model */
             503: {
                 headers: {
@@ -7611,6 +7665,15 @@ export interface operations {
             };
             /** @description No such model is offered */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is not plain JSON */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7702,6 +7765,15 @@ export interface operations {
             };
             /** @description No such model is offered */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is not plain JSON */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7866,6 +7938,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description The body is not plain JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     plan: {
@@ -7920,6 +8001,15 @@ export interface operations {
             };
             /** @description The key has not the scope `plant` */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is not plain JSON */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8352,6 +8442,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description The body is not plain JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     listRecords: {
@@ -8540,6 +8639,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description The body is not plain JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     health: {
@@ -8660,6 +8768,15 @@ export interface operations {
             };
             /** @description The model is not served here */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is not plain JSON */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9128,6 +9245,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description The body is not plain JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     createFeedback: {
@@ -9180,6 +9306,15 @@ export interface operations {
             };
             /** @description The id or the revision contradicts what was told before */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is not plain JSON */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9705,6 +9840,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description The body is not plain JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     getRetention: {
@@ -9768,7 +9912,7 @@ export interface operations {
                     "application/json": components["schemas"]["SessionView"];
                 };
             };
-            /** @description Nobody: a key is needed */
+            /** @description Nobody: a key is needed, or the session has ended (`session_ended`) */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -9808,6 +9952,15 @@ export interface operations {
             };
             /** @description A page of another origin asked for it */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is not plain JSON */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

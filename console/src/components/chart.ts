@@ -29,6 +29,16 @@ export function instants(seconds: number, tag: string): Intl.DateTimeFormat {
   return new Intl.DateTimeFormat(tag, { month: 'short', day: 'numeric' })
 }
 
+/** Seconds that a curve of one sample is drawn over: of itself it has no length, and uPlot would take a thousand days. */
+const OF_ONE = 60
+
+/** From where to where curves are drawn, of samples in ascending order; nothing where there are none. */
+export function rangeOf(times: ArrayLike<number>): [number, number] | [null, null] {
+  const [first, last] = [times[0], times[times.length - 1]]
+  if (first === undefined || last === undefined) return [null, null]
+  return first === last ? [first - OF_ONE / 2, last + OF_ONE / 2] : [first, last]
+}
+
 /** Whether instants of so long a time need their date. */
 export function isDated(times: readonly number[]): boolean {
   return (times.at(-1) ?? 0) - (times[0] ?? 0) > OF_SECONDS
@@ -57,7 +67,7 @@ export function optionsOf(host: HTMLElement, look: Look): uPlot.Options {
     height: look.height,
     legend: { show: false },
     cursor: { y: false, points: { size: 6 } },
-    scales: { x: { time: true }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.15 : 1] } },
+    scales: { x: { time: true, range: (plot) => rangeOf(plot.data[0]) }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.15 : 1] } },
     axes: [
       { ...axis, grid: { show: false }, space: 110, size: 28, values: ticks },
       { ...axis, size: 58, values: (_, values) => values.map((value) => look.format(value)) },

@@ -1,4 +1,5 @@
 import { ApiError } from '$lib/api/errors'
+import { refusalText } from '$lib/i18n/refusal'
 import { router } from '$lib/router/router.svelte'
 import { periodOf, spanOf, type Period } from './span'
 
@@ -19,7 +20,7 @@ class Asked {
       return value
     } catch (cause) {
       const isRefused = cause instanceof ApiError && (cause.param === 'start_time' || cause.param === 'end_time')
-      this.refusal = isRefused ? cause.message : undefined
+      this.refusal = isRefused ? refusalText(cause) : undefined
       throw cause
     }
   }

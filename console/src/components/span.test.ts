@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { dateOf, daysOf, openPeriod, periodBefore, periodOf, secondOf, spanOf, startOf, wordsOf } from './span'
+import { dateOf, daysOf, isWhole, openPeriod, periodBefore, periodOf, secondOf, spanOf, startOf, wordsOf } from './span'
 
 const NOW = Date.UTC(2026, 10, 27, 18, 30)
 const of = (text: string) => periodOf(spanOf(new URLSearchParams(text)), NOW)
@@ -34,4 +34,9 @@ it('finds as many days before', () => {
   expect(periodBefore(of('days=7'), NOW)).toEqual({ start_time: second(11, 14), end_time: second(11, 21) })
   expect(periodBefore(of('from=2026-11-01&to=2026-11-02'), NOW)).toEqual({ start_time: second(10, 30), end_time: second(11, 1) })
   expect(periodBefore({ start_time: 5, end_time: 20 }, NOW)).toEqual({ start_time: 0, end_time: 5 })
+})
+
+it('waits for the whole year', () => {
+  expect(['0002-11-01', '0020-11-01', '0202-11-01', '2026-11-01'].map(isWhole)).toEqual([false, false, false, true])
+  expect(['', '20265-11-01', '2026-11-01T07:30', '2026-11-01T07:30:15', '0202-11-01T07:30'].map(isWhole)).toEqual([false, false, true, true, false])
 })

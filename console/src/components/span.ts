@@ -31,6 +31,15 @@ export function secondOf(day: string): number | null {
   return Number.isNaN(ms) || ms < 0 || dateOf(ms / 1000) !== day ? null : ms / 1000
 }
 
+/** The years that a person can mean; whoever types one digit by digit passes through others. */
+export const [FIRST_YEAR, LAST_YEAR] = [2000, 9999]
+
+/** Whether a day, or a time, that was typed is whole. */
+export function isWhole(text: string): boolean {
+  const found = /^(\d{4})-\d\d-\d\d(T\d\d:\d\d(:\d\d)?)?$/.exec(text)
+  return found !== null && Number(found[1]) >= FIRST_YEAR && Number(found[1]) <= LAST_YEAR
+}
+
 /** The day (UTC) of a Unix second. */
 export function dateOf(second: number): string {
   return new Date(second * 1000).toISOString().slice(0, 10)

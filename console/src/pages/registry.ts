@@ -2,6 +2,7 @@ import type { Component } from 'svelte'
 import type { Session } from '$lib/api/types'
 import type { IconName } from '$lib/components/icons'
 import { t as about } from './about/texts'
+import { isBooksPlace } from './books/parts'
 import { t as books } from './books/texts'
 import { t as customers } from './customers/texts'
 import { t as models } from './models/texts'
@@ -9,7 +10,9 @@ import { t as plant } from './plant/texts'
 import { t as playground } from './playground/texts'
 import { t as requests } from './requests/texts'
 import { t as settings } from './settings/texts'
+import { isLabPart } from './tokenlab/parts'
 import { t as tokenlab } from './tokenlab/texts'
+import { isValuePlace } from './value/parts'
 import { t as value } from './value/texts'
 
 export const GROUPS = ['operate', 'develop', 'business', 'system'] as const
@@ -24,6 +27,8 @@ export interface Page {
   isFor: (who: Session) => boolean
   /** What a caller without it would need, for the message. */
   scope: string
+  /** Which places it has beside its first one; none when not given. */
+  has?: (rest: string) => boolean
   /** Loaded when it is opened, so that the first page stays small. */
   load: () => Promise<{ default: Component }>
 }
@@ -46,6 +51,7 @@ export const PAGES: readonly Page[] = [
     group: 'operate',
     isFor: (who) => who.can_watch || (who.has_books && who.scopes.some((scope) => scope === 'usage' || scope === 'manage')),
     scope: 'usage',
+    has: () => true,
     load: () => import('./requests/Requests.svelte'),
   },
   {
@@ -64,6 +70,7 @@ export const PAGES: readonly Page[] = [
     group: 'develop',
     isFor: (who) => who.scopes.includes('inference'),
     scope: 'inference',
+    has: isLabPart,
     load: () => import('./tokenlab/TokenLab.svelte'),
   },
   {
@@ -73,6 +80,7 @@ export const PAGES: readonly Page[] = [
     group: 'business',
     isFor: (who) => who.has_books && who.scopes.some((scope) => scope === 'usage' || scope === 'plant'),
     scope: 'usage',
+    has: isBooksPlace,
     load: () => import('./books/Books.svelte'),
   },
   {
@@ -82,6 +90,7 @@ export const PAGES: readonly Page[] = [
     group: 'business',
     isFor: (who) => who.has_books && who.scopes.some((scope) => scope === 'usage' || scope === 'plant'),
     scope: 'usage',
+    has: isValuePlace,
     load: () => import('./value/Value.svelte'),
   },
   {
@@ -91,6 +100,7 @@ export const PAGES: readonly Page[] = [
     group: 'business',
     isFor: (who) => who.has_books && who.scopes.some((scope) => scope === 'manage' || scope === 'plant'),
     scope: 'manage',
+    has: () => true,
     load: () => import('./customers/Customers.svelte'),
   },
   {
@@ -127,4 +137,9 @@ export const START = 'plant'
 
 export function pagesFor(who: Session | null): readonly Page[] {
   return who ? PAGES.filter((page) => page.isFor(who)) : []
+}
+
+/** Whether a page has a place of this name. */
+export function hasPlace(page: Page, rest: string): boolean {
+  return rest === '' || (page.has?.(rest) ?? false)
 }

@@ -20,6 +20,17 @@ export function href(page: string, rest = '', query: Record<string, string | und
   return `#/${path}${search === '' ? '' : `?${search}`}`
 }
 
+/** A link to the sign-in that leads back to the place it was asked from. */
+export function signInFrom(hash: string): string {
+  return href('sign-in', '', { to: parsePlace(hash).page === 'sign-in' ? parsePlace(hash).query.get('to') ?? '' : hash.replace(/^#\/?/, '') })
+}
+
+/** Where the sign-in leads: the place of its address, or the start. */
+export function afterSignIn(query: URLSearchParams): string {
+  const to = query.get('to') ?? ''
+  return parsePlace(to).page === 'sign-in' ? '#/' : `#/${to}`
+}
+
 function decoded(part: string): string {
   try {
     return decodeURIComponent(part)

@@ -1,4 +1,4 @@
-import { href, parsePlace, type Place } from './path'
+import { afterSignIn, href, parsePlace, signInFrom, type Place } from './path'
 
 /** Addresses live behind `#`, so the server has no routes of pages, and paths of the API keep their own answers. */
 class Router {
@@ -10,6 +10,16 @@ class Router {
 
   go(page: string, rest = '', query: Record<string, string | undefined> = {}): void {
     location.hash = href(page, rest, query)
+  }
+
+  /** To the sign-in, which leads back here. */
+  signIn(): void {
+    location.hash = signInFrom(location.hash)
+  }
+
+  /** Back from the sign-in. */
+  goBack(): void {
+    location.hash = afterSignIn(this.place.query)
   }
 
   /** Changes the parameters of the place without a step in the history: filters, ranges. */

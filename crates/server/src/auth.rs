@@ -23,7 +23,7 @@ use crate::claim::CLAIM_PATH;
 use crate::connection::check_head;
 use crate::desk::Operator;
 use crate::error::ApiError;
-use crate::session::{SessionId, Sessions};
+use crate::session::{SESSION_PATH, SessionId, Sessions, Shown};
 
 /// What our keys begin with, those of customers and those of the configuration.
 const KEY_MARKS: [&str; 2] = ["tw_", "tw-"];
@@ -175,11 +175,18 @@ impl Gate {
         if headers.contains_key(header::AUTHORIZATION) {
             return Ok(None);
         }
-        let caller = sessions.find(self.books.as_ref(), unix_ms(), (method, headers))?;
-        if caller.is_some() && self.keyless() {
+        let caller = match sessions.find(self.books.as_ref(), unix_ms(), (method, headers))? {
+            Shown::Nothing => return Ok(None),
+            Shown::Going(caller) => caller,
+            // Signing out takes the cookie away, whatever it still means.
+            Shown::Ended if *method == Method::DELETE && uri.path() == SESSION_PATH => Caller::default(),
+            // Whoever signed in is not served as somebody else unawares.
+            Shown::Ended => return Err(ApiError::session_ended()),
+        };
+        if self.keyless() {
             self.check_local(uri, headers)?;
         }
-        Ok(caller)
+        Ok(Some(caller))
     }
 
     /// By the books. Where no key is configured, callers on this machine that show none of ours belong to the house

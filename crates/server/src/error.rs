@@ -97,6 +97,12 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", message).with_code("invalid_api_key")
     }
 
+    /// 401: the console's cookie means nothing any more.
+    pub(crate) fn session_ended() -> Self {
+        let message = "this session has ended: sign in again, or send `Authorization: Bearer KEY`";
+        Self::unauthorized(message).with_code("session_ended")
+    }
+
     pub(crate) fn forbidden(message: impl Into<String>, code: &'static str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "permission_error", message).with_code(code)
     }

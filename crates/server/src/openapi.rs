@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{GenerationOptions, RequestOptions};
+use protocol::{ErrorBody, GenerationOptions, RequestOptions};
 use utoipa::openapi::schema::{AdditionalProperties, Object, Schema};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, RefOr};
+use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
+use crate::claim::CLAIM_PATH;
 use crate::routes;
 
 #[derive(OpenApi)]
@@ -93,7 +94,7 @@ use crate::routes;
         routes::claim::page,
         routes::claim::take
     ),
-    modifiers(&Keys, &SharedFields),
+    modifiers(&Keys, &JsonBodies, &SharedFields),
     security((), ("key" = []))
 )]
 struct Api;
@@ -106,6 +107,24 @@ impl Modify for Keys {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("key", SecurityScheme::Http(scheme));
+    }
+}
+
+/// What the gate answers to any POST whose body is not said to be JSON.
+struct JsonBodies;
+
+impl Modify for JsonBodies {
+    fn modify(&self, openapi: &mut Document) {
+        let content = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
+        let refusal = ResponseBuilder::new()
+            .description("The body is not plain JSON")
+            .content("application/json", content)
+            .build();
+        // The form of the one-time link is no JSON.
+        let paths = openapi.paths.paths.iter_mut().filter(|(path, _)| !path.starts_with(CLAIM_PATH));
+        for operation in paths.filter_map(|(_, item)| item.post.as_mut()) {
+            operation.responses.responses.entry("415".to_owned()).or_insert_with(|| refusal.clone().into());
+        }
     }
 }
 
@@ -205,6 +224,8 @@ mod tests {
             for (method, operation) in methods.as_object().unwrap() {
                 let answer = &operation["responses"]["200"];
                 assert!(answer.is_object() && operation["summary"].is_string(), "{method} {path}");
+                let wants_json = method == "post" && !path.starts_with(CLAIM_PATH);
+                assert_eq!(operation["responses"]["415"].is_object(), wants_json, "{method} {path}");
             }
         }
         let schemas = &value["components"]["schemas"];

@@ -21,6 +21,8 @@ use sha2::{Digest, Sha256};
 use crate::auth::{Caller, hex, unidentified};
 use crate::error::ApiError;
 
+/// Where a session is begun, asked for and ended.
+pub(crate) const SESSION_PATH: &str = "/v1/session";
 /// How long a session lasts.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 /// Most sessions of one key; the oldest makes room.
@@ -36,6 +38,16 @@ struct Session {
     /// Of the key's text, where the books know it: another text is another sign-in.
     key_hash: Option<KeyHash>,
     begun: Instant,
+}
+
+/// Whom a request's cookie speaks for.
+pub(crate) enum Shown {
+    /// There is no cookie of ours.
+    Nothing,
+    /// The cookie is one of ours, or looks like it, and means nothing any more.
+    Ended,
+    /// The session goes on.
+    Going(Caller),
 }
 
 /// All sessions of a server.
@@ -84,7 +96,7 @@ impl Sessions {
         Ok((id, header_value(&cookie)?))
     }
 
-    /// Who a request's cookie speaks for now; `None`: there is no cookie of ours, or one that means nothing any more.
+    /// Who a request's cookie speaks for now.
     ///
     /// # Errors
     /// The cookie is right, and the request does not come from the console: whoever made it may not use the session.
@@ -93,11 +105,11 @@ impl Sessions {
         books: Option<&Arc<Books>>,
         now_ms: i64,
         (method, headers): (&Method, &HeaderMap),
-    ) -> Result<Option<Caller>, ApiError> {
-        let Some(id) = self.shown(headers).map(id_of) else { return Ok(None) };
-        let Some(caller) = self.resolve(&id, books, now_ms)? else { return Ok(None) };
+    ) -> Result<Shown, ApiError> {
+        let Some(id) = self.shown(headers).map(id_of) else { return Ok(Shown::Nothing) };
+        let Some(caller) = self.resolve(&id, books, now_ms)? else { return Ok(Shown::Ended) };
         self.check_origin(method, headers)?;
-        Ok(Some(Caller { session: Some(id), ..caller }))
+        Ok(Shown::Going(Caller { session: Some(id), ..caller }))
     }
 
     /// Who a session belongs to now; `None`: it has ended.

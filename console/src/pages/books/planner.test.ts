@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import type { Price } from '$lib/api/types'
-import { defaultsOf, fieldOf, inputsOf, reach, requestOf } from './planner'
+import { defaultsOf, faultsOf, fieldOf, inputsOf, reach, requestOf } from './planner'
 
 const price: Price = { list: 'standard', model: 'm', from: '2026-01-01T00:00:00Z', tiers: [{ prompt_from: 0, volume_from: 0, input: '10 per 1M', output: '30 per 1M' }] }
 const defaults = defaultsOf([price], Date.parse('2026-11-27'))
@@ -26,4 +26,20 @@ it('leaves what is no number to the API, and finds the field it names', () => {
 
 it('gives sliders round ends', () => {
   expect([reach(3, 1), reach(30, 1), reach(0, 10), reach(0.04, 0.1)]).toEqual([20, 200, 10, 0.2])
+})
+
+it('knows what cannot be planned before it asks', () => {
+  expect(faultsOf(inputs('speed=40&rent=2.50&idle=9&full=30&kwh=0.3'))).toEqual({})
+  expect(faultsOf(inputs('machines=abc&mix=101&input=-1&output=0.0000001&utilisation=&speed=0&rent=cheap&idle=x'))).toEqual({
+    machines: 'machines',
+    mix: 'share',
+    input: 'rate',
+    output: 'rate',
+    utilisation: 'utilisation',
+    speed: 'positive',
+    rent: 'amount',
+    idle: 'watts',
+  })
+  expect(faultsOf(inputs('load=rate&rate=many&utilisation=many&machines=1.5'))).toEqual({ rate: 'demand', machines: 'machines' })
+  expect([faultsOf(inputs('idle=30&full=9')), faultsOf(inputs('machines=1000001'))]).toEqual([{ full: 'fullWatts' }, { machines: 'machines' }])
 })

@@ -56,6 +56,33 @@ function percent(text: string): number | string {
   return typeof value === 'number' ? value / 100 : value
 }
 
+/** What is wrong with a field: the name of its text. */
+export type Fault = 'machines' | 'share' | 'utilisation' | 'positive' | 'demand' | 'rate' | 'amount' | 'watts' | 'fullWatts'
+
+const [MOST_MACHINES, MOST, MOST_WATTS] = [1_000_000, 1e30, 1e6]
+/** As the API takes numbers: no `0x10`, no empty text. */
+const PLAIN = /^\d+(\.\d+)?$/
+
+/** What cannot be planned, by field; nothing: it can be asked for. */
+export function faultsOf(inputs: Inputs): Partial<Record<Field, Fault>> {
+  const faults: Partial<Record<Field, Fault>> = {}
+  const text = (field: Field): string => inputs[field].trim()
+  const check = (field: Field, isRight: (value: number) => boolean, fault: Fault, form = PLAIN): void => {
+    if (!form.test(text(field)) || !isRight(Number(text(field)))) faults[field] = fault
+  }
+  const given = (field: Field): boolean => text(field) !== ''
+  check('machines', (value) => value >= 1 && value <= MOST_MACHINES, 'machines', /^\d+$/)
+  if (inputs.load === 'rate') check('rate', (value) => value <= MOST, 'demand')
+  else check('utilisation', (value) => value <= MOST, 'utilisation')
+  check('mix', (value) => value <= 100, 'share')
+  for (const field of ['input', 'output'] as const) check(field, () => true, 'rate', /^\d{1,9}(\.\d{1,6}0*)?$/)
+  if (given('speed')) check('speed', (value) => value > 0 && value <= MOST, 'positive')
+  for (const field of ['rent', 'fixed', 'operations', 'kwh'] as const) if (given(field)) check(field, () => true, 'amount', /^\d{1,9}(\.\d{1,9})?$/)
+  for (const field of ['idle', 'full'] as const) if (given(field)) check(field, (value) => value <= MOST_WATTS, 'watts', /^\d+(\.\d{1,3})?$/)
+  if (given('idle') && given('full') && !faults.idle && !faults.full && Number(inputs.full) < Number(inputs.idle)) faults.full = 'fullWatts'
+  return faults
+}
+
 /** The request of a plan. */
 export function requestOf(inputs: Inputs): Record<string, unknown> {
   const plant = CORRECTIONS.filter(([field]) => inputs[field].trim() !== '').map(([field, name]) => [name, inputs[field].trim()])

@@ -1,7 +1,5 @@
 import { call } from '$lib/api/client'
-import { ApiError } from '$lib/api/errors'
 import type { AdministeredModel } from '$lib/api/types'
-import { t as shared } from '$lib/i18n/shared'
 import { toasts } from '$lib/store/toasts.svelte'
 import { offeredOf, type Offered } from './offered'
 import { t } from './texts'
@@ -35,9 +33,4 @@ export async function addAdapter(model: Offered, name: string, path: string): Pr
 export async function removeAdapter(model: Offered, adapter: string): Promise<void> {
   await call('delete', '/admin/v1/models/{name}/adapters/{adapter}', { path: { name: model.name, adapter } })
   toasts.good(t('isUnloaded', { name: `${model.name}:${adapter}` }))
-}
-
-/** What the server said against it. */
-export function problem(cause: unknown): string {
-  return cause instanceof ApiError && !cause.isUnreachable ? cause.message : shared('unreachable')
 }

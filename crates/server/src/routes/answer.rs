@@ -526,7 +526,6 @@ impl IntoResponses for Refusals {
                 "The Idempotency-Key has another body, is under way (see Retry-After), or has no answer to give again",
             ),
             ("413", "The body is too large"),
-            ("415", "The body is not plain JSON"),
             ("429", "A rate limit, money that running answers hold, or a full queue; see Retry-After"),
             ("503", "No room, shutting down, or the books take nothing (`books_closed`); see Retry-After"),
         ];

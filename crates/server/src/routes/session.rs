@@ -55,7 +55,7 @@ pub(crate) struct SessionView {
     tag = "session",
     responses(
         (status = 200, body = SessionView, description = "The caller"),
-        (status = 401, body = protocol::ErrorBody, description = "Nobody: a key is needed")
+        (status = 401, body = protocol::ErrorBody, description = "Nobody: a key is needed, or the session has ended (`session_ended`)")
     )
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Response {

@@ -193,6 +193,15 @@ async fn without_keys_nobody_need_sign_in_until_there_is_an_administrator() {
     // A page that reached this machine under another name has no use of the cookie.
     let host = crate::client::request("evil.example", "GET", "/v1/session", &[&admin.cookie], b"");
     refused(&crate::client::raw(shop.address, &host).await, 403, "foreign_host");
+    // A session that is over is told of: nobody who signed in goes on as this machine unawares.
+    for deleted in [true, false] {
+        let out = admin.ask("DELETE", "/v1/session", &Value::Null).await;
+        assert_eq!((out.status, &out.json()["deleted"]), (200, &json!(deleted)));
+        assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
+    }
+    for (method, path) in [("GET", "/v1/session"), ("GET", "/admin/v1/live"), ("POST", "/v1/completions")] {
+        refused(&admin.ask(method, path, &Value::Null).await, 401, "session_ended");
+    }
     // Programs are given the key and no cookie.
     let other = Shop::open(false).await;
     let made = send(other.address, "POST", &other.claim.clone().unwrap(), &[], b"").await;

@@ -1,1 +1,0 @@
-import{c as o,am as p,h as r,i as l,z as c,o as i,C as m,a6 as f}from"./index-Bc-mtA5-.js";var d=i("<span><!></span>");function v(e,s){let t=o(s,"tone",3,"plain");var a=d(),n=c(a);p(n,()=>s.children),r(()=>m(a,1,f(t()),"svelte-1fmrh5r")),l(e,a)}export{v as B};

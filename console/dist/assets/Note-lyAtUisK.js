@@ -1,1 +1,0 @@
-import{T as r,w as n,h as p,i,z as c,o as l,k as m}from"./index-Bc-mtA5-.js";var f=l('<p class="svelte-qcpucw"><!> </p>');function x(e,s){var t=f(),a=c(t);r(a,{name:"warning",size:18});var o=n(a,1,!0);p(()=>m(o,s.text)),i(e,t)}export{x as N};
