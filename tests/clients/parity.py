@@ -24,7 +24,7 @@ MAX_WORST_DIFFERENCE = 0.5
 # A lead of the reference's best token over its second: from CLEAR_LEAD on the best must be the same, and between the two
 # leads all but a small share. The reference itself is that far from the exact answer (docs/parity.md says how that was seen).
 LEAD = 0.1
-CLEAR_LEAD = 0.45
+CLEAR_LEAD = 0.8
 MAX_OTHER_TOP_SHARE = 0.03
 MAX_PERPLEXITY_SHARE = 0.005
 

