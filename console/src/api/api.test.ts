@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { urlOf } from './client'
 import { ApiError, problemOf } from './errors'
-import { backoff, KEPT, remember } from './history'
+import { backoff, KEPT_MS, remember } from './history'
 import type { Snapshot } from './types'
 
 describe('addresses', () => {
@@ -35,8 +35,10 @@ describe('history', () => {
 
   it('keeps five minutes', () => {
     let history: Snapshot[] = []
-    for (let second = 0; second < KEPT + 20; second += 1) history = remember(history, at(second * 1000))
-    expect([history.length, history[0]?.time_ms]).toEqual([KEPT, 20_000])
+    for (let second = 0; second < KEPT_MS / 1000 + 20; second += 1) history = remember(history, at(second * 1000))
+    expect([history.length, history[0]?.time_ms]).toEqual([KEPT_MS / 1000, 20_000])
+    // Also when nobody watched in between.
+    expect(remember(history, at(KEPT_MS + 200_000)).map(({ time_ms }) => time_ms)[0]).toBe(201_000)
   })
 
   it('takes nothing that is older than what it has', () => {

@@ -1,3 +1,4 @@
+import { untrack } from 'svelte'
 import { backoff, remember } from './history'
 import { session } from './session.svelte'
 import type { Snapshot } from './types'
@@ -15,6 +16,8 @@ class LiveFeed {
   #source: EventSource | null = null
   #timer: ReturnType<typeof setTimeout> | undefined
   #attempt = 0
+  /** Whose the history is. */
+  #key = ''
 
   constructor() {
     // A page that nobody looks at costs the plant nothing.
@@ -34,6 +37,10 @@ class LiveFeed {
   #open(): void {
     if (this.#watchers === 0 || this.#source || document.hidden) return
     clearTimeout(this.#timer)
+    // What somebody else saw here is not shown to who signs in next. To watch is no reason to begin anew when the session is asked for.
+    const key = untrack(() => session.who?.key ?? '')
+    if (this.#key !== key) this.history = []
+    this.#key = key
     const source = new EventSource('/admin/v1/live')
     source.onmessage = (event: MessageEvent<string>) => {
       const snapshot = JSON.parse(event.data) as Snapshot

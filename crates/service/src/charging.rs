@@ -43,13 +43,16 @@ pub struct Waits {
     /// How long a running request waits for more tokens while other requests hold the money, or the store is slow. Less
     /// than the engine's patience, so that it ends with the right reason.
     pub extension: Duration,
+    /// How long one that makes no token waits while others hold the money: these may stand still as well, each waiting for
+    /// the others, and it keeps its place in the engine meanwhile.
+    pub held: Duration,
     /// How long the end of an answer waits for its settlement to be on the disk; then the journal vouches for it.
     pub settlement: Duration,
 }
 
 impl Default for Waits {
     fn default() -> Self {
-        Self { extension: Duration::from_secs(28), settlement: Duration::from_secs(10) }
+        Self { extension: Duration::from_secs(28), held: Duration::from_secs(1), settlement: Duration::from_secs(10) }
     }
 }
 

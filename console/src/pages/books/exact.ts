@@ -76,3 +76,9 @@ export function versionsOf(prices: readonly Price[], nowMs: number): { price: Pr
 export function lessDiscount(amount: bigint, permille: number): bigint {
   return (amount * BigInt(1000 - permille)) / 1000n
 }
+
+/** What is left of an amount without others, all as decimal text; 0 where one of them is no number. */
+export function left(amount: string, ...others: readonly string[]): bigint {
+  const [first, ...rest] = [amount, ...others].map(parse)
+  return rest.reduce<bigint>((sum, one) => sum - (one ?? 0n), first ?? 0n)
+}

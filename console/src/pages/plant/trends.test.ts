@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
-import type { HistoryFigures, PlantHistory } from '$lib/api/types'
-import { pastTrends } from './trends'
+import type { HistoryFigures, PlantHistory, Snapshot } from '$lib/api/types'
+import { liveTrends, pastTrends } from './trends'
 
 it('keeps gaps as gaps and nothing as nothing', () => {
   const percentiles = { count: 0, p50_seconds: null, p95_seconds: null, p99_seconds: null }
@@ -12,4 +12,15 @@ it('keeps gaps as gaps and nothing as nothing', () => {
   expect(found.output).toEqual([null, 0, 8])
   expect(found.cost).toEqual([null, null, 1.25])
   expect(found.ttft.p95).toEqual([null, null, 0.5])
+})
+
+it('draws nothing over a time in which nobody watched', () => {
+  const at = (seconds: number, rate_seconds: number): Snapshot =>
+    ({ time_ms: seconds * 1000, rate_seconds, sample: { output_tokens_per_second: 5 }, context: { input_tokens_per_second: 2 }, plant: { power_watts: 9, utilisation: 0.5 } }) as Snapshot
+  const found = liveTrends([at(1, 4), at(100, 99), at(101, 1)])
+  expect(found.times).toEqual([1, 100, 101])
+  expect([found.output, found.power]).toEqual([
+    [5, null, 5],
+    [9, null, 9],
+  ])
 })

@@ -12,8 +12,12 @@ export interface Trends {
   utilisation: Values
 }
 
+/** Rates over longer than this are those of a time in which nobody watched: a gap. */
+const WATCHED_SECONDS = 10
+
 export function liveTrends(history: readonly Snapshot[]): Trends {
-  const of = (value: (one: Snapshot) => number | null | undefined): Values => history.map((one) => value(one) ?? null)
+  const of = (value: (one: Snapshot) => number | null | undefined): Values =>
+    history.map((one) => (one.rate_seconds > WATCHED_SECONDS ? null : (value(one) ?? null)))
   return {
     times: history.map((one) => one.time_ms / 1000),
     output: of((one) => one.sample.output_tokens_per_second),

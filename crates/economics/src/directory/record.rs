@@ -472,7 +472,9 @@ fn check_name(name: &str) -> Result<(), Invalid> {
 
 /// Refuses texts that are empty, too long, or would disturb a line they are shown in.
 pub(crate) fn check_text(field: &str, text: &str, most: usize) -> Result<(), Invalid> {
-    if text.trim().is_empty() || text.len() > most || text.chars().any(char::is_control) {
+    // Marks of direction would turn round what is shown behind them.
+    let disturbs = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if text.trim().is_empty() || text.len() > most || text.chars().any(disturbs) {
         let problem = format!("`{}` is empty, longer than {most} bytes or has control characters", beginning(text));
         return Err(Invalid::new(field, problem, format!("write 1 to {most} bytes of plain text")));
     }

@@ -66,11 +66,18 @@ struct Extending {
     deadline: Instant,
     at: Instant,
     pause: Duration,
+    /// Tokens that were left at the last attempt, and since when there are as many.
+    left: (u64, Instant),
 }
 
 impl Extending {
-    /// Gives whether it is to be tried again.
-    fn attempt(&mut self, now: Instant) -> bool {
+    /// Gives whether it is to be tried again. `held`: how long it may stand still while others hold the money.
+    fn attempt(&mut self, now: Instant, held: Duration) -> bool {
+        let left = self.open.allowance().left();
+        if left != self.left.0 {
+            self.left = (left, now);
+        }
+        let starved = now.saturating_duration_since(self.left.1) >= held;
         let extension = self.open.extend();
         let late = self.deadline <= now;
         match extension {
@@ -79,7 +86,10 @@ impl Extending {
                 tracing::error!("{} ends early because another server took it for gone", self.open.id());
                 return false;
             }
-            Extension::Held if late => self.open.close(true),
+            Extension::Held if late || starved => {
+                self.open.close(true);
+                return false;
+            }
             Extension::Unavailable(reason) if late => {
                 tracing::error!("{} ends early because the books take no extension: {reason}", self.open.id());
                 self.open.close(false);
@@ -132,7 +142,8 @@ impl Worker {
                 self.take(job);
             }
             let now = Instant::now();
-            self.extending.retain_mut(|extending| extending.at > now || extending.attempt(now));
+            let held = self.waits.held;
+            self.extending.retain_mut(|extending| extending.at > now || extending.attempt(now, held));
             self.retry(now);
             self.hurry(now);
             if self.sweep_at <= now {
@@ -171,7 +182,8 @@ impl Worker {
         let task = match job {
             Job::Extend(open) => {
                 let deadline = now + self.waits.extension;
-                self.extending.push(Extending { open, deadline, at: now, pause: FIRST_PAUSE });
+                let left = (open.allowance().left(), now);
+                self.extending.push(Extending { open, deadline, at: now, pause: FIRST_PAUSE, left });
                 return;
             }
             Job::Close => {

@@ -13,7 +13,8 @@ use test_support::Cluster;
 use crate::charged::{Charged, IN, OUT, balance, flat, now_ms, open, read, records};
 use crate::plant::Script;
 
-const WAITS: Waits = Waits { extension: Duration::from_millis(200), settlement: Duration::from_millis(200) };
+const WAIT: Duration = Duration::from_millis(200);
+const WAITS: Waits = Waits { extension: WAIT, held: WAIT, settlement: WAIT };
 
 /// Holds the store's lock, as a disk does that does not answer.
 struct Stuck(rusqlite::Connection);

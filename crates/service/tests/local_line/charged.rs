@@ -244,6 +244,27 @@ async fn money_that_comes_free_is_used() {
     charged.check();
 }
 
+/// Each holds what another one would need, so that nobody can go on: they end after a moment, and all is spent.
+#[tokio::test]
+async fn those_who_wait_for_each_other_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = StoreSpec::Sqlite(folder.path().join("books.db"));
+    let (script, budget) = (Script { step: Duration::from_millis(2), ..Script::default() }, 4 * (4 * IN + 14 * OUT));
+    let waits = Waits { extension: Duration::from_secs(3_600), held: Duration::from_millis(300), ..Waits::default() };
+    let charged = Charged::with(script, records(flat(), Some(budget)), (folder, store), (waits, |_| {}));
+    let mut replies = Vec::new();
+    for number in 1..=4 {
+        replies.push(charged.plant.submit(charged.asked(number, 100, true)).await.unwrap());
+    }
+    let [one, two, three, four] = replies.get_disjoint_mut([0, 1, 2, 3]).unwrap();
+    let all = async { <[_; 4]>::from(tokio::join!(read(one), read(two), read(three), read(four))) };
+    let ends = tokio::time::timeout(Duration::from_secs(20), all).await.expect("an end before the long wait is over");
+    assert!(ends.iter().all(|(_, end, _)| *end == Some(FinishReason::Allowance)));
+    assert_eq!(ends.iter().map(|(text, ..)| text.len()).sum::<usize>(), 4 * 14);
+    assert_eq!(charged.balance(), -budget);
+    charged.check();
+}
+
 #[tokio::test]
 async fn cancelled_work_is_charged_for_what_was_made_and_failed_work_is_not() {
     let script = Script { step: Duration::from_millis(1), ..Script::default() };

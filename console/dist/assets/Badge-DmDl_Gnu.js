@@ -1,1 +1,0 @@
-import{c as o,aK as p,h as r,i as l,G as c,o as i,K as f,ak as m}from"./index-C3IYnpD2.js";var d=i("<span><!></span>");function v(e,s){let t=o(s,"tone",3,"plain");var a=d(),n=c(a);p(n,()=>s.children),r(()=>f(a,1,m(t()),"svelte-1fmrh5r")),l(e,a)}export{v as B};

@@ -1,1 +1,0 @@
-import{a3 as r,z as n,h as p,i,G as c,o as l,k as m}from"./index-C3IYnpD2.js";var f=l('<p class="svelte-qcpucw"><!> </p>');function x(e,s){var a=f(),t=c(a);r(t,{name:"warning",size:18});var o=n(t,1,!0);p(()=>m(o,s.text)),i(e,a)}export{x as N};

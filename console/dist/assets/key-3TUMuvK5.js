@@ -1,1 +1,0 @@
-import{aT as s,aU as c}from"./index-C3IYnpD2.js";const k=Symbol("NaN");function N(r,e,n){var o=new c(r);s(()=>{var a=e();a!==a&&(a=k),o.ensure(a,n)})}export{N as k};
