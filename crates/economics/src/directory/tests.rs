@@ -425,6 +425,7 @@ fn texts_that_would_not_fit_the_ledger_are_refused() {
     let long = "x".repeat(136);
     for (record, part) in [
         (Record::Project(Project { name: "a\u{7}".into(), ..project("p", None) }), "name: `a\\u{7}` is empty"),
+        (Record::Project(Project { name: "a\u{202e}b".into(), ..project("p", None) }), "name: `a\\u{202e}b` is empty"),
         (Record::Project(Project { name: "x".repeat(201), ..project("p", None) }), "longer than 200 bytes"),
         (
             Record::Project(Project { store_content: Some(StoreContent { days: 0 }), ..project("p", None) }),
