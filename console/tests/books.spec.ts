@@ -60,6 +60,9 @@ test('an invoice opens and comes as a PDF', async ({ page, plant, answers, visit
   await expect(page.locator('[data-figure="total"]')).toBeVisible()
   await isSound(page)
   expect(await figuresAreTheirs(page, answers)).toBeGreaterThan(6)
+  // Below what it adds up, above what is taken off.
+  const lines = await page.locator('table tr > :first-child').allTextContents()
+  expect(lines.indexOf('Subtotal')).toBe(1 + lines.findLastIndex((line) => line.startsWith('Usage')))
   const link = page.getByRole('link', { name: /^PDF of/ })
   const answer = await page.context().request.get(new URL((await link.getAttribute('href')) ?? '', plant.url).href)
   expect(answer.headers()['content-type']).toBe('application/pdf')
@@ -82,6 +85,7 @@ test('a price gets a new version, with a preview', async ({ page, admin, visit }
   await visit('books/prices')
   await page.getByRole('row', { name: /standard.*In force/ }).getByRole('button', { name: 'New version' }).click()
   const dialog = page.getByRole('dialog')
+  await expect(dialog.getByLabel('Input', { exact: true })).toBeFocused()
   await dialog.getByLabel('Output').fill('abc')
   await dialog.getByRole('button', { name: 'Publish the version' }).click()
   await expect(dialog.getByText('A decimal number of 0 or more')).toBeVisible()
@@ -90,6 +94,14 @@ test('a price gets a new version, with a preview', async ({ page, admin, visit }
   const report = await ask(admin, 'GET', '/admin/v1/report')
   const list = (report['totals'] as { list: string }).list
   await expect(dialog.getByText(`$${list}`, { exact: true })).toBeVisible()
+  for (const from of ['', '2020-01-01T00:00']) {
+    const field = dialog.getByLabel('In force from (UTC)')
+    const kept = await field.inputValue()
+    await field.fill(from)
+    await dialog.getByRole('button', { name: 'Publish the version' }).click()
+    await expect(dialog.getByText('A time that is to come.')).toBeVisible()
+    await field.fill(kept)
+  }
   await dialog.getByLabel('Output').fill('60')
   await expect(dialog.locator('.difference')).toHaveText(/^\$0\.\d*[1-9]\d*$/)
   await dialog.getByRole('button', { name: 'Publish the version' }).click()

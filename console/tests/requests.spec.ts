@@ -159,5 +159,8 @@ test('a part of a charge is given back, once', async ({ page, plant, admin, answ
   const nano = (amount: string): bigint => BigInt(amount.replace('.', '').padEnd(amount.indexOf('.') + 9, '0'))
   await expect.poll(async () => nano(before) - nano(await charge())).toBe(100_000n)
   await expect(page.locator('[data-figure="charge.amount"]')).toHaveText(`$${await charge()}`)
+  // What stands above the sum adds up to it.
+  await expect(page.getByText('Given back', { exact: true })).toBeVisible()
+  await expect(page.getByText('-$0.0001', { exact: true })).toBeVisible()
   expect(await figuresAreTheirs(page, answers)).toBeGreaterThan(3)
 })

@@ -95,6 +95,7 @@ test.describe('sign-in', () => {
       const submit = page.locator('button[type=submit]')
       await expect(submit).toBeVisible()
       await isSound(page)
+      await expect(page.locator('input[type=password]')).toBeFocused()
       await page.locator('input[type=password]').fill('a'.repeat(50_000))
       await submit.click()
       await expect(page.getByRole('alert')).toHaveText(/This is no key|这不是密钥/)

@@ -10,5 +10,5 @@ it('takes ids as the plant does', () => {
 
 it('counts the bytes of a name, not its letters', () => {
   expect([isPlain('Acme'), isPlain('x'.repeat(200)), isPlain('字'.repeat(66))]).toEqual([true, true, true])
-  expect([isPlain(' '), isPlain('x'.repeat(201)), isPlain('字'.repeat(67)), isPlain('a\u0007')]).toEqual([false, false, false, false])
+  expect([isPlain(' '), isPlain('x'.repeat(201)), isPlain('字'.repeat(67)), isPlain('a\u0007'), isPlain('a\u202eb')]).toEqual([false, false, false, false, false])
 })

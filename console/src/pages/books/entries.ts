@@ -1,6 +1,6 @@
 import type { LedgerEntry } from '$lib/api/types'
 import { openPeriod, secondOf, type Period } from '$lib/components/span'
-import { parse, text } from './exact'
+import { parse, text } from '$lib/api/amounts'
 
 /** Kinds of entries, in the order of the choice. */
 export const KINDS = [

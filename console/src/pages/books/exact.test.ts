@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest'
 import type { Price } from '$lib/api/types'
-import { chargeOf, lessDiscount, parse, rateOf, sumOf, text, versionsOf } from './exact'
+import { parse, text } from '$lib/api/amounts'
+import { chargeOf, lessDiscount, rateOf, sumOf, versionsOf } from './exact'
 
 it('keeps decimals exact', () => {
   for (const amount of ['0.00', '0.000000001', '12.34', '-0.10', '999999999999.123456789']) expect(text(parse(amount) ?? 0n)).toBe(amount)

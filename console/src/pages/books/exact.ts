@@ -1,29 +1,7 @@
+import { parse } from '$lib/api/amounts'
 import type { Price, Quantities, Tier } from '$lib/api/types'
 
-/** Digits after the point that are kept: nano-units for amounts, six more while tokens are multiplied. */
-const DIGITS = 15
-const NANO_DIGITS = 9
 const PER_MILLION = 1_000_000n
-
-/** Decimal text as an integer of 10^-15; `null`: it is none. */
-export function parse(text: string): bigint | null {
-  const found = /^(-?)(\d{1,15})(?:\.(\d{1,15}))?$/.exec(text.trim())
-  if (!found) return null
-  const size = BigInt((found[2] ?? '0') + (found[3] ?? '').padEnd(DIGITS, '0'))
-  return found[1] === '-' ? -size : size
-}
-
-/** Decimal text of an integer of 10^-15, rounded half-even to nano-units, with two digits at least. */
-export function text(value: bigint): string {
-  const step = 10n ** BigInt(DIGITS - NANO_DIGITS)
-  const size = value < 0n ? -value : value
-  const rest = size % step
-  let nano = size / step
-  if (rest * 2n > step || (rest * 2n === step && nano % 2n === 1n)) nano += 1n
-  const digits = nano.toString().padStart(NANO_DIGITS + 1, '0')
-  const fraction = digits.slice(-NANO_DIGITS).replace(/0+$/, '').padEnd(2, '0')
-  return `${value < 0n && nano > 0n ? '-' : ''}${digits.slice(0, -NANO_DIGITS)}.${fraction}`
-}
 
 /** The number in `0.50 per 1M`; `null`: it is written in another way. */
 export function rateOf(rate: string): string | null {
@@ -75,10 +53,4 @@ export function versionsOf(prices: readonly Price[], nowMs: number): { price: Pr
 /** An amount less a discount in thousandths. */
 export function lessDiscount(amount: bigint, permille: number): bigint {
   return (amount * BigInt(1000 - permille)) / 1000n
-}
-
-/** What is left of an amount without others, all as decimal text; 0 where one of them is no number. */
-export function left(amount: string, ...others: readonly string[]): bigint {
-  const [first, ...rest] = [amount, ...others].map(parse)
-  return rest.reduce<bigint>((sum, one) => sum - (one ?? 0n), first ?? 0n)
 }

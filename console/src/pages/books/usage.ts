@@ -1,8 +1,11 @@
+import { left, text } from '$lib/api/amounts'
 import type { Quantities, UsageRow } from '$lib/api/types'
 import { dateOf } from '$lib/components/span'
-import { parse, sumOf, text } from './exact'
+import { sumOf } from './exact'
 
 export const GROUPS = ['model', 'project', 'key', 'tag', 'day'] as const
+/** More bars than these say no more; the table has them all. */
+export const MOST_BARS = 12
 export type Group = (typeof GROUPS)[number]
 
 /** What was used by one of a group. */
@@ -20,14 +23,18 @@ export interface Used {
 export function usedBy(group: Group, rows: readonly UsageRow[]): Used[] {
   const nameOf = (row: UsageRow): string => (group === 'day' ? dateOf(Math.floor(row.from_ms / 1000)) : row[group])
   const groups = new Map<string, UsageRow[]>()
-  for (const row of rows) groups.set(nameOf(row), [...(groups.get(nameOf(row)) ?? []), row])
+  for (const row of rows) {
+    const own = groups.get(nameOf(row))
+    if (own) own.push(row)
+    else groups.set(nameOf(row), [row])
+  }
   const used = [...groups].map(([name, own]) => ({ ...sumsOf(own), name }))
   return used.sort(group === 'day' ? (a, b) => a.name.localeCompare(b.name) : (a, b) => Number(b.charged) - Number(a.charged))
 }
 
 /** All of them together. */
 export function sumsOf(rows: readonly UsageRow[]): Omit<Used, 'name'> {
-  const charged = rows.reduce((sum, { sums }) => sum + (parse(sums.list) ?? 0n) - (parse(sums.discount) ?? 0n) - (parse(sums.credited) ?? 0n), 0n)
+  const charged = rows.reduce((sum, { sums }) => sum + left(sums.list, sums.discount, sums.credited), 0n)
   const add = (of: (row: UsageRow) => number): number => rows.reduce((sum, row) => sum + of(row), 0)
   return {
     requests: add(({ sums }) => sums.requests),

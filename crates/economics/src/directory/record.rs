@@ -475,7 +475,9 @@ pub(crate) fn check_text(field: &str, text: &str, most: usize) -> Result<(), Inv
     // Marks of direction would turn round what is shown behind them.
     let disturbs = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if text.trim().is_empty() || text.len() > most || text.chars().any(disturbs) {
-        let problem = format!("`{}` is empty, longer than {most} bytes or has control characters", beginning(text));
+        let what =
+            format!("is empty, longer than {most} bytes, or has control characters or marks of writing direction");
+        let problem = format!("`{}` {what}", beginning(text));
         return Err(Invalid::new(field, problem, format!("write 1 to {most} bytes of plain text")));
     }
     Ok(())
