@@ -73,6 +73,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/budgets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is used of all budgets that the caller may see: of every organisation with the scope `plant`, of its own with
+         *     `manage`.
+         */
+        get: operations["listAllBudgets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/v1/calibration": {
         parameters: {
             query?: never;
@@ -406,6 +426,26 @@ export interface paths {
         put?: never;
         /** Unloads a model once its requests have ended or the drain time is over; it is loaded again when it is asked for. */
         post: operations["unload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/organisations/{id}/budgets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is used of the budgets of one organisation and its teams, projects, keys and end users. End users without bounds of
+         *     their own are not listed.
+         */
+        get: operations["listBudgets"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1581,15 +1621,53 @@ export interface components {
             soft: boolean;
         };
         /**
-         * @description Who is limited.
+         * @description Who is limited, from the whole to its parts.
          * @enum {string}
          */
-        BudgetLevel: "key" | "project" | "team" | "organisation" | "end_user";
+        BudgetLevel: "organisation" | "team" | "project" | "key" | "end_user";
+        /** @description A page of budgets: those of organisations first, then of teams, projects, keys and end users, each by id. */
+        BudgetList: {
+            /** @description The book currency. */
+            currency: string;
+            /** @description The budgets, each with what is used of it in its present window. */
+            data: components["schemas"]["BudgetStanding"][];
+            /** @description `after` of the next page; `null`: this was the last. */
+            next_after: string | null;
+            /** @description `list`. */
+            object: string;
+        };
         /**
          * @description How often a window begins.
          * @enum {string}
          */
         BudgetPeriod: "day" | "month" | "forever";
+        /** @description A budget, and what is used of it in its present window. */
+        BudgetStanding: {
+            /** @description Percent of `amount` at which an alert is raised. */
+            alert_percent: number[];
+            /** @description The budget. */
+            amount: components["schemas"]["Amount"];
+            /** @description What running requests hold of it; nothing where it is only watched. */
+            held: components["schemas"]["Amount"];
+            /** @description Whose budget; `ORGANISATION/USER` of end users. */
+            id: string;
+            /** @description `amount` less `spent` and `held`. Below 0 where it is only watched, or was more before. */
+            left: components["schemas"]["Amount"];
+            /** @description The level of the budget. */
+            level: components["schemas"]["BudgetLevel"];
+            /** @description The organisation that it belongs to. */
+            organisation: string;
+            /** @description How often it begins anew. */
+            period: components["schemas"]["BudgetPeriod"];
+            /** @description Which of `alert_percent` were raised in the window. */
+            raised: number[];
+            /** @description Only watched: nothing is refused. */
+            soft: boolean;
+            /** @description What was charged in the window since there is a budget. */
+            spent: components["schemas"]["Amount"];
+            /** @description The first day of its window, as alerts have it; `all` of a budget that never begins anew. */
+            window: string;
+        };
         /** @description When windows begin. */
         Calendar: {
             /**
@@ -5691,6 +5769,8 @@ export interface components {
             organisation?: string | null;
             /** @description Name of the organisation. */
             organisation_name?: string | null;
+            /** @description The person whose the key is: whoever makes keys by it makes that person's. */
+            owner?: string | null;
             /** @description The project that pays. */
             project?: string | null;
             /** @description What the key may do: `inference`, `usage`, `manage`, `plant`. */
@@ -6841,6 +6921,49 @@ export interface operations {
             };
         };
     };
+    listAllBudgets: {
+        parameters: {
+            query?: {
+                /** @description Only budgets after this one: `next_after` of the page before, e.g. `project/web` */
+                after?: string;
+                /** @description 1 to 500; 100 when not given */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of the budgets */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BudgetList"];
+                };
+            };
+            /** @description A parameter is wrong */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The key may administer nothing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     getCalibration: {
         parameters: {
             query?: never;
@@ -7774,6 +7897,52 @@ export interface operations {
             };
             /** @description The body is not plain JSON */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    listBudgets: {
+        parameters: {
+            query?: {
+                /** @description Only budgets after this one: `next_after` of the page before, e.g. `project/web` */
+                after?: string;
+                /** @description 1 to 500; 100 when not given */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The organisation's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of its budgets */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BudgetList"];
+                };
+            };
+            /** @description A parameter is wrong */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is none that the caller may see */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

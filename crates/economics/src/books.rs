@@ -9,6 +9,7 @@ mod admin;
 mod admit;
 mod alert;
 mod browse;
+mod budgets;
 mod cost_audit;
 pub mod cost_detail;
 pub mod costs;
@@ -50,6 +51,7 @@ pub use admit::{Admission, AdmitError, HOLD_MS, InputQuote, METADATA_BYTES, USER
 pub(crate) use alert::ALERT_KIND;
 pub use alert::{Alert, Delivery, Notifier, Raised};
 pub use browse::{EntriesBefore, EntryPage, MAX_LOOKED_AT, entry_kind_of, entry_word};
+pub use budgets::{BudgetStanding, MAX_BUDGETS};
 pub use cost_audit::{CostFault, CostReport, verify_costs};
 pub use detail::{End, Joined, Metadata, Service};
 pub use experiments::{NotCounted, Placement};

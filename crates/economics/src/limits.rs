@@ -75,24 +75,27 @@ impl Limits {
     }
 }
 
-/// Who is limited.
+/// Who is limited, from the whole to its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = BudgetLevel)]
 pub enum Level {
-    /// One key.
-    Key,
-    /// A project.
-    Project,
-    /// A team.
-    Team,
     /// An organisation.
     Organisation,
+    /// A team.
+    Team,
+    /// A project.
+    Project,
+    /// One key.
+    Key,
     /// An end user of an organisation.
     EndUser,
 }
 
 impl Level {
+    /// All levels.
+    pub const ALL: [Self; 5] = [Self::Organisation, Self::Team, Self::Project, Self::Key, Self::EndUser];
+
     /// The word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

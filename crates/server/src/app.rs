@@ -257,8 +257,8 @@ pub(crate) fn unix_seconds() -> u64 {
 /// Administration.
 fn admin() -> Router<Arc<App>> {
     use routes::admin::{
-        alerts, audit, calibration, comparison, entries, experiments, history, keys, ledger, live, models, money, plan,
-        records, report, requests, settings, statement, tfp_index,
+        alerts, audit, budgets, calibration, comparison, entries, experiments, history, keys, ledger, live, models,
+        money, plan, records, report, requests, settings, statement, tfp_index,
     };
     Router::new()
         .route("/alerts", get(alerts::list))
@@ -284,6 +284,8 @@ fn admin() -> Router<Arc<App>> {
         .route("/payments", post(money::pay))
         .route("/credits", post(money::credit))
         .route("/organisations/{id}/standing", get(money::standing))
+        .route("/organisations/{id}/budgets", get(budgets::of))
+        .route("/budgets", get(budgets::all))
         .route("/requests", get(requests::list))
         .route("/requests/{id}", get(requests::one))
         .route("/requests/{id}/content", delete(requests::delete_content))

@@ -58,6 +58,8 @@ use crate::routes;
         routes::admin::money::pay,
         routes::admin::money::credit,
         routes::admin::money::standing,
+        routes::admin::budgets::of,
+        routes::admin::budgets::all,
         routes::admin::experiments::stop,
         routes::admin::alerts::list,
         routes::admin::alerts::test,

@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ledger::{AccountId, Batch, Command, Document, Entry, EntryId, Outcome, Receipt, Refusal, Refused, StoreError};
+use ledger::{
+    AccountId, Batch, Command, Document, Entry, EntryId, Ledger, Outcome, Receipt, Refusal, Refused, StoreError,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -166,6 +168,16 @@ fn version_id(key: &str, version: u64) -> EntryId {
     id_of(&["alert", key, &version.to_string()])
 }
 
+/// The key of the alert of a budget's account at a threshold.
+fn alert_key(account: &str, percent: u16) -> String {
+    format!("{account}/{percent}%")
+}
+
+/// Whether the alert of a budget's account at a threshold was raised, here or elsewhere.
+pub(super) fn was_raised(ledger: &Ledger, account: &str, percent: u16) -> Result<bool, StoreError> {
+    Ok(ledger.entry_by_id(version_id(&alert_key(account, percent), 1))?.is_some())
+}
+
 impl Books {
     /// Has `notifier` told of alerts; the first one stays.
     pub fn notify(&self, notifier: Arc<dyn Notifier>) {
@@ -285,7 +297,7 @@ impl Books {
             amount: budget.amount,
             spent,
         };
-        let key = format!("{}/{percent}%", watch.name());
+        let key = alert_key(&watch.name(), percent);
         let delivery = Delivery::Pending;
         let raised = Raised { key, alert: alert.clone(), at: now_ms, writer: self.writer, delivery };
         match self.ledger.submit(&Batch { at_ms: now_ms, commands: vec![raised.put()] }) {

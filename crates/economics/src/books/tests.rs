@@ -4,6 +4,7 @@ mod admission;
 mod alerts;
 mod audit;
 mod bounds;
+mod budgets;
 mod contention;
 mod costs;
 mod crash;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Directory;
-use super::record::{Bounds, Kind, Record};
+use super::record::{Bounds, Record};
 use crate::limits::{Level, Subject};
 use crate::plan::Budget;
 use crate::window::Calendar;
@@ -11,12 +11,62 @@ use crate::window::Calendar;
 /// Whose budget, which, and when its windows begin.
 pub(crate) type Owned = (Subject, Budget, Calendar);
 
+/// Where a budget stands in the list of all: by level, then by id (of end users: organisation and user).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place<'a>(Level, (&'a str, &'a str));
+
+impl<'a> Place<'a> {
+    /// The place of a subject's id.
+    pub(crate) fn new(level: Level, id: &'a str) -> Self {
+        let pair = id.split_once('/').filter(|_| level == Level::EndUser);
+        Self(level, pair.unwrap_or((id, "")))
+    }
+
+    fn id(self) -> String {
+        let Self(level, (first, second)) = self;
+        if level == Level::EndUser { format!("{first}/{second}") } else { first.to_owned() }
+    }
+}
+
 impl Directory {
     /// The budgets of all organisations, teams, projects, keys and end users that have bounds of their own.
     pub(crate) fn budgets(&self) -> Vec<Owned> {
-        let kinds = [Kind::Organisation, Kind::Team, Kind::Project, Kind::Key, Kind::EndUser];
-        let records = kinds.into_iter().flat_map(|kind| self.records(kind));
-        records.filter_map(|record| self.budget_of(&record)).collect()
+        self.budgets_after(None, None).map(|(_, owned)| owned).collect()
+    }
+
+    /// The same in the order of their places, each with its organisation: of one organisation (`None`: of all), and those
+    /// behind a place.
+    pub(crate) fn budgets_after<'a>(
+        &'a self,
+        organisation: Option<&'a str>,
+        after: Option<Place<'a>>,
+    ) -> impl Iterator<Item = (&'a str, Owned)> {
+        self.all_bounds().filter_map(move |(place, of, bounds)| {
+            let wanted = organisation.is_none_or(|own| own == of) && after.is_none_or(|after| place > after);
+            if wanted && bounds.budget.is_some() {
+                Some((of, self.owned(place.0, &place.id(), of, bounds)?))
+            } else {
+                None
+            }
+        })
+    }
+
+    /// All bounds in the order of their places, each with its organisation.
+    fn all_bounds(&self) -> impl Iterator<Item = (Place<'_>, &str, &Bounds)> {
+        let organisations =
+            self.organisations.values().map(|r| (Place::new(Level::Organisation, &r.id), r.id.as_str(), &r.bounds));
+        let teams = self.teams.values().map(|r| (Place::new(Level::Team, &r.id), r.organisation.as_str(), &r.bounds));
+        let projects =
+            self.projects.values().map(|r| (Place::new(Level::Project, &r.id), r.organisation.as_str(), &r.bounds));
+        let keys = self.keys.values().filter_map(|r| {
+            let project = self.projects.get(&r.project)?;
+            Some((Place::new(Level::Key, &r.id), project.organisation.as_str(), &r.bounds))
+        });
+        let users = self.end_users.values().map(|r| {
+            let organisation = r.organisation.as_str();
+            (Place(Level::EndUser, (organisation, &r.user)), organisation, &r.bounds)
+        });
+        organisations.chain(teams).chain(projects).chain(keys).chain(users)
     }
 
     /// The budget of a record that has bounds.

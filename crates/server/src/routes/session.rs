@@ -27,6 +27,8 @@ pub(crate) struct SessionView {
     key: Option<String>,
     /// Name of the key.
     key_name: Option<String>,
+    /// The person whose the key is: whoever makes keys by it makes that person's.
+    owner: Option<String>,
     /// The project that pays.
     project: Option<String>,
     /// Id of the organisation.
@@ -142,6 +144,7 @@ fn view(app: &App, caller: &Caller) -> SessionView {
         },
         key: caller.key_id().map(str::to_owned),
         key_name: caller.key.clone(),
+        owner: identity.and_then(|identity| identity.owner.clone()),
         project: identity.map(|identity| identity.project.clone()),
         organisation: identity.map(|identity| identity.organisation.id.clone()),
         organisation_name: identity.map(|identity| identity.organisation.name.clone()),

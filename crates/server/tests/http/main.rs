@@ -6,6 +6,7 @@ mod access;
 mod admin;
 mod alerts;
 mod books;
+mod budgets;
 mod claim;
 mod client;
 mod conditions;

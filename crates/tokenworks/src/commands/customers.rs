@@ -199,7 +199,7 @@ fn standing(context: &Context, books: &Books, id: &str) -> Result<()> {
 fn show(context: &Context, books: &Books, id: &str) -> Result<()> {
     let record = books.one("organisations", id)?;
     let standing = books.get(&format!("/organisations/{}/standing", part(id)))?;
-    let mut whole = json!({"organisation": record, "standing": standing});
+    let mut whole = json!({"organisation": record, "standing": standing, "budgets": budgets(books, id)?});
     for kind in ["teams", "projects", "members", "end-users"] {
         let own = books.list(kind)?.into_iter().filter(|record| text(record, "organisation") == id);
         whole[kind] = own.collect();
@@ -211,6 +211,22 @@ fn show(context: &Context, books: &Books, id: &str) -> Result<()> {
     let keys: Vec<Value> = books.list("keys")?.into_iter().filter(own).collect();
     whole["keys"] = keys.into();
     context.output.json(&whole)
+}
+
+/// What is used of a customer's budgets, from all pages.
+fn budgets(books: &Books, id: &str) -> Result<Vec<Value>> {
+    let path = format!("/organisations/{}/budgets?limit=500", part(id));
+    let (mut all, mut next) = (Vec::new(), path.clone());
+    loop {
+        let mut page = books.get(&next)?;
+        if let Some(rows) = page["data"].as_array_mut() {
+            all.append(rows);
+        }
+        match page["next_after"].as_str() {
+            Some(after) => next = format!("{path}&after={}", part(after)),
+            None => return Ok(all),
+        }
+    }
 }
 
 fn invoice(context: &Context, books: &Books, (id, window): (&str, &str), pdf: Option<&Path>) -> Result<()> {

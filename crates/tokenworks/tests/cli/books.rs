@@ -115,6 +115,8 @@ fn wrong_words_name_the_field_and_the_fix() {
     assert_eq!(sandbox.run(&whole).json()["bounds"]["budget"]["amount"], "5.00");
     let fraction = ["customers", "set", "acme", "--set", "bounds.budget.amount=0.1"];
     assert_eq!(sandbox.run(&fraction).json()["bounds"]["budget"]["amount"], "0.10");
+    let budget = sandbox.run(&["customers", "show", "acme"]).json()["budgets"][0].clone();
+    assert_eq!((&budget["id"], &budget["amount"], &budget["spent"]), (&json!("acme"), &json!("0.10"), &json!("0.00")));
     for (arguments, part) in [
         (&["customers", "add", "acme", "--plan", "basic"][..], "already"),
         (&["customers", "add", "b"], "needs a plan"),

@@ -6,6 +6,7 @@
 
 pub(crate) mod alerts;
 pub(crate) mod audit;
+pub(crate) mod budgets;
 pub(crate) mod calibration;
 pub(crate) mod comparison;
 mod condition;
