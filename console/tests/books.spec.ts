@@ -13,7 +13,7 @@ const PARTS: readonly Part[] = [
   { place: 'books/ledger', ready: '[data-sum]', least: 25 },
   { place: 'books/ledger?view=accounts', ready: 'td:has-text("plant/revenue")', least: 8 },
   { place: 'books/audit', ready: 'td:has-text("experiment voice")', least: 0 },
-  { place: 'books/alerts', ready: '[data-figure="data.0.spent"]', least: 2 },
+  { place: 'books/alerts', ready: '.books:has([data-figure="data.0.left"]) [data-exact][data-figure="data.0.spent"]', least: 6 },
 ]
 
 testParts('all of the books', PARTS)

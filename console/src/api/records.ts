@@ -1,11 +1,12 @@
 import { t } from '$lib/i18n/shared'
 import { call, get, getTagged } from './client'
 import { ApiError } from './errors'
-import type { Key, Organisation, Plan, Price, Project } from './types'
+import type { Key, Organisation, Plan, Price, Project, Team } from './types'
 
 /** Records of the directory by the word for their kind. */
 interface Records {
   organisations: Organisation
+  teams: Team
   projects: Project
   keys: Key
   plans: Plan
@@ -30,7 +31,7 @@ const written = (kind: keyof Records, record: object): object =>
   kind === 'keys' ? Object.fromEntries(Object.entries(record).filter(([name]) => !OWN.includes(name))) : record
 
 /** Makes a record. One that is there already is left as it is, and its `id` is refused. */
-export async function make<K extends 'organisations' | 'projects' | 'plans'>(kind: K, record: Put<Records[K]>): Promise<void> {
+export async function make<K extends 'organisations' | 'teams' | 'projects' | 'plans'>(kind: K, record: Put<Records[K]>): Promise<void> {
   try {
     await call('put', '/admin/v1/{kind}', { path: { kind }, body: record, headers: { 'if-none-match': '*' } })
   } catch (cause) {

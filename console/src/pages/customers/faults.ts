@@ -1,5 +1,6 @@
 import { isAmount } from '$lib/api/amounts'
 import { isId, isPlain } from '$lib/api/naming'
+import { percents, type BudgetForm } from './bounds'
 import { t } from './texts'
 
 type Faults = Record<string, string>
@@ -15,5 +16,8 @@ export function namingFaults(id: string, name: string): Faults {
   }
 }
 
-/** What is wrong with the amount of a budget, which may be empty. */
-export const budgetFault = (amount: string): Faults => (amount.trim() === '' || isAmount(amount) ? {} : { amount: t('amountWrong') })
+/** What is wrong with a budget; nothing, where there is none. */
+export function budgetFaults({ amount, alerts }: BudgetForm): Faults {
+  if (amount.trim() === '') return {}
+  return { ...(isAmount(amount) ? {} : { amount: t('amountWrong') }), ...(percents(alerts) ? {} : { alerts: t('alertsWrong') }) }
+}

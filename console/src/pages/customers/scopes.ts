@@ -1,6 +1,6 @@
 import type { Scope } from '$lib/api/types'
 
-const SCOPES: readonly Scope[] = ['inference', 'usage', 'manage', 'plant']
+export const SCOPES: readonly Scope[] = ['inference', 'usage', 'manage', 'plant']
 
 /** What a key gets of which nothing else is said. */
 export const DEFAULT_SCOPES: readonly Scope[] = ['inference', 'usage']
