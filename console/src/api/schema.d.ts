@@ -2355,6 +2355,8 @@ export interface components {
             standing: components["schemas"]["Amount"];
             /** @description The requests' tag; empty: they have none. */
             tag?: string;
+            /** @description The team that the project belongs to now; empty: it has none. */
+            team?: string;
             /** @description Their tokens. */
             tokens: components["schemas"]["TokenQuantities"];
             /** @description The part of it that served no one. */
@@ -3683,6 +3685,8 @@ export interface components {
             standing: components["schemas"]["Amount"];
             /** @description The requests' tag; empty: they have none. */
             tag?: string;
+            /** @description The team that the project belongs to now; empty: it has none. */
+            team?: string;
             /** @description Their tokens. */
             tokens: components["schemas"]["TokenQuantities"];
             /** @description The part of it that served no one. */
@@ -6572,6 +6576,8 @@ export interface components {
             sums: components["schemas"]["UsageSums"];
             /** @description The requests' `metadata.tag`; may be empty. */
             tag: string;
+            /** @description The team that the project belongs to now; empty: it has none. */
+            team: string;
         };
         /** @description Sums over requests. What is to be paid: `list` - `discount` - `credited`. */
         UsageSums: {
@@ -9047,7 +9053,7 @@ export interface operations {
                 start_time?: number;
                 /** @description Unix seconds, exclusive; its day counts whole. Now when not given */
                 end_time?: number;
-                /** @description Some of `organisation`, `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given */
+                /** @description Some of `organisation`, `team` (the one that a project belongs to now), `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given */
                 group_by?: string;
             };
             header?: never;
@@ -9402,7 +9408,7 @@ export interface operations {
                 start_time?: number;
                 /** @description Unix seconds, exclusive; its day counts whole. Now when not given */
                 end_time?: number;
-                /** @description Some of `organisation`, `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given */
+                /** @description Some of `organisation`, `team` (the one that a project belongs to now), `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given */
                 group_by?: string;
             };
             header?: never;
