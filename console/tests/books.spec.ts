@@ -7,6 +7,7 @@ import { ask, claim, customer, trade, type Caller } from './trade'
 const PARTS: readonly Part[] = [
   { place: 'books', ready: '[data-figure="margin"]', least: 30 },
   { place: 'books/usage', ready: '[data-figure="data.0.billed"]', least: 9 },
+  { place: 'books/usage?by=team', ready: 'td:has-text("growth")', least: 9 },
   { place: 'books/usage?by=day', ready: 'svg circle', least: 9 },
   { place: 'books/invoices', ready: '[data-figure="data.0.total"]', least: 1 },
   { place: 'books/prices', ready: 'td:has-text("starter")', least: 0 },

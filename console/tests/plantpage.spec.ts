@@ -185,6 +185,28 @@ test('curves can be read as tables', async ({ page, plant }) => {
   await isSound(page)
 })
 
+test('curves begin with what happened before the page was opened', async ({ browser }) => {
+  const plant = await start()
+  const context = await browser.newContext()
+  const page = await context.newPage()
+  const recent = async (): Promise<Json[]> => ((await (await fetch(`${plant.url}/admin/v1/live/recent`)).json()) as { data: Json[] }).data
+  await expect.poll(async () => (await recent()).length).toBeGreaterThan(3)
+  await work(plant.url)
+  await expect.poll(async () => Number((await recent()).at(-1)?.['output_tokens_per_second'])).toBeGreaterThan(0)
+  const known = await recent()
+  await open(page, plant, 'plant', WIDE)
+  const card = page.getByRole('region', { name: 'Tokens per second' }).first()
+  await card.getByRole('radio', { name: 'Show as table' }).check({ force: true })
+  await expect.poll(async () => Number(await card.getByRole('table').getAttribute('aria-rowcount'))).toBeGreaterThan(known.length)
+  // The last row is the oldest, of a time in which nothing was made yet.
+  await card.getByRole('group', { name: 'Tokens per second' }).last().evaluate((box) => box.scrollTo(0, box.scrollHeight))
+  const oldest = card.getByRole('row').last()
+  await expect(oldest).toContainText(format.clock(Number(known[0]?.['time_ms']), 'en'))
+  await expect(oldest.getByRole('cell').nth(1)).toHaveText('0')
+  await context.close()
+  await plant.stop()
+})
+
 test('a server that goes and comes back is told of', async ({ browser }) => {
   const look = WIDE
   const first = await start()

@@ -37,7 +37,8 @@ export async function customer(admin: Caller): Promise<Customer> {
   })
   await ask(admin, 'PUT', '/admin/v1/plans', { id: 'starter' })
   await ask(admin, 'PUT', '/admin/v1/organisations', { id: organisation, name: 'Acme', plan: 'starter', credit: '0' })
-  await ask(admin, 'PUT', '/admin/v1/projects', { id: 'web', organisation, name: 'Web' })
+  await ask(admin, 'PUT', '/admin/v1/teams', { id: 'growth', organisation, name: 'Growth' })
+  await ask(admin, 'PUT', '/admin/v1/projects', { id: 'web', organisation, name: 'Web', team: 'growth' })
   await ask(admin, 'POST', '/admin/v1/payments', { organisation, amount: '5.00', reference: 'transfer 17' })
   const bounds = { budget: { amount: '0.50', period: 'month', alert_percent: [2, 4, 100] } }
   const made = await ask(admin, 'POST', '/admin/v1/keys', { id: 'web-1', project: 'web', name: 'Web', bounds })

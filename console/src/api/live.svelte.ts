@@ -1,5 +1,6 @@
 import { untrack } from 'svelte'
-import { backoff, remember } from './history'
+import { get } from './client'
+import { backoff, ratesOf, recall, remember, type Rates } from './history'
 import { session } from './session.svelte'
 import type { Snapshot } from './types'
 
@@ -10,7 +11,7 @@ type LiveState = 'connecting' | 'live' | 'lost'
 class LiveFeed {
   state = $state<LiveState>('connecting')
   snapshot = $state.raw<Snapshot | null>(null)
-  history = $state.raw<readonly Snapshot[]>([])
+  history = $state.raw<readonly Rates[]>([])
 
   #watchers = 0
   #source: EventSource | null = null
@@ -41,16 +42,23 @@ class LiveFeed {
     const key = untrack(() => session.who?.key ?? '')
     if (this.#key !== key) this.history = []
     this.#key = key
+    void this.#recall(key)
     const source = new EventSource('/admin/v1/live')
     source.onmessage = (event: MessageEvent<string>) => {
       const snapshot = JSON.parse(event.data) as Snapshot
       this.#attempt = 0
       this.state = 'live'
       this.snapshot = snapshot
-      this.history = remember(this.history, snapshot)
+      this.history = remember(this.history, ratesOf(snapshot))
     }
     source.onerror = () => this.#again()
     this.#source = source
+  }
+
+  /** Curves have what happened while nobody watched; without it there is a gap. */
+  async #recall(key: string): Promise<void> {
+    const found = await get('/admin/v1/live/recent').catch(() => null)
+    if (found && key === this.#key) this.history = recall(this.history, found.data)
   }
 
   /** The browser would ask again by itself, at its own pace and not after a refusal. */

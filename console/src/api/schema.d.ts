@@ -289,6 +289,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/live/recent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Rates of the last five minutes, one a second: what curves begin with. Empty where no history is kept and nobody watched. */
+        get: operations["listRecentRates"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/v1/live/snapshot": {
         parameters: {
             query?: never;
@@ -2355,6 +2372,8 @@ export interface components {
             standing: components["schemas"]["Amount"];
             /** @description The requests' tag; empty: they have none. */
             tag?: string;
+            /** @description The team that the project belongs to now; empty: it has none. */
+            team?: string;
             /** @description Their tokens. */
             tokens: components["schemas"]["TokenQuantities"];
             /** @description The part of it that served no one. */
@@ -3683,6 +3702,8 @@ export interface components {
             standing: components["schemas"]["Amount"];
             /** @description The requests' tag; empty: they have none. */
             tag?: string;
+            /** @description The team that the project belongs to now; empty: it has none. */
+            team?: string;
             /** @description Their tokens. */
             tokens: components["schemas"]["TokenQuantities"];
             /** @description The part of it that served no one. */
@@ -5055,6 +5076,41 @@ export interface components {
              */
             standard_error: number | null;
         };
+        /** @description Rates of the last five minutes, one a second, whether somebody watched or not. */
+        RecentPlant: {
+            /** @description Rates in the order of time. */
+            data: components["schemas"]["RecentRates"][];
+            /** @description `recent`. */
+            object: string;
+        };
+        /** @description Rates of the five seconds, or what there is of them, before a moment. */
+        RecentRates: {
+            /**
+             * Format: double
+             * @description Prompt tokens computed and taken from the prefix cache.
+             */
+            input_tokens_per_second: number;
+            /**
+             * Format: double
+             * @description Tokens made.
+             */
+            output_tokens_per_second: number;
+            /**
+             * Format: double
+             * @description Power; `null`: not known.
+             */
+            power_watts: number | null;
+            /**
+             * Format: int64
+             * @description The moment, in milliseconds since the epoch.
+             */
+            time_ms: number;
+            /**
+             * Format: double
+             * @description Share of the time in which the engines computed.
+             */
+            utilisation: number;
+        };
         /** @description A record of the kind that is asked for, without hashes of keys. */
         Record: components["schemas"]["Organisation"] | components["schemas"]["Team"] | components["schemas"]["Project"] | components["schemas"]["Key"] | components["schemas"]["EndUser"] | components["schemas"]["Member"] | components["schemas"]["Plan"] | components["schemas"]["Price"] | components["schemas"]["Experiment"];
         /** @description Records of one kind. */
@@ -5744,8 +5800,8 @@ export interface components {
         };
         /**
          * @description The plant at one moment, station by station. Rates are those of the last `rate_seconds`, percentiles and money those of
-         *     the last `window_seconds`; both begin when somebody begins to watch. Who asks now and then gets rates since the last
-         *     time. `null`: not known, or nothing happened.
+         *     the last `window_seconds`, revenue of its part in which it is known what was sold. Where no history is kept both begin when
+         *     somebody begins to watch, and who asks now and then gets rates since the last time. `null`: not known, or nothing happened.
          */
         Snapshot: {
             /** @description Prompts are read into the KV cache. */
@@ -6572,6 +6628,8 @@ export interface components {
             sums: components["schemas"]["UsageSums"];
             /** @description The requests' `metadata.tag`; may be empty. */
             tag: string;
+            /** @description The team that the project belongs to now; empty: it has none. */
+            team: string;
         };
         /** @description Sums over requests. What is to be paid: `list` - `discount` - `credited`. */
         UsageSums: {
@@ -7428,6 +7486,35 @@ export interface operations {
             };
             /** @description 64 watch already */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    listRecentRates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The rates */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecentPlant"];
+                };
+            };
+            /** @description The key has not the scope `plant`, and some key administers the plant */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9047,7 +9134,7 @@ export interface operations {
                 start_time?: number;
                 /** @description Unix seconds, exclusive; its day counts whole. Now when not given */
                 end_time?: number;
-                /** @description Some of `organisation`, `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given */
+                /** @description Some of `organisation`, `team` (the one that a project belongs to now), `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given */
                 group_by?: string;
             };
             header?: never;
@@ -9402,7 +9489,7 @@ export interface operations {
                 start_time?: number;
                 /** @description Unix seconds, exclusive; its day counts whole. Now when not given */
                 end_time?: number;
-                /** @description Some of `organisation`, `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given */
+                /** @description Some of `organisation`, `team` (the one that a project belongs to now), `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given */
                 group_by?: string;
             };
             header?: never;

@@ -5,6 +5,7 @@
 import type { components } from './schema'
 
 export type Session = components['schemas']['SessionView']
+export type RecentRates = components['schemas']['RecentRates']
 export type Snapshot = components['schemas']['Snapshot']
 export type LineSnapshot = components['schemas']['LineSnapshot']
 export type Percentiles = components['schemas']['Percentiles']

@@ -27,7 +27,7 @@ use economics::outcome::{Attribution, Outcome, Remarks, Valuation};
 use economics::plant::{Plant, PlantSheet};
 use economics::price::{PriceSpec, Tier};
 use economics::products::products;
-use economics::rollup::{self, CostGroups, GroupBy, TfpAsk, TfpBy, Unit, week_of};
+use economics::rollup::{self, CostAsk, CostGroups, GroupBy, TfpAsk, TfpBy, Unit, week_of};
 use economics::{Currency, Nano, Plan, Quantities};
 use ledger::{EntryId, StoreSpec};
 use metering::energy::{Energy, EnergySource};
@@ -277,7 +277,8 @@ fn read(books: &Books) {
     let usage = GroupBy { organisation: true, model: true, tag: true, day: true };
     let days = CostGroups { organisation: true, model: true, day: true, ..CostGroups::default() };
     let hours = CostGroups { organisation: true, project: true, hour: true, ..CostGroups::default() };
-    let costs = |by| rollup::grouped_costs(ledger, span, by, true, now_ms).unwrap().unwrap().len();
+    let ask = |by| CostAsk { span_ms: span, by, teams: &teams, with_sales: true, now_ms };
+    let costs = |by| rollup::grouped_costs(ledger, &ask(by)).unwrap().unwrap().len();
     timed("statement of the plant", || income(ledger, span).unwrap().models.len());
     timed("usage by customer, model, tag, day", || rollup::grouped_report(ledger, span, usage).unwrap().unwrap().len());
     timed("margins by customer, model, day", || costs(days));

@@ -59,6 +59,12 @@ impl Directory {
         self.organisations.values()
     }
 
+    /// The team of each project that has one.
+    #[must_use]
+    pub fn teams_of_projects(&self) -> HashMap<String, String> {
+        self.projects.values().filter_map(|project| Some((project.id.clone(), project.team.clone()?))).collect()
+    }
+
     /// The teams of an organisation.
     pub fn teams<'a>(&'a self, organisation: &'a str) -> impl Iterator<Item = &'a Team> {
         self.teams.values().filter(move |team| team.organisation == organisation)

@@ -36,7 +36,7 @@ pub use excerpt::{Excerpt, MAX_EXCERPT_ENTRIES, Tallies};
 pub(crate) use excerpt::{SLACK_MS, first_since};
 pub use experiments::{UnitRow, UnitSums, experiment_units};
 pub use goodput::{Goodput, goodput};
-pub use margins::{CostGroups, MarginRow, full_cost, grouped_costs};
+pub use margins::{CostAsk, CostGroups, MarginRow, full_cost, grouped_costs};
 pub use outcomes::outcomes;
 pub(crate) use outcomes::{asides, episode, last_asides, outcomes_of};
 pub use row::Row;

@@ -24,6 +24,8 @@ pub struct UsageRow {
     pub from_ms: i64,
     /// The organisation's id.
     pub organisation: String,
+    /// The team that the project belongs to now; empty: it has none.
+    pub team: String,
     /// The project's id.
     pub project: String,
     /// The key's id; empty without keys.

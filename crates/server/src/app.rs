@@ -266,6 +266,7 @@ fn admin() -> Router<Arc<App>> {
         .route("/audit", get(audit::audit))
         .route("/live", get(live::stream))
         .route("/live/snapshot", get(live::snapshot))
+        .route("/live/recent", get(live::recent))
         .route("/history", get(history::history))
         .route("/report", get(report::report))
         .route("/statement", get(statement::statement))

@@ -79,6 +79,7 @@ use crate::routes;
         routes::admin::history::history,
         routes::admin::live::stream,
         routes::admin::live::snapshot,
+        routes::admin::live::recent,
         routes::admin::entries::entries,
         routes::admin::entries::accounts,
         routes::admin::ledger::verify,

@@ -5,6 +5,7 @@ import { sumsOf, usedBy } from './usage'
 const row = (day: number, model: string, list: string, discount = '0', credited = '0'): UsageRow => ({
   from_ms: Date.UTC(2026, 10, day, 7),
   organisation: 'acme',
+  team: 'growth',
   project: 'web',
   key: 'web-1',
   model,
@@ -22,6 +23,7 @@ it('adds hours to groups, to the last digit', () => {
     ['2026-11-26', '0.27'],
     ['2026-11-27', '0.30'],
   ])
+  expect(usedBy('team', ROWS).map(({ name, charged }) => [name, charged])).toEqual([['growth', '0.57']])
   expect(usedBy('key', []).length).toBe(0)
 })
 

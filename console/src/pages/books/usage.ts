@@ -3,7 +3,7 @@ import type { Quantities, UsageRow } from '$lib/api/types'
 import { dateOf } from '$lib/components/span'
 import { sumOf } from './exact'
 
-export const GROUPS = ['model', 'project', 'key', 'tag', 'day'] as const
+export const GROUPS = ['model', 'team', 'project', 'key', 'tag', 'day'] as const
 /** More bars than these say no more; the table has them all. */
 export const MOST_BARS = 12
 export type Group = (typeof GROUPS)[number]

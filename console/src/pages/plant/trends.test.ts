@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest'
-import type { HistoryFigures, PlantHistory, Snapshot } from '$lib/api/types'
+import type { Rates } from '$lib/api/history'
+import type { HistoryFigures, PlantHistory } from '$lib/api/types'
 import { liveTrends, pastTrends } from './trends'
 
 it('keeps gaps as gaps and nothing as nothing', () => {
@@ -14,10 +15,9 @@ it('keeps gaps as gaps and nothing as nothing', () => {
   expect(found.ttft.p95).toEqual([null, null, 0.5])
 })
 
-it('draws nothing over a time in which nobody watched', () => {
-  const at = (seconds: number, rate_seconds: number): Snapshot =>
-    ({ time_ms: seconds * 1000, rate_seconds, sample: { output_tokens_per_second: 5 }, context: { input_tokens_per_second: 2 }, plant: { power_watts: 9, utilisation: 0.5 } }) as Snapshot
-  const found = liveTrends([at(1, 4), at(100, 99), at(101, 1)])
+it('draws nothing over a time of which nothing is known', () => {
+  const at = (seconds: number): Rates => ({ time_ms: seconds * 1000, output_tokens_per_second: 5, input_tokens_per_second: 2, power_watts: 9, utilisation: 0.5 })
+  const found = liveTrends([at(1), at(100), at(101)])
   expect(found.times).toEqual([1, 100, 101])
   expect([found.output, found.power]).toEqual([
     [5, null, 5],

@@ -1,4 +1,5 @@
-import type { HistoryFigures, PlantHistory, Snapshot } from '$lib/api/types'
+import type { Rates } from '$lib/api/history'
+import type { HistoryFigures, PlantHistory } from '$lib/api/types'
 
 type Values = readonly (number | null)[]
 
@@ -12,18 +13,18 @@ export interface Trends {
   utilisation: Values
 }
 
-/** Rates over longer than this are those of a time in which nobody watched: a gap. */
-const WATCHED_SECONDS = 10
+/** Between instants that are further apart than this nothing is known: a gap. */
+const GAP_MS = 10_000
 
-export function liveTrends(history: readonly Snapshot[]): Trends {
-  const of = (value: (one: Snapshot) => number | null | undefined): Values =>
-    history.map((one) => (one.rate_seconds > WATCHED_SECONDS ? null : (value(one) ?? null)))
+export function liveTrends(history: readonly Rates[]): Trends {
+  const isGap = (index: number): boolean => (history[index]?.time_ms ?? 0) - (history[index - 1]?.time_ms ?? Infinity) > GAP_MS
+  const of = (name: Exclude<keyof Rates, 'time_ms'>): Values => history.map((one, index) => (isGap(index) ? null : one[name]))
   return {
     times: history.map((one) => one.time_ms / 1000),
-    output: of((one) => one.sample.output_tokens_per_second),
-    input: of((one) => one.context.input_tokens_per_second),
-    power: of((one) => one.plant.power_watts),
-    utilisation: of((one) => one.plant.utilisation),
+    output: of('output_tokens_per_second'),
+    input: of('input_tokens_per_second'),
+    power: of('power_watts'),
+    utilisation: of('utilisation'),
   }
 }
 

@@ -1,6 +1,6 @@
 //! What requests cost and what was charged for them, summed up by what is asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ledger::{Ledger, StoreError};
 
@@ -19,6 +19,8 @@ const CLOSING_MS: i64 = 120_000;
 pub struct CostGroups {
     /// By customer.
     pub organisation: bool,
+    /// By the team that a project belongs to now.
+    pub team: bool,
     /// By the customers' projects.
     pub project: bool,
     /// By key.
@@ -33,6 +35,21 @@ pub struct CostGroups {
     pub day: bool,
 }
 
+/// Which costs are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct CostAsk<'a> {
+    /// The days (UTC) that begin within, in milliseconds.
+    pub span_ms: (i64, i64),
+    /// What rows tell apart.
+    pub by: CostGroups,
+    /// The team of each project that has one; nothing else is told by team.
+    pub teams: &'a HashMap<String, String>,
+    /// Also what was charged in these days.
+    pub with_sales: bool,
+    /// Says which days are closed.
+    pub now_ms: i64,
+}
+
 /// What the requests of a group cost, and what was charged for them. What is not told apart is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MarginRow {
@@ -40,6 +57,8 @@ pub struct MarginRow {
     pub from_ms: i64,
     /// The organisation.
     pub organisation: String,
+    /// The team.
+    pub team: String,
     /// The project.
     pub project: String,
     /// The key.
@@ -57,59 +76,58 @@ pub struct MarginRow {
 }
 
 /// Time and names by which rows are told apart.
-type Place = (i64, [String; 5]);
+type Place = (i64, [String; 6]);
 
 impl CostGroups {
     /// Whether sums of days, which know no projects and keys, do not tell enough apart.
     fn by_hours(self) -> bool {
-        self.hour || self.project || self.key
+        self.hour || self.team || self.project || self.key
     }
+}
 
-    fn place(self, start_ms: i64, row_ms: i64, [organisation, project, key, model, tag]: [String; 5]) -> Place {
-        let from_ms = match self {
-            Self { hour: true, .. } => row_ms,
-            Self { day: true, .. } => row_ms - row_ms.rem_euclid(DAY_MS),
-            _ => start_ms,
+impl CostAsk<'_> {
+    fn place(&self, row_ms: i64, [organisation, project, key, model, tag]: [String; 5]) -> Place {
+        let by = self.by;
+        let from_ms = match by {
+            CostGroups { hour: true, .. } => row_ms,
+            CostGroups { day: true, .. } => row_ms - row_ms.rem_euclid(DAY_MS),
+            _ => self.span_ms.0,
         };
+        let team = if by.team { self.teams.get(&project).cloned().unwrap_or_default() } else { String::new() };
         let kept = |told: bool, text: String| if told { text } else { String::new() };
         let names = [
-            kept(self.organisation, organisation),
-            kept(self.project, project),
-            kept(self.key, key),
-            kept(self.model, model),
-            kept(self.tag, tag),
+            kept(by.organisation, organisation),
+            team,
+            kept(by.project, project),
+            kept(by.key, key),
+            kept(by.model, model),
+            kept(by.tag, tag),
         ];
         (from_ms, names)
     }
 }
 
-/// Costs of the requests that ended in the days (UTC) that begin within `from_ms..to_ms`, summed up by what `by` tells apart,
-/// in the order of time, organisation, project, key, model, tag; `with_sales` also what was charged in these days. `None`:
-/// more than [`MAX_REPORT_ROWS`]. Only what is on the disk. `now_ms` says which days are closed: their idle cost is in the rows'
-/// full cost, which so adds up to what these days cost, but for what was in progress at their borders and for the idle cost of
-/// days without costed requests, which is in no row.
+/// Costs of the requests that ended in the days asked for, summed up by what is told apart, in the order of time, organisation,
+/// team, project, key, model, tag; with sales also what was charged in these days. `None`: more than [`MAX_REPORT_ROWS`]. Only
+/// what is on the disk. The idle cost of closed days is in the rows' full cost, which so adds up to what these days cost, but for
+/// what was in progress at their borders and for the idle cost of days without costed requests, which is in no row.
 ///
 /// # Errors
 /// The store's.
-pub fn grouped_costs(
-    ledger: &Ledger,
-    (from_ms, to_ms): (i64, i64),
-    by: CostGroups,
-    with_sales: bool,
-    now_ms: i64,
-) -> Result<Option<Vec<MarginRow>>, StoreError> {
+pub fn grouped_costs(ledger: &Ledger, ask: &CostAsk<'_>) -> Result<Option<Vec<MarginRow>>, StoreError> {
+    let CostAsk { span_ms: (from_ms, to_ms), by, now_ms, .. } = *ask;
     let mut groups = BTreeMap::<Place, Group>::new();
     for (day, next) in days_within(from_ms, to_ms) {
         let costs = if by.by_hours() { cost_hours(ledger, day, next)? } else { cost_days(ledger, day, next)? };
         let idle = idle_shares(ledger, day, &costs, now_ms)?;
         for (row, idle) in costs.into_iter().zip(idle) {
             let CostRow { from_ms: row_ms, organisation, project, key, model, tag, sums } = row;
-            let place = by.place(from_ms, row_ms, [organisation, project, key, model, tag]);
+            let place = ask.place(row_ms, [organisation, project, key, model, tag]);
             groups.entry(place).or_default().cost(&sums, idle);
         }
-        let sales = if with_sales { sales(ledger, (day, next), by.by_hours())? } else { Vec::new() };
+        let sales = if ask.with_sales { sales(ledger, (day, next), by.by_hours())? } else { Vec::new() };
         for UsageRow { from_ms: row_ms, organisation, project, key, model, tag, sums } in sales {
-            let place = by.place(from_ms, row_ms, [organisation, project, key, model, tag]);
+            let place = ask.place(row_ms, [organisation, project, key, model, tag]);
             let group = groups.entry(place).or_default();
             group.sold.add(&sums);
             // What it cost may not be in the books yet.
@@ -120,9 +138,9 @@ pub fn grouped_costs(
         }
     }
     let row = |(place, Group { cost, sold, idle, open }): (Place, _)| {
-        let (from_ms, [organisation, project, key, model, tag]) = place;
+        let (from_ms, [organisation, team, project, key, model, tag]) = place;
         let full = (!open).then(|| cost.costs.attributed().saturating_add(idle));
-        MarginRow { from_ms, organisation, project, key, model, tag, cost, sold, full }
+        MarginRow { from_ms, organisation, team, project, key, model, tag, cost, sold, full }
     };
     Ok(Some(groups.into_iter().map(row).collect()))
 }

@@ -4,8 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 /// The plant at one moment, station by station. Rates are those of the last `rate_seconds`, percentiles and money those of
-/// the last `window_seconds`; both begin when somebody begins to watch. Who asks now and then gets rates since the last
-/// time. `null`: not known, or nothing happened.
+/// the last `window_seconds`, revenue of its part in which it is known what was sold. Where no history is kept both begin when
+/// somebody begins to watch, and who asks now and then gets rates since the last time. `null`: not known, or nothing happened.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Snapshot {
     /// Names this snapshot; `/admin/v1/live/snapshot?id=` gives it again for a minute.
@@ -40,6 +40,31 @@ pub(crate) struct Snapshot {
     pub(crate) plant: PlantFigures,
     /// The models in memory.
     pub(crate) lines: Vec<LineSnapshot>,
+}
+
+/// Rates of the last five minutes, one a second, whether somebody watched or not.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct RecentPlant {
+    /// `recent`.
+    pub(crate) object: &'static str,
+    /// Rates in the order of time.
+    pub(crate) data: Vec<RecentRates>,
+}
+
+/// Rates of the five seconds, or what there is of them, before a moment.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct RecentRates {
+    /// The moment, in milliseconds since the epoch.
+    pub(crate) time_ms: i64,
+    /// Tokens made.
+    pub(crate) output_tokens_per_second: f64,
+    /// Prompt tokens computed and taken from the prefix cache.
+    pub(crate) input_tokens_per_second: f64,
+    /// Power; `null`: not known.
+    #[schema(required = true)]
+    pub(crate) power_watts: Option<f64>,
+    /// Share of the time in which the engines computed.
+    pub(crate) utilisation: f64,
 }
 
 /// The first station.

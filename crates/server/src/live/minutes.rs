@@ -61,7 +61,7 @@ impl Minutes {
 struct Keeper {
     app: Arc<App>,
     history: Arc<History>,
-    last: Sample,
+    last: Arc<Sample>,
     /// What was sold when it was last known.
     sold: Option<Nano>,
     /// The minute that runs.
@@ -76,7 +76,7 @@ impl Keeper {
     fn new(app: Arc<App>, history: Arc<History>) -> Self {
         let now_ms = unix_ms();
         Self {
-            last: Sample::take_unsold(&app),
+            last: Arc::new(Sample::take_unsold(&app)),
             sold: None,
             minute: Rollup::new(now_ms),
             until_ms: end_of_minute(now_ms, history.length()),
@@ -91,6 +91,14 @@ impl Keeper {
     fn begin(&mut self) {
         if self.sold.is_none() {
             self.sold = sold(&self.app);
+            self.tell_sold();
+        }
+    }
+
+    /// Who begins to watch gets revenue since then.
+    fn tell_sold(&self) {
+        if self.sold.is_some() {
+            self.app.live.note(&Arc::new(Sample::take_unsold(&self.app).with_sold(self.sold)));
         }
     }
 
@@ -103,7 +111,8 @@ impl Keeper {
     /// Takes in what happened since it last looked. `ends`: the server does.
     fn look(&mut self, ends: bool) {
         self.begin();
-        let now = Sample::take_unsold(&self.app);
+        let now = Arc::new(Sample::take_unsold(&self.app));
+        self.app.live.note(&now);
         self.minute.add(&Span::new(&self.last, &now).rollup());
         self.last = now;
         let now_ms = unix_ms();
@@ -120,6 +129,7 @@ impl Keeper {
             // What was not known meanwhile is in the next minute of which it is.
             minute.charged_nano = self.sold.map(|before| sold.saturating_sub(before).0);
             self.sold = Some(sold);
+            self.tell_sold();
         }
         if self.unwritten.len() >= MAX_WAITING {
             self.unwritten.pop_front();

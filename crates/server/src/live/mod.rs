@@ -1,4 +1,5 @@
-//! The plant as it is watched: once a second one snapshot for all who watch, and none while nobody does.
+//! The plant as it is watched: once a second one snapshot for all who watch, and none while nobody does. What is known of the
+//! last minutes is kept all the time, where there is a history.
 
 pub(crate) mod document;
 pub(crate) mod minutes;
@@ -6,13 +7,14 @@ pub(crate) mod sample;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use self::sample::Sample;
+use self::document::RecentRates;
+use self::sample::{Sample, Since};
 use crate::app::App;
 use crate::error::ApiError;
 
@@ -22,10 +24,13 @@ pub(crate) const EVERY: Duration = Duration::from_secs(1);
 const RATES: Duration = Duration::from_secs(5);
 /// What percentiles and money are taken over.
 const WINDOW: Duration = Duration::from_secs(300);
+/// Least time between two of the rates that are given of the last minutes.
+const SPACING_MS: i64 = 900;
 /// Snapshots that are given again by their ids.
 const KEPT: usize = 60;
-/// Most samples that are kept: two for each second of the window, the one of those who watch and one for who asks between.
-const MAX_SAMPLES: usize = 600;
+/// Most samples that are kept: three for each second of the window, the one of the history, the one of those who watch and one for
+/// who asks between.
+const MAX_SAMPLES: usize = 900;
 /// Most who watch at one time.
 const MAX_VIEWERS: usize = 64;
 /// How long a snapshot waits for the one that is made; the books may be away.
@@ -58,8 +63,10 @@ pub(crate) struct Live {
 
 #[derive(Default)]
 struct Past {
-    samples: VecDeque<Sample>,
+    samples: VecDeque<Arc<Sample>>,
     written: VecDeque<Written>,
+    /// When the last of them was sampled.
+    written_at: Option<Instant>,
     /// Whether a task makes snapshots.
     runs: bool,
 }
@@ -83,6 +90,24 @@ impl Live {
     /// The snapshot of an id, as long as it is kept.
     pub(crate) fn kept(&self, id: &str) -> Option<Written> {
         self.past().written.iter().find(|written| written.id == id).cloned()
+    }
+
+    /// Keeps what was read of the plant, whether somebody watches or not.
+    fn note(&self, sample: &Arc<Sample>) {
+        self.past().keep(Arc::clone(sample));
+    }
+
+    /// Rates of the last minutes, one a second at most.
+    pub(crate) fn recent(&self) -> Vec<RecentRates> {
+        let samples = self.past().samples.clone();
+        let mut rates = Vec::<RecentRates>::new();
+        let mut from = samples.iter().peekable();
+        for sample in &samples {
+            while from.next_if(|known| sample.since(known) > RATES).is_some() {}
+            let is_next = rates.last().is_none_or(|last| sample.time_ms >= last.time_ms.saturating_add(SPACING_MS));
+            rates.extend(from.peek().filter(|_| is_next).and_then(|from| sample.rates(from)));
+        }
+        rates
     }
 }
 
@@ -152,44 +177,52 @@ pub(crate) async fn newest(app: &Arc<App>, fresh: Duration) -> Result<Written, A
 impl Past {
     /// The newest snapshot, if it is younger than `fresh`.
     fn young(&self, fresh: Duration) -> Option<Written> {
-        let last = self.samples.back().filter(|last| last.at.elapsed() < fresh);
-        last.and_then(|_| self.written.back().cloned())
+        let is_young = self.written_at.is_some_and(|at| at.elapsed() < fresh);
+        self.written.back().filter(|_| is_young).cloned()
+    }
+
+    /// Keeps a sample, and no older ones than the window has.
+    fn keep(&mut self, sample: Arc<Sample>) {
+        while self.samples.len() >= MAX_SAMPLES
+            || self.samples.front().is_some_and(|first| sample.since(first) > WINDOW)
+        {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
     }
 
     /// Takes a sample in and writes its snapshot.
     fn go_on(&mut self, sample: Sample) -> Result<Written, ApiError> {
-        let since = |from: &Sample| sample.at.saturating_duration_since(from.at);
-        while self.samples.front().is_some_and(|first| since(first) > WINDOW || self.samples.len() >= MAX_SAMPLES) {
-            self.samples.pop_front();
-        }
+        let sample = Arc::new(sample);
+        self.keep(Arc::clone(&sample));
+        // Who asks seldom, of a plant without a history, gets the rates since the last time.
+        let last = self.samples.iter().rev().nth(1);
+        let within = |length: Duration| self.samples.iter().find(|known| sample.since(known) <= length);
+        let recent = within(RATES).filter(|found| !Arc::ptr_eq(found, &sample)).or(last).unwrap_or(&sample);
         let earlier = self.samples.front().unwrap_or(&sample);
-        let recent = self.samples.iter().find(|known| since(known) <= RATES);
-        // Who asks seldom gets the rates since the last time.
-        let recent = recent.or(self.samples.back()).unwrap_or(&sample);
-        let snapshot = sample.snapshot(recent, earlier);
+        let sold = self.samples.iter().find(|known| known.sold.is_some()).unwrap_or(&sample);
+        let snapshot = sample.snapshot(&Since { recent, earlier, sold });
         let json = serde_json::to_string(&snapshot).map_err(|error| ApiError::internal(error.to_string()))?;
         let frame = Bytes::from(format!("id: {}\ndata: {json}\n\n", snapshot.id));
         let written = Written { id: snapshot.id, json: Bytes::from(json), frame };
-        self.samples.push_back(sample);
         if self.written.len() >= KEPT {
             self.written.pop_front();
         }
         self.written.push_back(written.clone());
+        self.written_at = Some(sample.at);
         Ok(written)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::{Plant, ServerConfig};
 
     /// What snapshots say that are taken at these seconds.
     fn snapshots(past: &mut Past, seconds: impl IntoIterator<Item = u64>) -> Vec<serde_json::Value> {
         let began = Instant::now();
-        let at = |second| Sample::empty(began + Duration::from_secs(second));
+        let at = |second| Sample::at(began, Duration::from_secs(second));
         let written = seconds.into_iter().map(|second| past.go_on(at(second)).unwrap());
         written.map(|written| serde_json::from_slice(&written.json).unwrap()).collect()
     }
@@ -202,6 +235,19 @@ mod tests {
         assert_eq!(rates, [0.0, 6.0, 6.0, 1.0, 3.0, 0.0]);
         assert_eq!(found[1]["sample"]["output_tokens_per_second"], 0.0);
         assert_eq!(found[2]["window_seconds"], 12.0);
+    }
+
+    #[test]
+    fn rates_of_the_last_minutes_are_known_before_somebody_watches() {
+        let live = Live::default();
+        let began = Instant::now();
+        // The first is too old by then; of one second there are two, and then a pause.
+        for second in [0.0, 1.0, 1.5, 2.0, 7.0, 30.0, 301.0] {
+            live.note(&Arc::new(Sample::at(began, Duration::from_secs_f64(second))));
+        }
+        let found = live.recent();
+        assert_eq!(found.iter().map(|rates| rates.time_ms).collect::<Vec<_>>(), [1_500, 7_000]);
+        assert!(found.iter().all(|rates| rates.output_tokens_per_second == 0.0 && rates.power_watts.is_none()));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use service::{LineStatus, Reading};
 
 use super::document::{
     ContextStation, DecodeStation, DeliverStation, Goodput, LineSnapshot, ObjectivesDocument, Percentiles,
-    PlantFigures, SampleStation, Snapshot, TokenizeStation,
+    PlantFigures, RecentRates, SampleStation, Snapshot, TokenizeStation,
 };
 use crate::app::{App, new_id, unix_ms};
 use crate::routes::figures::{seconds, share};
@@ -21,21 +21,36 @@ pub(crate) const MILLION: i128 = 1_000_000;
 /// All counters and gauges at one moment.
 pub(super) struct Sample {
     pub(super) at: Instant,
-    time_ms: i64,
+    pub(super) time_ms: i64,
     open_requests: u64,
     max_requests: u64,
     lines: Vec<(String, LineStatus)>,
     objectives: Objectives,
     sums: Sums,
     reading: Option<Reading>,
-    sold: Option<Nano>,
+    pub(super) sold: Option<Nano>,
     currency: Option<String>,
+}
+
+/// What a snapshot is told since.
+pub(super) struct Since<'a> {
+    /// Rates.
+    pub(super) recent: &'a Sample,
+    /// Percentiles and costs.
+    pub(super) earlier: &'a Sample,
+    /// Revenue: the earliest that knows what was sold.
+    pub(super) sold: &'a Sample,
 }
 
 impl Sample {
     /// Reads them. May wait for the books, where another machine has them.
     pub(super) fn take(app: &App) -> Self {
-        Self { sold: sold(app), ..Self::take_unsold(app) }
+        Self::take_unsold(app).with_sold(sold(app))
+    }
+
+    /// The same with what was sold.
+    pub(super) fn with_sold(self, sold: Option<Nano>) -> Self {
+        Self { sold, ..self }
     }
 
     /// Reads them without what was sold: never waits.
@@ -56,10 +71,10 @@ impl Sample {
 
     /// Of a plant in which nothing has happened.
     #[cfg(test)]
-    pub(super) fn empty(at: Instant) -> Self {
+    pub(super) fn at(began: Instant, after: Duration) -> Self {
         Self {
-            at,
-            time_ms: 0,
+            at: began + after,
+            time_ms: i64::try_from(after.as_millis()).unwrap(),
             open_requests: 0,
             max_requests: 0,
             lines: Vec::new(),
@@ -71,8 +86,26 @@ impl Sample {
         }
     }
 
-    /// The plant now, with rates since `recent` and the rest since `earlier`.
-    pub(super) fn snapshot(&self, recent: &Self, earlier: &Self) -> Snapshot {
+    /// How much later it is than another.
+    pub(super) fn since(&self, earlier: &Self) -> Duration {
+        self.at.saturating_duration_since(earlier.at)
+    }
+
+    /// Rates since another one; `None`: both are the same moment.
+    pub(super) fn rates(&self, from: &Self) -> Option<RecentRates> {
+        let span = Span::new(from, self);
+        Some(RecentRates {
+            time_ms: self.time_ms,
+            output_tokens_per_second: span.per_second(span.sampled())?,
+            input_tokens_per_second: span.per_second(span.counted(input_tokens))?,
+            power_watts: span.power_watts(),
+            utilisation: span.utilisation()?,
+        })
+    }
+
+    /// The plant now.
+    pub(super) fn snapshot(&self, since: &Since<'_>) -> Snapshot {
+        let Since { recent, earlier, .. } = *since;
         let (rates, window) = (Span::new(recent, self), Span::new(earlier, self));
         let lines: Vec<LineSnapshot> = self.lines.iter().map(|line| rates.line(line)).collect();
         let sum = |of: fn(&LineSnapshot) -> u64| lines.iter().map(of).sum();
@@ -102,8 +135,7 @@ impl Sample {
                 preemptions_per_second: rates.per_second(rates.counted(|line| line.counters.preemptions)),
             },
             sample: SampleStation {
-                output_tokens_per_second: rates
-                    .per_second(self.sums.sampled_tokens.saturating_sub(recent.sums.sampled_tokens)),
+                output_tokens_per_second: rates.per_second(rates.sampled()),
                 guesses_right: share(
                     window.counted(|line| line.counters.draft_accepted_tokens) as f64,
                     window.counted(guesses) as f64,
@@ -118,33 +150,27 @@ impl Sample {
                 (self.sums.stated.saturating_sub(earlier.sums.stated), self.sums.met.saturating_sub(earlier.sums.met)),
                 window.seconds(),
             ),
-            plant: self.plant(&rates, &window),
+            plant: self.plant(&rates, &window, &Span::new(since.sold, self)),
             lines,
         }
     }
 
-    fn plant(&self, rates: &Span<'_>, window: &Span<'_>) -> PlantFigures {
-        let read = |span: &Span<'_>| Some((span.from.reading?, span.to.reading?));
-        // Joules over nanoseconds: a microjoule in a nanosecond is a kilowatt.
-        let power = read(rates).and_then(|(from, to)| {
-            let length_ns = to.length_ns.saturating_sub(from.length_ns);
-            share(to.energy_uj.saturating_sub(from.energy_uj) as f64, length_ns as f64)
-        });
+    fn plant(&self, rates: &Span<'_>, window: &Span<'_>, selling: &Span<'_>) -> PlantFigures {
         // Both by the clock of the readings, which go by whole seconds.
-        let cost = read(window).map(|(from, to)| {
+        let cost = window.readings().map(|(from, to)| {
             let length = i128::from(to.length_ns.saturating_sub(from.length_ns));
             (i128::from(to.cost.saturating_sub(from.cost).0), length)
         });
-        let sold = window.from.sold.zip(window.to.sold).map(|(from, to)| i128::from(to.saturating_sub(from).0));
+        let sold = selling.from.sold.zip(selling.to.sold).map(|(from, to)| i128::from(to.saturating_sub(from).0));
         let cost_per_hour = cost.and_then(|(nano, length)| scaled(nano, HOUR_NS, length));
-        let revenue_per_hour = sold.and_then(|nano| scaled(nano, HOUR_NS, window.length_ns()));
+        let revenue_per_hour = sold.and_then(|nano| scaled(nano, HOUR_NS, selling.length_ns()));
         let margin = cost_per_hour.zip(revenue_per_hour).map(|(cost, revenue)| revenue.saturating_sub(cost));
         let tokens = i128::from(window.counted(input_tokens)).saturating_add(i128::from(window.sampled()));
         let per_million = cost.and_then(|(nano, _)| scaled(nano, MILLION, tokens));
         let text = |amount: Option<Nano>| amount.map(|amount| amount.to_string());
         PlantFigures {
-            utilisation: rates.per_nanosecond(rates.counted(|line| line.counters.busy_ns)).map(|share| share.min(1.0)),
-            power_watts: power.map(|kilowatts| kilowatts * 1000.0),
+            utilisation: rates.utilisation(),
+            power_watts: rates.power_watts(),
             currency: self.currency.clone(),
             cost_per_hour: text(cost_per_hour),
             revenue_per_hour: text(revenue_per_hour),
@@ -196,7 +222,7 @@ impl<'a> Span<'a> {
             waiting_us: over_time(|line| line.gauges.waiting),
             kv_used_us: over_time(|line| line.gauges.kv_blocks_used),
             kv_total_us: over_time(|line| line.limits.kv_blocks),
-            metered: self.from.reading.zip(self.to.reading).map(|(from, to)| Metered {
+            metered: self.readings().map(|(from, to)| Metered {
                 length_ns: to.length_ns.saturating_sub(from.length_ns),
                 energy_uj: to.energy_uj.saturating_sub(from.energy_uj),
                 cost_nano: to.cost.saturating_sub(from.cost).0,
@@ -244,6 +270,21 @@ impl<'a> Span<'a> {
     /// `None`: both are the same moment.
     fn per_second(&self, count: u64) -> Option<f64> {
         (!self.length.is_zero()).then(|| count as f64 / self.seconds())
+    }
+
+    fn readings(&self) -> Option<(Reading, Reading)> {
+        self.from.reading.zip(self.to.reading)
+    }
+
+    fn power_watts(&self) -> Option<f64> {
+        let (from, to) = self.readings()?;
+        let length_ns = to.length_ns.saturating_sub(from.length_ns);
+        // Joules over nanoseconds: a microjoule in a nanosecond is a kilowatt.
+        share(to.energy_uj.saturating_sub(from.energy_uj) as f64, length_ns as f64).map(|kilowatts| kilowatts * 1000.0)
+    }
+
+    fn utilisation(&self) -> Option<f64> {
+        self.per_nanosecond(self.counted(|line| line.counters.busy_ns)).map(|share| share.min(1.0))
     }
 
     fn per_nanosecond(&self, count: u64) -> Option<f64> {

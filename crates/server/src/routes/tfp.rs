@@ -160,7 +160,7 @@ impl Asked {
             by: self.by,
             now_ms,
             top: self.top,
-            teams: &if self.by.team { teams(books, organisations) } else { HashMap::new() },
+            teams: &if self.by.team { books.directory().teams_of_projects() } else { HashMap::new() },
             weigh: (self.denominator == "standard").then_some(&weigh),
         };
         rollup::tfp(books.ledger(), &ask).map_err(|error| match error {
@@ -206,11 +206,4 @@ pub(super) fn reader(app: &App, caller: &Caller, what: &str) -> Result<(Arc<Book
 
 pub(super) fn organisations(books: &Books) -> Vec<String> {
     books.directory().records(Kind::Organisation).iter().map(|record| record.key()).collect()
-}
-
-/// The team of each project that has one.
-fn teams(books: &Books, organisations: &[String]) -> HashMap<String, String> {
-    let directory = books.directory();
-    let projects = organisations.iter().flat_map(|organisation| directory.projects(organisation));
-    projects.filter_map(|project| Some((project.id.clone(), project.team.clone()?))).collect()
 }

@@ -171,7 +171,7 @@ async fn customers_do_not_read_costs_and_wrong_words_are_named() {
         assert!(answer.error().message.contains("scope `plant`"), "{}", answer.text());
     }
     for (path, param, part) in [
-        ("/v1/costs?group_by=price", "group_by", "organisation, project"),
+        ("/v1/costs?group_by=price", "group_by", "organisation, team, project"),
         ("/v1/margins?start_time=5&end_time=4", "start_time", "before"),
         ("/v1/margins?since=1", "since", "unrecognized"),
         ("/admin/v1/statement?end_time=soon", "end_time", "Unix seconds"),

@@ -68,7 +68,8 @@ async fn a_key_becomes_a_session_that_may_what_the_key_may() {
     let customer = Browser::signed_in(&shop, &key).await;
     let who = customer.ask("GET", "/v1/session", &Value::Null).await.json();
     assert_eq!((&who["organisation"], &who["can_watch"]), (&json!("acme"), &json!(false)));
-    for path in ["/admin/v1/keys", "/admin/v1/live", "/admin/v1/live/snapshot", "/v1/margins"] {
+    for path in ["/admin/v1/keys", "/admin/v1/live", "/admin/v1/live/snapshot", "/admin/v1/live/recent", "/v1/margins"]
+    {
         refused(&customer.ask("GET", path, &Value::Null).await, 403, "not_allowed");
     }
     assert_eq!(customer.ask("GET", "/v1/standing", &Value::Null).await.status, 200);

@@ -1,5 +1,7 @@
 //! Costs: what the plant cost is idle, in progress or attributed, to the nano-unit and the microjoule.
 
+use std::collections::HashMap;
+
 use ledger::{AccountKind, EntryId};
 use metering::energy::{Energy, EnergySource};
 use metering::intervals::{Ended, Holder, Taker, Usage};
@@ -10,7 +12,7 @@ use crate::books::cost_detail::{CostLine, Costs, PlantInterval, RequestCost, Tra
 use crate::books::costs::{Accountant, Finished, Interval, cost_id};
 use crate::books::detail::Context;
 use crate::plant::{Plant as PlantRates, PlantSheet};
-use crate::rollup::{self, CostGroups, full_cost, grouped_costs};
+use crate::rollup::{self, CostAsk, CostGroups, full_cost, grouped_costs};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -201,12 +203,15 @@ fn full_cost_of_a_closed_day_is_all_that_the_day_cost() {
     let ledger = books.ledger();
     let today = NOW - NOW.rem_euclid(DAY_MS);
     let report = verify_costs(&plant.store()).unwrap();
+    let teams = HashMap::new();
     for by in [
         CostGroups::default(),
         CostGroups { organisation: true, ..CostGroups::default() },
         CostGroups { hour: true, key: true, ..CostGroups::default() },
     ] {
-        let rows = |now_ms| grouped_costs(ledger, (today, today + DAY_MS), by, false, now_ms).unwrap().unwrap();
+        let span_ms = (today, today + DAY_MS);
+        let ask = |now_ms| CostAsk { span_ms, by, teams: &teams, with_sales: false, now_ms };
+        let rows = |now_ms| grouped_costs(ledger, &ask(now_ms)).unwrap().unwrap();
         assert!(rows(today + DAY_MS + 119_999).iter().all(|row| row.full.is_none()), "the day is open");
         let full = rows(today + DAY_MS + 120_000).iter().map(|row| row.full.unwrap().0).sum::<i64>();
         assert_eq!(full, report.plant.0, "{by:?}");

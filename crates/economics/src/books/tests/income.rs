@@ -1,5 +1,7 @@
 //! The income statement, costs and margins over a small ledger whose figures can be worked out by hand.
 
+use std::collections::HashMap;
+
 use metering::energy::{Energy, EnergySource};
 use metering::intervals::{Holder, Taker, Usage};
 
@@ -9,7 +11,7 @@ use crate::books::costs::{Accountant, Finished, Interval};
 use crate::books::detail::Context;
 use crate::income::income;
 use crate::plant::{FixedCost, Milli, PlantSheet, Source};
-use crate::rollup::{CostGroups, Excerpt, grouped_costs};
+use crate::rollup::{CostAsk, CostGroups, Excerpt, grouped_costs};
 
 const HOUR: i64 = 3_600_000;
 /// Midnight before [`NOW`].
@@ -154,7 +156,11 @@ fn costs_and_margins_are_told_apart_as_asked() {
     let plant = furnished();
     let ledger = plant.books.ledger();
     let span = (TODAY, TODAY + DAY_MS);
-    let all = grouped_costs(ledger, span, CostGroups::default(), true, NOW).unwrap().unwrap();
+    let teams = HashMap::from([("web".to_owned(), "growth".to_owned())]);
+    let ask = |by, with_sales, now_ms| {
+        grouped_costs(ledger, &CostAsk { span_ms: span, by, teams: &teams, with_sales, now_ms }).unwrap().unwrap()
+    };
+    let all = ask(CostGroups::default(), true, NOW);
     let [row] = all.as_slice() else { panic!("{all:?}") };
     assert_eq!((row.from_ms, row.organisation.as_str(), row.cost.requests, row.sold.requests), (TODAY, "", 1, 1));
     assert_eq!((row.cost.costs.attributed(), row.cost.costs.wasted()), (Nano(20_501_000), Nano(100_200)));
@@ -162,16 +168,18 @@ fn costs_and_margins_are_told_apart_as_asked() {
         CostGroups { hour: true, organisation: true, ..CostGroups::default() },
         CostGroups { day: true, project: true, key: true, ..CostGroups::default() },
         CostGroups { model: true, tag: true, ..CostGroups::default() },
+        CostGroups { team: true, ..CostGroups::default() },
     ] {
-        let rows = grouped_costs(ledger, span, by, true, NOW).unwrap().unwrap();
+        let rows = ask(by, true, NOW);
         let [found] = rows.as_slice() else { panic!("{by:?}: {rows:?}") };
         assert_eq!((found.cost, found.sold), (row.cost, row.sold), "{by:?}");
         assert_eq!(found.from_ms, if by.hour { NOW } else { TODAY });
         let name = |told: bool, name: &'static str| if told { name } else { "" };
         assert_eq!(
-            [&found.organisation, &found.project, &found.key, &found.model, &found.tag],
+            [&found.organisation, &found.team, &found.project, &found.key, &found.model, &found.tag],
             [
                 name(by.organisation, "acme"),
+                name(by.team, "growth"),
                 name(by.project, "web"),
                 name(by.key, "k1"),
                 name(by.model, MODEL),
@@ -196,14 +204,18 @@ fn costs_and_margins_are_told_apart_as_asked() {
     ticket.settle(&used(6, 4), End::Stop, NOW).unwrap().receipt.wait_durable(DURABLE_WAIT).unwrap();
     let by = CostGroups { organisation: true, ..CostGroups::default() };
     let full = |now_ms| {
-        let rows = grouped_costs(ledger, span, by, true, now_ms).unwrap().unwrap();
+        let rows = ask(by, true, now_ms);
         rows.into_iter().map(|row| (row.organisation, row.cost.requests, row.full)).collect::<Vec<_>>()
     };
     assert_eq!(full(NOW), [("acme".to_owned(), 1, None), ("beta".to_owned(), 0, None)]);
+    // Projects without a team have one row together.
+    let by_team = ask(CostGroups { team: true, ..CostGroups::default() }, true, NOW);
+    let found = by_team.iter().map(|row| (row.team.as_str(), row.sold.requests)).collect::<Vec<_>>();
+    assert_eq!(found, [("", 1), ("growth", 1)]);
     let closed = full(TODAY + 2 * DAY_MS);
     let idle = income(ledger, span).unwrap().idle;
     let all = row.cost.costs.attributed().saturating_add(idle);
     assert_eq!(closed, [("acme".to_owned(), 1, Some(all)), ("beta".to_owned(), 0, Some(Nano::ZERO))]);
-    let unsold = grouped_costs(ledger, span, CostGroups::default(), false, NOW).unwrap().unwrap();
+    let unsold = ask(CostGroups::default(), false, NOW);
     assert_eq!((unsold[0].cost, unsold[0].sold.requests), (row.cost, 0));
 }

@@ -2,7 +2,7 @@
 
 mod document;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ::ledger::EntryId;
@@ -12,7 +12,7 @@ use axum::http::Uri;
 use economics::books::HOLD_MS;
 use economics::books::cost_detail::{CostLine, PURPOSE_WORDS, RequestCost};
 use economics::books::costs::cost_id;
-use economics::rollup::{CostGroups, MAX_REPORT_ROWS, MarginRow, full_cost, grouped_costs, sheets};
+use economics::rollup::{CostAsk, CostGroups, MAX_REPORT_ROWS, MarginRow, full_cost, grouped_costs, sheets};
 use economics::window::to_rfc3339;
 use service::entry_id;
 
@@ -27,7 +27,7 @@ use crate::segments::Segments;
 use document::{CostReport, CostReportHead, CostRow, MachineTime, MarginReport, RequestCostLine};
 
 /// What rows tell apart.
-const GROUPS: [&str; 7] = ["organisation", "project", "key", "model", "tag", "hour", "day"];
+const GROUPS: [&str; 8] = ["organisation", "team", "project", "key", "model", "tag", "hour", "day"];
 /// After so long the cost of a request that ended is in the books, if there is one.
 const KNOWN_AFTER_MS: i64 = 60_000;
 
@@ -39,7 +39,7 @@ const KNOWN_AFTER_MS: i64 = 60_000;
     tag = "administration",
     params(
         Days,
-        ("group_by" = Option<String>, Query, description = "Some of `organisation`, `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given")
+        ("group_by" = Option<String>, Query, description = "Some of `organisation`, `team` (the one that a project belongs to now), `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given")
     ),
     responses(
         (status = 200, body = CostReport, description = "Rows of requests that ended in these days"),
@@ -65,7 +65,7 @@ pub(crate) async fn costs(
     tag = "administration",
     params(
         Days,
-        ("group_by" = Option<String>, Query, description = "Some of `organisation`, `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given")
+        ("group_by" = Option<String>, Query, description = "Some of `organisation`, `team` (the one that a project belongs to now), `project`, `key`, `model`, `tag`, `hour`, `day`, with commas between them; one row when not given")
     ),
     responses(
         (status = 200, body = MarginReport, description = "Rows of what was charged, and of requests that ended, in these days"),
@@ -101,12 +101,14 @@ async fn found(app: &App, caller: &Caller, uri: &Uri, margins: bool) -> Result<F
     let (start_time, end_time) = span(&mut query)?;
     let told: BTreeSet<String> = query.words("group_by", &GROUPS)?.into_iter().collect();
     query.finish()?;
-    let [organisation, project, key, model, tag, hour, day] = GROUPS.map(|group| told.contains(group));
-    let by = CostGroups { organisation, project, key, model, tag, hour, day };
+    let [organisation, team, project, key, model, tag, hour, day] = GROUPS.map(|group| told.contains(group));
+    let by = CostGroups { organisation, team, project, key, model, tag, hour, day };
     let currency = admin.books.currency().code.clone();
     let span_ms = (start_time.saturating_mul(1000), end_time.saturating_mul(1000));
     let read = move |admin: &Admin| {
-        let rows = grouped_costs(admin.books.ledger(), span_ms, by, margins, unix_ms());
+        let teams = if by.team { admin.books.directory().teams_of_projects() } else { HashMap::new() };
+        let ask = CostAsk { span_ms, by, teams: &teams, with_sales: margins, now_ms: unix_ms() };
+        let rows = grouped_costs(admin.books.ledger(), &ask);
         let rows = rows.map_err(|error| unreadable(&error))?;
         Ok((rows, sheets(admin.books.ledger(), span_ms.0, span_ms.1).map_err(|error| unreadable(&error))?))
     };
@@ -141,6 +143,7 @@ fn cost_row(row: MarginRow, by: CostGroups) -> CostRow {
         hour: by.hour.then(|| to_rfc3339(row.from_ms)),
         day: by.day.then(|| date(row.from_ms)),
         organisation: by.organisation.then_some(row.organisation),
+        team: by.team.then_some(row.team),
         project: by.project.then_some(row.project),
         key: by.key.then_some(row.key),
         model: by.model.then_some(row.model),

@@ -14,7 +14,7 @@ use protocol::sse;
 use crate::app::{App, unix_ms};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::live::document::Snapshot;
+use crate::live::document::{RecentPlant, Snapshot};
 use crate::live::{self, EVERY, Viewer};
 use crate::query::Query;
 use crate::sse as streams;
@@ -107,6 +107,27 @@ pub(crate) async fn snapshot(
         })?,
     };
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], written.json))
+}
+
+/// Rates of the last five minutes, one a second: what curves begin with. Empty where no history is kept and nobody watched.
+#[utoipa::path(
+    get,
+    path = "/admin/v1/live/recent",
+    operation_id = "listRecentRates",
+    tag = "administration",
+    responses(
+        (status = 200, body = RecentPlant, description = "The rates"),
+        (status = 403, body = protocol::ErrorBody, description = "The key has not the scope `plant`, and some key administers the plant")
+    )
+)]
+pub(crate) async fn recent(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<axum::Json<RecentPlant>, ApiError> {
+    check(&app, &caller)?;
+    Query::of(&uri)?.finish()?;
+    Ok(axum::Json(RecentPlant { object: "recent", data: app.live.recent() }))
 }
 
 /// Refuses who may not watch the plant.

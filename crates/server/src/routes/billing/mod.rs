@@ -3,6 +3,7 @@
 pub(crate) mod invoices;
 pub(crate) mod organization;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Extension, State};
@@ -123,13 +124,14 @@ pub(crate) async fn usage(
         let from = start.saturating_sub(start.rem_euclid(3600)).saturating_mul(1000);
         let rows = rollup::usage(books.ledger(), organisation, from, end.saturating_mul(1000));
         let rows = rows.map_err(|error| admin::unreadable(&error))?;
-        let data = rows.into_iter().map(row).collect();
+        let teams = books.directory().teams_of_projects();
+        let data = rows.into_iter().map(|found| row(found, &teams)).collect();
         Ok(UsageReport { object: "list".to_owned(), currency: books.currency().code.clone(), data })
     });
     Ok(Json(report.await?))
 }
 
-fn row(row: rollup::UsageRow) -> UsageRow {
+fn row(row: rollup::UsageRow, teams: &HashMap<String, String>) -> UsageRow {
     let rollup::UsageRow { from_ms, organisation, project, key, model, tag, sums } = row;
     let Sums { requests, quantities, pooled_tokens, pool_units, list, discount, credited } = sums;
     let Quantities { in_uncached, in_cached, out_visible, out_reasoning } = quantities;
@@ -142,7 +144,8 @@ fn row(row: rollup::UsageRow) -> UsageRow {
         discount: discount.to_string(),
         credited: credited.to_string(),
     };
-    UsageRow { from_ms, organisation, project, key, model, tag, sums }
+    let team = teams.get(&project).cloned().unwrap_or_default();
+    UsageRow { from_ms, organisation, team, project, key, model, tag, sums }
 }
 
 /// What the caller's organisation has now.

@@ -58,6 +58,10 @@ pub(crate) struct CostRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) organisation: Option<String>,
+    /// The team that the project belongs to now; empty: it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) team: Option<String>,
     /// The project.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]

@@ -1,1 +1,0 @@
-import{c as p,aL as r,i as o,j as l,H as c,q as i,L as f,ak as m}from"./index-BX4jIX1Y.js";var d=i("<span><!></span>");function v(e,s){let t=p(s,"tone",3,"plain");var a=d(),n=c(a);r(n,()=>s.children),o(()=>f(a,1,m(t()),"svelte-1fmrh5r")),l(e,a)}export{v as B};

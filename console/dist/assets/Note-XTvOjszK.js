@@ -1,1 +1,0 @@
-import{a4 as o,A as n,i as p,j as i,H as c,q as m,m as l}from"./index-BX4jIX1Y.js";var f=m('<p class="svelte-qcpucw"><!> </p>');function x(e,s){var a=f(),t=c(a);o(t,{name:"warning",size:18});var r=n(t,1,!0);p(()=>l(r,s.text)),i(e,a)}export{x as N};
