@@ -103,5 +103,6 @@ it('leaves what was taken of a pool taken', () => {
   expect(leftAfter(pool(100), pool(150), 30_500)).toBe(80_500n)
   expect(leftAfter(pool(100), pool(10), 30_500)).toBe(-59_500n)
   expect([leftAfter(undefined, pool(10), null), leftAfter(pool(10), undefined, 5), leftAfter(pool(10), pool(20), undefined)]).toEqual([null, null, null])
+  expect(poolText(1_125_899_906_842_624_001n)).toBe('1125899906842624.001')
   expect([80_500n, -59_500n, 0n, 1_000n, 5n].map(poolText)).toEqual(['80.5', '-59.5', '0', '1', '0.005'])
 })

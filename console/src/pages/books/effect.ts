@@ -126,7 +126,7 @@ export function isSamePool(a: TokenPool | undefined, b: TokenPool | undefined): 
 /** Pool units as tokens of weight 1, in decimal text. */
 export function poolText(units: bigint): string {
   const size = units < 0n ? -units : units
-  return (units < 0n ? '-' : '') + unscaled(Number(size), POOL_DIGITS)
+  return (units < 0n ? '-' : '') + unscaled(size, POOL_DIGITS)
 }
 
 /**

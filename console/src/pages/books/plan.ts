@@ -34,7 +34,7 @@ export function scaled(text: string, digits: number): number | null {
 }
 
 /** The decimal text of a whole number of 10^-`digits`. */
-export function unscaled(value: number, digits: number): string {
+export function unscaled(value: number | bigint, digits: number): string {
   const text = String(value).padStart(digits + 1, '0')
   const fraction = text.slice(-digits).replace(/0+$/, '')
   return text.slice(0, -digits) + (fraction === '' ? '' : `.${fraction}`)
