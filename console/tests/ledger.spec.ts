@@ -24,7 +24,8 @@ test('entries come newest first and balance; older ones on request', async ({ pa
   expect(sums.length).toBeGreaterThan(20)
   expect(new Set(sums.map((text) => text.replace(/[^\d.]/g, '')))).toEqual(new Set(['0', '0.00']))
   await isSound(page)
-  expect(await figuresAreTheirs(page, answers)).toBeGreaterThan(50)
+  // Their numbers at least: whether money moved in the last ones depends on which tests came before.
+  expect(await figuresAreTheirs(page, answers)).toBeGreaterThanOrEqual(numbers.length)
   expect(list(await ask(admin, 'GET', '/admin/v1/ledger/entries?limit=1'))[0]?.seq).toBeGreaterThanOrEqual(numbers[0] ?? 0)
 })
 

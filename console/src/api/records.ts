@@ -30,13 +30,13 @@ const OWN: readonly string[] = ['prefix', 'revoked', 'previous']
 const written = (kind: keyof Records, record: object): object =>
   kind === 'keys' ? Object.fromEntries(Object.entries(record).filter(([name]) => !OWN.includes(name))) : record
 
-/** Makes a record. One that is there already is left as it is, and its `id` is refused. */
-export async function make<K extends 'organisations' | 'teams' | 'projects' | 'plans'>(kind: K, record: Put<Records[K]>): Promise<void> {
+/** Makes a record. One that is there already is left as it is, and its `id` is refused; of what has none, what `taken` says. */
+export async function make<K extends 'organisations' | 'teams' | 'projects' | 'plans' | 'prices'>(kind: K, record: Put<Records[K]>, taken = { param: 'id', message: t('taken') }): Promise<void> {
   try {
     await call('put', '/admin/v1/{kind}', { path: { kind }, body: record, headers: { 'if-none-match': '*' } })
   } catch (cause) {
     if (!(cause instanceof ApiError) || cause.status !== 412) throw cause
-    throw new ApiError({ status: 400, code: cause.code, message: t('taken'), param: 'id' })
+    throw new ApiError({ status: 400, code: cause.code, ...taken })
   }
 }
 

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import type { ComparedChange } from '$lib/api/types'
-import { askedOf, bridge, datesOf, timeOf, timeText } from './compare'
+import { askedOf, bridge, datesOf, daysToCompare, timeOf, timeText } from './compare'
 
 const NOW = Date.UTC(2026, 10, 27, 18, 30)
 const day = (date: string): number => Date.parse(`${date}T00:00:00Z`) / 1000
@@ -40,4 +40,14 @@ it('bridges from the one period to the other', () => {
     ['to', 0, 2.5, 0],
   ])
   expect(bridge(change, 'margin_per_million').map(({ name }) => name)).not.toContain('volume')
+})
+
+it('begins with days that can be compared', () => {
+  const of = (...days: string[]) => daysToCompare(days, NOW)
+  expect(of('2026-10-20', '2026-11-27')).toBe('30')
+  // 30 days end on the 27th of November: they begin on the 29th of October.
+  expect(of('2026-10-29', '2026-11-27')).toBeNull()
+  expect(of('2026-11-15', '2026-11-27')).toBe('7')
+  expect(of('2026-11-26', '2026-11-27')).toBe('1')
+  expect([of(), of('2026-11-27'), of('2026-10-20')]).toEqual([null, null, null])
 })

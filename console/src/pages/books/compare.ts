@@ -1,5 +1,5 @@
 import type { ComparedChange } from '$lib/api/types'
-import { dateOf, namedPeriod, periodBefore, type Period } from '$lib/components/span'
+import { dateOf, namedPeriod, periodBefore, startOf, type Period } from '$lib/components/span'
 
 export const MEASURES = ['total_margin', 'total_cost', 'margin_per_million', 'cost_per_million'] as const
 export type Measure = (typeof MEASURES)[number]
@@ -77,4 +77,18 @@ export function bridge(change: ComparedChange, measure: Measure): Step[] {
     return step
   })
   return [total('from'), ...steps, total('to')]
+}
+
+/**
+ * The span of days that can be compared with as many days before it: the longest of which both sold something. `null`: there is
+ * none. `days`: those on which something was sold, as `2026-11-27`.
+ */
+export function daysToCompare(days: readonly string[], nowMs: number): '30' | '7' | '1' | null {
+  const sold = days.map((day) => Date.parse(day) / 1000)
+  for (const span of ['30', '7', '1'] as const) {
+    const later = startOf(span, nowMs)
+    const { start_time } = periodBefore({ start_time: later }, nowMs)
+    if (sold.some((day) => day >= later) && sold.some((day) => day >= start_time && day < later)) return span
+  }
+  return null
 }

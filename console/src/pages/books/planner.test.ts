@@ -10,6 +10,8 @@ it('begins with the prices in force', () => {
   expect([defaults.input, defaults.output]).toEqual(['10', '30'])
   const free: Price = { ...price, list: 'house', tiers: [{ prompt_from: 0, volume_from: 0, input: '0 per 1M', output: '0 per 1M' }] }
   expect(defaultsOf([free, price], Date.parse('2026-11-27')).output).toBe('30')
+  const gold: Price = { ...price, list: 'gold', tiers: [{ prompt_from: 0, volume_from: 0, input: '8 per 1M', output: '24 per 1M' }] }
+  expect(defaultsOf([gold, price], Date.parse('2026-11-27')).output).toBe('30')
   expect([defaultsOf([], 0).input, defaultsOf([price], 0).input]).toEqual(['1', '1'])
 })
 

@@ -18,7 +18,10 @@ export const CORRECTIONS = [
 
 /** What is taken where an address says nothing. Prices: those in force, by the price book. */
 export function defaultsOf(prices: readonly Price[], nowMs: number): Inputs {
-  const begun = versionsOf(prices, nowMs).filter(({ state }) => state === 'current').flatMap(({ price }) => price.tiers.slice(0, 1))
+  const versions = versionsOf(prices, nowMs).filter(({ state }) => state === 'current')
+  // Plans have the standard list unless they name another.
+  const [standard, others] = [true, false].map((isStandard) => versions.filter(({ price }) => (price.list === 'standard') === isStandard))
+  const begun = [...(standard ?? []), ...(others ?? [])].flatMap(({ price }) => price.tiers.slice(0, 1))
   // Of the house itself nothing is asked.
   const current = begun.find(({ input, output }) => Number(rateOf(input)) + Number(rateOf(output)) > 0) ?? begun[0]
   const rate = (text: string | undefined, otherwise: string): string => (text === undefined ? otherwise : (rateOf(text) ?? otherwise))
