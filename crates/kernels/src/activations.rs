@@ -10,6 +10,11 @@ use crate::pool::SharedSlice;
 use crate::{Isa, ThreadPool};
 use source::{Fill, Out};
 
+/// Columns that are gathered as one piece of work.
+const GATHERED_TOGETHER: usize = 32;
+/// Columns after the last that may be read, of any content: products of whole tiles leave those that nobody asked for.
+pub(crate) const SPARE_COLUMNS: usize = 3;
+
 /// Columns of activations, `[columns][cols]`: as floats, and as 8-bit blocks of 32 with scale and sums.
 ///
 /// Block scale `d` = max |x| / 127 and code `q` = round-half-even(x / d); `x` is near `d * q`. Each column is quantized
@@ -100,8 +105,8 @@ impl Activations {
         (self.columns, self.cols) = (columns, cols);
         let blocks = if cols.is_multiple_of(BLOCK) { cols / BLOCK } else { 0 };
         self.values.resize(if floats { columns * cols } else { 0 }, 0.0);
-        self.codes.resize(columns * blocks * BLOCK, 0);
-        self.blocks.resize(columns * blocks, BlockScale::default());
+        self.codes.resize((columns + SPARE_COLUMNS) * blocks * BLOCK, 0);
+        self.blocks.resize((columns + SPARE_COLUMNS) * blocks, BlockScale::default());
         // Work on few values is not worth waking anybody.
         let split = if columns * cols < source.parallel_min() { 1 } else { pool.threads() * 2 };
         let rows = columns.div_ceil(split).max(1);
@@ -125,20 +130,29 @@ impl Activations {
     ///
     /// # Panics
     /// When `x` lacks a column.
-    pub fn gather(&mut self, x: &Self, of: &[u32]) {
+    pub fn gather(&mut self, pool: &ThreadPool, x: &Self, of: &[u32]) {
         (self.columns, self.cols) = (of.len(), x.cols);
-        self.values.clear();
-        self.codes.clear();
-        self.blocks.clear();
         let (codes, blocks) = if x.codes.is_empty() { (0, 0) } else { (x.cols, x.cols / BLOCK) };
         let values = if x.values.is_empty() { 0 } else { x.cols };
-        for &column in of {
-            let column = column as usize;
-            assert!(column < x.columns, "column {column} of {}", x.columns);
-            self.values.extend_from_slice(&x.values[column * values..][..values]);
-            self.codes.extend_from_slice(&x.codes[column * codes..][..codes]);
-            self.blocks.extend_from_slice(&x.blocks[column * blocks..][..blocks]);
-        }
+        self.values.resize(of.len() * values, 0.0);
+        self.codes.resize((of.len() + SPARE_COLUMNS) * codes, 0);
+        self.blocks.resize((of.len() + SPARE_COLUMNS) * blocks, BlockScale::default());
+        let to =
+            (SharedSlice::new(&mut self.values), SharedSlice::new(&mut self.codes), SharedSlice::new(&mut self.blocks));
+        pool.for_each_index(of.len().div_ceil(GATHERED_TOGETHER), |part| {
+            let first = part * GATHERED_TOGETHER;
+            for (place, &column) in (first..of.len().min(first + GATHERED_TOGETHER)).zip(&of[first..]) {
+                let column = column as usize;
+                assert!(column < x.columns, "column {column} of {}", x.columns);
+                // SAFETY: each place is one part's, and all are inside.
+                unsafe {
+                    let column_of = |length: usize| column * length..(column + 1) * length;
+                    to.0.slice_mut(place * values, values).copy_from_slice(&x.values[column_of(values)]);
+                    to.1.slice_mut(place * codes, codes).copy_from_slice(&x.codes[column_of(codes)]);
+                    to.2.slice_mut(place * blocks, blocks).copy_from_slice(&x.blocks[column_of(blocks)]);
+                }
+            }
+        });
     }
 
     /// Float values of a column, if they were asked for.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::avx512::{self, Pair, Place, Side, TILE_COLUMNS_MIN, UNPACK_COLUMNS_MIN};
+use crate::avx512::{self, Pair, Place, Side, Sides, TILE_COLUMNS_MIN, UNPACK_COLUMNS_MIN};
 use crate::panel::LANES;
 use crate::pool::SharedSlice;
 use crate::{Activations, Isa, Matrix, ThreadPool, avx2, scalar};
@@ -12,7 +12,9 @@ const COLUMN_TILE: usize = 4;
 /// Panels and columns of one piece of work: panels of this many rows stay in the second-level cache while all the
 /// piece's columns pass.
 const PANELS_PER_ITEM: usize = 8;
-const COLUMNS_PER_ITEM: usize = 64;
+const COLUMNS_PER_ITEM: usize = 128;
+/// Columns of a piece are a multiple of these: as many as any kernel multiplies together.
+const COLUMNS_TOGETHER: usize = 16;
 /// With so few columns a piece takes a microsecond or two, and smaller ones end more evenly.
 const FEW_COLUMNS: usize = 4;
 const FEW_PANELS_PER_ITEM: usize = 4;
@@ -57,7 +59,7 @@ pub fn matmul_grouped_with(isa: Isa, pool: &ThreadPool, products: &mut [GroupedP
 fn run<'a>(isa: Isa, pool: &ThreadPool, products: impl Iterator<Item = GroupedProduct<'a>>, x: &Activations) {
     let isa = if Isa::available().contains(&isa) { isa } else { Isa::best() };
     let mut tasks: Vec<Task<'a>> = Vec::with_capacity(products.size_hint().0);
-    let mut sides: Vec<Side> = Vec::new();
+    let mut sides = Sides::default();
     let mut items = 0;
     for (matrix, columns, out) in products {
         assert_eq!(matrix.cols(), x.cols(), "{matrix:?} does not fit the activations");
@@ -65,16 +67,13 @@ fn run<'a>(isa: Isa, pool: &ThreadPool, products: impl Iterator<Item = GroupedPr
         assert_eq!(out.len(), matrix.rows() * columns.len(), "length of the products of {matrix:?}");
         let shape = ItemShape::of(isa, columns.len(), !matrix.weight_type().is_float());
         let codes = matrix.layout().codes;
-        // Matrices that share their columns stand together.
-        if shape.side && sides.last().is_none_or(|side| !side.is_of(&columns, &codes)) {
-            sides.push(Side::new(pool, x, columns.clone(), &codes));
-        }
         let column_items = columns.len().div_ceil(shape.columns);
         let first_item = items;
         items += matrix.panel_count().div_ceil(shape.panels) * column_items;
-        let side = shape.side.then(|| sides.len() - 1);
+        let side = shape.side.then(|| sides.of(&columns, &codes));
         tasks.push(Task { matrix, columns, out: SharedSlice::new(out), shape, column_items, side, first_item });
     }
+    sides.fill(pool, x);
     pool.for_each_index(items, |item| {
         let at = tasks.partition_point(|t| t.first_item <= item) - 1;
         tasks[at].item(isa, x, &sides, item);
@@ -100,7 +99,10 @@ impl ItemShape {
             Self { panels: TILE_PANELS_PER_ITEM, columns: TILE_COLUMNS_PER_ITEM, side }
         } else {
             let panels = if columns <= FEW_COLUMNS { FEW_PANELS_PER_ITEM } else { PANELS_PER_ITEM };
-            Self { panels, columns: COLUMNS_PER_ITEM, side }
+            // In as many pieces as need be, of about one size: each unpacks its weights anew.
+            let pieces = columns.div_ceil(COLUMNS_PER_ITEM).max(1);
+            let columns = columns.div_ceil(pieces).next_multiple_of(COLUMNS_TOGETHER).max(COLUMNS_TOGETHER);
+            Self { panels, columns, side }
         }
     }
 }
@@ -121,17 +123,17 @@ struct Task<'a> {
 
 impl Task<'_> {
     /// A piece of the call's work that is one of this product's.
-    fn item(&self, isa: Isa, x: &Activations, sides: &[Side], item: usize) {
+    fn item(&self, isa: Isa, x: &Activations, sides: &Sides, item: usize) {
         let local = item - self.first_item;
         let (panel, column) = (local / self.column_items * self.shape.panels, local % self.column_items);
         let panels = panel..self.matrix.panel_count().min(panel + self.shape.panels);
         let column = self.columns.start + column * self.shape.columns;
         let columns = column..self.columns.end.min(column + self.shape.columns);
-        self.run(isa, x, self.side.map(|side| &sides[side]), panels, columns);
+        self.run(isa, x, self.side.map(|side| sides.get(side)), panels, columns);
     }
 
     /// Some panels and columns.
-    fn run(&self, isa: Isa, x: &Activations, side: Option<&Side>, panels: Range<usize>, columns: Range<usize>) {
+    fn run(&self, isa: Isa, x: &Activations, side: Option<Side<'_>>, panels: Range<usize>, columns: Range<usize>) {
         #[cfg(target_arch = "x86_64")]
         if matches!(isa, Isa::Avx512 | Isa::Amx) {
             for panel in panels.step_by(2) {
@@ -157,7 +159,7 @@ impl Task<'_> {
 
     /// The products of two panels, `first` and the next (if there is one).
     #[cfg(target_arch = "x86_64")]
-    fn pair(&self, isa: Isa, x: &Activations, side: Option<&Side>, first: usize, columns: Range<usize>) {
+    fn pair(&self, isa: Isa, x: &Activations, side: Option<Side<'_>>, first: usize, columns: Range<usize>) {
         let second = (first + 1).min(self.matrix.panel_count() - 1);
         let pair = Pair::new(self.matrix.panel(first), self.matrix.panel(second), self.matrix.layout());
         let place =
@@ -340,7 +342,9 @@ mod tests {
     fn every_type_and_instruction_set_gives_the_same_bits() {
         for ty in TYPES {
             for (seed, (rows, blocks, columns)) in
-                [(8, 1, 1), (8, 2, 5), (13, 3, 7), (80, 2, 4), (65, 1, 9), (3, 2, 66)].into_iter().enumerate()
+                [(8, 1, 1), (8, 2, 5), (13, 3, 7), (80, 2, 4), (65, 1, 9), (16, 2, 14), (9, 1, 27), (3, 2, 66)]
+                    .into_iter()
+                    .enumerate()
             {
                 check(ty, rows, blocks, columns, seed as u64);
             }
@@ -382,13 +386,13 @@ mod tests {
             let experts: Vec<Matrix> =
                 (0..5).map(|_| matrix(ty, rows, cols, &gguf_rows(ty, rows, cols, &mut random, false))).collect();
             let x: Vec<f32> = (0..tokens * cols).map(|_| random.float()).collect();
-            let counts = [0, 1, 21, 3, 35];
-            let of: Vec<u32> = (0..60).map(|i| i * 4 % 9).collect();
+            let counts = [0, 1, 21, 3, 35, 14];
+            let of: Vec<u32> = (0..74).map(|i| i * 4 % 9).collect();
             for &isa in Isa::available() {
                 for pool in &pools {
                     let (mut all, mut sorted) = (Activations::new(), Activations::new());
                     all.quantize_with(isa, pool, &x, tokens, cols);
-                    sorted.gather(&all, &of);
+                    sorted.gather(pool, &all, &of);
                     let mut outs: Vec<Vec<f32>> = counts.iter().map(|count| vec![0.0; count * rows]).collect();
                     let mut start = 0;
                     let products = experts.iter().zip(&mut outs).map(|(expert, out)| {

@@ -88,7 +88,7 @@ pub(crate) struct Place<'a> {
 /// else writes to the same places. `side` is of columns of `x` that hold `columns`, which begin a multiple
 /// of 16 after its first.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(crate) unsafe fn products(pair: &Pair, x: &Activations, side: &Side, columns: Range<usize>, place: &Place<'_>) {
+pub(crate) unsafe fn products(pair: &Pair, x: &Activations, side: Side<'_>, columns: Range<usize>, place: &Place<'_>) {
     unpacked::with_scratch(|unpacked| {
         // SAFETY: passed on from the caller.
         unsafe {
@@ -102,7 +102,7 @@ unsafe fn all_tiles<T: Quantized>(
     pair: &Pair,
     unpacked: &mut Unpacked,
     x: &Activations,
-    side: &Side,
+    side: Side<'_>,
     columns: Range<usize>,
     place: &Place<'_>,
 ) {
@@ -187,7 +187,7 @@ unsafe fn multiply<const ODD: bool>(a: *const i8, stride: usize, b: *const [u8; 
 unsafe fn tile<T: Quantized, const N: usize>(
     unpacked: &Unpacked,
     x: &Activations,
-    side: &Side,
+    side: Side<'_>,
     columns: Range<usize>,
     place: &Place<'_>,
 ) {

@@ -23,7 +23,7 @@ pub(crate) use pair_dot::{UNPACK_COLUMNS_MIN, products as pair_products};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use pair_float::products as pair_float_products;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use side::Side;
+pub(crate) use side::{Side, Sides};
 
 /// Rows of a pair of panels.
 #[cfg(target_arch = "x86_64")]

@@ -7,16 +7,17 @@ use super::amx::{Place, store};
 use super::pair::{self, ColumnScale, Pair, Scales};
 use super::side::{SIDE_COLUMNS, Side, SideBlock, unsigned_offset};
 use super::unpacked::{self, Unpacked};
-use crate::activations::{Activations, BlockScale};
+use crate::activations::{Activations, BlockScale, SPARE_COLUMNS};
 use crate::panel::{BLOCK, Quantized, with_quantized};
 
-/// Columns that are multiplied together, of which there are fewer than [`WIDE_COLUMNS`].
-pub(super) const PAIR_COLUMNS: usize = 8;
-/// Columns that are multiplied together, of which there are more. Their sums take half of the registers; with eight columns the
-/// loads of the codes would take as long as the products.
+/// Columns that are multiplied together at most. Their sums take half of the registers; with eight columns the loads of the codes
+/// would take as long as the products.
 const WIDE_COLUMNS: usize = SIDE_COLUMNS;
-/// From so many columns on a pair is unpacked once for all of them; fewer are at most two tiles.
-pub(crate) const UNPACK_COLUMNS_MIN: usize = 33;
+/// From nine to so many columns are multiplied as so many, more as [`WIDE_COLUMNS`]: what is computed for nothing costs less than
+/// to unpack the weights again for the rest.
+const MIDDLE_COLUMNS: usize = WIDE_COLUMNS - 1 - SPARE_COLUMNS;
+/// From so many columns on a pair is unpacked once for all of them; fewer are one tile.
+pub(crate) const UNPACK_COLUMNS_MIN: usize = 17;
 /// From so many columns on the dots of a block are one chain: the columns fill the wait, and a sum is saved.
 const ONE_CHAIN_COLUMNS: usize = 4;
 
@@ -31,7 +32,7 @@ const ONE_CHAIN_COLUMNS: usize = 4;
 pub(crate) unsafe fn products(
     pair: &Pair,
     x: &Activations,
-    side: Option<&Side>,
+    side: Option<Side<'_>>,
     columns: Range<usize>,
     place: &Place<'_>,
 ) {
@@ -100,7 +101,7 @@ impl Operands for Packed<'_> {
 /// Unpacked, and in the order of the columns.
 struct Ready<'a> {
     unpacked: &'a Unpacked,
-    side: &'a Side,
+    side: Side<'a>,
 }
 
 impl Operands for Ready<'_> {
@@ -159,30 +160,28 @@ unsafe fn all_columns<T: Quantized, O: Operands>(
 ) {
     let mut first = columns.start;
     while first < columns.end {
-        let n = match columns.end - first {
-            n @ ..PAIR_COLUMNS => n,
-            PAIR_COLUMNS..WIDE_COLUMNS => PAIR_COLUMNS,
-            WIDE_COLUMNS.. => WIDE_COLUMNS,
-        };
-        // SAFETY: passed on from the caller.
+        let n = WIDE_COLUMNS.min(columns.end - first);
+        let tile = first..first + n;
+        // SAFETY: passed on from the caller; there are as many columns more as the widest tiles have too many.
         unsafe {
             match n {
-                1 => one_tile::<T, O, 1>(operands, x, first, place),
-                2 => one_tile::<T, O, 2>(operands, x, first, place),
-                3 => one_tile::<T, O, 3>(operands, x, first, place),
-                4 => one_tile::<T, O, 4>(operands, x, first, place),
-                5 => one_tile::<T, O, 5>(operands, x, first, place),
-                6 => one_tile::<T, O, 6>(operands, x, first, place),
-                7 => one_tile::<T, O, 7>(operands, x, first, place),
-                PAIR_COLUMNS => one_tile::<T, O, PAIR_COLUMNS>(operands, x, first, place),
-                _ => one_tile::<T, O, WIDE_COLUMNS>(operands, x, first, place),
+                1 => one_tile::<T, O, 1>(operands, x, tile, place),
+                2 => one_tile::<T, O, 2>(operands, x, tile, place),
+                3 => one_tile::<T, O, 3>(operands, x, tile, place),
+                4 => one_tile::<T, O, 4>(operands, x, tile, place),
+                5 => one_tile::<T, O, 5>(operands, x, tile, place),
+                6 => one_tile::<T, O, 6>(operands, x, tile, place),
+                7 => one_tile::<T, O, 7>(operands, x, tile, place),
+                8 => one_tile::<T, O, 8>(operands, x, tile, place),
+                ..=MIDDLE_COLUMNS => one_tile::<T, O, MIDDLE_COLUMNS>(operands, x, tile, place),
+                _ => one_tile::<T, O, WIDE_COLUMNS>(operands, x, tile, place),
             }
         }
         first += n;
     }
 }
 
-/// `N` columns from `first` on.
+/// Some columns, `N` at most: of more columns than those the products are computed and left.
 ///
 /// # Safety
 /// As in [`products`].
@@ -190,11 +189,11 @@ unsafe fn all_columns<T: Quantized, O: Operands>(
 unsafe fn one_tile<T: Quantized, O: Operands, const N: usize>(
     operands: &O,
     x: &Activations,
-    first: usize,
+    tile: Range<usize>,
     place: &Place<'_>,
 ) {
-    let (codes_at, stride) = (x.codes(first).as_ptr(), x.cols());
-    let columns = operands.columns(first);
+    let (codes_at, stride) = (x.codes(tile.start).as_ptr(), x.cols());
+    let columns = operands.columns(tile.start);
     let mut acc = [_mm512_setzero_ps(); N];
     // SAFETY: block `b` is inside the panels and the columns (`products`).
     unsafe {
@@ -215,8 +214,8 @@ unsafe fn one_tile<T: Quantized, O: Operands, const N: usize>(
                 *acc = pair::add_block::<T>(*acc, &scales, dots, &scale);
             }
         }
-        for (c, acc) in acc.into_iter().enumerate() {
-            store(place, first + c, acc);
+        for (column, acc) in tile.zip(acc) {
+            store(place, column, acc);
         }
     }
 }

@@ -6,10 +6,12 @@ use std::ops::Range;
 
 use super::amx::{Place, store};
 use super::pair::Pair;
-use super::pair_dot::PAIR_COLUMNS;
 use crate::WeightType;
 use crate::activations::Activations;
 use crate::avx2::Columns;
+
+/// Columns that are multiplied together.
+const PAIR_COLUMNS: usize = 8;
 
 /// Writes the products of a pair's rows with `columns` of `x` to their places.
 ///

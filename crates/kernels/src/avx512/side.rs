@@ -3,18 +3,34 @@
 use std::ops::Range;
 
 use crate::ThreadPool;
-use crate::activations::Activations;
+use crate::activations::{Activations, BlockScale};
 use crate::panel::{BLOCK, Codes};
 
 /// Columns that stand together.
 pub(super) const SIDE_COLUMNS: usize = 16;
 
-/// The scales of activation columns: for each 16 columns, block by block.
-pub(crate) struct Side {
+/// The scales of activation columns, for the products of one call.
+#[derive(Default)]
+pub(crate) struct Sides {
+    sides: Vec<Layer>,
+    /// For each 16 columns of a side, block by block; those of all sides one after the other.
+    tiles: Vec<SideBlock>,
+    blocks: usize,
+}
+
+/// Some columns, for weights of some codes.
+struct Layer {
     columns: Range<usize>,
     offset: i32,
+    first_tile: usize,
+}
+
+/// One of [`Sides`]: for each 16 of some columns, block by block.
+#[derive(Clone, Copy)]
+pub(crate) struct Side<'a> {
+    first_column: usize,
     blocks: usize,
-    tiles: Vec<SideBlock>,
+    tiles: &'a [SideBlock],
 }
 
 /// One block of 16 columns.
@@ -35,35 +51,60 @@ pub(super) const fn unsigned_offset(codes: &Codes) -> i32 {
     if codes.signed { 128 } else { codes.offset as i32 }
 }
 
-impl Side {
-    /// Of these columns of `x`, for weights of these codes.
-    pub(crate) fn new(pool: &ThreadPool, x: &Activations, columns: Range<usize>, codes: &Codes) -> Self {
-        let (blocks, offset) = (x.cols() / BLOCK, unsigned_offset(codes));
-        let mut tiles = vec![SideBlock::default(); columns.len().div_ceil(SIDE_COLUMNS) * blocks];
-        pool.for_each_chunk(&mut tiles, blocks.max(1), |tile, side| {
-            let first = columns.start + tile * SIDE_COLUMNS;
-            for (c, column) in (first..columns.end.min(first + SIDE_COLUMNS)).enumerate() {
-                for (side, scale) in side.iter_mut().zip(x.blocks(column)) {
-                    #[expect(clippy::cast_precision_loss, reason = "at most 32 * 127: exact")]
-                    let [first, last] = scale.half_sums.map(|sum| sum as f32);
-                    (side.d[c], side.scaled_sum[c]) = (scale.d, scale.scaled_sum);
-                    (side.half_sums[0][c], side.half_sums[1][c]) = (first, last);
-                    let [first, last] = scale.half_sums.map(|sum| -offset * sum);
-                    (side.start[c], side.half_starts[0][c], side.half_starts[1][c]) = (first + last, first, last);
+impl Sides {
+    /// Which one is of these columns, for weights of these codes. Matrices that share their columns stand together.
+    pub(crate) fn of(&mut self, columns: &Range<usize>, codes: &Codes) -> usize {
+        let offset = unsigned_offset(codes);
+        if self.sides.last().is_none_or(|last| last.columns != *columns || last.offset != offset) {
+            let first_tile = self.tile_count();
+            self.sides.push(Layer { columns: columns.clone(), offset, first_tile });
+        }
+        self.sides.len() - 1
+    }
+
+    fn tile_count(&self) -> usize {
+        self.sides.last().map_or(0, |last| last.first_tile + last.columns.len().div_ceil(SIDE_COLUMNS))
+    }
+
+    /// Fills all of them from `x`, in one parallel region.
+    pub(crate) fn fill(&mut self, pool: &ThreadPool, x: &Activations) {
+        self.blocks = x.cols() / BLOCK;
+        self.tiles.resize(self.tile_count() * self.blocks, SideBlock::default());
+        let sides = &self.sides;
+        pool.for_each_chunk(&mut self.tiles, self.blocks, |tile, blocks| {
+            let Some(side) = sides.iter().rfind(|side| side.first_tile <= tile) else { return };
+            let first = side.columns.start + (tile - side.first_tile) * SIDE_COLUMNS;
+            for (c, column) in (first..side.columns.end.min(first + SIDE_COLUMNS)).enumerate() {
+                for (block, scale) in blocks.iter_mut().zip(x.blocks(column)) {
+                    block.set(c, scale, side.offset);
                 }
             }
         });
-        Self { columns, offset, blocks, tiles }
     }
 
-    /// Whether it is of these columns, for weights of these codes.
-    pub(crate) fn is_of(&self, columns: &Range<usize>, codes: &Codes) -> bool {
-        self.columns == *columns && self.offset == unsigned_offset(codes)
+    /// The one that [`Sides::of`] named.
+    pub(crate) fn get(&self, index: usize) -> Side<'_> {
+        let Layer { columns, first_tile, .. } = &self.sides[index];
+        Side { first_column: columns.start, blocks: self.blocks, tiles: &self.tiles[first_tile * self.blocks..] }
     }
+}
 
+impl SideBlock {
+    /// Sets what column `c` has, for codes that are `offset` more than the weights.
+    fn set(&mut self, c: usize, scale: &BlockScale, offset: i32) {
+        #[expect(clippy::cast_precision_loss, reason = "at most 32 * 127: exact")]
+        let [first, last] = scale.half_sums.map(|sum| sum as f32);
+        (self.d[c], self.scaled_sum[c]) = (scale.d, scale.scaled_sum);
+        (self.half_sums[0][c], self.half_sums[1][c]) = (first, last);
+        let [first, last] = scale.half_sums.map(|sum| -offset * sum);
+        (self.start[c], self.half_starts[0][c], self.half_starts[1][c]) = (first + last, first, last);
+    }
+}
+
+impl<'a> Side<'a> {
     /// The blocks of the 16 columns among which `column` is, and its place among them.
-    pub(super) fn tile(&self, column: usize) -> (&[SideBlock], usize) {
-        let at = column - self.columns.start;
+    pub(super) fn tile(self, column: usize) -> (&'a [SideBlock], usize) {
+        let at = column - self.first_column;
         let tile = at / SIDE_COLUMNS * self.blocks;
         (&self.tiles[tile..tile + self.blocks], at % SIDE_COLUMNS)
     }

@@ -114,7 +114,7 @@ impl Step<'_> {
         let scores = first(scores, self.columns.len() * weights.experts.count);
         matmul(self.pool, &mut [(&weights.router, &mut *scores)], self.activations);
         routes.choose(scores, weights.experts);
-        sorted.gather(self.activations, &routes.columns);
+        sorted.gather(self.pool, self.activations, &routes.columns);
         // An expert's two products stand together: they share their columns.
         let gates = routes.products(&weights.gates, self.gate);
         let ups = routes.products(&weights.ups, self.up);
