@@ -50,6 +50,7 @@ describe('history', () => {
     const told = (history: Rates[]): unknown => history.map((one) => [one.time_ms, one.output_tokens_per_second])
     const seen = [at(1000), at(2000), at(5000)]
     expect(told(recall(seen, [at(1900, 7), at(2900, 7), at(3900, 7)]))).toEqual([[1000, 1], [1900, 7], [2900, 7], [3900, 7], [5000, 1]])
+    expect(told(recall([at(2100)], [at(1000, 7), at(2000, 7)]))).toEqual([[1000, 7], [2100, 1]])
     expect(recall(seen, [])).toEqual(seen)
     expect(recall([], seen)).toEqual(seen)
     expect(told(recall([at(1000)], [at(KEPT_MS + 2000)]))).toEqual([[KEPT_MS + 2000, 1]])

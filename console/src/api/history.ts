@@ -5,6 +5,9 @@ export const KEPT_MS = 300_000
 /** Rates over longer than this are those of a time in which nobody watched: they are nobody's curve. */
 const WATCHED_SECONDS = 10
 
+/** Least time between two instants. */
+const SPACING_MS = 900
+
 /** What the curves show of an instant; `null`: not known. */
 export type Rates = { [Name in keyof RecentRates]: Name extends 'time_ms' ? number : number | null }
 
@@ -30,7 +33,10 @@ export function remember(history: readonly Rates[], rates: Rates): Rates[] {
 export function recall(history: readonly Rates[], found: readonly Rates[]): Rates[] {
   const [first, last] = [found.at(0), found.at(-1)]
   if (!first || !last) return [...history]
-  const all = [...history.filter((one) => one.time_ms < first.time_ms), ...found, ...history.filter((one) => one.time_ms > last.time_ms)]
+  const later = history.filter((one) => one.time_ms > last.time_ms)
+  // The second in which somebody began to watch may be in both.
+  const known = found.filter((one) => (later[0]?.time_ms ?? Infinity) - one.time_ms >= SPACING_MS)
+  const all = [...history.filter((one) => one.time_ms < first.time_ms), ...known, ...later]
   const newestMs = all.at(-1)?.time_ms ?? 0
   return all.filter(({ time_ms }) => time_ms > newestMs - KEPT_MS)
 }

@@ -64,6 +64,8 @@ pub(crate) struct Live {
 #[derive(Default)]
 struct Past {
     samples: VecDeque<Arc<Sample>>,
+    /// In the order of time.
+    rates: VecDeque<RecentRates>,
     written: VecDeque<Written>,
     /// When the last of them was sampled.
     written_at: Option<Instant>,
@@ -94,20 +96,18 @@ impl Live {
 
     /// Keeps what was read of the plant, whether somebody watches or not.
     fn note(&self, sample: &Arc<Sample>) {
-        self.past().keep(Arc::clone(sample));
+        let mut past = self.past();
+        past.keep(Arc::clone(sample));
+        // While somebody watches, a snapshot is made in each second.
+        if past.rates.back().is_none_or(|last| sample.time_ms >= last.time_ms.saturating_add(SPACING_MS)) {
+            let rates = past.within(sample, RATES).and_then(|from| sample.rates(from));
+            past.rates.extend(rates);
+        }
     }
 
-    /// Rates of the last minutes, one a second at most.
+    /// Rates of the last minutes, one a second: those of the snapshot where there is one.
     pub(crate) fn recent(&self) -> Vec<RecentRates> {
-        let samples = self.past().samples.clone();
-        let mut rates = Vec::<RecentRates>::new();
-        let mut from = samples.iter().peekable();
-        for sample in &samples {
-            while from.next_if(|known| sample.since(known) > RATES).is_some() {}
-            let is_next = rates.last().is_none_or(|last| sample.time_ms >= last.time_ms.saturating_add(SPACING_MS));
-            rates.extend(from.peek().filter(|_| is_next).and_then(|from| sample.rates(from)));
-        }
-        rates
+        self.past().rates.iter().cloned().collect()
     }
 }
 
@@ -188,7 +188,17 @@ impl Past {
         {
             self.samples.pop_front();
         }
+        let oldest_ms = self.samples.front().map_or(sample.time_ms, |first| first.time_ms);
+        while self.rates.len() >= MAX_SAMPLES || self.rates.front().is_some_and(|first| first.time_ms < oldest_ms) {
+            self.rates.pop_front();
+        }
         self.samples.push_back(sample);
+    }
+
+    /// The earliest other sample that is so near.
+    fn within(&self, sample: &Arc<Sample>, length: Duration) -> Option<&Arc<Sample>> {
+        let found = self.samples.iter().find(|known| sample.since(known) <= length);
+        found.filter(|found| !Arc::ptr_eq(found, sample))
     }
 
     /// Takes a sample in and writes its snapshot.
@@ -197,11 +207,17 @@ impl Past {
         self.keep(Arc::clone(&sample));
         // Who asks seldom, of a plant without a history, gets the rates since the last time.
         let last = self.samples.iter().rev().nth(1);
-        let within = |length: Duration| self.samples.iter().find(|known| sample.since(known) <= length);
-        let recent = within(RATES).filter(|found| !Arc::ptr_eq(found, &sample)).or(last).unwrap_or(&sample);
+        let recent = self.within(&sample, RATES).or(last).unwrap_or(&sample);
         let earlier = self.samples.front().unwrap_or(&sample);
         let sold = self.samples.iter().find(|known| known.sold.is_some()).unwrap_or(&sample);
         let snapshot = sample.snapshot(&Since { recent, earlier, sold });
+        // Of a pause there is no rate of a second.
+        let rates = self.within(&sample, RATES).and_then(|from| sample.rates(from));
+        let is_near = |last: &RecentRates| sample.time_ms < last.time_ms.saturating_add(SPACING_MS);
+        if rates.is_some() && self.rates.back().is_some_and(is_near) {
+            self.rates.pop_back();
+        }
+        self.rates.extend(rates);
         let json = serde_json::to_string(&snapshot).map_err(|error| ApiError::internal(error.to_string()))?;
         let frame = Bytes::from(format!("id: {}\ndata: {json}\n\n", snapshot.id));
         let written = Written { id: snapshot.id, json: Bytes::from(json), frame };
@@ -241,12 +257,19 @@ mod tests {
     fn rates_of_the_last_minutes_are_known_before_somebody_watches() {
         let live = Live::default();
         let began = Instant::now();
-        // The first is too old by then; of one second there are two, and then a pause.
+        // The first is too old by then; of one second there are two; then come pauses.
         for second in [0.0, 1.0, 1.5, 2.0, 7.0, 30.0, 301.0] {
             live.note(&Arc::new(Sample::at(began, Duration::from_secs_f64(second))));
         }
+        let times = || live.recent().iter().map(|rates| rates.time_ms).collect::<Vec<_>>();
+        assert_eq!(times(), [1_000, 2_000, 7_000]);
+        // A snapshot has its second for itself.
+        for second in [301.4, 302.0, 303.0] {
+            live.past().go_on(Sample::at(began, Duration::from_secs_f64(second))).unwrap();
+            live.note(&Arc::new(Sample::at(began, Duration::from_secs_f64(second + 0.5))));
+        }
+        assert_eq!(times(), [7_000, 302_000, 303_000]);
         let found = live.recent();
-        assert_eq!(found.iter().map(|rates| rates.time_ms).collect::<Vec<_>>(), [1_500, 7_000]);
         assert!(found.iter().all(|rates| rates.output_tokens_per_second == 0.0 && rates.power_watts.is_none()));
     }
 
