@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { visible } from '$lib/format/visible'
+import { foreign, visible } from '$lib/format/visible'
 import { DEFAULTS, settingsOf } from './settings'
 import { cut, hex, mostMerged, pairOf, piecesAfter, rest, wordOf } from './tokens'
 
@@ -43,4 +43,8 @@ describe('settings', () => {
     await expect(waiting).rejects.toThrow('given up')
     await expect(rest(1, new AbortController().signal)).resolves.toBeUndefined()
   })
+})
+
+it('tells marks of writing direction by their numbers', () => {
+  expect(foreign('u\u202eser \u2066x\u2069 שלום')).toBe('u⟨U+202E⟩ser ⟨U+2066⟩x⟨U+2069⟩ שלום')
 })
