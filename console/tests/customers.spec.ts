@@ -216,3 +216,51 @@ test('who administers one customer makes projects and keys of it, and nothing mo
     bounds: { budget: { amount: '3.00', period: 'month' } },
   })
 })
+
+test('what somebody else changed since the page was read is not lost', async ({ page, admin, visit }) => {
+  const theirs = (): Promise<Record<string, unknown>> => ask(admin, 'GET', '/admin/v1/organisations/gamma')
+  await ask(admin, 'PUT', '/admin/v1/plans', { id: 'gold', discount_permille: 100 })
+  await ask(admin, 'PUT', '/admin/v1/organisations', { id: 'gamma', name: 'Gamma', plan: 'starter', credit: '0' })
+  await ask(admin, 'PUT', '/admin/v1/projects', { id: 'gamma-app', organisation: 'gamma', name: 'App' })
+  await visit('customers/gamma')
+  await expect(page.getByText('Plan: starter')).toBeVisible()
+  // Before the dialog opens.
+  await ask(admin, 'PUT', '/admin/v1/organisations', { id: 'gamma', name: 'Gamma', plan: 'gold', credit: '0' })
+  await page.getByRole('button', { name: 'Edit', exact: true }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('Name').fill('Gamma & Co')
+  for (let time = 0; time < 2; time += 1) {
+    await dialog.getByRole('button', { name: 'Save' }).click()
+    await expect(dialog.getByRole('alert')).toContainText('Somebody changed it meanwhile')
+    // The page has theirs, and the form still what it was filled from: it is refused again.
+    await expect(page.getByText('Plan: gold')).toBeVisible()
+  }
+  expect(await theirs()).toMatchObject({ name: 'Gamma', plan: 'gold' })
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
+  await page.getByRole('button', { name: 'Edit', exact: true }).click()
+  await expect(dialog.getByLabel('Plan')).toHaveValue('gold')
+  await dialog.getByLabel('Name').fill('Gamma & Co')
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await expect(page.getByRole('heading', { name: 'Gamma & Co' })).toBeVisible()
+  expect(await theirs()).toMatchObject({ name: 'Gamma & Co', plan: 'gold' })
+
+  const bounds = { budget: { amount: '9.00', period: 'day', alert_percent: [50] } }
+  await ask(admin, 'PUT', '/admin/v1/projects', { id: 'gamma-app', organisation: 'gamma', name: 'App', bounds })
+  await page.getByRole('button', { name: 'Budget: gamma-app' }).click()
+  await dialog.getByLabel('Budget, USD').fill('1')
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('Somebody changed it meanwhile')
+  expect(await ask(admin, 'GET', '/admin/v1/projects/gamma-app')).toMatchObject({ bounds })
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
+  await expect(page.getByRole('row', { name: /App/ })).toContainText('$0.00 of $9.00 today')
+
+  // While the dialog is open, where there is nothing to fill in.
+  await page.getByRole('button', { name: 'Suspend', exact: true }).click()
+  await page.waitForLoadState('networkidle')
+  await ask(admin, 'PUT', '/admin/v1/organisations', { id: 'gamma', name: 'Gamma', plan: 'starter', credit: '0' })
+  await dialog.getByRole('button', { name: 'Suspend' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('Somebody changed it meanwhile')
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
+  await expect(page.getByText('Plan: starter')).toBeVisible()
+  expect(await theirs()).toMatchObject({ plan: 'starter', suspended: false })
+})
