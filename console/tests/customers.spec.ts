@@ -129,6 +129,7 @@ test('a project is made with its budget, changed and suspended', async ({ page, 
   await page.getByRole('button', { name: 'Budget: shop' }).click()
   await dialog.getByLabel('Budget, USD').fill('')
   await dialog.getByRole('button', { name: 'Save' }).click()
+  await expect(page.getByText('The budget of shop is set.').last()).toBeVisible()
   await expect(page.getByRole('row', { name: /Web shop/ })).toContainText('—')
   const kept = (await ask(admin, 'GET', '/admin/v1/projects/shop'))['bounds']
   expect(kept).not.toHaveProperty('budget')
