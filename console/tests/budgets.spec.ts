@@ -49,6 +49,7 @@ test('a team bounds the projects that are given to it', async ({ page, admin, vi
   // What the form does not show stays: limits set elsewhere.
   const team = await ask(admin, 'GET', '/admin/v1/teams/red-team')
   await ask(admin, 'PUT', '/admin/v1/teams', { ...team, bounds: { budget, limits: { concurrent_requests: 3 } } })
+  await page.reload()
   await page.getByRole('button', { name: 'Budget: red-team' }).click()
   await expect(dialog.getByLabel('Alerts at, in percent')).toHaveValue('50, 100')
   await dialog.getByLabel('Budget, USD').fill('12')

@@ -129,6 +129,7 @@ test('a project is made with its budget, changed and suspended', async ({ page, 
   await page.getByRole('button', { name: 'Budget: shop' }).click()
   await dialog.getByLabel('Budget, USD').fill('')
   await dialog.getByRole('button', { name: 'Save' }).click()
+  await expect(page.getByText('The budget of shop is set.').last()).toBeVisible()
   await expect(page.getByRole('row', { name: /Web shop/ })).toContainText('—')
   const kept = (await ask(admin, 'GET', '/admin/v1/projects/shop'))['bounds']
   expect(kept).not.toHaveProperty('budget')
@@ -215,4 +216,121 @@ test('who administers one customer makes projects and keys of it, and nothing mo
     expires: '2040-02-29T12:30:00Z',
     bounds: { budget: { amount: '3.00', period: 'month' } },
   })
+})
+
+test('what somebody else changed since the page was read is not lost', async ({ page, admin, visit }) => {
+  const theirs = (): Promise<Record<string, unknown>> => ask(admin, 'GET', '/admin/v1/organisations/gamma')
+  await ask(admin, 'PUT', '/admin/v1/plans', { id: 'gold', discount_permille: 100 })
+  await ask(admin, 'PUT', '/admin/v1/organisations', { id: 'gamma', name: 'Gamma', plan: 'starter', credit: '0' })
+  await ask(admin, 'PUT', '/admin/v1/projects', { id: 'gamma-app', organisation: 'gamma', name: 'App' })
+  await visit('customers/gamma')
+  await expect(page.getByText('Plan: starter')).toBeVisible()
+  // Before the dialog opens.
+  await ask(admin, 'PUT', '/admin/v1/organisations', { id: 'gamma', name: 'Gamma', plan: 'gold', credit: '0' })
+  await page.getByRole('button', { name: 'Edit', exact: true }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('Name').fill('Gamma & Co')
+  for (let time = 0; time < 2; time += 1) {
+    await dialog.getByRole('button', { name: 'Save' }).click()
+    await expect(dialog.getByRole('alert')).toContainText('Somebody changed it meanwhile')
+    // The page has theirs, and the form still what it was filled from: it is refused again.
+    await expect(page.getByText('Plan: gold')).toBeVisible()
+  }
+  expect(await theirs()).toMatchObject({ name: 'Gamma', plan: 'gold' })
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
+  await page.getByRole('button', { name: 'Edit', exact: true }).click()
+  await expect(dialog.getByLabel('Plan')).toHaveValue('gold')
+  await dialog.getByLabel('Name').fill('Gamma & Co')
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await expect(page.getByRole('heading', { name: 'Gamma & Co' })).toBeVisible()
+  expect(await theirs()).toMatchObject({ name: 'Gamma & Co', plan: 'gold' })
+
+  const bounds = { budget: { amount: '9.00', period: 'day', alert_percent: [50] } }
+  await ask(admin, 'PUT', '/admin/v1/projects', { id: 'gamma-app', organisation: 'gamma', name: 'App', bounds })
+  await page.getByRole('button', { name: 'Budget: gamma-app' }).click()
+  await dialog.getByLabel('Budget, USD').fill('1')
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('Somebody changed it meanwhile')
+  expect(await ask(admin, 'GET', '/admin/v1/projects/gamma-app')).toMatchObject({ bounds })
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
+  await expect(page.getByRole('row', { name: /App/ })).toContainText('$0.00 of $9.00 today')
+
+  // While the dialog is open, where there is nothing to fill in.
+  await page.getByRole('button', { name: 'Suspend', exact: true }).click()
+  await page.waitForLoadState('networkidle')
+  await ask(admin, 'PUT', '/admin/v1/organisations', { id: 'gamma', name: 'Gamma', plan: 'starter', credit: '0' })
+  await dialog.getByRole('button', { name: 'Suspend' }).click()
+  await expect(dialog.getByRole('alert')).toContainText('Somebody changed it meanwhile')
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
+  await expect(page.getByText('Plan: starter')).toBeVisible()
+  expect(await theirs()).toMatchObject({ plan: 'starter', suspended: false })
+})
+
+test('the text of a key stays until somebody says to have it', async ({ page, admin, visit }) => {
+  await ask(admin, 'POST', '/admin/v1/keys', { id: 'kept-1', project: 'web', name: 'Kept' })
+  await visit('customers/acme')
+  await page.getByRole('button', { name: 'Rotate: kept-1' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByRole('button', { name: 'Rotate' }).click()
+  const text = dialog.locator('code')
+  await expect(text).toHaveText(/^tw_/)
+  await expect(dialog.getByRole('button', { name: 'Close' })).toHaveCount(0)
+  for (let time = 0; time < 3; time += 1) {
+    await page.keyboard.press('Escape')
+    await expect(text).toBeVisible()
+  }
+  await isSound(page)
+  await dialog.getByRole('button', { name: 'I have it' }).click()
+  await expect(dialog).toHaveCount(0)
+})
+
+test('the key of the session is not revoked without a warning', async ({ page, plant, admin }) => {
+  const { key } = await ask(admin, 'POST', '/admin/v1/keys', { id: 'own-1', project: 'web', name: 'Own', scopes: ['manage'] })
+  await signIn(page, { url: plant.url, key: String(key) })
+  await open(page, plant, 'customers/acme', WIDE)
+  const dialog = page.getByRole('dialog')
+  await page.getByRole('button', { name: 'Revoke: web-1' }).click()
+  await expect(dialog.getByText('It is refused at once')).not.toContainText('signed in')
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
+  await page.getByRole('button', { name: 'Revoke: own-1' }).click()
+  await expect(dialog.getByText('You are signed in with this key')).toBeVisible()
+  await dialog.getByRole('button', { name: 'Revoke' }).click()
+  await expect(page.getByLabel('API key')).toBeVisible()
+})
+
+test('what can be done stays in reach beside long names', async ({ page, admin, visit }) => {
+  const [name, id] = ['n'.repeat(200), 'i'.repeat(60)]
+  await ask(admin, 'PUT', '/admin/v1/organisations', { id: `org-${id}`, name, plan: 'starter', credit: '0' })
+  await ask(admin, 'PUT', '/admin/v1/teams', { id: `tm-${id}`, organisation: `org-${id}`, name })
+  await ask(admin, 'PUT', '/admin/v1/projects', { id: `pr-${id}`, organisation: `org-${id}`, name, team: `tm-${id}`, store_content: { days: 1 } })
+  await ask(admin, 'POST', '/admin/v1/keys', { id: `key-${id}`, project: `pr-${id}`, name })
+  for (const look of LOOKS) {
+    await visit('customers', look)
+    await expect(page.getByRole('link', { name })).toBeVisible()
+    await isSound(page)
+    await visit(`customers/org-${id}`, look)
+    const buttons = page.locator('td button')
+    await expect(buttons).toHaveCount(10)
+    for (const button of await buttons.all()) {
+      const box = await button.boundingBox()
+      expect(box && box.x >= 0 && box.x + box.width <= look.width, `${nameOf(look)}: ${String(await button.textContent())}`).toBe(true)
+    }
+    await isSound(page)
+  }
+})
+
+test('a page that is left does not ask for the place of the next one', async ({ page, visit }) => {
+  const asked: string[] = []
+  page.on('request', (request) => asked.push(new URL(request.url()).pathname))
+  await visit('requests')
+  await page.locator('tbody a, tbody tr.pickable').first().click()
+  await expect(page.getByRole('link', { name: /All requests/ })).toBeVisible()
+  for (const from of [new URL(page.url()).hash, '#/customers/acme']) {
+    await page.evaluate((hash) => (location.hash = hash), from)
+    await expect(page.getByRole('heading', { level: 2 }).first()).toBeVisible()
+    await page.evaluate(() => (location.hash = '#/books/alerts'))
+    await expect(page.getByRole('heading', { name: 'Budgets' })).toBeVisible()
+    await page.waitForLoadState('networkidle')
+  }
+  expect(asked.filter((path) => /(requests|organisations)\/alerts/.test(path))).toEqual([])
 })

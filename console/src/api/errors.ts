@@ -30,6 +30,11 @@ export class ApiError extends Error implements Problem {
     return this.code === 'session_ended'
   }
 
+  /** Somebody else changed the record first. */
+  get isConflict(): boolean {
+    return this.status === 412
+  }
+
   /** Nothing will be answered to this caller: the key is unknown, or its owner is suspended. */
   get isShutOut(): boolean {
     return this.status === 401 || (this.status === 403 && this.code === 'suspended')

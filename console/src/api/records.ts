@@ -1,6 +1,7 @@
 import { t } from '$lib/i18n/shared'
 import { call, get, getTagged } from './client'
 import { ApiError } from './errors'
+import { isSame } from './same'
 import type { Key, Organisation, Plan, Price, Project, Team } from './types'
 
 /** Records of the directory by the word for their kind. */
@@ -40,16 +41,22 @@ export async function make<K extends 'organisations' | 'teams' | 'projects' | 'p
   }
 }
 
+const idOf = (record: Records[keyof Records]): string => ('id' in record ? record.id : `${record.list}/${record.model}`)
+
 /**
- * Reads a record that is to be changed. What the function that it returns makes of it is put, unless somebody else changed it
- * since: then it is refused (412).
+ * Begins to change a record as `shown`, from which a form is filled; of a price the latest version that is shown. What the function
+ * that it returns makes of it is put, unless somebody else changed it since it was read to be shown: then it is refused (412).
  */
-export function changing<K extends keyof Records>(kind: K, id: string): (next: (record: Records[K]) => Put<Records[K]>) => Promise<void> {
+export function changing<K extends keyof Records>(kind: K, shown: Records[K]): (next: (record: Records[K]) => Put<Records[K]>) => Promise<void> {
+  const id = idOf(shown)
   const asked = getTagged('/admin/v1/{kind}/{id}', { kind, id })
   // A failure is told when the change is sent.
   asked.catch(() => undefined)
   return async (next) => {
     const { body, tag } = await asked
-    await call('put', '/admin/v1/{kind}', { path: { kind }, body: written(kind, next(body as Records[K])), headers: { 'if-match': tag } })
+    const record = body as Records[K]
+    // The tag stands for what was read just now: the form must be of the same.
+    if (!isSame(written(kind, record), written(kind, shown))) throw new ApiError({ status: 412, code: null, message: t('changedMeanwhile'), param: null })
+    await call('put', '/admin/v1/{kind}', { path: { kind }, body: written(kind, next(record)), headers: { 'if-match': tag } })
   }
 }

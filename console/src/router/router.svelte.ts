@@ -31,3 +31,13 @@ class Router {
 }
 
 export const router = new Router()
+
+/** What stands behind a page's name in the address. A page that is being left keeps its own, and does not ask for the next one's. */
+export class Rest {
+  #last = ''
+  readonly current: string
+
+  constructor(page: string) {
+    this.current = $derived(router.place.page === page ? (this.#last = router.place.rest) : this.#last)
+  }
+}
