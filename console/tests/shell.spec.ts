@@ -1,5 +1,6 @@
 import { expect, isSound, LOOKS, nameOf, open, test, WIDE, type Look } from './fixtures'
 import { start, type Plant } from './plant'
+import { ask } from './trade'
 
 test('language and appearance are chosen and kept', async ({ page, plant }) => {
   await page.setViewportSize({ width: 1280, height: 800 })
@@ -124,4 +125,46 @@ test.describe('sign-in', () => {
     await expect(page).toHaveURL(/#\/plant\?span=24h$/)
     await context.close()
   })
+  test('everybody begins with a page of their own', async ({ browser }) => {
+    const admin = { url: own.url, key }
+    await ask(admin, 'PUT', '/admin/v1/organisations', { id: 'acme', name: 'Acme', plan: 'house' })
+    await ask(admin, 'PUT', '/admin/v1/projects', { id: 'web', organisation: 'acme', name: 'Web' })
+    const begins = { inference: ['playground', 'Playground'], usage: ['books', 'Books'], manage: ['customers', 'Customers'] } as const
+    for (const [scope, [path, title]] of Object.entries(begins)) {
+      const made = await ask(admin, 'POST', '/admin/v1/keys', { id: `only-${scope}`, name: scope, project: 'web', scopes: [scope] })
+      // From the start, and from a place that is not for this key.
+      for (const place of ['', 'sign-in?to=settings']) {
+        const context = await browser.newContext()
+        const page = await context.newPage()
+        await open(page, own, place, WIDE)
+        await page.locator('input[type=password]').fill(String(made['key']))
+        await page.locator('button[type=submit]').click()
+        await expect(page.getByRole('heading', { level: 1 })).toContainText(title)
+        await expect(page).toHaveURL(new RegExp(`#/${path}$`))
+        await page.goto(`${own.url}/#/settings`)
+        await expect(page.getByText('Not for this key')).toBeVisible()
+        await expect(page.getByRole('status').getByRole('link', { name: 'Sign in with another key' })).toBeVisible()
+        await isSound(page)
+        await page.getByRole('status').getByRole('link', { name: `Go to ${title}` }).click()
+        await expect(page).toHaveURL(new RegExp(`#/${path}$`))
+        await page.goto(`${own.url}/#/`)
+        await expect(page.getByRole('heading', { level: 1 })).toContainText(title)
+        await context.close()
+      }
+    }
+  })
+
+  for (const look of LOOKS) {
+    test(`nobody begins with the sign-in, and can go on without a key, ${nameOf(look)}`, async ({ browser }) => {
+      const context = await browser.newContext()
+      const page = await context.newPage()
+      await open(page, own, '', look)
+      await expect(page.locator('input[type=password]')).toBeVisible()
+      await isSound(page)
+      await page.getByRole('button', { name: /Go on without a key|不使用密钥继续/ }).click()
+      await expect(page).toHaveURL(/#\/playground$/)
+      await expect(page.locator('main form textarea')).toBeVisible()
+      await context.close()
+    })
+  }
 })

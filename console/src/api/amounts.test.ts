@@ -2,6 +2,7 @@ import { expect, it } from 'vitest'
 import { isAmount, isPayment, left, newReference, text } from './amounts'
 
 it('takes amounts as the plant does', () => {
+  expect(['9223372036', '9223372036.854775807', '9223372036.854775808', '9223372037', '10000000000'].map(isAmount)).toEqual([true, true, false, false, false])
   expect(['0', '20.00', ' 0.000000001 ', '', '-1', '1e3', '1,5', '0.0000000001'].map(isAmount)).toEqual([true, true, true, false, false, false, false, false])
 })
 

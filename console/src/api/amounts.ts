@@ -28,9 +28,13 @@ export function left(amount: string, ...others: readonly string[]): bigint {
   return rest.reduce<bigint>((sum, one) => sum - (one ?? 0n), first ?? 0n)
 }
 
+/** The largest amount that the plant keeps: 2^63 - 1 nano-units, here of 10^-15. */
+const MOST = (2n ** 63n - 1n) * 10n ** BigInt(DIGITS - NANO_DIGITS)
+
 /** Decimal text of 0 or more with at most nine digits after the point, as amounts are kept. */
 export function isAmount(text: string): boolean {
-  return /^\d{1,9}(\.\d{1,9})?$/.test(text.trim())
+  const found = /^\d{1,10}(\.\d{1,9})?$/.test(text.trim()) ? parse(text) : null
+  return found !== null && found <= MOST
 }
 
 /** Whether decimal text is 0. */

@@ -1,6 +1,7 @@
 import type { Component } from 'svelte'
 import type { Session } from '$lib/api/types'
 import type { IconName } from '$lib/components/icons'
+import { href, parsePlace } from '$lib/router/path'
 import { t as about } from './about/texts'
 import { isBooksPlace } from './books/parts'
 import { t as books } from './books/texts'
@@ -29,6 +30,8 @@ export interface Page {
   scope: string
   /** Which places it has beside its first one; none when not given. */
   has?: (rest: string) => boolean
+  /** Whose first page it never is: single things, which are looked up from elsewhere. */
+  isNoStart?: true
   /** Loaded when it is opened, so that the first page stays small. */
   load: () => Promise<{ default: Component }>
 }
@@ -52,6 +55,7 @@ export const PAGES: readonly Page[] = [
     isFor: (who) => who.can_watch || (who.has_books && who.scopes.some((scope) => scope === 'usage' || scope === 'manage')),
     scope: 'usage',
     has: () => true,
+    isNoStart: true,
     load: () => import('./requests/Requests.svelte'),
   },
   {
@@ -132,11 +136,21 @@ export const PAGES: readonly Page[] = [
   },
 ]
 
-/** Where `#/` leads. */
-export const START = 'plant'
-
 export function pagesFor(who: Session | null): readonly Page[] {
   return who ? PAGES.filter((page) => page.isFor(who)) : []
+}
+
+/** The first page that a caller may see; `#/` leads there. */
+export function startOf(who: Session): Page | undefined {
+  return pagesFor(who).find((page) => !page.isNoStart)
+}
+
+/** Where a caller that came from the sign-in ends up: the place it asked for, or its first page where that is not for it. */
+export function landing(hash: string, who: Session): string {
+  const { page: name } = parsePlace(hash)
+  const page = PAGES.find((one) => one.path === name)
+  const isOpen = page ? page.isFor(who) : name !== ''
+  return isOpen ? hash : href(startOf(who)?.path ?? '')
 }
 
 /** Whether a page has a place of this name. */

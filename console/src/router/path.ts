@@ -25,7 +25,7 @@ export function signInFrom(hash: string): string {
   return href('sign-in', '', { to: parsePlace(hash).page === 'sign-in' ? parsePlace(hash).query.get('to') ?? '' : hash.replace(/^#\/?/, '') })
 }
 
-/** Where the sign-in leads: the place of its address, or the start. */
+/** The place that the sign-in was asked from, by its address; `#/`: none. */
 export function afterSignIn(query: URLSearchParams): string {
   const to = query.get('to') ?? ''
   return parsePlace(to).page === 'sign-in' ? '#/' : `#/${to}`

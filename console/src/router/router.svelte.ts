@@ -1,4 +1,4 @@
-import { afterSignIn, href, parsePlace, signInFrom, type Place } from './path'
+import { href, parsePlace, signInFrom, type Place } from './path'
 
 /** Addresses live behind `#`, so the server has no routes of pages, and paths of the API keep their own answers. */
 class Router {
@@ -17,16 +17,16 @@ class Router {
     location.hash = signInFrom(location.hash)
   }
 
-  /** Back from the sign-in. */
-  goBack(): void {
-    location.hash = afterSignIn(this.place.query)
+  /** To another place, which takes this one's step in the history. */
+  replace(hash: string): void {
+    history.replaceState(null, '', hash)
+    this.place = parsePlace(location.hash)
   }
 
   /** Changes the parameters of the place without a step in the history: filters, ranges. */
   refine(query: Record<string, string | undefined>): void {
     const all = { ...Object.fromEntries(this.place.query), ...query }
-    history.replaceState(null, '', href(this.place.page, this.place.rest, all))
-    this.place = parsePlace(location.hash)
+    this.replace(href(this.place.page, this.place.rest, all))
   }
 }
 

@@ -149,7 +149,12 @@ fn begin(date: Date, zone: &TimeZone) -> Result<i64, Invalid> {
 
 #[expect(clippy::needless_pass_by_value, reason = "used as an argument of map_err")]
 pub(crate) fn out_of_range(error: jiff::Error) -> Invalid {
-    Invalid::new("time", error.to_string(), "check the machine's clock")
+    tracing::debug!("a time beyond the calendar: {error}");
+    Invalid::new(
+        "time",
+        "it is beyond the calendar, which ends with the year 9999",
+        "take an earlier time, or check the machine's clock",
+    )
 }
 
 /// The first day of the month (UTC) that a day lies in, both from the epoch; a day beyond the calendar is its own.

@@ -63,7 +63,7 @@ impl Query {
     /// A time in Unix seconds, up to the end of the year 9999.
     pub(crate) fn time(&mut self, name: &str) -> Result<Option<i64>, ApiError> {
         const LATEST_S: i128 = 253_402_300_799;
-        self.integer(name, "Unix seconds", 0..=LATEST_S)
+        self.integer(name, "Unix seconds up to the end of the year 9999", 0..=LATEST_S)
     }
 
     /// One of `words`.

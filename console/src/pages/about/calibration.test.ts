@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { calibrationsOf } from './calibration'
+import { calibrationsOf, startOf } from './calibration'
 
 it('reads what was measured, and leaves out what was not', () => {
   const document = {
@@ -24,4 +24,11 @@ it('reads what was measured, and leaves out what was not', () => {
     },
   ])
   expect(calibrationsOf({ data: [] })).toEqual([])
+})
+
+it('tells what an engine started from', () => {
+  expect(startOf('not calibrated; `tokenworks calibrate a-b` does that')).toEqual({ kind: 'notCalibrated', detail: 'a-b', why: '' })
+  expect(startOf('calibrated 2026-11-28T00:00:00Z')).toEqual({ kind: 'calibrated', detail: '2026-11-28T00:00:00Z', why: '' })
+  expect(startOf('the calibration is not used: threads differ; run `tokenworks calibrate a` again')).toEqual({ kind: 'unused', detail: 'a', why: 'threads differ' })
+  expect(startOf('something else')).toBeNull()
 })

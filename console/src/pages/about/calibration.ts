@@ -17,6 +17,16 @@ export const TERMS = [
   'pass for up to 8 columns',
 ] as const
 
+/** What an engine started from, told from the server's words; `null`: another text. */
+export function startOf(note: string): { kind: 'calibrated' | 'notCalibrated' | 'unused'; detail: string; why: string } | null {
+  const [, model] = /^not calibrated; `tokenworks calibrate (.+)` does that$/.exec(note) ?? []
+  if (model !== undefined) return { kind: 'notCalibrated', detail: model, why: '' }
+  const [, when] = /^calibrated (.+)$/.exec(note) ?? []
+  if (when !== undefined) return { kind: 'calibrated', detail: when, why: '' }
+  const [, why = '', again] = /^the calibration is not used: (.*); run `tokenworks calibrate (.+)` again$/.exec(note) ?? []
+  return again === undefined ? null : { kind: 'unused', detail: again, why }
+}
+
 interface StepClass {
   name: string
   steps: number

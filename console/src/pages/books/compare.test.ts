@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import type { ComparedChange } from '$lib/api/types'
-import { askedOf, bridge, datesOf, daysToCompare, timeOf, timeText } from './compare'
+import { askedOf, bridge, datesOf, daysToCompare, timeOf, timeText, wrongOrder } from './compare'
 
 const NOW = Date.UTC(2026, 10, 27, 18, 30)
 const day = (date: string): number => Date.parse(`${date}T00:00:00Z`) / 1000
@@ -50,4 +50,12 @@ it('begins with days that can be compared', () => {
   expect(of('2026-11-15', '2026-11-27')).toBe('7')
   expect(of('2026-11-26', '2026-11-27')).toBe('1')
   expect([of(), of('2026-11-27'), of('2026-10-20')]).toEqual([null, null, null])
+})
+
+it('finds the period that ends before it begins, or when it does', () => {
+  const asked = { start_time: 200, end_time: 300, compare_start_time: 100, compare_end_time: 200 }
+  expect(wrongOrder(asked, 0)).toBeNull()
+  expect([wrongOrder({ ...asked, end_time: 200 }, 0), wrongOrder({ ...asked, compare_end_time: 99 }, 0)]).toEqual(['later', 'earlier'])
+  const { end_time: _now, ...open } = asked
+  expect([wrongOrder(open, 250_000), wrongOrder(open, 150_000)]).toEqual([null, 'later'])
 })

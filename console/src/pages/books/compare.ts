@@ -44,6 +44,12 @@ export function askedOf(query: URLSearchParams, later: Period, nowMs: number): A
   return { ...later, compare_start_time: start_time, compare_end_time: end_time }
 }
 
+/** The period that ends before it begins, or when it does; `null`: none. */
+export function wrongOrder({ start_time, end_time, compare_start_time, compare_end_time }: Asked, nowMs: number): 'later' | 'earlier' | null {
+  if ((end_time ?? nowMs / 1000) <= start_time) return 'later'
+  return compare_end_time <= compare_start_time ? 'earlier' : null
+}
+
 /** The days of a period for the choice of dates. */
 export function datesOf(period: Required<Period>): { from: string; to: string } {
   return { from: dateOf(period.start_time), to: dateOf(Math.max(period.start_time, period.end_time - 1)) }

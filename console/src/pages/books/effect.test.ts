@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { text } from '$lib/api/amounts'
 import type { Price, Quantities, Tier, TokenPool } from '$lib/api/types'
-import { beyond, chargeUnder, isSamePool, leftAfter, poolText, sumOfRanges, tierIn, unitsOf, type Range } from './effect'
+import { beyond, chargeUnder, isSamePool, leftAfter, offers, poolText, priceIn, served, sumOfRanges, tierIn, unitsOf, unpricedBy, type Range } from './effect'
 
 const EVEN = { input: 1000, cached_input: 1000, output: 1000, reasoning: 1000 }
 const TIER: Tier = { prompt_from: 0, volume_from: 0, input: '10 per 1M', output: '30 per 1M' }
@@ -92,6 +92,26 @@ it('finds the price in force, of an adapter its base’s', () => {
   const at = (model: string): string | undefined => tierIn(prices, 'standard', model, Date.parse('2026-11-28T00:00:00Z'))?.input
   expect(['m', 'm:a', 'n', 'late', 'x'].map(at)).toEqual(['12 per 1M', '12 per 1M', undefined, undefined, undefined])
   expect(tierIn(prices, 'gold', 'm', Date.parse('2026-11-28T00:00:00Z'))).toBeNull()
+})
+
+it('finds what a change cuts off for want of a price in force, apart from several tiers', () => {
+  const nowMs = Date.parse('2026-11-28T00:00:00Z')
+  const price = (list: string, model: string, from: string, more: Partial<Price> = {}): Price => ({ list, model, from, tiers: [TIER], ...more })
+  const prices = [
+    ...['m', 'n', 'o', 'p'].map((model) => price('standard', model, '2026-01-01T00:00:00Z')),
+    price('next', 'm', '2027-01-01T00:00:00Z'),
+    price('next', 'n', '2026-01-01T00:00:00Z', { tiers: [TIER, { ...TIER, volume_from: 9 }] }),
+    price('next', 'o', '2026-01-01T00:00:00Z', { to: '2026-02-01T00:00:00Z' }),
+  ]
+  const models = ['m', 'm:a', 'n', 'o', 'p', 'x']
+  const [before, after] = [{ price_list: 'standard' }, { price_list: 'next' }]
+  expect(unpricedBy(before, after, prices, models, nowMs)).toEqual(['m', 'm:a', 'o'])
+  expect(served(after, prices, models, nowMs)).toEqual(['n'])
+  expect(priceIn(prices, 'next', 'n', nowMs)?.tiers).toHaveLength(2)
+  expect([offers(after, prices, 'm'), offers(after, prices, 'p'), offers({ ...after, models: ['n'] }, prices, 'm')]).toEqual([true, false, false])
+  // What is refused before as well is not cut off by the change; nor does anything change without one.
+  expect(unpricedBy(after, { ...after, models: ['m'] }, prices, models, nowMs)).toEqual([])
+  expect(unpricedBy(before, before, prices, models, nowMs)).toEqual([])
 })
 
 it('knows the same pool', () => {

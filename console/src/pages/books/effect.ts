@@ -2,7 +2,7 @@
 import { parse } from '$lib/api/amounts'
 import type { Plan, Price, Quantities, Tier, TokenPool } from '$lib/api/types'
 import { lessDiscount, rateOf, versionsOf } from './exact'
-import { basesOf, KINDS, unscaled, type Kind } from './plan'
+import { basesOf, KINDS, modelsIn, unscaled, type Kind } from './plan'
 
 /** Pool units in one token of weight 1. */
 const UNITS = 1000n
@@ -55,14 +55,38 @@ export function beyond(used: readonly Used[], pool: TokenPool): Range {
   return { least: units - covered, most: units - (least > covered ? covered : least) }
 }
 
-/** The price in force; several tiers or none: `null`. */
-export function tierIn(prices: readonly Price[], list: string, model: string, nowMs: number): Tier | null {
+/** The price in force; `null`: there is none, and requests for the model are refused. */
+export function priceIn(prices: readonly Price[], list: string, model: string, nowMs: number): Price | null {
   const current = versionsOf(prices, nowMs).filter(({ price, state }) => state === 'current' && price.list === list && (price.to === undefined || Date.parse(price.to) > nowMs))
   for (const name of basesOf(model)) {
     const found = current.find(({ price }) => price.model === name)
-    if (found) return found.price.tiers.length === 1 ? (found.price.tiers[0] ?? null) : null
+    if (found) return found.price
   }
   return null
+}
+
+/** The tier of the price in force; several tiers or no price: `null`. */
+export function tierIn(prices: readonly Price[], list: string, model: string, nowMs: number): Tier | null {
+  const price = priceIn(prices, list, model, nowMs)
+  return price?.tiers.length === 1 ? (price.tiers[0] ?? null) : null
+}
+
+type Offer = Pick<Plan, 'price_list' | 'models'>
+
+/** Whether a plan offers a model: its list has a price of it, though perhaps none that is in force. */
+export function offers({ price_list, models }: Offer, prices: readonly Price[], model: string): boolean {
+  return (models === undefined || models.includes(model)) && basesOf(model).some((name) => modelsIn(prices, price_list).includes(name))
+}
+
+/** Of `models` those that a plan answers: it offers them, at a price in force. */
+export function served(plan: Offer, prices: readonly Price[], models: readonly string[], nowMs: number): string[] {
+  return models.filter((model) => offers(plan, prices, model) && priceIn(prices, plan.price_list, model, nowMs) !== null)
+}
+
+/** Of `models` those that were answered before a change and are refused after it for want of a price in force. */
+export function unpricedBy(before: Offer, after: Offer, prices: readonly Price[], models: readonly string[], nowMs: number): string[] {
+  const still = served(after, prices, models, nowMs)
+  return served(before, prices, models, nowMs).filter((model) => offers(after, prices, model) && !still.includes(model))
 }
 
 /** Tokens of one kind: how many, what one takes of the pool, and what 1M of them cost. */

@@ -42,7 +42,11 @@ fn lists_are_written_with_and_without_brackets() {
 fn what_cannot_be_answered_is_named() {
     for (kind, query, part) in [
         (USAGE, "", "start_time: `start_time` is missing"),
-        (USAGE, "start_time=soon", "start_time: `start_time` must be Unix seconds; got `soon`"),
+        (
+            USAGE,
+            "start_time=soon",
+            "start_time: `start_time` must be Unix seconds up to the end of the year 9999; got `soon`",
+        ),
         (USAGE, "start_time=-1", "start_time:"),
         (USAGE, "start_time=7&end_time=6", "end_time:"),
         (USAGE, "start_time=0&bucket_width=1m", "bucket_width: usage is kept by the hour"),
