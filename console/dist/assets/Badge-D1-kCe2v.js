@@ -1,1 +1,0 @@
-import{d as r,aC as p,j as o,k as l,I as i,r as c,M as d,ai as f}from"./index-C_CsYLGf.js";var m=c("<span><!></span>");function v(e,s){let t=r(s,"tone",3,"plain");var a=m(),n=i(a);p(n,()=>s.children),o(()=>d(a,1,f(t()),"svelte-1fmrh5r")),l(e,a)}export{v as B};

@@ -1,0 +1,1 @@
+function t(e){return e.replace(/ /g,"·").replace(/\n/g,"↵").replace(/\t/g,"⇥")||"∅"}function a(e){return e.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,r=>`⟨U+${r.charCodeAt(0).toString(16).toUpperCase().padStart(4,"0")}⟩`)}export{a as f,t as v};
