@@ -14,7 +14,7 @@ const PARTS: readonly Part[] = [
   { place: 'books/planner', ready: '[data-figure="month.margin"]', least: 60 },
   { place: 'books/ledger', ready: '[data-sum]', least: 25 },
   { place: 'books/ledger?view=accounts', ready: 'td:has-text("plant/revenue")', least: 8 },
-  { place: 'books/audit', ready: 'td:has-text("experiment voice")', least: 0 },
+  { place: 'books/audit', ready: 'td:has-text("voice")', least: 0 },
   { place: 'books/alerts', ready: '.books:has([data-figure="data.0.left"]) [data-exact][data-figure="data.0.spent"]', least: 6 },
 ]
 
