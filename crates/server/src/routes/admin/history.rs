@@ -180,9 +180,9 @@ mod tests {
         for (text, param, part) in [
             ("start_time=5&end_time=5", "start_time", "before the end"),
             ("start_time=1790000000", "start_time", "at most 90 days"),
-            ("start_time=x", "start_time", "Unix seconds; got `x`"),
+            ("start_time=x", "start_time", "the year 9999; got `x`"),
             ("end_time=0", "start_time", "before the end"),
-            ("end_time=x", "end_time", "Unix seconds; got `x`"),
+            ("end_time=x", "end_time", "the year 9999; got `x`"),
             ("step=90", "step", "a multiple of 60 seconds, a day at most; got `90`"),
             ("step=0", "step", "multiple of 60"),
             ("step=86460", "step", "a day at most"),
