@@ -113,7 +113,7 @@ test('a project is made with its budget, changed and suspended', async ({ page, 
   await dialog.getByLabel('Name').fill('Shop')
   await dialog.getByLabel('Budget, USD').fill('-1')
   await dialog.getByRole('button', { name: 'Make the project' }).click()
-  await expect(dialog.getByRole('alert')).toContainText('0 or more')
+  await expect(dialog.getByRole('alert')).toContainText('from 0 to')
   await isSound(page)
   await dialog.getByLabel('Budget, USD').fill('7.50')
   await dialog.getByLabel('Begins anew').selectOption('each day')
@@ -171,7 +171,7 @@ test('a payment is booked once, however often it is sent', async ({ page, admin,
   await dialog.getByLabel('Paid, USD').fill('6')
   await dialog.getByLabel('Reference').fill('transfer 17')
   await dialog.getByRole('button', { name: 'Record a payment' }).click()
-  await expect(dialog.getByRole('alert')).toContainText('it was used before')
+  await expect(dialog.getByRole('alert')).toContainText('This reference was used before, for 5.00')
   expect(await payments()).toBe(before + 1)
 })
 

@@ -48,7 +48,7 @@ test('entries are found by kind, by account and by request', async ({ page, admi
   await page.getByRole('button', { name: 'Show all' }).click()
   await page.getByRole('textbox', { name: 'Account' }).fill('org/nobody/money')
   await page.getByRole('button', { name: 'Show', exact: true }).click()
-  await expect(page.getByRole('alert')).toContainText('there is no account `org/nobody/money`')
+  await expect(page.getByRole('alert')).toContainText('There is no account “org/nobody/money”')
   await expect(page.getByRole('textbox', { name: 'Account' })).toHaveAttribute('aria-invalid', 'true')
   await isSound(page)
 })

@@ -151,7 +151,7 @@ test('a part of a charge is given back, once', async ({ page, plant, admin, answ
   await isSound(page)
   await dialog.getByLabel('Amount, USD').fill('1000')
   await dialog.getByRole('button', { name: 'Give back' }).click()
-  await expect(dialog.getByRole('alert')).toContainText('not within the charge')
+  await expect(dialog.getByRole('alert')).toContainText('At most what was charged can be given back')
   await dialog.getByLabel('Amount, USD').fill('0.0001')
   await dialog.getByLabel('Reason').fill('slow')
   await dialog.getByRole('button', { name: 'Give back' }).dblclick()
