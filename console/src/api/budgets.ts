@@ -16,11 +16,11 @@ export type UsedBudgets = ReadonlyMap<string, UsedBudget>
 
 export const keyOf = ({ level, id }: Pick<BudgetStanding, 'level' | 'id'>): string => `${level}/${id}`
 
-/** What is used of all budgets of a customer, from all pages. */
+/** What is used of the budgets of a customer, its teams, projects and keys. Those of end users come last, may be any number, and are left. */
 export async function budgetsOf(organisation: string, signal?: AbortSignal): Promise<UsedBudgets> {
   const used = new Map<string, UsedBudget>()
   let after: string | null = ''
-  while (after !== null) {
+  while (after !== null && !after.startsWith('end_user/')) {
     const query: { limit: number; after?: string } = { limit: LIMIT, ...(after ? { after } : {}) }
     const { url, document } = await read('/admin/v1/organisations/{id}/budgets', { path: { id: organisation }, query, ...(signal ? { signal } : {}) })
     for (const [index, standing] of document.data.entries()) used.set(keyOf(standing), { standing, url, name: `data.${index}` })

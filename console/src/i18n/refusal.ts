@@ -1,5 +1,5 @@
 import { ApiError } from '$lib/api/errors'
-import { told } from './refusals'
+import { messageText } from './messages'
 import { t } from './shared'
 
 const CODES = ['not_found', 'gone', 'not_allowed', 'overloaded', 'books_closed', 'shutting_down'] as const
@@ -9,5 +9,5 @@ export function refusalText(error: unknown): string {
   if (!(error instanceof ApiError) || error.isUnreachable) return t('unreachable')
   if (error.status === 412) return t('changedMeanwhile')
   const code = CODES.find((one) => one === error.code)
-  return code ? t(`refused.${code}`) : told(error.message)
+  return code ? t(`refused.${code}`) : messageText(error.message)
 }

@@ -137,8 +137,8 @@ impl Activations {
         self.values.resize(of.len() * values, 0.0);
         self.codes.resize((of.len() + SPARE_COLUMNS) * codes, 0);
         self.blocks.resize((of.len() + SPARE_COLUMNS) * blocks, BlockScale::default());
-        let to =
-            (SharedSlice::new(&mut self.values), SharedSlice::new(&mut self.codes), SharedSlice::new(&mut self.blocks));
+        let (to_values, to_codes) = (SharedSlice::new(&mut self.values), SharedSlice::new(&mut self.codes));
+        let to_blocks = SharedSlice::new(&mut self.blocks);
         pool.for_each_index(of.len().div_ceil(GATHERED_TOGETHER), |part| {
             let first = part * GATHERED_TOGETHER;
             for (place, &column) in (first..of.len().min(first + GATHERED_TOGETHER)).zip(&of[first..]) {
@@ -147,9 +147,9 @@ impl Activations {
                 // SAFETY: each place is one part's, and all are inside.
                 unsafe {
                     let column_of = |length: usize| column * length..(column + 1) * length;
-                    to.0.slice_mut(place * values, values).copy_from_slice(&x.values[column_of(values)]);
-                    to.1.slice_mut(place * codes, codes).copy_from_slice(&x.codes[column_of(codes)]);
-                    to.2.slice_mut(place * blocks, blocks).copy_from_slice(&x.blocks[column_of(blocks)]);
+                    to_values.slice_mut(place * values, values).copy_from_slice(&x.values[column_of(values)]);
+                    to_codes.slice_mut(place * codes, codes).copy_from_slice(&x.codes[column_of(codes)]);
+                    to_blocks.slice_mut(place * blocks, blocks).copy_from_slice(&x.blocks[column_of(blocks)]);
                 }
             }
         });
@@ -165,6 +165,16 @@ impl Activations {
 
     pub(crate) fn codes(&self, column: usize) -> &[i8] {
         &self.codes[column * self.cols..][..self.cols]
+    }
+
+    /// The codes of a column and all behind it, the spare ones too.
+    pub(crate) fn codes_from(&self, column: usize) -> &[i8] {
+        &self.codes[column * self.cols..]
+    }
+
+    /// The blocks of a column and all behind it, the spare ones too.
+    pub(crate) fn blocks_from(&self, column: usize) -> &[BlockScale] {
+        &self.blocks[column * (self.cols / BLOCK)..]
     }
 
     pub(crate) fn blocks(&self, column: usize) -> &[BlockScale] {

@@ -1,16 +1,12 @@
 /** What a plan would have meant for tokens that were used: by sums alone, so where the order of requests counts, as a range. */
-import { parse } from '$lib/api/amounts'
 import type { Plan, Price, Quantities, Tier, TokenPool } from '$lib/api/types'
-import { lessDiscount, rateOf, versionsOf } from './exact'
-import { basesOf, KINDS, modelsIn, unscaled, type Kind } from './plan'
+import { costAt, KINDS, lessDiscount, METERS, rateFor, versionsOf } from './exact'
+import { basesOf, modelsIn, unscaled } from './plan'
 
 /** Pool units in one token of weight 1. */
 const UNITS = 1000n
 /** Digits after the point of a token, in pool units. */
 const POOL_DIGITS = 3
-const PER_MILLION = 1_000_000n
-/** The meters by the words that weights and rates have for them. */
-const METERS: Record<Kind, keyof Quantities> = { input: 'in_uncached', cached_input: 'in_cached', output: 'out_visible', reasoning: 'out_reasoning' }
 
 /** What is not known any closer; both are the same where it is known. */
 export interface Range {
@@ -103,9 +99,7 @@ function lotsOf(used: readonly Used[], weights: TokenPool['weights'] | undefined
       const count = BigInt(quantities[METERS[kind]])
       if (count === 0n) continue
       const tier = tierOf(model)
-      const otherwise = kind === 'cached_input' ? 'input' : kind === 'reasoning' ? 'output' : kind
-      const text = tier === null ? null : rateOf(tier[kind] ?? tier[otherwise] ?? '')
-      const rate = text === null ? null : parse(text)
+      const rate = tier === null ? null : rateFor(tier, kind)
       if (rate === null) return null
       lots.push({ count, rate, weight: BigInt(weights?.[kind] ?? 1000) })
     }
@@ -119,7 +113,7 @@ function costOf(lots: readonly Lot[], units: bigint, order: 1 | -1): bigint {
   let [left, cost] = [units, 0n]
   for (const lot of lots.filter(({ weight }) => weight > 0n).sort((a, b) => order * dearness(a, b))) {
     const taken = left < lot.count * lot.weight ? left : lot.count * lot.weight
-    cost += (taken * lot.rate) / (lot.weight * PER_MILLION)
+    cost += costAt(lot.rate, taken) / lot.weight
     left -= taken
   }
   return cost
@@ -136,7 +130,7 @@ export function chargeUnder(used: readonly Used[], plan: Pick<Plan, 'pool' | 'di
   const lots = lotsOf(used, plan.pool?.weights, tierOf)
   if (lots === null) return null
   const less = (amount: bigint): bigint => lessDiscount(amount, plan.discount_permille)
-  if (!plan.pool) return known(less(lots.reduce((sum, { count, rate }) => sum + (count * rate) / PER_MILLION, 0n)))
+  if (!plan.pool) return known(less(lots.reduce((sum, { count, rate }) => sum + costAt(rate, count), 0n)))
   const { least, most } = beyond(used, plan.pool)
   return { least: less(costOf(lots, least, 1)), most: less(costOf(lots, most, -1)) }
 }

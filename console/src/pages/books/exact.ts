@@ -2,6 +2,11 @@ import { parse } from '$lib/api/amounts'
 import type { Price, Quantities, Tier } from '$lib/api/types'
 
 const PER_MILLION = 1_000_000n
+/** Kinds of tokens by the words that rates and weights have for them, in the plant's order. */
+export const KINDS = ['input', 'cached_input', 'output', 'reasoning'] as const
+export type Kind = (typeof KINDS)[number]
+/** What counts the tokens of each. */
+export const METERS = { input: 'in_uncached', cached_input: 'in_cached', output: 'out_visible', reasoning: 'out_reasoning' } as const satisfies Record<Kind, keyof Quantities>
 
 /** The number in `0.50 per 1M`; `null`: it is written in another way. */
 export function rateOf(rate: string): string | null {
@@ -9,20 +14,24 @@ export function rateOf(rate: string): string | null {
   return found?.[1] !== undefined && parse(found[1]) !== null ? found[1] : null
 }
 
+type Rates = Pick<Tier, Kind>
+
+/** What 1M tokens of a kind cost, as an integer of 10^-15: without a rate of their own as input or output; `null`: it is no number. */
+export function rateFor(tier: Rates, kind: Kind): bigint | null {
+  const rate = tier[kind] ?? (kind === 'cached_input' ? tier.input : tier.output)
+  const number = rateOf(rate)
+  return number === null ? null : parse(number)
+}
+
+/** What `count` tokens cost at a rate per 1M. */
+export const costAt = (rate: bigint, count: bigint): bigint => (rate * count) / PER_MILLION
+
 /** What tokens cost at a tier's rates per 1M; `null`: a rate is no number. */
-export function chargeOf(tokens: Quantities, tier: Pick<Tier, 'input' | 'cached_input' | 'output' | 'reasoning'>): bigint | null {
-  const of = (rate: string | undefined, count: number): bigint | null => {
-    const number = rate === undefined ? null : rateOf(rate)
-    const size = number === null ? null : parse(number)
-    return size === null ? null : (size * BigInt(Math.trunc(count))) / PER_MILLION
-  }
-  const parts = [
-    of(tier.input, tokens.in_uncached),
-    of(tier.cached_input ?? tier.input, tokens.in_cached),
-    of(tier.output, tokens.out_visible),
-    of(tier.reasoning ?? tier.output, tokens.out_reasoning),
-  ]
-  return parts.some((part) => part === null) ? null : parts.reduce<bigint>((sum, part) => sum + (part ?? 0n), 0n)
+export function chargeOf(tokens: Quantities, tier: Rates): bigint | null {
+  return KINDS.reduce<bigint | null>((sum, kind) => {
+    const rate = rateFor(tier, kind)
+    return sum === null || rate === null ? null : sum + costAt(rate, BigInt(Math.trunc(tokens[METERS[kind]])))
+  }, 0n)
 }
 
 /** Tokens of several rows together. */

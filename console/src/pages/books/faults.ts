@@ -1,5 +1,6 @@
 import type { Price } from '$lib/api/types'
-import { KINDS, permilleOf, poolOf, unpriced, weightOf, type PlanForm } from './plan'
+import { KINDS } from './exact'
+import { permilleOf, poolOf, unpriced, weightOf, type PlanForm } from './plan'
 import { tierFaults, type TierForm } from './tiers'
 import { t } from './texts.prices'
 

@@ -1,4 +1,5 @@
 import type { Plan, PoolEnd, Price } from '$lib/api/types'
+import { KINDS, type Kind } from './exact'
 
 /** The most tokens that a pool may have at the server. */
 const MAX_POOL = 2 ** 50
@@ -6,9 +7,6 @@ const MAX_POOL = 2 ** 50
 const MAX_WEIGHT = 1_000_000
 /** Digits after the point of a discount in percent, which is kept in thousandths, and of a weight. */
 const [PERCENT_DIGITS, WEIGHT_DIGITS] = [1, 3]
-/** What a token of each kind takes, in the plant's order. */
-export const KINDS = ['input', 'cached_input', 'output', 'reasoning'] as const
-export type Kind = (typeof KINDS)[number]
 export const ENDS = ['overage', 'stop'] as const satisfies readonly PoolEnd[]
 
 /** A plan as it is filled in: all of it text, but for what is chosen. */

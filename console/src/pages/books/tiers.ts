@@ -1,13 +1,12 @@
 import type { Tier } from '$lib/api/types'
-import { rateOf } from './exact'
+import { KINDS, rateOf, type Kind } from './exact'
 
 /** The most tiers that a price may have at the server. */
 export const MOST_TIERS = 64
-export const RATES = ['input', 'cached_input', 'output', 'reasoning'] as const
 export const BORDERS = ['prompt_from', 'volume_from'] as const
 
 /** A tier as it is filled in: from where on it holds, and rates per 1M tokens. */
-export type TierForm = Record<(typeof RATES)[number] | (typeof BORDERS)[number], string>
+export type TierForm = Record<Kind | (typeof BORDERS)[number], string>
 export type TierFault = 'rate' | 'count' | 'same' | 'volume' | 'prompt'
 
 export function tierForm(tier?: Tier): TierForm {
@@ -28,7 +27,7 @@ const isCount = (text: string): boolean => /^\d{1,15}$/.test(text.trim())
 
 /** A tier; call it with what has no fault. */
 export function tierOf(form: TierForm): Tier {
-  const rate = (name: (typeof RATES)[number]): string => `${form[name].trim()} per 1M`
+  const rate = (name: Kind): string => `${form[name].trim()} per 1M`
   return {
     prompt_from: Number(form.prompt_from),
     volume_from: Number(form.volume_from),
@@ -44,7 +43,7 @@ export function tierFaults(forms: readonly TierForm[]): Record<string, TierFault
   const faults: Record<string, TierFault> = {}
   forms.forEach((form, index) => {
     const at = (name: string): string => `tiers[${index}].${name}`
-    for (const name of RATES) {
+    for (const name of KINDS) {
       const isLeft = (name === 'cached_input' || name === 'reasoning') && form[name].trim() === ''
       if (!isLeft && !isRate(form[name])) faults[at(name)] = 'rate'
     }
@@ -65,6 +64,6 @@ export function tierFaults(forms: readonly TierForm[]): Record<string, TierFault
 export function tierField(param: string, count: number): string | undefined {
   const found = /^tiers\[(\d+)\](?:\.(\w+))?/.exec(param)
   if (!found || Number(found[1]) >= count) return undefined
-  const name = [...RATES, ...BORDERS].find((one) => one === found[2])
+  const name = [...KINDS, ...BORDERS].find((one) => one === found[2])
   return `tiers[${found[1]}].${name ?? 'volume_from'}`
 }

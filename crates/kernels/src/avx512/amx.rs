@@ -191,7 +191,7 @@ unsafe fn tile<T: Quantized, const N: usize>(
     columns: Range<usize>,
     place: &Place<'_>,
 ) {
-    let (a, stride, (side, _)) = (x.codes(columns.start).as_ptr(), x.cols(), side.tile(columns.start));
+    let (a, stride, (side, _)) = (x.codes_from(columns.start).as_ptr(), x.cols(), side.tile(columns.start));
     let mut acc = [_mm512_setzero_ps(); N];
     let mut dots = [const { Dots([[0; ROWS]; TILE]) }; 4];
     // SAFETY: the caller's promises; block `b` is one of the unpacked ones.

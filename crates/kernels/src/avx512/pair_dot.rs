@@ -78,7 +78,7 @@ impl Operands for Packed<'_> {
     type Columns = (*const BlockScale, usize);
 
     fn columns(&self, first: usize) -> Self::Columns {
-        (self.x.blocks(first).as_ptr(), self.x.cols() / BLOCK)
+        (self.x.blocks_from(first).as_ptr(), self.x.cols() / BLOCK)
     }
 
     #[inline]
@@ -192,10 +192,10 @@ unsafe fn one_tile<T: Quantized, O: Operands, const N: usize>(
     tile: Range<usize>,
     place: &Place<'_>,
 ) {
-    let (codes_at, stride) = (x.codes(tile.start).as_ptr(), x.cols());
+    let (codes_at, stride) = (x.codes_from(tile.start).as_ptr(), x.cols());
     let columns = operands.columns(tile.start);
     let mut acc = [_mm512_setzero_ps(); N];
-    // SAFETY: block `b` is inside the panels and the columns (`products`).
+    // SAFETY: block `b` is inside the panels and the columns (`products`); behind those of the tile are others or the spare ones.
     unsafe {
         for b in 0..stride / BLOCK {
             let (codes, scales) = operands.weights::<T>(b);

@@ -12,14 +12,14 @@ pub(super) const SIDE_COLUMNS: usize = 16;
 /// The scales of activation columns, for the products of one call.
 #[derive(Default)]
 pub(crate) struct Sides {
-    sides: Vec<Layer>,
+    sides: Vec<SidePlace>,
     /// For each 16 columns of a side, block by block; those of all sides one after the other.
     tiles: Vec<SideBlock>,
     blocks: usize,
 }
 
-/// Some columns, for weights of some codes.
-struct Layer {
+/// Of which columns and codes a side is, and where its tiles begin.
+struct SidePlace {
     columns: Range<usize>,
     offset: i32,
     first_tile: usize,
@@ -57,7 +57,7 @@ impl Sides {
         let offset = unsigned_offset(codes);
         if self.sides.last().is_none_or(|last| last.columns != *columns || last.offset != offset) {
             let first_tile = self.tile_count();
-            self.sides.push(Layer { columns: columns.clone(), offset, first_tile });
+            self.sides.push(SidePlace { columns: columns.clone(), offset, first_tile });
         }
         self.sides.len() - 1
     }
@@ -72,7 +72,7 @@ impl Sides {
         self.tiles.resize(self.tile_count() * self.blocks, SideBlock::default());
         let sides = &self.sides;
         pool.for_each_chunk(&mut self.tiles, self.blocks, |tile, blocks| {
-            let Some(side) = sides.iter().rfind(|side| side.first_tile <= tile) else { return };
+            let side = &sides[sides.partition_point(|side| side.first_tile <= tile) - 1];
             let first = side.columns.start + (tile - side.first_tile) * SIDE_COLUMNS;
             for (c, column) in (first..side.columns.end.min(first + SIDE_COLUMNS)).enumerate() {
                 for (block, scale) in blocks.iter_mut().zip(x.blocks(column)) {
@@ -84,7 +84,7 @@ impl Sides {
 
     /// The one that [`Sides::of`] named.
     pub(crate) fn get(&self, index: usize) -> Side<'_> {
-        let Layer { columns, first_tile, .. } = &self.sides[index];
+        let SidePlace { columns, first_tile, .. } = &self.sides[index];
         Side { first_column: columns.start, blocks: self.blocks, tiles: &self.tiles[first_tile * self.blocks..] }
     }
 }

@@ -98,11 +98,7 @@ impl Live {
     fn note(&self, sample: &Arc<Sample>) {
         let mut past = self.past();
         past.keep(Arc::clone(sample));
-        // While somebody watches, a snapshot is made in each second.
-        if past.rates.back().is_none_or(|last| sample.time_ms >= last.time_ms.saturating_add(SPACING_MS)) {
-            let rates = past.within(sample, RATES).and_then(|from| sample.rates(from));
-            past.rates.extend(rates);
-        }
+        past.add_rates(sample, false);
     }
 
     /// Rates of the last minutes, one a second: those of the snapshot where there is one.
@@ -201,6 +197,23 @@ impl Past {
         found.filter(|found| !Arc::ptr_eq(found, sample))
     }
 
+    /// Adds the rates up to a sample, of a second in which there are none. Those of a snapshot take the place of others. Of a pause
+    /// there are none.
+    fn add_rates(&mut self, sample: &Arc<Sample>, is_snapshot: bool) {
+        let Some(rates) = self.within(sample, RATES).and_then(|from| sample.rates(from)) else { return };
+        // Of a calendar that was set back nothing stays that is still to come.
+        while self.rates.back().is_some_and(|last| last.time_ms >= rates.time_ms.saturating_add(SPACING_MS)) {
+            self.rates.pop_back();
+        }
+        let is_near = self.rates.back().is_some_and(|last| rates.time_ms < last.time_ms.saturating_add(SPACING_MS));
+        if is_near && is_snapshot {
+            self.rates.pop_back();
+        }
+        if !is_near || is_snapshot {
+            self.rates.push_back(rates);
+        }
+    }
+
     /// Takes a sample in and writes its snapshot.
     fn go_on(&mut self, sample: Sample) -> Result<Written, ApiError> {
         let sample = Arc::new(sample);
@@ -211,13 +224,7 @@ impl Past {
         let earlier = self.samples.front().unwrap_or(&sample);
         let sold = self.samples.iter().find(|known| known.sold.is_some()).unwrap_or(&sample);
         let snapshot = sample.snapshot(&Since { recent, earlier, sold });
-        // Of a pause there is no rate of a second.
-        let rates = self.within(&sample, RATES).and_then(|from| sample.rates(from));
-        let is_near = |last: &RecentRates| sample.time_ms < last.time_ms.saturating_add(SPACING_MS);
-        if rates.is_some() && self.rates.back().is_some_and(is_near) {
-            self.rates.pop_back();
-        }
-        self.rates.extend(rates);
+        self.add_rates(&sample, true);
         let json = serde_json::to_string(&snapshot).map_err(|error| ApiError::internal(error.to_string()))?;
         let frame = Bytes::from(format!("id: {}\ndata: {json}\n\n", snapshot.id));
         let written = Written { id: snapshot.id, json: Bytes::from(json), frame };
@@ -269,6 +276,17 @@ mod tests {
             live.note(&Arc::new(Sample::at(began, Duration::from_secs_f64(second + 0.5))));
         }
         assert_eq!(times(), [7_000, 302_000, 303_000]);
+        // The calendar is set back by a second.
+        let note = |time_ms, after_ms| {
+            let mut sample = Sample::at(began, Duration::from_millis(after_ms));
+            sample.time_ms = time_ms;
+            live.note(&Arc::new(sample));
+        };
+        note(302_950, 303_600);
+        note(301_800, 304_600);
+        assert_eq!(times(), [7_000, 302_000]);
+        note(302_950, 305_700);
+        assert_eq!(times(), [7_000, 302_000, 302_950]);
         let found = live.recent();
         assert!(found.iter().all(|rates| rates.output_tokens_per_second == 0.0 && rates.power_watts.is_none()));
     }

@@ -1,1 +1,0 @@
-import{d as r,aD as p,j as o,k as l,I as c,r as d,M as f,aj as i}from"./index-D-gH_J6m.js";var m=d("<span><!></span>");function v(e,s){let t=r(s,"tone",3,"plain");var a=m(),n=c(a);p(n,()=>s.children),o(()=>f(a,1,i(t()),"svelte-1fmrh5r")),l(e,a)}export{v as B};

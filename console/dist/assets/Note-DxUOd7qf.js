@@ -1,0 +1,1 @@
+import{a4 as o,B as n,j as p,k as c,I as i,r as l,o as m}from"./index-DT1YdKMn.js";var f=l('<p class="svelte-qcpucw"><!> </p>');function x(e,s){var a=f(),t=i(a);o(t,{name:"warning",size:18});var r=n(t,1,!0);p(()=>m(r,s.text)),c(e,a)}export{x as N};
