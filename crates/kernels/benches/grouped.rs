@@ -84,7 +84,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let (mut all, mut sorted, mut single) = (Activations::new(), Activations::new(), Activations::new());
             all.quantize(&pool, &x, tokens, COLS);
             let by_expert = route(tokens, &mut random);
-            sorted.gather(&pool, &all, &by_expert.concat());
+            sorted.gather(&pool, &all, &by_expert.concat(), false);
             let mut outs: Vec<Vec<f32>> = by_expert.iter().map(|tokens| vec![0.0; tokens.len() * ROWS]).collect();
             let grouped = median_seconds(|| {
                 let mut start = 0;
@@ -98,7 +98,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let alone = median_seconds(|| {
                 for ((expert, tokens), out) in experts.iter().zip(&by_expert).zip(&mut outs) {
                     for (token, out) in tokens.iter().zip(out.chunks_mut(ROWS)) {
-                        single.gather(&pool, &all, &[*token]);
+                        single.gather(&pool, &all, &[*token], false);
                         matmul(&pool, &mut [(expert, out)], &single);
                     }
                 }

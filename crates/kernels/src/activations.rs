@@ -8,7 +8,8 @@ use crate::elementwise::lanes::dispatch;
 use crate::panel::BLOCK;
 use crate::pool::SharedSlice;
 use crate::{Isa, ThreadPool};
-use source::{Fill, Out};
+use source::Fill;
+pub(crate) use source::{Gates, Out};
 
 /// Columns that are gathered as one piece of work.
 const GATHERED_TOGETHER: usize = 32;
@@ -102,22 +103,10 @@ impl Activations {
         floats: bool,
     ) {
         source.check(columns, cols);
-        (self.columns, self.cols) = (columns, cols);
-        let blocks = if cols.is_multiple_of(BLOCK) { cols / BLOCK } else { 0 };
-        self.values.resize(if floats { columns * cols } else { 0 }, 0.0);
-        self.codes.resize((columns + SPARE_COLUMNS) * blocks * BLOCK, 0);
-        self.blocks.resize((columns + SPARE_COLUMNS) * blocks, BlockScale::default());
+        let out = self.resized((columns, cols), floats);
         // Work on few values is not worth waking anybody.
         let split = if columns * cols < source.parallel_min() { 1 } else { pool.threads() * 2 };
         let rows = columns.div_ceil(split).max(1);
-        let out = Out {
-            cols,
-            blocks,
-            floats,
-            values: SharedSlice::new(&mut self.values),
-            codes: SharedSlice::new(&mut self.codes),
-            scales: SharedSlice::new(&mut self.blocks),
-        };
         let source = source.shared();
         pool.for_each_index(columns.div_ceil(rows), |i| {
             let columns = i * rows..columns.min((i + 1) * rows);
@@ -125,31 +114,44 @@ impl Activations {
         });
     }
 
+    /// Room for `columns` columns of `cols` values, all of which are still to be written; `floats` as in [`Activations::fill`].
+    pub(crate) fn resized(&mut self, (columns, cols): (usize, usize), floats: bool) -> Out<'_> {
+        (self.columns, self.cols) = (columns, cols);
+        let blocks = if cols.is_multiple_of(BLOCK) { cols / BLOCK } else { 0 };
+        self.values.resize(if floats { columns * cols } else { 0 }, 0.0);
+        self.codes.resize((columns + SPARE_COLUMNS) * blocks * BLOCK, 0);
+        self.blocks.resize((columns + SPARE_COLUMNS) * blocks, BlockScale::default());
+        Out {
+            cols,
+            blocks,
+            floats,
+            values: SharedSlice::new(&mut self.values),
+            codes: SharedSlice::new(&mut self.codes),
+            scales: SharedSlice::new(&mut self.blocks),
+        }
+    }
+
     /// Makes these the columns `of` of `x`, in this order; a column may come several times. For the experts of a mixture,
-    /// whose tokens then stand together ([`matmul_grouped`](crate::matmul_grouped)).
+    /// whose tokens then stand together ([`matmul_grouped`](crate::matmul_grouped)). With `floats` float matrices can use them
+    /// too.
     ///
     /// # Panics
-    /// When `x` lacks a column.
-    pub fn gather(&mut self, pool: &ThreadPool, x: &Self, of: &[u32]) {
-        (self.columns, self.cols) = (of.len(), x.cols);
-        let (codes, blocks) = if x.codes.is_empty() { (0, 0) } else { (x.cols, x.cols / BLOCK) };
-        let values = if x.values.is_empty() { 0 } else { x.cols };
-        self.values.resize(of.len() * values, 0.0);
-        self.codes.resize((of.len() + SPARE_COLUMNS) * codes, 0);
-        self.blocks.resize((of.len() + SPARE_COLUMNS) * blocks, BlockScale::default());
-        let (to_values, to_codes) = (SharedSlice::new(&mut self.values), SharedSlice::new(&mut self.codes));
-        let to_blocks = SharedSlice::new(&mut self.blocks);
+    /// When `x` lacks a column, or its floats where they are asked for.
+    pub fn gather(&mut self, pool: &ThreadPool, x: &Self, of: &[u32], floats: bool) {
+        let out = self.resized((of.len(), x.cols), floats);
+        let (values, blocks) = (if floats { x.cols } else { 0 }, out.blocks);
+        let codes = blocks * BLOCK;
         pool.for_each_index(of.len().div_ceil(GATHERED_TOGETHER), |part| {
             let first = part * GATHERED_TOGETHER;
             for (place, &column) in (first..of.len().min(first + GATHERED_TOGETHER)).zip(&of[first..]) {
                 let column = column as usize;
                 assert!(column < x.columns, "column {column} of {}", x.columns);
+                let column_of = |length: usize| column * length..(column + 1) * length;
                 // SAFETY: each place is one part's, and all are inside.
                 unsafe {
-                    let column_of = |length: usize| column * length..(column + 1) * length;
-                    to_values.slice_mut(place * values, values).copy_from_slice(&x.values[column_of(values)]);
-                    to_codes.slice_mut(place * codes, codes).copy_from_slice(&x.codes[column_of(codes)]);
-                    to_blocks.slice_mut(place * blocks, blocks).copy_from_slice(&x.blocks[column_of(blocks)]);
+                    out.values.slice_mut(place * values, values).copy_from_slice(&x.values[column_of(values)]);
+                    out.codes.slice_mut(place * codes, codes).copy_from_slice(&x.codes[column_of(codes)]);
+                    out.scales.slice_mut(place * blocks, blocks).copy_from_slice(&x.blocks[column_of(blocks)]);
                 }
             }
         });

@@ -13,7 +13,7 @@ pub(crate) use pointwise::{Activation, Gelu, Silu, add_lanes, softcapped};
 pub(crate) use rope::Rope;
 
 pub use norm::{add_rms_norm, rms_norm, rms_norm_add, rms_norm_in_place};
-pub use pointwise::{add, add_to_rows, gelu_mul, scale, silu_mul, softcap};
+pub use pointwise::{Curve, add, add_to_rows, gelu_mul, scale, silu_mul, softcap};
 pub use rope::{RopeFrequencies, RopeOrder, RopeTable, rope};
 
 use crate::ThreadPool;

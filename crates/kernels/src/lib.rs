@@ -30,12 +30,15 @@ pub use attention::{
     QueryColumn,
 };
 pub use elementwise::{
-    RopeFrequencies, RopeOrder, RopeTable, add, add_rms_norm, add_to_rows, gelu_mul, rms_norm, rms_norm_add,
+    Curve, RopeFrequencies, RopeOrder, RopeTable, add, add_rms_norm, add_to_rows, gelu_mul, rms_norm, rms_norm_add,
     rms_norm_in_place, rope, scale, silu_mul, softcap,
 };
 pub use encode::{EncodeError, encode};
 pub use isa::Isa;
-pub use matmul::{GroupedProduct, matmul, matmul_grouped, matmul_grouped_with, matmul_with};
+pub use matmul::{
+    GatedProduct, GroupedProduct, matmul, matmul_gated, matmul_gated_with, matmul_grouped, matmul_grouped_with,
+    matmul_with,
+};
 pub use matrix::{Matrix, MatrixBuilder, MatrixError, WeightType};
 pub use memory::WeightMemory;
 pub use pool::{Reservation, ThreadPool};

@@ -1,13 +1,13 @@
 //! The layers that most architectures share: norm, grouped-query attention, norm, gated feed-forward (or a mixture of
 //! these), each part added to the hidden states. Architectures differ in what they load for it.
 
-use kernels::RopeFrequencies;
+use kernels::{Curve, RopeFrequencies};
 
 use crate::LoadError;
 use crate::architecture::Forward;
 use crate::config::ModelConfig;
 use crate::model::sqrt;
-use crate::step::{Gate, Seen, Step};
+use crate::step::{Seen, Step};
 use crate::weights::{AttentionWeights, FeedForward, Loader, OuterWeights};
 
 /// One layer.
@@ -67,7 +67,7 @@ impl Forward for Decoder {
             step.attend(index, norms, 0, Seen { scale: self.scale, window: self.window });
             step.project_output(index, &layer.attention);
             step.add_then_norm(&layer.feed_forward_norm, &layer.feed_forward.inputs());
-            step.feed_forward(index, &layer.feed_forward, Gate::Silu);
+            step.feed_forward(index, &layer.feed_forward, Curve::Silu);
         }
         step.add();
         step.head(&self.outer, logits);

@@ -2,14 +2,14 @@
 //! scores and logits brought within caps; the halves of a head turn together.
 
 use formats::gguf::Gguf;
-use kernels::{RopeFrequencies, RopeOrder};
+use kernels::{Curve, RopeFrequencies, RopeOrder};
 
 use crate::LoadError;
 use crate::architecture::{Architecture, Forward, boxed};
 use crate::config::ModelConfig;
 use crate::model::sqrt;
 use crate::rope;
-use crate::step::{Gate, Seen, Step};
+use crate::step::{Seen, Step};
 use crate::weights::{AttentionWeights, Biases, FeedForward, Loader, OuterWeights};
 
 pub(crate) const GEMMA2: Architecture =
@@ -98,7 +98,7 @@ impl Forward for Gemma2 {
             step.project_output(index, &layer.attention);
             let norms = [&*layer.after_attention_norm, &*layer.feed_forward_norm];
             step.norm_add_norm(norms, &layer.feed_forward.inputs());
-            step.feed_forward(index, &layer.feed_forward, Gate::Gelu);
+            step.feed_forward(index, &layer.feed_forward, Curve::Gelu);
             after_previous = Some(&layer.after_feed_forward_norm);
         }
         if let Some(after) = after_previous {

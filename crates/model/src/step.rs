@@ -5,8 +5,9 @@ mod mixture;
 mod state_space;
 
 use kernels::{
-    Activations, Attention, AttentionInput, AttentionShape, Heads, KvPlaces, Matrix, QueryColumn, RopeFrequencies,
-    RopeTable, Source, ThreadPool, add, add_to_rows, matmul, rms_norm_add, scale, softcap,
+    Activations, Attention, AttentionInput, AttentionShape, Curve, Heads, KvPlaces, Matrix, QueryColumn,
+    RopeFrequencies, RopeTable, Source, ThreadPool, add, add_to_rows, matmul, matmul_gated, rms_norm_add, scale,
+    softcap,
 };
 
 use crate::adapter::Part;
@@ -32,6 +33,7 @@ pub struct Workspace {
     gate: Vec<f32>,
     up: Vec<f32>,
     activations: Activations,
+    middle: Activations,
     attention: Attention,
     mixture: Mixture,
     state_space: StateSpaceBuffers,
@@ -76,9 +78,10 @@ impl Workspace {
             keys: first(&mut self.keys, n * config.kv_width()),
             values: first(&mut self.values, n * config.kv_width()),
             attended: first(&mut self.attended, n * config.query_width()),
-            gate: first(&mut self.gate, n * config.middle_width()),
-            up: first(&mut self.up, n * config.middle_width()),
+            gate: &mut self.gate,
+            up: &mut self.up,
             activations: &mut self.activations,
+            middle: &mut self.middle,
             attention: &mut self.attention,
             mixture: &mut self.mixture,
             state_space: &mut self.state_space,
@@ -112,22 +115,6 @@ pub(crate) struct Seen {
     pub(crate) window: Option<usize>,
 }
 
-/// What lets a feed-forward's middle values through.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Gate {
-    Silu,
-    Gelu,
-}
-
-impl Gate {
-    fn source<'a>(self, gate: &'a [f32], up: &'a [f32]) -> Source<'a> {
-        match self {
-            Self::Silu => Source::Silu { gate, up },
-            Self::Gelu => Source::Gelu { gate, up },
-        }
-    }
-}
-
 /// Whether one of the matrices reads activations as floats.
 fn any_float(readers: &[&Matrix]) -> bool {
     readers.iter().any(|matrix| matrix.weight_type().is_float())
@@ -149,9 +136,12 @@ pub(crate) struct Step<'a> {
     keys: &'a mut [f32],
     values: &'a mut [f32],
     attended: &'a mut [f32],
-    gate: &'a mut [f32],
-    up: &'a mut [f32],
+    /// What adapters change before it becomes the middle of a feed-forward.
+    gate: &'a mut Vec<f32>,
+    up: &'a mut Vec<f32>,
     activations: &'a mut Activations,
+    /// What stands between the products of a feed-forward.
+    middle: &'a mut Activations,
     attention: &'a mut Attention,
     mixture: &'a mut Mixture,
     state_space: &'a mut StateSpaceBuffers,
@@ -269,26 +259,35 @@ impl Step<'_> {
         self.low_rank.add(self.pool, (&self.adapted, layer), self.activations, &mut products);
     }
 
-    /// delta = gated feed-forward.
-    pub(crate) fn feed_forward(&mut self, layer: usize, weights: &FeedForward, gate: Gate) {
+    /// delta = feed-forward, gated by `curve`.
+    pub(crate) fn feed_forward(&mut self, layer: usize, weights: &FeedForward, curve: Curve) {
         match weights {
-            FeedForward::Dense(weights) => self.dense(layer, weights, gate),
-            FeedForward::Mixture(weights) => self.mixture(weights, gate),
+            FeedForward::Dense(weights) => self.dense(layer, weights, curve),
+            FeedForward::Mixture(weights) => self.mixture(weights, curve),
         }
     }
 
-    fn dense(&mut self, layer: usize, weights: &FeedForwardWeights, gate: Gate) {
-        let mut products = [(&weights.gate, &mut *self.gate), (&weights.up, &mut *self.up)];
-        matmul(self.pool, &mut products, self.activations);
-        let mut products = [(Part::Gate, &mut *self.gate), (Part::Up, &mut *self.up)];
-        self.low_rank.add(self.pool, (&self.adapted, layer), self.activations, &mut products);
-        let source = gate.source(self.gate, self.up);
-        let shape = (self.columns.len(), self.config.feed_forward);
+    fn dense(&mut self, layer: usize, weights: &FeedForwardWeights, curve: Curve) {
         let floats = self.float_inputs || any_float(&[&weights.down]);
-        self.activations.fill(self.pool, source, shape, floats);
-        matmul(self.pool, &mut [(&weights.down, &mut *self.delta)], self.activations);
+        if self.adapted.is_empty() {
+            let products = [(&weights.gate, &weights.up, 0..self.columns.len())];
+            matmul_gated(self.pool, &products, self.activations, curve, (self.middle, floats));
+        } else {
+            self.adapted_middle(layer, weights, curve, floats);
+        }
+        matmul(self.pool, &mut [(&weights.down, &mut *self.delta)], self.middle);
         let mut products = [(Part::Down, &mut *self.delta)];
+        self.low_rank.add(self.pool, (&self.adapted, layer), self.middle, &mut products);
+    }
+
+    /// The middle of a feed-forward whose products adapters change.
+    fn adapted_middle(&mut self, layer: usize, weights: &FeedForwardWeights, curve: Curve, floats: bool) {
+        let shape = (self.columns.len(), self.config.feed_forward);
+        let (gate, up) = (first(self.gate, shape.0 * shape.1), first(self.up, shape.0 * shape.1));
+        matmul(self.pool, &mut [(&weights.gate, &mut *gate), (&weights.up, &mut *up)], self.activations);
+        let mut products = [(Part::Gate, &mut *gate), (Part::Up, &mut *up)];
         self.low_rank.add(self.pool, (&self.adapted, layer), self.activations, &mut products);
+        self.middle.fill(self.pool, Source::Gated { curve, gate, up }, shape, floats);
     }
 
     /// Logits of the wanted columns.

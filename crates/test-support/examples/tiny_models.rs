@@ -1,5 +1,5 @@
 //! Writes one tiny model of each architecture and variant, with F32 weights, to a folder, and adapters of some to its folder
-//! `lora`: `tiny_models FOLDER [enlarged]`.
+//! `lora`: `tiny_models FOLDER [enlarged]`; with `wide` only a mixture with layers of a real one's sizes.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -7,12 +7,16 @@ use std::path::PathBuf;
 use test_support::{TinyAdapter, TinyModel};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let usage = "usage: tiny_models FOLDER [enlarged]";
+    let usage = "usage: tiny_models FOLDER [enlarged | wide]";
     let mut arguments = std::env::args_os().skip(1);
     let folder = arguments.next().map(PathBuf::from).ok_or(usage)?;
     let enlarged = match arguments.next() {
         None => false,
         Some(word) if word == "enlarged" => true,
+        Some(word) if word == "wide" => {
+            std::fs::create_dir_all(&folder)?;
+            return Ok(TinyModel::wide_mixture().write(folder.join("qwen3moe-wide.gguf"))?);
+        }
         Some(_) => return Err(usage.into()),
     };
     let adapters = folder.join("lora");

@@ -336,7 +336,7 @@ impl LoadedModel {
             EngineConfig {
                 max_waiting: settings.max_waiting,
                 max_running: settings.max_running,
-                prefill_chunk: settings.prefill_chunk,
+                prefill_chunk: settings.prefill_chunk(self.model.config()),
                 itl_goal: settings.itl_goal,
                 speculation: settings.speculation,
                 thread_name: format!("engine-{}", self.name),

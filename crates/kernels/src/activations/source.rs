@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::BlockScale;
 use crate::elementwise::lanes::{Kernel, LANES, Lanes};
-use crate::elementwise::{Activation, Gelu, Silu, add_lanes, inverse_rms, norm_add_row};
+use crate::elementwise::{Activation, Curve, Gelu, Silu, add_lanes, inverse_rms, norm_add_row};
 use crate::panel::BLOCK;
 use crate::pool::SharedSlice;
 
@@ -43,15 +43,10 @@ pub enum Source<'a> {
         /// What is added to the mean squares.
         eps: f32,
     },
-    /// `silu(gate) * up`.
-    Silu {
-        /// The gate.
-        gate: &'a [f32],
-        /// What it lets through.
-        up: &'a [f32],
-    },
-    /// `gelu(gate) * up`.
-    Gelu {
+    /// `curve(gate) * up`.
+    Gated {
+        /// What becomes of the gate.
+        curve: Curve,
         /// The gate.
         gate: &'a [f32],
         /// What it lets through.
@@ -69,7 +64,7 @@ impl<'a> Source<'a> {
             Self::NormAddNorm { x, delta, weights, .. } => {
                 fits(x) && fits(delta) && weights.iter().all(|w| w.len() == cols)
             }
-            Self::Silu { gate, up } | Self::Gelu { gate, up } => fits(gate) && fits(up),
+            Self::Gated { gate, up, .. } => fits(gate) && fits(up),
         };
         assert!(ok, "activations of {columns} columns x {cols}");
     }
@@ -77,7 +72,7 @@ impl<'a> Source<'a> {
     /// Values from which on several threads pay.
     pub(super) fn parallel_min(&self) -> usize {
         match self {
-            Self::Silu { .. } | Self::Gelu { .. } => 4096,
+            Self::Gated { .. } => 4096,
             _ => 8192,
         }
     }
@@ -91,8 +86,7 @@ impl<'a> Source<'a> {
             Self::NormAddNorm { x, delta, weights, eps } => {
                 Shared::NormAddNorm { x: SharedSlice::new(x), delta, weights, eps }
             }
-            Self::Silu { gate, up } => Shared::Silu { gate, up },
-            Self::Gelu { gate, up } => Shared::Gelu { gate, up },
+            Self::Gated { curve, gate, up } => Shared::Gated { curve, gate, up },
         }
     }
 }
@@ -103,12 +97,11 @@ pub(super) enum Shared<'a> {
     Norm { x: &'a [f32], weight: &'a [f32], eps: f32 },
     AddNorm { x: SharedSlice<'a, f32>, delta: &'a [f32], weight: &'a [f32], eps: f32 },
     NormAddNorm { x: SharedSlice<'a, f32>, delta: &'a [f32], weights: [&'a [f32]; 2], eps: f32 },
-    Silu { gate: &'a [f32], up: &'a [f32] },
-    Gelu { gate: &'a [f32], up: &'a [f32] },
+    Gated { curve: Curve, gate: &'a [f32], up: &'a [f32] },
 }
 
 /// Where columns go.
-pub(super) struct Out<'a> {
+pub(crate) struct Out<'a> {
     pub(super) cols: usize,
     /// Blocks of a column; none when a column is no whole blocks.
     pub(super) blocks: usize,
@@ -152,13 +145,34 @@ impl Kernel for Fill<'_> {
                     norm_add_row(lanes, x, &delta[of(delta)], first, *eps);
                     out.column(lanes, column, &Normed { x, weight: second, factor: inverse_rms(lanes, x, *eps) });
                 }
-                Shared::Silu { gate, up } => {
-                    out.column(lanes, column, &Gated::<Silu> { gate: &gate[of(gate)], up: &up[of(up)], curve: Silu });
-                }
-                Shared::Gelu { gate, up } => {
-                    out.column(lanes, column, &Gated::<Gelu> { gate: &gate[of(gate)], up: &up[of(up)], curve: Gelu });
+                Shared::Gated { curve, gate, up } => {
+                    out.gated(lanes, *curve, (&gate[of(gate)], &up[of(up)]), (column, 0));
                 }
             }
+        }
+    }
+}
+
+/// Makes some rows of some columns from what two products of these gave, `[columns][rows]`.
+pub(crate) struct Gates<'a> {
+    pub(crate) curve: Curve,
+    pub(crate) gate: &'a [f32],
+    pub(crate) up: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) out: &'a Out<'a>,
+    pub(crate) columns: Range<usize>,
+    /// Which block of `out` the rows begin.
+    pub(crate) first_block: usize,
+}
+
+impl Kernel for Gates<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let (gates, ups) = (self.gate.chunks_exact(self.rows), self.up.chunks_exact(self.rows));
+        for ((gate, up), column) in gates.zip(ups).zip(self.columns) {
+            self.out.gated(lanes, self.curve, (gate, up), (column, self.first_block));
         }
     }
 }
@@ -166,18 +180,29 @@ impl Kernel for Fill<'_> {
 impl Out<'_> {
     #[inline(always)]
     fn column<L: Lanes>(&self, lanes: L, column: usize, row: &impl Row) {
-        let (cols, blocks) = (self.cols, self.blocks);
-        // SAFETY: each column comes once, and the columns' parts do not overlap.
-        let (codes, scales) = unsafe {
-            (
-                self.codes.slice_mut(column * blocks * BLOCK, blocks * BLOCK),
-                self.scales.slice_mut(column * blocks, blocks),
-            )
-        };
+        self.part(lanes, (column, 0), self.cols, row);
+    }
+
+    #[inline(always)]
+    fn gated<L: Lanes>(&self, lanes: L, curve: Curve, (gate, up): (&[f32], &[f32]), at: (usize, usize)) {
+        match curve {
+            Curve::Silu => self.part(lanes, at, gate.len(), &Gated { gate, up, curve: Silu }),
+            Curve::Gelu => self.part(lanes, at, gate.len(), &Gated { gate, up, curve: Gelu }),
+        }
+    }
+
+    /// `len` values of a column from a block on: whole blocks, unless they are the column's last.
+    #[inline(always)]
+    fn part<L: Lanes>(&self, lanes: L, (column, first_block): (usize, usize), len: usize, row: &impl Row) {
+        let cols = self.cols;
+        let (at, blocks) = if self.blocks == 0 { (0, 0) } else { (column * self.blocks + first_block, len / BLOCK) };
+        // SAFETY: each part comes once, and the parts do not overlap.
+        let (codes, scales) =
+            unsafe { (self.codes.slice_mut(at * BLOCK, blocks * BLOCK), self.scales.slice_mut(at, blocks)) };
         let mut block = [0.0; BLOCK];
         if self.floats {
             // SAFETY: as above.
-            let values = unsafe { self.values.slice_mut(column * cols, cols) };
+            let values = unsafe { self.values.slice_mut(column * cols + first_block * BLOCK, len) };
             for (i, values) in values.chunks_mut(BLOCK).enumerate() {
                 row.block(lanes, i, &mut block);
                 values.copy_from_slice(&block[..values.len()]);

@@ -2,7 +2,7 @@
 //! threads.
 
 use super::*;
-use crate::{add_rms_norm, gelu_mul, rms_norm, rms_norm_add, silu_mul};
+use crate::{Curve, add_rms_norm, gelu_mul, rms_norm, rms_norm_add, silu_mul};
 
 const EPS: f32 = 1e-5;
 
@@ -54,8 +54,8 @@ impl Input {
             Kind::Norm => Source::Norm { x: &x, weight: first, eps: EPS },
             Kind::AddNorm => Source::AddNorm { x: &mut x, delta: y, weight: first, eps: EPS },
             Kind::NormAddNorm => Source::NormAddNorm { x: &mut x, delta: y, weights: [first, second], eps: EPS },
-            Kind::Silu => Source::Silu { gate: &x, up: y },
-            Kind::Gelu => Source::Gelu { gate: &x, up: y },
+            Kind::Silu => Source::Gated { curve: Curve::Silu, gate: &x, up: y },
+            Kind::Gelu => Source::Gated { curve: Curve::Gelu, gate: &x, up: y },
         };
         let mut activations = Activations::new();
         // What an earlier call left is of no effect.

@@ -10,8 +10,8 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::ROWS;
-use super::pair::{self, ColumnScale, Pair};
-use super::side::{SIDE_COLUMNS, Side};
+use super::pair::{self, Pair};
+use super::side::{self, SIDE_COLUMNS, Side};
 use super::unpacked::{self, Unpacked};
 use crate::activations::Activations;
 use crate::panel::{BLOCK, Quantized, with_quantized};
@@ -81,6 +81,13 @@ pub(crate) struct Place<'a> {
     pub(crate) first_column: usize,
 }
 
+impl Place<'_> {
+    /// That of rows which stand so many further below.
+    pub(super) fn below(&self, rows: usize) -> Self {
+        Self { row: self.row + rows, ..*self }
+    }
+}
+
 /// Writes the products of a pair's rows with `columns` of `x` to their places.
 ///
 /// # Safety
@@ -89,7 +96,7 @@ pub(crate) struct Place<'a> {
 /// of 16 after its first.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 pub(crate) unsafe fn products(pair: &Pair, x: &Activations, side: Side<'_>, columns: Range<usize>, place: &Place<'_>) {
-    unpacked::with_scratch(|unpacked| {
+    unpacked::with_scratch(|[unpacked, _]| {
         // SAFETY: passed on from the caller.
         unsafe {
             with_quantized!(pair.weight_type(), T => all_tiles::<T>(pair, unpacked, x, side, columns, place));
@@ -109,7 +116,7 @@ unsafe fn all_tiles<T: Quantized>(
     let blocks = x.cols() / BLOCK;
     // SAFETY: the blocks are inside the panels, and the tiles inside `x` and `side` (`products`).
     unsafe {
-        unpacked.fill::<T, true>(pair, blocks);
+        unpacked.fill::<T, true>(pair, blocks, 1);
         let mut configured = 0;
         for first in columns.clone().step_by(TILE) {
             let n = TILE.min(columns.end - first);
@@ -191,7 +198,7 @@ unsafe fn tile<T: Quantized, const N: usize>(
     columns: Range<usize>,
     place: &Place<'_>,
 ) {
-    let (a, stride, (side, _)) = (x.codes_from(columns.start).as_ptr(), x.cols(), side.tile(columns.start));
+    let (a, stride, side) = (x.codes_from(columns.start).as_ptr(), x.cols(), side.tile::<T>(columns.start));
     let mut acc = [_mm512_setzero_ps(); N];
     let mut dots = [const { Dots([[0; ROWS]; TILE]) }; 4];
     // SAFETY: the caller's promises; block `b` is one of the unpacked ones.
@@ -213,8 +220,9 @@ unsafe fn tile<T: Quantized, const N: usize>(
             }
         };
         block(0, &mut dots);
-        for (b, of) in side.iter().enumerate() {
-            if b + 1 < side.len() {
+        let blocks = side.len();
+        for (b, of) in side.enumerate() {
+            if b + 1 < blocks {
                 block(b + 1, &mut dots);
             }
             let w = unpacked.scales::<T>(b);
@@ -222,11 +230,7 @@ unsafe fn tile<T: Quantized, const N: usize>(
             for c in 0..N {
                 let low = _mm512_load_si512(first[c].as_ptr().cast());
                 let up = if T::LAYOUT.scales.halves() { _mm512_load_si512(second[c].as_ptr().cast()) } else { low };
-                let scale = ColumnScale {
-                    d: _mm512_set1_ps(of.d[c]),
-                    scaled_sum: _mm512_set1_ps(of.scaled_sum[c]),
-                    half_sums: [_mm512_set1_ps(of.half_sums[0][c]), _mm512_set1_ps(of.half_sums[1][c])],
-                };
+                let scale = side::scale::<T>(of, c);
                 acc[c] = pair::add_block::<T>(acc[c], &w, [low, up], &scale);
             }
         }

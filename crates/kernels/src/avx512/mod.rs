@@ -12,6 +12,8 @@ mod pair_float;
 #[cfg(target_arch = "x86_64")]
 mod side;
 #[cfg(target_arch = "x86_64")]
+mod two_pairs;
+#[cfg(target_arch = "x86_64")]
 mod unpacked;
 
 #[cfg(target_arch = "x86_64")]
@@ -19,11 +21,13 @@ pub(crate) use amx::{Place, TILE_COLUMNS_MIN, allowed as amx_allowed, peak as am
 #[cfg(target_arch = "x86_64")]
 pub(crate) use pair::Pair;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use pair_dot::{UNPACK_COLUMNS_MIN, products as pair_products};
+pub(crate) use pair_dot::products as pair_products;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use pair_float::products as pair_float_products;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use side::{Side, Sides};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use two_pairs::{UNPACK_COLUMNS_MIN, products as two_pairs_products};
 
 /// Rows of a pair of panels.
 #[cfg(target_arch = "x86_64")]

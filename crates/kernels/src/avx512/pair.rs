@@ -102,17 +102,17 @@ impl Pair {
         }
     }
 
-    /// Asks the memory for block `b` of the pair after this one: rows that follow each other are read by one thread, in
-    /// runs that are too short for the processor to foresee.
+    /// Asks the memory for block `b` of the pair that comes `pairs` after this one: rows that follow each other are read by one
+    /// thread, in runs that are too short for the processor to foresee. `HINT` names the cache.
     #[inline(always)]
-    pub(super) fn prefetch_next(&self, b: usize) {
+    pub(super) fn prefetch<const HINT: i32>(&self, b: usize, pairs: usize) {
         let [first, second] = self.panels;
         let (_, start) = self.layout.offsets(b);
-        let step = 2 * (second.addr() - first.addr());
+        let step = 2 * pairs * (second.addr() - first.addr());
         for at in (0..self.layout.block_bytes).step_by(64) {
             for panel in self.panels {
                 // SAFETY: a hint, which may name any address.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(panel.wrapping_add(step + start + at).cast()) };
+                unsafe { _mm_prefetch::<HINT>(panel.wrapping_add(step + start + at).cast()) };
             }
         }
     }

@@ -21,28 +21,29 @@ pub(super) struct Unpacked {
 struct Codes([[u8; 64]; 8]);
 
 thread_local! {
-    static SCRATCH: RefCell<Unpacked> = RefCell::default();
+    static SCRATCH: RefCell<[Unpacked; 2]> = RefCell::default();
 }
 
-/// Runs `work` with this thread's room for a pair.
-pub(super) fn with_scratch(work: impl FnOnce(&mut Unpacked)) {
+/// Runs `work` with this thread's room for two pairs.
+pub(super) fn with_scratch(work: impl FnOnce(&mut [Unpacked; 2])) {
     SCRATCH.with_borrow_mut(work);
 }
 
 impl Unpacked {
     /// Unpacks all blocks: codes that multiply as they are (`SIGNED`), or as bytes without a sign
-    /// ([`Pair::unsigned_codes`]).
+    /// ([`Pair::unsigned_codes`]). The pair that will be unpacked after the columns have passed comes `ahead` pairs later.
     ///
     /// # Safety
     /// As [`Pair::codes`], for all of `blocks`.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    pub(super) unsafe fn fill<T: Quantized, const SIGNED: bool>(&mut self, pair: &Pair, blocks: usize) {
+    pub(super) unsafe fn fill<T: Quantized, const SIGNED: bool>(&mut self, pair: &Pair, blocks: usize, ahead: usize) {
         self.codes.resize(blocks, Codes([[0; 64]; 8]));
         let vectors = const { scale_vectors(T::LAYOUT.scales) };
         self.scales.resize(blocks * vectors, [0.0; ROWS]);
         let scales = self.scales.chunks_exact_mut(vectors);
         for (b, (to, scales_to)) in self.codes.iter_mut().zip(scales).enumerate() {
-            pair.prefetch_next(b);
+            // To the second level: the first is full of columns until then.
+            pair.prefetch::<_MM_HINT_T1>(b, ahead);
             // SAFETY: the caller's promise; each group has 64 bytes, each row of scales 16 floats.
             unsafe {
                 let codes = if SIGNED { pair.codes::<T, true>(b) } else { pair.unsigned_codes::<T>(b) };

@@ -144,9 +144,12 @@ impl Kernel for Softcap<'_> {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Curve {
+/// An activation by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Curve {
+    /// `x / (1 + exp(-x))`.
     Silu,
+    /// GELU in its tanh form.
     Gelu,
 }
 

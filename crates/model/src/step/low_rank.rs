@@ -83,7 +83,7 @@ impl LowRank {
             let x = if columns == x.columns() {
                 x
             } else {
-                self.gathered.gather(pool, x, &adapted.columns);
+                self.gathered.gather(pool, x, &adapted.columns, adapted.adapter.reads_floats());
                 &self.gathered
             };
             let ranks = changed.iter().map(|(pair, _)| columns * pair.a.rows());

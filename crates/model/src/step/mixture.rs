@@ -4,10 +4,11 @@
 //! depends on its own scores only, and its experts' shares are added in the order of experts: no bit depends on the batch.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
-use kernels::{Activations, GroupedProduct, Matrix, matmul, matmul_grouped};
+use kernels::{Activations, Curve, GroupedProduct, Matrix, matmul, matmul_gated, matmul_grouped};
 
-use super::{Gate, Step, any_float, first};
+use super::{Step, any_float, first};
 use crate::config::Experts;
 use crate::weights::MixtureWeights;
 
@@ -91,39 +92,39 @@ impl Routes {
         }
     }
 
-    /// Each expert that has columns, with these and its part of `out`, `[sorted columns][rows]`.
+    /// Each expert that has columns, with these.
+    fn experts<'a>(&self, experts: &'a [Matrix]) -> impl Iterator<Item = (&'a Matrix, Range<usize>)> {
+        let columns = self.starts.windows(2).map(|bounds| bounds[0]..bounds[1]);
+        experts.iter().zip(columns).filter(|(_, columns)| !columns.is_empty())
+    }
+
+    /// These and each one's part of `out`, `[sorted columns][rows]`.
     fn products<'a>(&self, experts: &'a [Matrix], mut out: &'a mut [f32]) -> Vec<GroupedProduct<'a>> {
-        let mut products = Vec::with_capacity(experts.len());
-        for (expert, bounds) in experts.iter().zip(self.starts.windows(2)) {
-            let columns = bounds[0]..bounds[1];
+        let mut part = |(expert, columns): (&'a Matrix, Range<usize>)| {
             let (part, rest) = std::mem::take(&mut out).split_at_mut(columns.len() * expert.rows());
             out = rest;
-            if !columns.is_empty() {
-                products.push((expert, columns, part));
-            }
-        }
-        products
+            (expert, columns, part)
+        };
+        self.experts(experts).map(&mut part).collect()
     }
 }
 
 impl Step<'_> {
     /// delta = sum of the weighted shares of each column's experts.
-    pub(super) fn mixture(&mut self, weights: &MixtureWeights, gate: Gate) {
-        let (hidden, middle, used) = (self.config.hidden, self.config.feed_forward, weights.experts.used);
+    pub(super) fn mixture(&mut self, weights: &MixtureWeights, curve: Curve) {
+        let (hidden, used) = (self.config.hidden, weights.experts.used);
         let Mixture { scores, routes, sorted, shares } = &mut *self.mixture;
         let scores = first(scores, self.columns.len() * weights.experts.count);
         matmul(self.pool, &mut [(&weights.router, &mut *scores)], self.activations);
         routes.choose(scores, weights.experts);
-        sorted.gather(self.pool, self.activations, &routes.columns);
-        // An expert's two products stand together: they share their columns.
-        let gates = routes.products(&weights.gates, self.gate);
-        let ups = routes.products(&weights.ups, self.up);
-        let mut products: Vec<_> = gates.into_iter().zip(ups).flat_map(|(gate, up)| [gate, up]).collect();
-        matmul_grouped(self.pool, &mut products, sorted);
-        let shape = (routes.columns.len(), middle);
-        sorted.fill(self.pool, gate.source(self.gate, self.up), shape, any_float(&[&weights.downs[0]]));
+        let floats = any_float(&[&weights.gates[0], &weights.ups[0]]);
+        sorted.gather(self.pool, self.activations, &routes.columns, floats);
+        let pairs = routes.experts(&weights.gates).zip(routes.experts(&weights.ups));
+        let products: Vec<_> = pairs.map(|((gate, columns), (up, _))| (gate, up, columns)).collect();
+        let floats = any_float(&[&weights.downs[0]]);
+        matmul_gated(self.pool, &products, sorted, curve, (self.middle, floats));
         let shares = first(shares, routes.columns.len() * hidden);
-        matmul_grouped(self.pool, &mut routes.products(&weights.downs, shares), sorted);
+        matmul_grouped(self.pool, &mut routes.products(&weights.downs, shares), self.middle);
         let (shares, routes) = (&*shares, &routes.routes);
         self.pool.for_each_chunk(self.delta, hidden, |column, sum| {
             sum.fill(0.0);

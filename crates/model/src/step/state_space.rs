@@ -1,6 +1,6 @@
 //! A state-space layer: two projections, a convolution and a scan over the sequences' states, and a gate.
 
-use kernels::{ScanInput, Source, StateRuns, causal_conv, matmul, rms_norm_in_place, selective_scan};
+use kernels::{Curve, ScanInput, Source, StateRuns, causal_conv, matmul, rms_norm_in_place, selective_scan};
 
 use super::{Step, any_float, first};
 use crate::mamba::StateSpaceWeights;
@@ -59,7 +59,7 @@ impl Step<'_> {
 
         let input = ScanInput { x: &mut *values, dt, b, c };
         selective_scan(self.pool, &weights.ssm, (store, layer), &buffers.runs, input);
-        let source = Source::Silu { gate, up: values };
+        let source = Source::Gated { curve: Curve::Silu, gate, up: values };
         self.activations.fill(self.pool, source, (columns, sizes.inner), any_float(&[&weights.output]));
         matmul(self.pool, &mut [(&weights.output, &mut *self.delta)], self.activations);
     }

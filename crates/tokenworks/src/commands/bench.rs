@@ -83,7 +83,7 @@ pub fn bench(context: &Context, args: &cli::Bench) -> Result<()> {
     let engine = &context.settings.engine;
     let settings = context.settings.models.get(&reference.name).cloned().unwrap_or_default();
     let kv_type = settings.kv_type(engine);
-    let mut rig = Rig::new((model, kv_type), &works, decode_tokens, engine.prefill_chunk)?;
+    let mut rig = Rig::new((model, kv_type), &works, decode_tokens, engine.prefill_chunk(model.config()))?;
     let repetitions = args.repetitions as usize;
     context.output.note("measuring; other work on this machine falsifies the figures");
     let machine = Machine {

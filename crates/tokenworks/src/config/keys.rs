@@ -85,7 +85,7 @@ pub const KEYS: &[Key] = &[
     unset("engine.context_len", Kind::Whole(32, MAX), "2048", "longest prompt and answer together (default: the model's own)"),
     set("engine.max_running", Kind::Whole(1, 4096), "64", "sequences computed together"),
     set("engine.max_waiting", Kind::Whole(1, 1 << 20), "256", "requests that may wait; more are answered 429"),
-    set("engine.prefill_chunk", Kind::Whole(1, 65536), "256", "most prompt tokens computed in one step"),
+    unset("engine.prefill_chunk", Kind::Whole(1, 65536), "256", "most prompt tokens computed in one step (default: 256; of a mixture 512, since each expert sees only some of them)"),
     set("engine.itl_goal_ms", Kind::Whole(1, 60_000), "60", "longest wait of a running answer for its next token; prompts of others fill a step up to it"),
     set("engine.speculation", Kind::Choice(&["auto", "off"]), "\"auto\"", "whether answers that repeat text are guessed ahead where that is faster; they are the same either way"),
     unset("books.postgres_file", Kind::Path, "\"/srv/tokenworks/postgres-url\"", "file with the connection string of a PostgreSQL database that keeps the ledger (default: books.db in data_dir keeps it)"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use economics::Currency;
 use metering::Objectives;
-use model::KvType;
+use model::{KvType, ModelConfig};
 
 use super::layers::{Entries, Entry, Layers, Origin};
 use super::names::{adapter_name_problem, model_name_problem};
@@ -101,12 +101,21 @@ pub struct EngineSettings {
     pub max_running: usize,
     /// Requests that may wait.
     pub max_waiting: usize,
-    /// Most prompt tokens computed in one step.
-    pub prefill_chunk: usize,
+    /// Most prompt tokens computed in one step; see [`EngineSettings::prefill_chunk`](Self::prefill_chunk).
+    pub prefill_chunk: Option<usize>,
     /// How long running answers should wait for their next token at most.
     pub itl_goal: Duration,
     /// Guess tokens ahead where that pays.
     pub speculation: bool,
+}
+
+impl EngineSettings {
+    /// Most prompt tokens of a model computed in one step. Experts see only some of a step's tokens, and each reads its weights
+    /// anew: a mixture wants more of them together.
+    #[must_use]
+    pub fn prefill_chunk(&self, model: &ModelConfig) -> usize {
+        self.prefill_chunk.unwrap_or(if model.experts.is_some() { 512 } else { 256 })
+    }
 }
 
 /// The books.
@@ -246,7 +255,7 @@ impl Settings {
                 context_len: table.size("engine.context_len")?,
                 max_running: table.required_number("engine.max_running")?,
                 max_waiting: table.required_number("engine.max_waiting")?,
-                prefill_chunk: table.required_number("engine.prefill_chunk")?,
+                prefill_chunk: table.size("engine.prefill_chunk")?,
                 itl_goal: Duration::from_millis(table.required_number("engine.itl_goal_ms")?),
                 speculation: table.text("engine.speculation")?.as_deref() == Some("auto"),
             },
