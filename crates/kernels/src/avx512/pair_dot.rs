@@ -9,8 +9,7 @@ use super::side::unsigned_offset;
 use crate::activations::{Activations, BlockScale, SPARE_COLUMNS};
 use crate::panel::{BLOCK, Quantized, with_quantized};
 
-/// Columns that are multiplied together at most. Their sums take half of the registers; with eight columns the loads of the codes
-/// would take as long as the products.
+/// Columns that are multiplied together at most; with eight the loads of the codes would take as long as the products.
 const WIDE_COLUMNS: usize = 16;
 /// From nine to so many columns are multiplied as so many, more as [`WIDE_COLUMNS`]: what is computed for nothing costs less than
 /// to unpack the weights again for the rest.
