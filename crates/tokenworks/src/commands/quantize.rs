@@ -68,7 +68,7 @@ pub fn run(context: &Context, args: &cli::Quantize) -> Result<()> {
     let gguf = gguf.into_gguf_order().map_err(|e| file_error(&path, &e))?;
     let plan = plan::plan(&gguf, args.to, args.allow_requantize)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&gguf, args.to));
-    check_out(&gguf, &out, args.force)?;
+    check_out(&gguf, &out, args)?;
     let keys = metadata(context, &gguf, args.to)?;
     // Whatever speaks against the comparison is told before the work.
     let windows = args.evaluate.as_deref().map(|text| Windows::read(&gguf, text, args)).transpose()?;
@@ -144,18 +144,31 @@ fn without_shard(stem: &str) -> &str {
 }
 
 /// Whether the new file may get this name.
-fn check_out(gguf: &Gguf, out: &Path, force: bool) -> Result<()> {
+fn check_out(gguf: &Gguf, out: &Path, args: &cli::Quantize) -> Result<()> {
     let Ok(metadata) = out.symlink_metadata() else { return Ok(()) };
     let out_is = |what: &str| Error::usage(format!("{} is {what}", out.display()));
-    if gguf.reads_from(out) {
+    if gguf.reads_from(out) || is_in_folder(gguf, out) {
         Err(out_is("a file of the model itself").hint("name another file with --out"))
+    } else if args.evaluate.as_deref().is_some_and(|text| is_same(text, out)) {
+        Err(out_is("the text that --evaluate reads").hint("name another file with --out"))
     } else if !metadata.is_file() {
         Err(out_is("there already, and no regular file").hint("name another file with --out"))
-    } else if !force {
+    } else if !args.force {
         Err(out_is("there already").hint("name another file with --out, or replace it with --force"))
     } else {
         Ok(())
     }
+}
+
+/// Whether a file stands in the folder that the model is, beside its weights: its configuration, its tokenizer, or what else
+/// came with it. GGUF files do not.
+fn is_in_folder(gguf: &Gguf, file: &Path) -> bool {
+    let of_model = gguf.origin() == Origin::HuggingFace && file.extension().is_none_or(|end| end != "gguf");
+    of_model && file.canonicalize().is_ok_and(|file| file.parent().is_some_and(|folder| is_same(folder, gguf.path())))
+}
+
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Writes the file: complete under its name, or not at all.

@@ -88,6 +88,11 @@ fn what_is_wrong_is_told_before_anything_is_written() {
         (&["tiny.gguf", "--to", "q8_0", "--out", "twin.gguf", "--force"], 2, "twin.gguf is a file of the model itself"),
         (&["tiny.gguf", "--to", "q8_0", "--out", ".", "--force"], 2, "no regular file"),
         (
+            &["tiny.gguf", "--to", "q8_0", "--out", "book.txt", "--force", "--evaluate", "./book.txt", "--ctx", "64"],
+            2,
+            "book.txt is the text that --evaluate reads",
+        ),
+        (
             &["tiny.gguf", "--to", "q9_0"],
             2,
             "[possible values: q8_0, q5_0, q4_0, q4_1, q4_k, q5_k, q6_k, f16, bf16, f32]",
@@ -219,6 +224,21 @@ fn a_folder_becomes_the_file_of_the_same_model() {
     let evaluate = ["quantize", "./tiny", "--to", "f32", "--force", "--evaluate", "book.txt", "--ctx", "64", "--json"];
     let report = sandbox.run(&evaluate).json();
     assert_eq!(report["evaluation"]["kl_divergence_max"], 0.0, "{report}");
+}
+
+#[test]
+fn what_stands_in_a_models_folder_is_never_replaced() {
+    let sandbox = twins(TensorType::F32);
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        let out = format!("tiny/{name}");
+        let before = std::fs::read(sandbox.path(&out)).unwrap();
+        let error = sandbox.run(&["quantize", "./tiny", "--to", "q8_0", "--out", &out, "--force"]).bad(2);
+        assert!(error.contains(&format!("{out} is a file of the model itself")), "{error}");
+        assert_eq!(std::fs::read(sandbox.path(&out)).unwrap(), before);
+    }
+    for _ in 0..2 {
+        sandbox.run(&["quantize", "./tiny", "--to", "q8_0", "--out", "tiny/small.gguf", "--force"]).good();
+    }
 }
 
 #[test]
