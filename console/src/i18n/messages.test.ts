@@ -5,7 +5,7 @@ import { messageText } from './messages'
 vi.hoisted(() => vi.stubGlobal('navigator', { languages: ['zh-CN'] }))
 
 const COMPARED = 'these periods cannot be compared: '
-/** As the server writes them, and what must be in what is messageText. */
+/** As the server writes them, and what must be in the reader's text. */
 const MESSAGES: Readonly<Record<string, string>> = {
   '`start_time` must be at or before the end, and at most 3660 days before it': '十年',
   '`start_time` must be at or before `end_time`': '不得晚于',
@@ -29,7 +29,7 @@ const MESSAGES: Readonly<Record<string, string>> = {
 
 describe('what the API says', () => {
   for (const [message, part] of Object.entries(MESSAGES)) {
-    it(`is messageText in Chinese: ${message.slice(0, 60)}`, () => {
+    it(`is told in Chinese: ${message.slice(0, 60)}`, () => {
       expect(messageText(message)).toContain(part)
       expect(messageText(message)).not.toMatch(/[a-z]{3,} [a-z]{2,}/)
     })

@@ -39,24 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     (0..REGIONS).for_each(|_| pool.run(&|_| {}));
     let region = start.elapsed().as_secs_f64() * 1e6 / f64::from(REGIONS);
     println!("{threads} threads; median of 7; Gop/s (GB/s of weights); an empty parallel region takes {region:.2} us");
-    let types = [
-        WeightType::Q4_1,
-        WeightType::Q4_0,
-        WeightType::Q5_0,
-        WeightType::Q5_1,
-        WeightType::Q8_0,
-        WeightType::Q2K,
-        WeightType::Q3K,
-        WeightType::Q4K,
-        WeightType::Q5K,
-        WeightType::Q6K,
-        WeightType::IQ4NL,
-        WeightType::IQ4XS,
-        WeightType::MXFP4,
-        WeightType::F16,
-    ];
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| a.starts_with(['Q', 'F', 'I', 'M'])).collect();
-    for ty in types.into_iter().filter(|ty| wanted.is_empty() || wanted.contains(&format!("{ty:?}"))) {
+    for ty in WeightType::ALL.into_iter().filter(|ty| wanted.is_empty() || wanted.contains(&format!("{ty:?}"))) {
         let (rows, cols) = if ty.block_len() == 256 { (1024, 1024) } else { (1536, 576) };
         let count = WEIGHT_BYTES / (rows * ty.row_bytes(cols));
         let (mut memory, mut state) = (WeightMemory::new(0), 1);

@@ -106,10 +106,10 @@ impl Activations {
         let out = self.resized((columns, cols), floats);
         // Work on few values is not worth waking anybody.
         let split = if columns * cols < source.parallel_min() { 1 } else { pool.threads() * 2 };
-        let rows = columns.div_ceil(split).max(1);
+        let together = columns.div_ceil(split).max(1);
         let source = source.shared();
-        pool.for_each_index(columns.div_ceil(rows), |i| {
-            let columns = i * rows..columns.min((i + 1) * rows);
+        pool.for_each_index(columns.div_ceil(together), |i| {
+            let columns = i * together..columns.min((i + 1) * together);
             dispatch(isa, Fill { source: &source, out: &out, columns });
         });
     }

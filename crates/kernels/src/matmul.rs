@@ -64,18 +64,16 @@ fn run<'a>(isa: Isa, pool: &ThreadPool, products: impl Iterator<Item = GroupedPr
     let tasks: Vec<_> = products
         .map(|(matrix, columns, out)| {
             assert_eq!(out.len(), matrix.rows() * columns.len(), "length of the products of {matrix:?}");
-            let pieces = call.pieces(matrix, columns.clone());
             let out =
                 Window { out: SharedSlice::new(out), rows: matrix.rows(), first_row: 0, first_column: columns.start };
-            (call.factor(matrix, &columns), pieces, out)
+            (call.pieces(matrix, columns.clone()), (call.factor(matrix, &columns), out))
         })
         .collect();
-    call.run(pool, |call, item| {
-        let (factor, pieces, out) = &tasks[tasks.partition_point(|(_, pieces, _)| pieces.first <= item) - 1];
-        let (panels, columns) = pieces.piece(item);
-        factor.multiply(call, panels, columns, out);
-    });
+    call.run(pool, &tasks, |call, (factor, out), (panels, columns)| factor.multiply(call, panels, columns, out));
 }
+
+/// Panels of a matrix and columns of the activations.
+type Piece = (Range<usize>, Range<usize>);
 
 /// What the products of one call have in common.
 struct Call<'a> {
@@ -95,7 +93,7 @@ impl<'a> Call<'a> {
     /// Cuts a product with some columns into pieces of work.
     fn pieces(&mut self, matrix: &Matrix, columns: Range<usize>) -> Pieces {
         assert!(columns.start <= columns.end && columns.end <= self.x.columns(), "{columns:?} of {}", self.x.columns());
-        let shape = ItemShape::of(self.isa, columns.len(), !matrix.weight_type().is_float());
+        let shape = ItemShape::of(self.isa, columns.len(), self.needs_side(matrix, columns.len()));
         let column_items = columns.len().div_ceil(shape.columns);
         let first = self.items;
         self.items += matrix.panel_count().div_ceil(shape.panels) * column_items;
@@ -105,14 +103,27 @@ impl<'a> Call<'a> {
     /// A matrix that multiplies some columns.
     fn factor<'m>(&mut self, matrix: &'m Matrix, columns: &Range<usize>) -> Factor<'m> {
         assert_eq!(matrix.cols(), self.x.cols(), "{matrix:?} does not fit the activations");
-        let side = ItemShape::of(self.isa, columns.len(), !matrix.weight_type().is_float()).side;
-        Factor { matrix, side: side.then(|| self.sides.of(columns, &matrix.layout())) }
+        let side = self.needs_side(matrix, columns.len()).then(|| self.sides.of(columns, &matrix.layout()));
+        Factor { matrix, side }
     }
 
-    /// Does all pieces of work, in one parallel region.
-    fn run(mut self, pool: &ThreadPool, piece: impl Fn(&Self, usize) + Sync) {
+    /// Whether these are columns enough to unpack the matrix's weights once for all of them.
+    fn needs_side(&self, matrix: &Matrix, columns: usize) -> bool {
+        let enough = match self.isa {
+            Isa::Amx => columns >= TILE_COLUMNS_MIN,
+            Isa::Avx512 => columns >= UNPACK_COLUMNS_MIN,
+            _ => false,
+        };
+        enough && !matrix.weight_type().is_float()
+    }
+
+    /// Does all pieces of work of all tasks, which stand in the order of their pieces, in one parallel region.
+    fn run<T: Sync>(mut self, pool: &ThreadPool, tasks: &[(Pieces, T)], work: impl Fn(&Self, &T, Piece) + Sync) {
         self.sides.fill(pool, self.x);
-        pool.for_each_index(self.items, |item| piece(&self, item));
+        pool.for_each_index(self.items, |item| {
+            let (pieces, task) = &tasks[tasks.partition_point(|(pieces, _)| pieces.first <= item) - 1];
+            work(&self, task, pieces.piece(item));
+        });
     }
 }
 
@@ -131,7 +142,7 @@ struct Pieces {
 
 impl Pieces {
     /// The panels and columns of a piece of the call's that is one of these.
-    fn piece(&self, item: usize) -> (Range<usize>, Range<usize>) {
+    fn piece(&self, item: usize) -> Piece {
         let local = item - self.first;
         let (panel, column) = (local / self.column_items * self.shape.panels, local % self.column_items);
         let column = self.columns.start + column * self.shape.columns;
@@ -143,25 +154,18 @@ impl Pieces {
 struct ItemShape {
     panels: usize,
     columns: usize,
-    /// Enough columns to unpack weights once for all of them.
-    side: bool,
 }
 
 impl ItemShape {
-    fn of(isa: Isa, columns: usize, quantized: bool) -> Self {
-        let side = match isa {
-            Isa::Amx => quantized && columns >= TILE_COLUMNS_MIN,
-            Isa::Avx512 => quantized && columns >= UNPACK_COLUMNS_MIN,
-            _ => false,
-        };
-        if side && isa == Isa::Amx {
-            Self { panels: TILE_PANELS_PER_ITEM, columns: TILE_COLUMNS_PER_ITEM, side }
+    fn of(isa: Isa, columns: usize, has_side: bool) -> Self {
+        if has_side && isa == Isa::Amx {
+            Self { panels: TILE_PANELS_PER_ITEM, columns: TILE_COLUMNS_PER_ITEM }
         } else {
             let panels = if columns <= FEW_COLUMNS { FEW_PANELS_PER_ITEM } else { PANELS_PER_ITEM };
             // In as many pieces as need be, of about one size: each unpacks its weights anew.
             let pieces = columns.div_ceil(COLUMNS_PER_ITEM).max(1);
             let columns = columns.div_ceil(pieces).next_multiple_of(COLUMNS_TOGETHER).max(COLUMNS_TOGETHER);
-            Self { panels, columns, side }
+            Self { panels, columns }
         }
     }
 }

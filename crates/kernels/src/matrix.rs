@@ -48,6 +48,26 @@ pub enum WeightType {
 }
 
 impl WeightType {
+    /// All types.
+    pub const ALL: [Self; 16] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::IQ4NL,
+        Self::IQ4XS,
+        Self::MXFP4,
+    ];
+
     /// Weights in one GGUF block.
     #[must_use]
     pub fn block_len(self) -> usize {

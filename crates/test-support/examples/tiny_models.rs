@@ -10,19 +10,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let usage = "usage: tiny_models FOLDER [enlarged | wide]";
     let mut arguments = std::env::args_os().skip(1);
     let folder = arguments.next().map(PathBuf::from).ok_or(usage)?;
-    let enlarged = match arguments.next() {
-        None => false,
-        Some(word) if word == "enlarged" => true,
-        Some(word) if word == "wide" => {
-            std::fs::create_dir_all(&folder)?;
-            return Ok(TinyModel::wide_mixture().write(folder.join("qwen3moe-wide.gguf"))?);
+    let models = match arguments.next() {
+        None => TinyModel::variants(),
+        Some(word) if word == "enlarged" => {
+            TinyModel::variants().into_iter().map(|(name, model)| (name, model.enlarged())).collect()
         }
+        Some(word) if word == "wide" => vec![("qwen3moe-wide", TinyModel::wide_mixture())],
         Some(_) => return Err(usage.into()),
     };
     let adapters = folder.join("lora");
     std::fs::create_dir_all(&adapters)?;
-    for (name, model) in TinyModel::variants() {
-        let model = if enlarged { model.enlarged() } else { model };
+    for (name, model) in models {
         let file = format!("{name}.gguf");
         model.write(folder.join(&file))?;
         if ["llama", "phi3"].contains(&name) {

@@ -10,6 +10,8 @@ mod pair_dot;
 #[cfg(target_arch = "x86_64")]
 mod pair_float;
 #[cfg(target_arch = "x86_64")]
+mod place;
+#[cfg(target_arch = "x86_64")]
 mod side;
 #[cfg(target_arch = "x86_64")]
 mod two_pairs;
@@ -17,13 +19,15 @@ mod two_pairs;
 mod unpacked;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use amx::{Place, TILE_COLUMNS_MIN, allowed as amx_allowed, peak as amx_peak, products as amx_products};
+pub(crate) use amx::{TILE_COLUMNS_MIN, allowed as amx_allowed, peak as amx_peak, products as amx_products};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use pair::Pair;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use pair_dot::products as pair_products;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use pair_float::products as pair_float_products;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use place::Place;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use side::{Side, Sides};
 #[cfg(target_arch = "x86_64")]

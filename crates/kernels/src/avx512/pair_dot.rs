@@ -3,8 +3,8 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::amx::{Place, store};
 use super::pair::{self, ColumnScale, Pair};
+use super::place::{Place, store};
 use super::side::unsigned_offset;
 use crate::activations::{Activations, BlockScale, SPARE_COLUMNS};
 use crate::panel::{BLOCK, Quantized, with_quantized};

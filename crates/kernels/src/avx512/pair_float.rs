@@ -4,8 +4,8 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::amx::{Place, store};
 use super::pair::Pair;
+use super::place::{Place, store};
 use crate::WeightType;
 use crate::activations::Activations;
 use crate::avx2::Columns;

@@ -91,8 +91,10 @@ struct SidePlace {
 }
 
 impl SidePlace {
-    fn tiles(&self) -> usize {
-        self.columns.len().div_ceil(SIDE_COLUMNS)
+    /// Where the next one's tiles and vectors begin.
+    fn end(&self) -> (usize, usize) {
+        let tiles = self.columns.len().div_ceil(SIDE_COLUMNS);
+        (self.first_tile + tiles, self.start + tiles * self.layout.vectors())
     }
 }
 
@@ -114,9 +116,7 @@ impl Sides {
     pub(crate) fn of(&mut self, columns: &Range<usize>, layout: &Layout) -> usize {
         let layout = SideLayout::of(layout);
         if self.sides.last().is_none_or(|last| last.columns != *columns || last.layout != layout) {
-            let end =
-                |last: &SidePlace| (last.first_tile + last.tiles(), last.start + last.tiles() * last.layout.vectors());
-            let (first_tile, start) = self.sides.last().map_or((0, 0), end);
+            let (first_tile, start) = self.sides.last().map_or((0, 0), SidePlace::end);
             self.sides.push(SidePlace { columns: columns.clone(), layout, first_tile, start });
         }
         self.sides.len() - 1
@@ -124,12 +124,10 @@ impl Sides {
 
     /// Fills all of them from `x`, in one parallel region.
     pub(crate) fn fill(&mut self, pool: &ThreadPool, x: &Activations) {
-        let Some(last) = self.sides.last() else { return };
+        let Some((tiles, end)) = self.sides.last().map(SidePlace::end) else { return };
         self.blocks = x.cols() / BLOCK;
-        let (tiles, len) =
-            (last.first_tile + last.tiles(), (last.start + last.tiles() * last.layout.vectors()) * self.blocks);
-        if self.vectors.len() < len {
-            self.vectors.resize(len, [0.0; SIDE_COLUMNS]);
+        if self.vectors.len() < end * self.blocks {
+            self.vectors.resize(end * self.blocks, [0.0; SIDE_COLUMNS]);
         }
         let (sides, vectors) = (&self.sides, SharedSlice::new(&mut self.vectors));
         pool.for_each_index(tiles, |tile| {

@@ -7,9 +7,9 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::ROWS;
-use super::amx::{Place, store};
 use super::pair::{self, Pair};
 use super::pair_dot::broadcast;
+use super::place::{Place, store};
 use super::side::{self, SIDE_COLUMNS, Side, SideVector};
 use super::unpacked::{self, Unpacked};
 use crate::activations::Activations;

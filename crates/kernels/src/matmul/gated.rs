@@ -6,8 +6,8 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::Call;
 use super::product::{Factor, Window};
+use super::{Call, Piece};
 use crate::activations::{Gates, Out};
 use crate::elementwise::lanes::dispatch;
 use crate::panel::{BLOCK, LANES};
@@ -60,10 +60,8 @@ pub fn matmul_gated_with(
     }
     assert_eq!(next, x.columns(), "all columns");
     let out = out.resized((x.columns(), rows), floats);
-    call.run(pool, |call, item| {
-        let (pieces, factors) = &tasks[tasks.partition_point(|(pieces, _)| pieces.first <= item) - 1];
-        let (panels, columns) = pieces.piece(item);
-        PRODUCTS.with_borrow_mut(|products| gated(call, factors, (panels, columns), (curve, &out, products)));
+    call.run(pool, &tasks, |call, factors, piece| {
+        PRODUCTS.with_borrow_mut(|products| gated(call, factors, piece, (curve, &out, products)));
     });
 }
 
@@ -71,7 +69,7 @@ pub fn matmul_gated_with(
 fn gated(
     call: &Call<'_>,
     factors: &[Factor<'_>; 2],
-    (panels, columns): (Range<usize>, Range<usize>),
+    (panels, columns): Piece,
     (curve, out, products): (Curve, &Out<'_>, &mut Vec<f32>),
 ) {
     let first_row = panels.start * LANES;

@@ -6,25 +6,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::{Curve, MatrixBuilder, Source, WeightMemory, WeightType};
 
-const TYPES: [WeightType; 16] = [
-    WeightType::F32,
-    WeightType::F16,
-    WeightType::BF16,
-    WeightType::Q4_0,
-    WeightType::Q4_1,
-    WeightType::Q5_0,
-    WeightType::Q5_1,
-    WeightType::Q8_0,
-    WeightType::Q2K,
-    WeightType::Q3K,
-    WeightType::Q4K,
-    WeightType::Q5K,
-    WeightType::Q6K,
-    WeightType::IQ4NL,
-    WeightType::IQ4XS,
-    WeightType::MXFP4,
-];
-
 struct Random(u64);
 
 impl Random {
@@ -123,7 +104,7 @@ fn check(ty: WeightType, rows: usize, blocks: usize, columns: usize, seed: u64) 
 
 #[test]
 fn every_type_and_instruction_set_gives_the_same_bits() {
-    for ty in TYPES {
+    for ty in WeightType::ALL {
         for (seed, (rows, blocks, columns)) in
             [(8, 1, 1), (8, 2, 5), (13, 3, 7), (80, 2, 4), (65, 1, 9), (16, 2, 14), (9, 1, 27), (3, 2, 66)]
                 .into_iter()
@@ -138,7 +119,7 @@ fn every_type_and_instruction_set_gives_the_same_bits() {
 /// a step of `max / 127` in each of the row's weights.
 #[test]
 fn products_are_those_of_the_dequantized_weights() {
-    for ty in TYPES {
+    for ty in WeightType::ALL {
         let mut random = Random(99);
         let (rows, cols, columns) = (19, 512, 3);
         let w = matrix(ty, rows, cols, &gguf_rows(ty, rows, cols, &mut random, false));
@@ -164,7 +145,7 @@ fn products_are_those_of_the_dequantized_weights() {
 fn grouped_products_are_those_of_each_column_alone() {
     let (rows, cols, tokens) = (19, 256, 9);
     let pools = [ThreadPool::new(1).unwrap(), ThreadPool::new(2).unwrap()];
-    for ty in TYPES {
+    for ty in WeightType::ALL {
         let mut random = Random(7);
         let experts: Vec<Matrix> =
             (0..5).map(|_| matrix(ty, rows, cols, &gguf_rows(ty, rows, cols, &mut random, false))).collect();
@@ -205,8 +186,8 @@ fn gated_products_are_those_of_the_steps_one_by_one() {
     let pools = [ThreadPool::new(1).unwrap(), ThreadPool::new(2).unwrap()];
     let mut random = Random(11);
     let cols = 256;
-    for (n, &gate_type) in TYPES.iter().enumerate() {
-        let up_type = TYPES[(n * 5 + 3) % TYPES.len()];
+    for (n, &gate_type) in WeightType::ALL.iter().enumerate() {
+        let up_type = WeightType::ALL[(n * 5 + 3) % WeightType::ALL.len()];
         for (rows, curve) in [(96, Curve::Silu), (75, Curve::Gelu)] {
             let mut one = |ty| matrix(ty, rows, cols, &gguf_rows(ty, rows, cols, &mut random, false));
             let experts: Vec<[Matrix; 2]> = (0..4).map(|_| [one(gate_type), one(up_type)]).collect();
@@ -299,7 +280,7 @@ fn wrong_shapes_and_row_counts_are_refused() {
 #[test]
 fn rows_that_hold_no_numbers_are_told() {
     let pool = ThreadPool::new(2).unwrap();
-    for ty in TYPES.into_iter().filter(|ty| *ty != WeightType::MXFP4) {
+    for ty in WeightType::ALL.into_iter().filter(|ty| *ty != WeightType::MXFP4) {
         let (rows, cols) = (21, 2 * ty.block_len());
         let good = gguf_rows(ty, rows, cols, &mut Random(3), false);
         let (half, float) = ([0x00, 0xfc], [0x00, 0x00, 0xc0, 0x7f]);
@@ -326,8 +307,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn random_shapes_give_the_same_bits(
-        ty in 0..TYPES.len(), rows in 1usize..40, blocks in 1usize..4, columns in 1usize..36, seed in any::<u64>()
+        ty in 0..WeightType::ALL.len(), rows in 1usize..40, blocks in 1usize..4, columns in 1usize..36, seed in any::<u64>()
     ) {
-        check(TYPES[ty], rows, blocks, columns, seed);
+        check(WeightType::ALL[ty], rows, blocks, columns, seed);
     }
 }

@@ -147,7 +147,7 @@ fn without_shard(stem: &str) -> &str {
 fn check_out(gguf: &Gguf, out: &Path, args: &cli::Quantize) -> Result<()> {
     let Ok(metadata) = out.symlink_metadata() else { return Ok(()) };
     let out_is = |what: &str| Error::usage(format!("{} is {what}", out.display()));
-    if gguf.reads_from(out) || is_in_folder(gguf, out) {
+    if gguf.reads_from(out) || belongs_to_folder(gguf, out) {
         Err(out_is("a file of the model itself").hint("name another file with --out"))
     } else if args.evaluate.as_deref().is_some_and(|text| is_same(text, out)) {
         Err(out_is("the text that --evaluate reads").hint("name another file with --out"))
@@ -162,7 +162,7 @@ fn check_out(gguf: &Gguf, out: &Path, args: &cli::Quantize) -> Result<()> {
 
 /// Whether a file stands in the folder that the model is, beside its weights: its configuration, its tokenizer, or what else
 /// came with it. GGUF files do not.
-fn is_in_folder(gguf: &Gguf, file: &Path) -> bool {
+fn belongs_to_folder(gguf: &Gguf, file: &Path) -> bool {
     let of_model = gguf.origin() == Origin::HuggingFace && file.extension().is_none_or(|end| end != "gguf");
     of_model && file.canonicalize().is_ok_and(|file| file.parent().is_some_and(|folder| is_same(folder, gguf.path())))
 }

@@ -101,7 +101,7 @@ pub struct EngineSettings {
     pub max_running: usize,
     /// Requests that may wait.
     pub max_waiting: usize,
-    /// Most prompt tokens computed in one step; see [`EngineSettings::prefill_chunk`](Self::prefill_chunk).
+    /// Most prompt tokens computed in one step; `None` = by the model, as the method of this name tells.
     pub prefill_chunk: Option<usize>,
     /// How long running answers should wait for their next token at most.
     pub itl_goal: Duration,
